@@ -1,0 +1,74 @@
+# mecsim: `make help` lists what there is. PYTHON=python3.12 chooses another interpreter.
+PYTHON   ?= python3
+JOBS     ?= 2
+SCENARIO ?= scenarios/vgg16_4es.yaml
+ARGS     ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+RUN  := $(VENV)/.run-installed
+DEV  := $(VENV)/.dev-installed
+PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+.DEFAULT_GOAL := help
+.PHONY: help run test verify bench lint format pins clean distclean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: $(RUN) ## simulate the default scenario (SCENARIO=..., ARGS=...)
+	$(BIN)/mecsim run $(SCENARIO) $(ARGS)
+
+test: $(DEV) ## run the tests, but for the slow ones and the benchmarks (ARGS=...)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+verify: $(DEV) ## run the slow tests, then the known answers
+	$(BIN)/python -m pytest -n $(JOBS) -m "slow and not benchmark" $(ARGS)
+	$(BIN)/mecsim verify
+
+bench: $(DEV) ## run the benchmarks, one at a time
+	$(BIN)/python -m pytest -m benchmark --benchmark-enable $(ARGS)
+
+lint: $(DEV) ## ruff, mypy, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV) ## let ruff format the code and mend what it can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+pins: ## resolve the requirements anew and rewrite constraints.txt (torch stays as it is)
+	@echo "Resolving all requirements in a new environment; this takes some minutes ..."
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(PYTHON) -m venv "$$dir/venv" && grep '^torch==' constraints.txt > "$$dir/torch" && \
+	"$$dir/venv/bin/python" -m pip -qq install -c "$$dir/torch" -e '.[dev]' && \
+	"$$dir/venv/bin/python" -m pip freeze --all --exclude pip --exclude-editable > "$$dir/pins" && \
+	{ grep '^#' constraints.txt; sed 's/+cpu$$//' "$$dir/pins"; } > "$$dir/new" && \
+	cp "$$dir/new" constraints.txt
+
+clean: ## remove caches and build outputs
+	rm -rf build dist htmlcov .coverage* .benchmarks .hypothesis .*_cache
+	find mecsim schedulers tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## also remove the virtual environment
+	rm -rf $(VENV)
+
+# Both stamps stand for an installation; they age when the requirements change.
+$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing mecsim into $(VENV) (once; about half a minute) ..."
+	@$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing mecsim, PyTorch and the developers' tools into $(VENV) (once; a few minutes) ..."
+	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $(RUN) $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "mecsim needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+	       "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Creating the virtual environment $(VENV) (once) ..."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

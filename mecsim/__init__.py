@@ -1,0 +1,46 @@
+"""mecsim: a discrete-event simulator of edge networks that run distributed DNN inference."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mecsim.errors import MecsimError
+    from mecsim.experiment import RunResult, run
+    from mecsim.scenario import Scenario, load
+    from mecsim.scheduler import Observation, Placement, Scheduler, SchedulerSpec
+
+__all__ = [
+    "MecsimError",
+    "Observation",
+    "Placement",
+    "RunResult",
+    "Scenario",
+    "Scheduler",
+    "SchedulerSpec",
+    "load",
+    "run",
+]
+
+_HOME = {
+    "MecsimError": "errors",
+    "Observation": "scheduler",
+    "Placement": "scheduler",
+    "RunResult": "experiment",
+    "Scenario": "scenario",
+    "Scheduler": "scheduler",
+    "SchedulerSpec": "scheduler",
+    "load": "scenario",
+    "run": "experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names when they are first used, so that ``mecsim --help`` is quick."""
+    if name == "__version__":
+        return version("mecsim")
+    if name not in _HOME:
+        raise AttributeError(f"module 'mecsim' has no attribute {name!r}")
+    return getattr(import_module(f"mecsim.{_HOME[name]}"), name)

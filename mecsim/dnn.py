@@ -1,0 +1,394 @@
+"""DNNs as graphs of layers, and the blocks that one gets by cutting them.
+
+A profile (``mecsim/profiles/*.json``) lists the layers of a network with what each costs for one
+input: FLOPs, parameter bytes, and the bits of the tensor that it emits. `mecsim.profiler` writes
+profiles from PyTorch modules; nothing here needs PyTorch. Three functions turn a graph into the
+chain of blocks of which a task consists: `cut_at`, `cut_stages` and `cut_balanced`.
+
+A cut is legal only where exactly one tensor is live. Activations, normalisations and dropout
+belong to the layer whose output they read, so no cut parts a convolution from its ReLU.
+
+Units: 1 multiply-add = 2 FLOPs, batch 1. Feature maps are counted as they are computed (float32,
+32 bits a number), raw images as they are stored (8 bits a channel): a CIFAR-10 image is
+32·32·3·8 = 24 576 bits.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
+from importlib import resources
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from mecsim.errors import ProfileError
+
+_Plan = tuple[int, int, tuple[int, ...]]  # sum of squared FLOPs, bits that cross, ends of blocks
+
+RAW_INPUT = "input"
+"""The name by which layers refer to the raw input of the network."""
+
+
+def _is_count(value: object, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_list(value: object, is_item: Callable[[object], bool], least: int = 1) -> bool:
+    return isinstance(value, tuple) and len(value) >= least and all(map(is_item, value))
+
+
+_POSITIVE = (lambda v: _is_count(v, least=1), "a whole number ≥ 1")
+_NATURAL = (_is_count, "a whole number ≥ 0")
+_ALLOWED: dict[str, tuple[Callable[[object], bool], str]] = {
+    "name": (_is_text, "a text that is not empty"),
+    "flops": _NATURAL,
+    "parameter_bytes": _NATURAL,
+    "output_bits": _POSITIVE,
+    "inputs": (lambda v: _is_list(v, _is_text), "a list of one or more names of layers"),
+    "input_shape": (lambda v: _is_list(v, _POSITIVE[0]), "a list of whole numbers ≥ 1"),
+    "input_bits": _POSITIVE,
+    "layers": (lambda v: _is_list(v, lambda i: isinstance(i, Layer)), "a list of layers"),
+    "stages": (lambda v: _is_list(v, _is_text, least=0), "a list of names of layers"),
+}
+"""What the fields of a layer and of a graph may hold, each by itself."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer with what is fused into it, for one input (batch 1).
+
+    Attributes:
+        name: Unique in its graph; never ``"input"``.
+        flops: Floating-point operations; 1 multiply-add = 2 FLOPs.
+        parameter_bytes: Size of the parameters that no earlier layer has counted, bytes.
+        output_bits: Size of the one tensor that the layer emits, bits.
+        inputs: The layers whose tensors it reads; ``"input"`` is the raw input.
+
+    Raises:
+        ProfileError: If a field has a wrong type or is out of range.
+    """
+
+    name: str
+    flops: int
+    parameter_bytes: int
+    output_bits: int
+    inputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_fields(self, f"layer {self.name!r}")
+
+
+@dataclass(frozen=True)
+class LayerGraph:
+    """The layers of a network and which tensors each of them reads.
+
+    Attributes:
+        name: The name of the model.
+        input_shape: Shape of one raw input, without the batch dimension.
+        input_bits: Size of one raw input, bits.
+        layers: The layers in a topological order; the last one emits the result.
+        stages: The cut that goes with the model: the layers after which `cut_stages` cuts.
+
+    Raises:
+        ProfileError: If the layers are not a graph with one result, or the stages no legal cuts.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    input_bits: int
+    layers: tuple[Layer, ...]
+    stages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_fields(self, f"model {self.name!r}")
+        _check_wiring(self)
+        _check_cuts(self, self.stages)
+
+    @property
+    def graph(self) -> nx.DiGraph[str]:
+        """The layers as nodes (attributes of `Layer`), with an edge from producer to reader.
+
+        The raw input is the node ``"input"``. Every edge carries the ``bits`` of its tensor.
+        """
+        graph: nx.DiGraph[str] = nx.DiGraph(name=self.name)
+        graph.add_node(RAW_INPUT, output_bits=self.input_bits)
+        for layer in self.layers:
+            graph.add_node(layer.name, **{f.name: getattr(layer, f.name) for f in fields(layer)})
+            for name in layer.inputs:
+                graph.add_edge(name, layer.name, bits=graph.nodes[name]["output_bits"])
+        return graph
+
+    def legal_cuts(self) -> tuple[str, ...]:
+        """The layers after which one may cut, from first to last.
+
+        A cut after layer v puts v and all its ancestors before the cut and every other layer
+        behind it. It is legal if v's output is the only tensor that crosses, the raw input
+        included, whatever the number of its readers. The last layer is no cut.
+        """
+        return tuple(v.name for v in self.layers if self._live[v.name] == {v.name})
+
+    @cached_property
+    def _live(self) -> dict[str, frozenset[str]]:
+        """For each layer, the tensors that would cross a cut after it."""
+        before: dict[str, frozenset[str]] = {RAW_INPUT: frozenset({RAW_INPUT})}
+        for layer in self.layers:
+            before[layer.name] = frozenset({layer.name}).union(*(before[i] for i in layer.inputs))
+        return {
+            cut.name: frozenset(
+                name
+                for layer in self.layers
+                if layer.name not in before[cut.name]
+                for name in layer.inputs
+                if name == RAW_INPUT or name in before[cut.name]
+            )
+            for cut in self.layers
+        }
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A chain of M blocks, for one input of size factor 1.
+
+    Attributes:
+        names: Name of each block, (M,): its first and last layer.
+        flops: FLOPs of each block, (M,).
+        parameter_bytes: Parameters of each block, bytes, (M,).
+        input_bits: Input of each block, bits, (M,); the first is the raw input.
+        output_bits: The result of the last block, bits.
+        cuts: The layers after which the chain is cut, (M - 1,).
+    """
+
+    names: tuple[str, ...]
+    flops: tuple[int, ...]
+    parameter_bytes: tuple[int, ...]
+    input_bits: tuple[int, ...]
+    output_bits: int
+    cuts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """The number of blocks, M."""
+        return len(self.names)
+
+
+def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
+    """Cut after each of the named layers; with none, the whole network is one block.
+
+    Raises:
+        ProfileError: If a layer is unknown, is no legal cut, comes twice or out of order.
+    """
+    _check_cuts(graph, names)
+    position = {layer.name: index for index, layer in enumerate(graph.layers, start=1)}
+    edges = [0, *(position[name] for name in names), len(graph.layers)]
+    blocks = [graph.layers[start:stop] for start, stop in pairwise(edges)]
+    results = [block[-1].output_bits for block in blocks]
+    return Blocks(
+        names=tuple(_block_name(block) for block in blocks),
+        flops=tuple(sum(layer.flops for layer in block) for block in blocks),
+        parameter_bytes=tuple(sum(layer.parameter_bytes for layer in block) for block in blocks),
+        input_bits=(graph.input_bits, *results[:-1]),
+        output_bits=results[-1],
+        cuts=tuple(names),
+    )
+
+
+def cut_stages(graph: LayerGraph) -> Blocks:
+    """Cut after the stages named in the model's profile.
+
+    Raises:
+        ProfileError: If the profile names no stages.
+    """
+    if not graph.stages:
+        raise ProfileError(
+            f"model {graph.name!r} names no stages; name the cuts, or give a number of blocks"
+        )
+    return cut_at(graph, graph.stages)
+
+
+def cut_balanced(graph: LayerGraph, blocks: int) -> Blocks:
+    """Cut into the given number of blocks, of FLOPs as equal as the legal cuts allow.
+
+    Exact: of all choices of legal cuts, the one with the smallest (largest block, sum of squared
+    blocks, bits crossing the cuts), compared in this order; of equals, the earliest cuts.
+
+    Args:
+        graph: The network.
+        blocks: Their number M, from 1 to the number of legal cuts plus 1.
+
+    Raises:
+        ProfileError: If the network cannot be cut into that many blocks.
+    """
+    legal = graph.legal_cuts()
+    if not 1 <= blocks <= len(legal) + 1:
+        raise ProfileError(
+            f"model {graph.name!r} cannot be cut into {blocks} blocks: it has {len(legal)} legal "
+            f"cuts, so the number of blocks must be from 1 to {len(legal) + 1}"
+        )
+    pieces = cut_at(graph, legal)
+    done = [0, *accumulate(pieces.flops)]
+    chosen = _best_plan(done, pieces.input_bits, blocks, _smallest_largest(done, blocks))
+    return cut_at(graph, [legal[end - 1] for end in chosen])
+
+
+def _smallest_largest(done: list[int], blocks: int) -> int:
+    """The FLOPs of the largest block when that is as small as it can be.
+
+    ``done[j]`` is the FLOPs of the first j pieces.
+    """
+    largest, unreachable = done, done[-1] + 1
+    for count in range(2, blocks + 1):
+        largest = [
+            min((max(largest[i], end - done[i]) for i in range(count - 1, j)), default=unreachable)
+            for j, end in enumerate(done)
+        ]
+    return largest[-1]
+
+
+def _best_plan(done: list[int], bits: tuple[int, ...], blocks: int, limit: int) -> tuple[int, ...]:
+    """The ends (in pieces) of all blocks but the last, none larger than the limit.
+
+    With the largest block bounded, what is left to minimise adds up over the blocks, so the best
+    plan for the first j pieces extends a best plan for fewer.
+    """
+    ends = range(1, len(done))
+    plans: dict[int, _Plan] = {j: (done[j] ** 2, 0, ()) for j in ends if done[j] <= limit}
+    for _ in range(blocks - 1):
+        extended: dict[int, _Plan] = {}
+        for j in ends:
+            candidates = (
+                (squares + (done[j] - done[i]) ** 2, crossing + bits[i], (*chosen, i))
+                for i, (squares, crossing, chosen) in plans.items()
+                if i < j and done[j] - done[i] <= limit
+            )
+            if best := min(candidates, default=None):
+                extended[j] = best
+        plans = extended
+    return plans[len(done) - 1][2]
+
+
+def shipped() -> tuple[str, ...]:
+    """The names of the models that come with mecsim, sorted."""
+    files = (file.name for file in (resources.files("mecsim") / "profiles").iterdir())
+    return tuple(sorted(f.removesuffix(".json") for f in files if f.endswith(".json")))
+
+
+def load_graph(name: str) -> LayerGraph:
+    """Read a shipped model by its name, or a profile of one's own by a path ending in .json.
+
+    Raises:
+        ProfileError: If there is no such model or file, or its content is not a profile.
+    """
+    if name.endswith(".json"):
+        return _read(Path(name).read_bytes, name)
+    if name not in shipped():
+        raise ProfileError(
+            f"unknown model {name!r}{_hint(name, shipped())}; shipped models: "
+            f"{', '.join(shipped())}; a profile of your own is a path ending in .json"
+        )
+    resource = resources.files("mecsim") / "profiles" / f"{name}.json"
+    return _read(resource.read_bytes, f"{name}.json")
+
+
+def _read(source: Callable[[], bytes], file: str) -> LayerGraph:
+    """Parse a profile; every error names the file."""
+    try:
+        return _parse(json.loads(source()))
+    except OSError as error:
+        raise ProfileError(f"cannot read {file}: {error.strerror or error}") from error
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise ProfileError(f"{file} is not a JSON file: {error}") from error
+    except ProfileError as error:
+        raise ProfileError(f"{file}: {error}") from error
+
+
+def _parse(value: object) -> LayerGraph:
+    """The graph of a decoded JSON document."""
+    record = _record(value, LayerGraph, "the profile")
+    if isinstance(record["layers"], tuple):
+        layers = enumerate(record["layers"], start=1)
+        record["layers"] = tuple(Layer(**_record(v, Layer, f"layer {n}")) for n, v in layers)
+    return LayerGraph(**record)
+
+
+def _record(value: object, kind: type[Layer | LayerGraph], where: str) -> dict[str, Any]:
+    """A JSON object with the keys that the dataclass demands, its lists made tuples."""
+    if not isinstance(value, dict):
+        raise ProfileError(f"{where} is {value!r:.60}, must be an object with keys")
+    keys = [field.name for field in fields(kind)]
+    for key in value:
+        if key not in keys:
+            hint = _hint(key, keys)
+            raise ProfileError(f"{where}: unknown key {key!r}{hint}; allowed: {', '.join(keys)}")
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in value:
+            raise ProfileError(f"{where}: key {field.name!r} is missing")
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+
+
+def _check_fields(value: Layer | LayerGraph, where: str) -> None:
+    """Raise unless each field, by itself, has a value that is allowed."""
+    for key, content in ((field.name, getattr(value, field.name)) for field in fields(value)):
+        is_allowed, allowed = _ALLOWED[key]
+        if not is_allowed(content):
+            raise ProfileError(f"{where}: {key} is {content!r:.80}, must be {allowed}")
+
+
+def _check_wiring(graph: LayerGraph) -> None:
+    """Raise unless the layers are in topological order and all lead to the last one."""
+    where, known = f"model {graph.name!r}", {RAW_INPUT}
+    for layer in graph.layers:
+        if layer.name in known:
+            raise ProfileError(f"{where}: the layer name {layer.name!r} is already taken")
+        for name in layer.inputs:
+            if name not in known:
+                fault = f"reads {name!r}, which is no earlier layer{_hint(name, known)}"
+                raise ProfileError(f"{where}: layer {layer.name!r} {fault}")
+        known.add(layer.name)
+    unread = known.difference({graph.layers[-1].name}, *(layer.inputs for layer in graph.layers))
+    if unread:
+        raise ProfileError(f"{where}: nothing reads the output of {', '.join(sorted(unread))}")
+
+
+def _check_cuts(graph: LayerGraph, names: Sequence[str]) -> None:
+    """Raise unless the names are legal cuts from first to last."""
+    where, legal = f"model {graph.name!r}", graph.legal_cuts()
+    for name in names:
+        if name not in legal:
+            raise ProfileError(
+                f"{where} cannot be cut after {name!r}: {_why_illegal(graph, name)}; "
+                f"legal cuts: {', '.join(legal) or 'none'}"
+            )
+    for first, second in pairwise(names):
+        if legal.index(first) >= legal.index(second):
+            fault = "is given twice" if first == second else f"must come before {first!r}"
+            raise ProfileError(f"{where}: the cut after {second!r} {fault}")
+
+
+def _why_illegal(graph: LayerGraph, name: str) -> str:
+    """What is wrong with a cut after the named layer."""
+    layers = [layer.name for layer in graph.layers]
+    if name not in layers:
+        return f"there is no such layer{_hint(name, layers)}"
+    if name == layers[-1]:
+        return "it is the last layer"
+    live = [tensor for tensor in (RAW_INPUT, *layers) if tensor in graph._live[name]]
+    return f"{len(live)} tensors are live there ({', '.join(live)}), and only one may be"
+
+
+def _block_name(layers: Sequence[Layer]) -> str:
+    first, last = layers[0].name, layers[-1].name
+    return first if first == last else f"{first}..{last}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,296 @@
+"""Run and replay: plain functions that return values."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from mecsim import registry, workload
+from mecsim.errors import Interrupted, MecsimError, SchedulerError, TraceError
+from mecsim.kernels.base import Kernel
+from mecsim.model import Model, resolve
+from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
+from mecsim.scenario import RecordedTasks, Scenario
+from mecsim.scheduler import Scheduler, SchedulerSpec, check_placement
+from mecsim.session import Session
+from mecsim.store import Provenance, TraceFile, TraceWriter
+from mecsim.network import Ints
+from mecsim.trace import COLUMNS, Column, Difference, MemoryTrace, Rows, Sink, first_difference
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the slots done and the slots to do."""
+
+KERNELS: Final = ("simpy",)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that has ended."""
+
+    summary: dict[str, Any]
+    """What ``mecsim run --json`` prints."""
+    trace: Path | None
+
+
+def make_kernel(name: str, model: Model) -> Kernel:
+    """Return a new kernel by its name. Raises ``SchedulerError`` for an unknown name."""
+    if name not in KERNELS:
+        raise MecsimError(f"kernel: {name!r} is not known; allowed: {', '.join(KERNELS)}")
+    from mecsim.kernels.simpy_kernel import SimpyKernel  # noqa: PLC0415 - only the one that is used
+
+    return SimpyKernel(model)
+
+
+def run(
+    scenario: Scenario,
+    scheduler: str = "greedy",
+    options: Mapping[str, Any] | None = None,
+    *,
+    name: str = "scenario",
+    seed: int = 0,
+    kernel: str = "simpy",
+    out: Path | None = None,
+    memory: MemoryTrace | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Simulate a scenario under a scheduler.
+
+    The trace goes to the file ``out`` and into ``memory``, if given. Raises ``InputError`` for
+    whatever is wrong with the input and ``Interrupted`` on Ctrl-C.
+    """
+    model, options = resolve(scenario, seed), dict(options or {})
+    spec = SchedulerSpec.of(model)
+    made = registry.create(scheduler, spec, options)
+    made_by = Provenance(scheduler, options, seed, kernel)
+    began = time.perf_counter()
+    with (
+        arrivals_of(model) as recording,
+        _trace_writer(out, model, spec, made_by) as writer,
+    ):
+        slots = _counted(workload.slots(model, recording), scenario.slots, progress)
+        sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
+        session = Session(model, slots, make_kernel(kernel, model), spec, sinks)
+        _drive(session, made, scheduler)
+    return RunResult(_document(session, name, made_by, began, out), out)
+
+
+def _document(
+    session: Session, name: str, made_by: Provenance, began: float, out: Path | None
+) -> dict[str, Any]:
+    head = {
+        "scenario": name,
+        "scheduler": made_by.scheduler,
+        "seed": made_by.seed,
+        "kernel": made_by.kernel,
+    }
+    wall = time.perf_counter() - began
+    tail = {"wall_s": wall, "trace": None if out is None else str(out)}
+    return head | session.totals.summary() | tail
+
+
+@contextlib.contextmanager
+def _trace_writer(
+    out: Path | None, model: Model, spec: SchedulerSpec, made_by: Provenance
+) -> Iterator[TraceWriter | None]:
+    if out is None:
+        yield None
+        return
+    writer = TraceWriter(out, model, spec, made_by)
+    try:
+        with writer:
+            yield writer
+    except KeyboardInterrupt:
+        kept = "nothing was written yet"
+        if writer.partial.exists():
+            kept = f"what was simulated is kept in {writer.partial} (complete = false)"
+        raise Interrupted(f"stopped; {kept}; run the same command to start again") from None
+
+
+def _counted(
+    slots: Iterator[workload.Slot], total: int, progress: Progress | None
+) -> Iterator[workload.Slot]:
+    for done, slot in enumerate(slots, start=1):
+        yield slot
+        if progress is not None:
+            progress(done, total)
+
+
+def _drive(session: Session, scheduler: Scheduler, name: str) -> None:
+    """Let a scheduler decide every epoch, and learn if it has the hook."""
+    learns = type(scheduler).epoch_ended is not Scheduler.epoch_ended
+    before = None
+    for epoch in session:
+        observation = session.observe(epoch)
+        with _blaming(name, epoch.number):
+            if learns and before is not None:
+                scheduler.epoch_ended(*before, session.reward())
+            answer = scheduler.decide(observation)
+        placement = check_placement(answer, session.spec, name, epoch.number, epoch.device)
+        session.act(epoch, placement, observation)
+        before = observation, placement
+    with _blaming(name, session.epochs):
+        if learns and before is not None:
+            scheduler.epoch_ended(*before, session.reward())
+        scheduler.run_ended()
+
+
+@contextlib.contextmanager
+def _blaming(name: str, epoch: int) -> Iterator[None]:
+    """Tell whatever a scheduler raises as bad input that names it."""
+    try:
+        yield
+    except MecsimError:
+        raise
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise SchedulerError(f"scheduler {name!r}, epoch {epoch}: raised {cause}") from error
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """A replay that has ended."""
+
+    difference: Difference | None
+    """The first difference from the recorded trace, None where they are identical."""
+    rows: dict[str, int]
+    """Rows compared in each group."""
+    complete: bool
+    summary: dict[str, Any]
+
+
+class _Comparison:
+    """A sink that compares the rows of a run with those of a recorded trace."""
+
+    BUFFER_BYTES = 4 << 20
+
+    def __init__(self, trace: TraceFile) -> None:
+        self._trace = trace
+        self._buffer: dict[tuple[str, str], list[Column]] = {}
+        self._bytes = 0
+        self._done: dict[tuple[str, str], int] = {}
+        self.difference: Difference | None = None
+
+    def append(self, group: str, rows: Rows) -> None:
+        """Take further rows; compare them when there are enough to be worth reading the file."""
+        if group == "resources":
+            return
+        for name, values in rows.items():
+            self._buffer.setdefault((group, name), []).append(values)
+            self._bytes += values.nbytes
+        if self._bytes >= self.BUFFER_BYTES:
+            self._compare_buffer()
+
+    def _compare_buffer(self) -> None:
+        for (group, name), pieces in self._buffer.items():
+            values = np.concatenate(pieces)
+            begin = self._done.get((group, name), 0)
+            self._done[group, name] = begin + len(values)
+            if self.difference is None:
+                self.difference = self._compare(group, name, begin, values)
+        self._buffer.clear()
+        self._bytes = 0
+
+    def _compare(self, group: str, name: str, begin: int, values: Any) -> Difference | None:
+        recorded = self._trace.read(group, name, begin, begin + len(values))
+        if not self._trace.complete:  # rows that were not flushed, rewards that were not known
+            values = values[: len(recorded)]
+            if name == "reward":
+                known = ~np.isnan(recorded)
+                recorded, values = recorded[known], values[known]
+        return first_difference(group, name, begin, recorded, values)
+
+    def finish(self, session: Session) -> None:
+        """Compare what is left: the last rows, the numbers of rows, the resources."""
+        self._compare_buffer()
+        for group, columns in COLUMNS.items():
+            for name in columns if group != "resources" else ():
+                if self.difference is None:
+                    self.difference = self._missing(group, name)
+        if self._trace.complete and self.difference is None:
+            rows = session.totals.resource_rows()
+            found = (self._compare("resources", name, 0, rows[name]) for name in rows)
+            self.difference = next((d for d in found if d is not None), None)
+
+    def _missing(self, group: str, name: str) -> Difference | None:
+        done, recorded = self._done.get((group, name), 0), self._trace.rows(group, name)
+        if done >= recorded or (name == "reward" and not self._trace.complete):
+            return None
+        return Difference(group, name, done, f"{recorded} rows", f"{done} rows")
+
+    def rows(self) -> dict[str, int]:
+        """Return the number of rows compared in each group."""
+        return {group: self._trace.length(group) for group in COLUMNS}
+
+
+def replay(path: Path, *, kernel: str | None = None, progress: Progress | None = None) -> ReplayResult:
+    """Rebuild a run from its trace alone and compare every column with ``==``.
+
+    The workload is drawn again from scenario and seed, the decisions are the recorded ones. A
+    trace of a run that was killed is compared as far as it goes. Raises ``TraceError``.
+    """
+    with TraceFile(path) as trace:
+        model = resolve(trace.scenario, trace.made_by.seed)
+        recorded = isinstance(trace.scenario.arrivals, RecordedTasks)
+        recording = recorded_tasks(model, trace) if recorded else None
+        comparison = _Comparison(trace)
+        slots = _counted(workload.slots(model, recording), model.scenario.slots, progress)
+        kernel_ = make_kernel(kernel or trace.made_by.kernel, model)
+        session = Session(model, slots, kernel_, SchedulerSpec.of(model), [comparison])
+        began = time.perf_counter()
+        _follow(session, trace, comparison)
+        comparison.finish(session)
+        summary = _document(session, path.stem, trace.made_by, began, path)
+        return ReplayResult(comparison.difference, comparison.rows(), trace.complete, summary)
+
+
+def _follow(session: Session, trace: TraceFile, comparison: _Comparison) -> None:
+    """Act as recorded, until the record ends or a difference is found."""
+    name = f"the recorded {trace.made_by.scheduler}"
+    decisions = _decisions(trace)
+    for epoch in session:
+        recorded = next(decisions, None)
+        if recorded is None or comparison.difference is not None:
+            session.account()
+            return
+        placement = check_placement(recorded, session.spec, name, epoch.number, epoch.device)
+        session.act(epoch, placement, session.observe(epoch))
+
+
+def _decisions(trace: TraceFile) -> Iterator[Ints]:
+    total, rows = trace.length("decisions"), 4096
+    for begin in range(0, total, rows):
+        yield from trace.read("decisions", "placement", begin, min(begin + rows, total))
+
+
+def replay_with(
+    path: Path,
+    scheduler: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    kernel: str | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Put another scheduler on the recorded tasks and channels of a complete trace."""
+    with TraceFile(path) as trace:
+        if not trace.complete:
+            raise TraceError(f"{path}: is the trace of a run that was cut short")
+        seed, options = trace.made_by.seed, dict(options or {})
+        model = resolve(trace.scenario, seed)
+        spec = SchedulerSpec.of(model)
+        made = registry.create(scheduler, spec, options)
+        made_by = Provenance(scheduler, options, seed, kernel or trace.made_by.kernel)
+        began = time.perf_counter()
+        with _trace_writer(out, model, spec, made_by) as writer:
+            slots = workload.slots(model, recorded_channels(model, trace))
+            counted = _counted(slots, model.scenario.slots, progress)
+            sinks = [] if writer is None else [writer]
+            session = Session(model, counted, make_kernel(made_by.kernel, model), spec, sinks)
+            _drive(session, made, scheduler)
+        return RunResult(_document(session, path.stem, made_by, began, out), out)

@@ -1,0 +1,62 @@
+"""The stepper face that every kernel has, and the order of events that every kernel keeps.
+
+Events are ordered by (time, rank, task number), with the ranks below: a total order, so that ties,
+which batches of tasks released at one instant make the rule, fall alike in every kernel. A task
+that becomes able to enter a queue enters it at that event. Times are made by the same single
+additions everywhere: start = max(now, free), finish = start + service.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Protocol
+
+from mecsim.network import Floats
+from mecsim.routing import Hops
+
+COMPLETION: Final = 0
+DECISION: Final = 1
+RELEASE: Final = 2
+
+
+class Timeline(NamedTuple):
+    """What became of an epoch's tasks: when each hop's service began."""
+
+    hops: Hops
+    start_s: Floats
+    """NaN for a hop that was not entered (not yet, or because the battery was spent); shape (h,).
+
+    All else follows: finish = start + service; a hop is entered when the one before it has
+    finished and its latency has passed, or at the task's release.
+    """
+
+
+class Kernel(Protocol):
+    """Queues and an event order. Time moves forwards only."""
+
+    def submit(self, hops: Hops) -> None:
+        """Take the tasks of an epoch; their releases must not lie before the present."""
+        ...
+
+    def advance(self, until_s: float) -> None:
+        """Process every event before the decision epoch at ``until_s``."""
+        ...
+
+    def drain(self) -> None:
+        """Process every event that is left."""
+        ...
+
+    def backlog_s(self) -> Floats:
+        """Return how long a job that joined each resource now would wait; shape (R,)."""
+        ...
+
+    def battery_j(self) -> Floats:
+        """Return what is left in each device's battery (Eq. 11); shape (D,)."""
+        ...
+
+    def pending(self) -> list[Timeline]:
+        """Return the timelines, as far as they are known, of epochs not collected yet."""
+        ...
+
+    def collect(self) -> list[Timeline]:
+        """Hand over, in order, the leading epochs of which every task has ended."""
+        ...

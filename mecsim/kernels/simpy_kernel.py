@@ -1,0 +1,147 @@
+"""The readable reference: SimPy's event loop, one event a hop.
+
+A FIFO resource needs no queue of its own: it is enough to know when each of its servers is next
+free. A task in flight is one SimPy event, armed again for every hop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappush, heapreplace
+from typing import Any
+
+import numpy as np
+import simpy
+
+from mecsim.kernels.base import COMPLETION, DECISION, RELEASE, Timeline
+from mecsim.model import Model
+from mecsim.network import Floats
+from mecsim.routing import Hops
+
+
+class _Clock(simpy.Environment):
+    """SimPy's environment with events at absolute times and in the total order of events."""
+
+    def at(self, time_s: float, rank: int, number: int, event: simpy.Event) -> None:
+        heappush(self._queue, (time_s, rank, number, event))  # type: ignore[arg-type]
+
+
+class _Batch:
+    """The tasks of an epoch in flight, as lists, which SimPy's loop reads faster than arrays."""
+
+    def __init__(self, hops: Hops) -> None:
+        self.hops = hops
+        self.resource = hops.resource.tolist()
+        self.service_s = hops.service_s.tolist()
+        self.latency_s = hops.latency_s.tolist()
+        self.energy_j = hops.energy_j.tolist()
+        self.start_s = [float("nan")] * len(self.resource)
+        self.unfinished = len(hops.tasks)
+
+    def timeline(self) -> Timeline:
+        return Timeline(self.hops, np.array(self.start_s, dtype=np.float64))
+
+
+class _Task(simpy.Event):
+    """A task in flight: what it crosses next, from ``hop`` to ``end``."""
+
+    def __init__(self, clock: _Clock, batch: _Batch, number: int, device: int, hop: int, end: int):
+        self.env = clock
+        self.batch, self.number, self.device, self.hop, self.end = batch, number, device, hop, end
+        self._ok, self._value = True, None
+
+
+class SimpyKernel:
+    """The kernel on SimPy; see :class:`mecsim.kernels.base.Kernel` for its face."""
+
+    def __init__(self, model: Model) -> None:
+        self._clock = _Clock()
+        self._free = [0.0] * len(model.resources)
+        self._cores = {
+            r: [0.0] * int(cores) for r, cores in enumerate(model.capacity) if cores > 1
+        }
+        self._metered = model.battery_j < np.inf
+        self._battery_j = [model.battery_j] * model.devices
+        self._spent = [False] * model.devices
+        self._batches: deque[_Batch] = deque()
+        self._arrived: list[Callable[[Any], None]] = [self._make_arrival()]
+
+    def submit(self, hops: Hops) -> None:
+        batch = _Batch(hops)
+        self._batches.append(batch)
+        tasks, offset = hops.tasks, hops.offset.tolist()
+        numbers = range(tasks.first, tasks.first + len(tasks))
+        for number, device, release, hop, end in zip(
+            numbers, tasks.device.tolist(), tasks.release_s.tolist(), offset, offset[1:], strict=False
+        ):
+            task = _Task(self._clock, batch, number, device, hop, end)
+            task.callbacks = self._arrived
+            self._clock.at(release, RELEASE, number, task)
+
+    def advance(self, until_s: float) -> None:
+        epoch = simpy.Event(self._clock)
+        epoch._ok, epoch._value = True, None
+        self._clock.at(until_s, DECISION, -1, epoch)
+        self._clock.run(until=epoch)
+
+    def drain(self) -> None:
+        self._clock.run()
+
+    def backlog_s(self) -> Floats:
+        free = np.array(self._free)
+        for resource, cores in self._cores.items():
+            free[resource] = cores[0]
+        return np.maximum(free - self._clock.now, 0.0)
+
+    def battery_j(self) -> Floats:
+        return np.array(self._battery_j)
+
+    def pending(self) -> list[Timeline]:
+        return [batch.timeline() for batch in self._batches]
+
+    def collect(self) -> list[Timeline]:
+        ended = []
+        while self._batches and not self._batches[0].unfinished:
+            ended.append(self._batches.popleft().timeline())
+        return ended
+
+    def _make_arrival(self) -> Callable[[_Task], None]:
+        """Return the one callback of the simulation: a task comes to its next hop, or ends.
+
+        A closure, because looking names up in it is a good part of what an event costs.
+        """
+        clock, free, cores = self._clock, self._free, self._cores
+        queue, metered, afford = clock._queue, self._metered, self._afford
+
+        def arrive(task: _Task) -> None:
+            batch, hop = task.batch, task.hop
+            if hop == task.end or (metered and not afford(task.device, batch.energy_j[hop])):
+                batch.unfinished -= 1
+                return
+            resource = batch.resource[hop]
+            now = clock._now
+            if resource in cores:
+                servers = cores[resource]
+                start = servers[0] if servers[0] > now else now
+                finish = start + batch.service_s[hop]
+                heapreplace(servers, finish)
+            else:
+                start = free[resource]
+                if start < now:
+                    start = now
+                finish = free[resource] = start + batch.service_s[hop]
+            batch.start_s[hop] = start
+            task.hop = hop + 1
+            task.callbacks = self._arrived
+            heappush(queue, (finish + batch.latency_s[hop], COMPLETION, task.number, task))
+
+        return arrive
+
+    def _afford(self, device: int, energy_j: float) -> bool:
+        """Charge a hop to the device's battery; one that cannot pay is spent for good."""
+        if self._spent[device] or energy_j > self._battery_j[device]:
+            self._spent[device] = True
+            return False
+        self._battery_j[device] -= energy_j
+        return True

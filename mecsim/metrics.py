@@ -1,0 +1,132 @@
+"""From the accounts of a run to the numbers that people compare."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from mecsim.accounts import Accounts
+from mecsim.model import Model
+from mecsim.network import Floats
+from mecsim.trace import Rows
+
+SPOOL_BYTES = 1 << 20
+
+
+class Spool:
+    """A column of floats that grows; beyond a megabyte it lies in a temporary file.
+
+    So percentiles are exact and memory does not grow with the run.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115
+
+    def append(self, values: Floats) -> None:
+        """Add values at the end."""
+        self._file.write(values.astype(np.float64).tobytes())
+
+    def read(self) -> Floats:
+        """Return all values."""
+        self._file.seek(0)
+        values = np.frombuffer(self._file.read())
+        self._file.seek(0, 2)
+        return values
+
+    def close(self) -> None:
+        """Free the memory or the file."""
+        self._file.close()
+
+
+def statistics(values: Floats) -> dict[str, float | None]:
+    """Return mean, standard deviation (of the population), percentiles and maximum."""
+    if not len(values):
+        return dict.fromkeys(("mean", "std", "p50", "p95", "p99", "max"))
+    p50, p95, p99 = np.percentile(values, [50, 95, 99]).tolist()
+    mean, std, top = (float(f(values)) for f in (np.mean, np.std, np.max))
+    return {"mean": mean, "std": std, "p50": p50, "p95": p95, "p99": p99, "max": top}
+
+
+class Totals:
+    """Sums over a run, taken as it goes. Delays and energies are those of completed tasks."""
+
+    METRICS = ("total_s", "edge_s", "local_s", "energy_J")
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._spools = {name: Spool() for name in self.METRICS}
+        self._costs = Spool()
+        count = len(model.resources)
+        self._busy_s, self._wait_s = np.zeros(count), np.zeros(count)
+        self._served = np.zeros(count, dtype=np.int64)
+        self.released = self.completed = self.failed = self.late_blocks = 0
+        self.last_finish_s = 0.0
+
+    def add(self, accounts: Accounts) -> None:
+        """Add the tasks of some epochs."""
+        if not len(accounts):
+            return
+        rows = accounts.task_rows()
+        completed = rows["status"] == 0
+        for name, spool in self._spools.items():
+            spool.append(rows[name][completed])
+        beta = self._model.scenario.reward.beta
+        self._costs.append(rows["total_s"] + beta * accounts.excess_s())
+        self.completed += int(completed.sum())
+        self.failed += int((~completed).sum())
+        self.late_blocks += int(rows["late_blocks"].sum())
+        self.last_finish_s = max(self.last_finish_s, float(rows["finish_s"].max()))
+        resource, wait, service = accounts.services()
+        np.add.at(self._wait_s, resource, wait)
+        np.add.at(self._busy_s, resource, service)
+        self._served += np.bincount(resource, minlength=len(self._served))
+
+    def resource_rows(self) -> Rows:
+        """Return the columns of ``/resources`` that grow with the run."""
+        return {"busy_s": self._busy_s.copy(), "served": self._served.copy()}
+
+    def horizon_s(self) -> float:
+        """Return when the run ended: its last slot, or its last task if that is later."""
+        scenario = self._model.scenario
+        return max(scenario.slots * scenario.slot_length, self.last_finish_s)
+
+    def reward(self) -> float:
+        """Return the reward of the episode: minus the cost of all tasks (Eq. 14)."""
+        return 0.0 - float(self._costs.read().sum())
+
+    def resources(self) -> list[dict[str, Any]]:
+        """Return utilization and queue of every resource that served, the busiest first.
+
+        Utilization and mean queue (those waiting) are over the time until the last task ended.
+        """
+        names, horizon = self._model.resource_names(), self.horizon_s()
+        share = self._busy_s / (horizon * self._model.capacity)
+        order = np.argsort(-share, kind="stable")
+        return [
+            {
+                "name": names[r],
+                "utilization": float(share[r]),
+                "mean_queue": float(self._wait_s[r] / horizon),
+                "mean_wait_s": float(self._wait_s[r] / self._served[r]),
+            }
+            for r in order.tolist()
+            if self._served[r]
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers of a run as ``mecsim run --json`` prints them."""
+        return {
+            "tasks": self.released,
+            "completed": self.completed,
+            "failed": self.failed,
+            "total_delay_s": statistics(self._spools["total_s"].read()),
+            "edge_delay_s": statistics(self._spools["edge_s"].read()),
+            "local_delay_s": statistics(self._spools["local_s"].read()),
+            "energy_J": statistics(self._spools["energy_J"].read()),
+            "late_blocks": self.late_blocks,
+            "reward": self.reward(),
+            "resources": self.resources(),
+            "events": int(self._served.sum()) + self.released,
+        }

@@ -1,0 +1,218 @@
+"""resolve(scenario) → Model: frozen arrays in SI units, the only description a kernel reads."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from mecsim import dnn, network
+from mecsim.errors import ScenarioError
+from mecsim.network import Floats, Ints, Links
+from mecsim.scenario import Capacity, Repeat, Scenario, Uniform
+from mecsim.streams import MAX_SEED, stream
+
+KINDS: Final = ("server", "device", "uplink", "downlink", "link")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How the queued resources are numbered: servers, devices, uplinks, downlinks, wired links."""
+
+    servers: int
+    devices: int
+    links: int
+
+    @property
+    def device(self) -> int:
+        """Number of the first device's CPU."""
+        return self.servers
+
+    @property
+    def uplink(self) -> int:
+        """Number of the first uplink."""
+        return self.servers + self.devices
+
+    @property
+    def downlink(self) -> int:
+        """Number of the first downlink."""
+        return self.servers + 2 * self.devices
+
+    @property
+    def link(self) -> int:
+        """Number of the first wired link."""
+        return self.servers + 3 * self.devices
+
+    def __len__(self) -> int:
+        return self.link + self.links
+
+    @property
+    def kind(self) -> Ints:
+        """Kind of every resource as an index into ``KINDS``; shape (R,)."""
+        counts = (self.servers, self.devices, self.devices, self.devices, self.links)
+        return np.repeat(np.arange(len(KINDS)), counts)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A scenario resolved under one seed: N servers, D devices, M blocks, L links, R resources."""
+
+    scenario: Scenario
+    seed: int
+    block_names: tuple[str, ...]
+    cycles: Floats
+    """c_m of a task of size factor 1; shape (M,)."""
+    parameter_bytes: Floats
+    """d_m; shape (M,)."""
+    input_bits: Floats
+    """I_m of a task of size factor 1; shape (M,)."""
+    result_bits: float
+    tolerated_s: Floats
+    """τ_m; shape (M,)."""
+    server_hz: Floats
+    """F_n of each core; shape (N,)."""
+    device_hz: Floats
+    """f_d; shape (D,)."""
+    access: Ints
+    """The server (0-based) with which each device is associated; shape (D,)."""
+    gain: Floats
+    """Path gain of each device to its server; shape (D,)."""
+    links: Links
+    next_link: Ints
+    """Route tables, see :func:`mecsim.network.next_links`; shape (K, N, N)."""
+    route: Ints
+    """The route table that each block's input uses, and last the result; shape (M + 1,)."""
+    battery_j: float
+    """Energy of each device at the start, or infinity."""
+
+    @property
+    def servers(self) -> int:
+        """N."""
+        return len(self.server_hz)
+
+    @property
+    def devices(self) -> int:
+        """D."""
+        return len(self.device_hz)
+
+    @property
+    def blocks(self) -> int:
+        """M."""
+        return len(self.cycles)
+
+    @cached_property
+    def resources(self) -> Resources:
+        """The numbering of the queued resources."""
+        return Resources(self.servers, self.devices, len(self.links))
+
+    @cached_property
+    def speed(self) -> Floats:
+        """Cycles or bits a second of every resource, NaN for the radio hops; shape (R,)."""
+        radio = np.full(2 * self.devices, np.nan)
+        return np.concatenate([self.server_hz, self.device_hz, radio, self.links.rate_bps])
+
+    @cached_property
+    def capacity(self) -> Ints:
+        """Parallel servers of every resource: cores, or 1; shape (R,)."""
+        capacity = np.ones(len(self.resources), dtype=np.int64)
+        capacity[: self.servers] = self.scenario.edge_server.cores
+        return capacity
+
+    def resource_names(self) -> list[str]:
+        """Return a name for every resource, in the order of their numbers."""
+        names = [f"es{n + 1}.cpu" for n in range(self.servers)]
+        for part in ("cpu", "uplink", "downlink"):
+            names += [f"device{d}.{part}" for d in range(self.devices)]
+        ends = zip(self.links.source.tolist(), self.links.target.tolist(), strict=True)
+        return names + [f"es{i + 1}-es{j + 1}" for i, j in ends]
+
+
+def resolve(scenario: Scenario, seed: int = 0) -> Model:
+    """Turn a scenario into arrays, drawing positions and capacities from ``seed``.
+
+    Raises ``ScenarioError`` or ``ProfileError`` with key, value and what is allowed.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise ScenarioError(f"seed: {seed} should be between 0 and {MAX_SEED}")
+    _check_memory(scenario)
+    blocks = _blocks(scenario)
+    servers = network.server_positions(scenario.edge_server, scenario.edge_servers)
+    devices = network.device_positions(scenario.device, servers, scenario.devices, seed)
+    coverage = scenario.edge_server.coverage_radius
+    access, gain = network.associate(devices, servers, coverage, scenario.radio)
+    links = network.wired_links(scenario.wired, len(servers))
+    input_bits = np.array(blocks.input_bits, dtype=np.float64)
+    moved = np.append(input_bits, float(blocks.output_bits))
+    next_link, route = network.route_tables(links, len(servers), moved)
+    capacities = stream(seed, "capacities")
+    battery = scenario.device.battery
+    model = Model(
+        scenario=scenario,
+        seed=seed,
+        block_names=blocks.names,
+        cycles=np.array(blocks.flops, dtype=np.float64) * scenario.dnn.cycles_per_flop,
+        parameter_bytes=np.array(blocks.parameter_bytes, dtype=np.float64),
+        input_bits=input_bits,
+        result_bits=float(blocks.output_bits),
+        tolerated_s=_tolerated(scenario, len(blocks)),
+        server_hz=_spread(scenario.edge_server.capacity, len(servers), capacities),
+        device_hz=_spread(scenario.device.capacity, len(devices), capacities),
+        access=access,
+        gain=gain,
+        links=links,
+        next_link=next_link,
+        route=route,
+        battery_j=np.inf if battery == "unlimited" else battery,
+    )
+    for value in vars(model).values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return model
+
+
+def _check_memory(scenario: Scenario) -> None:
+    needed = network.memory_needed(scenario)
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        raise ScenarioError(
+            f"edge_servers: {scenario.edge_servers} with devices: {scenario.devices}, "
+            f"arrivals and wired.topology: {scenario.wired.topology} need about "
+            f"{needed / 2**30:.1f} GiB; this machine has {available / 2**30:.1f} GiB"
+        )
+
+
+def _blocks(scenario: Scenario) -> dnn.Blocks:
+    spec = scenario.dnn
+    graph = dnn.load_graph(spec.model)
+    if spec.cut == "balanced":
+        if spec.blocks is None:
+            raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
+        return dnn.cut_balanced(graph, spec.blocks)
+    blocks = dnn.cut_stages(graph) if spec.cut == "stages" else dnn.cut_at(graph, spec.cut)
+    if spec.blocks not in (None, len(blocks)):
+        shown = "stages" if spec.cut == "stages" else list(spec.cut)
+        raise ScenarioError(
+            f"dnn.blocks: {spec.blocks} does not go with dnn.cut: {shown}, which makes "
+            f"{len(blocks)} blocks of {spec.model}; use cut: balanced for any other number"
+        )
+    return blocks
+
+
+def _tolerated(scenario: Scenario, blocks: int) -> Floats:
+    tolerated = scenario.dnn.max_tolerated_delay
+    if isinstance(tolerated, tuple) and len(tolerated) != blocks:
+        raise ScenarioError(
+            f"dnn.max_tolerated_delay: has {len(tolerated)} entries; allowed: one value, "
+            f"or {blocks}, one for each block"
+        )
+    return np.broadcast_to(np.array(tolerated, dtype=np.float64), (blocks,)).copy()
+
+
+def _spread(capacity: Capacity, count: int, draws: np.random.Generator) -> Floats:
+    if isinstance(capacity, Uniform):
+        return draws.uniform(*capacity.uniform, size=count)
+    values = capacity.repeat if isinstance(capacity, Repeat) else capacity
+    return np.resize(np.array(values, dtype=np.float64), count)

@@ -1,0 +1,117 @@
+"""Recorded tasks and channels as the workload of another run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from mecsim.errors import ScenarioError, TraceError
+from mecsim.model import Model
+from mecsim.network import Floats, Ints
+from mecsim.scenario import RecordedTasks
+from mecsim.store import TraceFile
+from mecsim.workload import Recording, Tasks, slot_start
+
+_ROWS: Final = 1 << 16
+_SIZE: Final = ("tasks", "size_factor")
+_Columns: TypeAlias = tuple[Floats, Ints, Floats]
+
+
+@contextmanager
+def arrivals_of(model: Model) -> Iterator[Recording | None]:
+    """Open the recorded tasks that a scenario names; None for any other kind of arrivals.
+
+    Raises ``ScenarioError`` if the tasks do not fit the scenario, ``TraceError`` if the file is bad.
+    """
+    spec = model.scenario.arrivals
+    if not isinstance(spec, RecordedTasks):
+        yield None
+        return
+    with TraceFile(Path(spec.file)) as trace:
+        _check_fit(model, trace)
+        yield recorded_tasks(model, trace)
+
+
+def recorded_tasks(model: Model, trace: TraceFile) -> Recording:
+    """Return the tasks of a trace, put into the slots of the model by their release times."""
+    mean = trace.length("tasks") / model.scenario.slots
+    return Recording(_slot_tasks(model, trace), mean)
+
+
+def recorded_channels(model: Model, trace: TraceFile) -> Recording:
+    """Return the tasks and the radio rates of a trace of the same scenario."""
+    tasks = recorded_tasks(model, trace)
+    return Recording(tasks.tasks, tasks.expected_tasks, _rates(model, trace))
+
+
+def _rates(model: Model, trace: TraceFile) -> Iterator[Floats]:
+    for slot in range(model.scenario.slots):
+        rates = trace.read("slots", "rate_bps", slot, slot + 1)[0]
+        rates.flags.writeable = False
+        yield rates
+
+
+def _check_fit(model: Model, trace: TraceFile) -> None:
+    where = f"arrivals.file: {trace.path}"
+    end = slot_start(model, model.scenario.slots)
+    if not trace.complete:
+        raise TraceError(f"{where}: is the trace of a run that was cut short")
+    for begin in range(0, trace.length("tasks"), _ROWS):
+        device = trace.read("tasks", "device", begin, begin + _ROWS)
+        release = trace.read("tasks", "release_s", begin, begin + _ROWS)
+        size = trace.read("tasks", "size_factor", begin, begin + _ROWS)
+        if device.max() >= model.devices or device.min() < 0:
+            wrong = int(device.max()) if device.max() >= model.devices else int(device.min())
+            allowed = f"0 to {model.devices - 1} (devices: {model.devices})"
+            raise ScenarioError(f"{where}: has a task of device {wrong}; allowed: {allowed}")
+        if not (release[-1] < end and release[0] >= 0 and (np.diff(release) >= 0).all()):
+            raise ScenarioError(
+                f"{where}: has tasks released until {release[-1]:g} s; "
+                f"allowed: in order, before {end:g} s (slots × slot_length)"
+            )
+        if not (np.isfinite(size).all() and (size >= 0).all()):
+            raise ScenarioError(f"{where}: has a size_factor that is no number of at least 0")
+        if size.ndim == 2 and size.shape[1] != model.blocks:
+            raise ScenarioError(
+                f"{where}: has a size_factor for each of {size.shape[1]} blocks; "
+                f"the scenario has {model.blocks} (dnn.blocks)"
+            )
+
+
+def _slot_tasks(model: Model, trace: TraceFile) -> Iterator[Tasks]:
+    """Yield the tasks slot by slot, reading the file piece by piece."""
+    pieces, first = _pieces(trace), 0
+    held = (np.empty(0), np.empty(0, dtype=np.int64), np.empty((0, trace.width(*_SIZE) or 1)))
+    for slot in range(model.scenario.slots):
+        end_s = slot_start(model, slot + 1)
+        while not len(held[0]) or held[0][-1] < end_s:
+            more = next(pieces, None)
+            if more is None:
+                break
+            held = _joined(held, more)
+        count = int(np.searchsorted(held[0], end_s))
+        release, device, size = (column[:count] for column in held)
+        yield Tasks(slot, first, release, device, size)
+        held = (held[0][count:], held[1][count:], held[2][count:])
+        first += count
+
+
+def _pieces(trace: TraceFile) -> Iterator[_Columns]:
+    for begin in range(0, trace.length("tasks"), _ROWS):
+        release, device, size = (
+            trace.read("tasks", name, begin, begin + _ROWS)
+            for name in ("release_s", "device", "size_factor")
+        )
+        yield release, device.astype(np.int64), size.reshape(len(size), -1)
+
+
+def _joined(one: _Columns, other: _Columns) -> _Columns:
+    return (
+        np.concatenate([one[0], other[0]]),
+        np.concatenate([one[1], other[1]]),
+        np.concatenate([one[2], other[2]]),
+    )

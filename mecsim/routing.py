@@ -1,0 +1,145 @@
+"""What a placement means: the hops that each task crosses, and for how long.
+
+Worked out once for the tasks of an epoch, vectorised, and handed to every kernel alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mecsim import rules
+from mecsim.model import Model
+from mecsim.network import Floats, Ints
+from mecsim.workload import Tasks
+
+
+@dataclass(frozen=True)
+class Hops:
+    """The hops of n tasks in order of (task, hop): h rows, those of task i from ``offset[i]``."""
+
+    tasks: Tasks
+    placement: Ints
+    """Place of every block, 0 the device, n server n; shape (M,)."""
+    offset: Ints
+    """Shape (n + 1,)."""
+    block: Ints
+    """0-based; shape (h,)."""
+    resource: Ints
+    """Shape (h,)."""
+    service_s: Floats
+    """Shape (h,)."""
+    latency_s: Floats
+    """Propagation after the service and before the next hop; shape (h,)."""
+    energy_j: Floats
+    """What the hop costs the task's device; shape (h,)."""
+
+
+class _Step(NamedTuple):
+    """A hop of a placement, apart from the task's own numbers."""
+
+    block: int
+    resource: int
+    """Number of the resource; of device 0's resource where ``own`` is 1."""
+    own: int
+    amount: float
+    """Cycles or bits at size factor 1."""
+    latency_s: float
+
+
+class Router:
+    """Turns placements into hops; remembers the paths it has worked out."""
+
+    MAX_PATHS = 8192
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._paths: dict[tuple[bytes, int], Floats] = {}
+        resources = model.resources
+        self._cpu, self._uplink, self._downlink = (
+            resources.device,
+            resources.uplink,
+            resources.downlink,
+        )
+        self._link = resources.link
+        literal = model.scenario.energy.literal_eq7
+        self._sends_until = len(resources) if literal else self._downlink
+
+    def hops(self, tasks: Tasks, placement: Ints, rate_bps: Floats) -> Hops:
+        """Return the hops of ``tasks``, which all follow one ``placement`` of shape (M,).
+
+        ``rate_bps`` holds the radio rates of the slot, shape (D,). Services are those of Eqs. 3,
+        5 and 6, energies those of Eqs. 4 and 7.
+        """
+        access, which = np.unique(self._model.access[tasks.device], return_inverse=True)
+        paths = [self._path(placement, server) for server in access.tolist()]
+        length = np.array([len(path) for path in paths], dtype=np.int64)
+        hops_of = length[which]
+        offset = np.concatenate([[0], np.cumsum(hops_of)])
+        task = np.repeat(np.arange(len(tasks)), hops_of)
+        begin = np.cumsum(length) - length
+        row = np.arange(len(task)) + np.repeat(begin[which] - offset[:-1], hops_of)
+        steps = np.concatenate([*paths, np.empty((0, len(_Step._fields)))])[row].T
+        block, resource, own = steps[:3].astype(np.int64)
+        device = tasks.device[task]
+        resource += own * device
+        amount = steps[3] * self._size(tasks, task, block)
+        radio = (resource >= self._uplink) & (resource < self._link)
+        speed = np.where(radio, rate_bps[device], self._model.speed[resource])
+        service = np.asarray(rules.compute_delay(amount, speed))
+        energy = self._energy(resource, device, amount, service)
+        return Hops(tasks, placement, offset, block, resource, service, steps[4], energy)
+
+    @staticmethod
+    def _size(tasks: Tasks, task: Ints, block: Ints) -> Floats:
+        column = 0 if tasks.size.shape[1] == 1 else block
+        return tasks.size[task, column]
+
+    def _energy(self, resource: Ints, device: Ints, amount: Floats, service: Floats) -> Floats:
+        spec, radio = self._model.scenario.energy, self._model.scenario.radio
+        computes = (resource >= self._cpu) & (resource < self._uplink)
+        sends = (resource >= self._uplink) & (resource < self._sends_until)
+        local = rules.local_energy(spec.kappa, self._model.device_hz[device], amount)
+        air = rules.transmit_energy(radio.transmit_power, service)
+        return np.where(computes, local, np.where(sends, air, 0.0))
+
+    def _path(self, placement: Ints, access: int) -> Floats:
+        """Return the steps of a placement from an access server, shape (hops, 5)."""
+        key = (placement.tobytes(), access)
+        if key not in self._paths:
+            if len(self._paths) >= self.MAX_PATHS:
+                self._paths.clear()
+            self._paths[key] = np.array(list(self._steps(placement.tolist(), access)))
+        return self._paths[key]
+
+    def _steps(self, placement: list[int], access: int) -> Iterator[_Step]:
+        model, here = self._model, 0
+        for block, place in enumerate(placement):
+            yield from self._transfer(block, here, place, access, block)
+            cpu = place - 1 if place else self._cpu
+            yield _Step(block, cpu, int(place == 0), float(model.cycles[block]), 0.0)
+            here = place
+        if model.scenario.return_result:
+            yield from self._transfer(model.blocks, here, 0, access, model.blocks - 1)
+
+    def _transfer(
+        self, data: int, here: int, place: int, access: int, block: int
+    ) -> Iterator[_Step]:
+        """Yield the hops of block ``data``'s input (or of the result, last) between two places."""
+        if here == place:
+            return
+        model = self._model
+        bits = float(model.input_bits[data]) if data < model.blocks else model.result_bits
+        if here == 0:
+            yield _Step(block, self._uplink, 1, bits, 0.0)
+        server, target = (n - 1 if n else access for n in (here, place))
+        table = model.next_link[model.route[data]]
+        while server != target:
+            link = int(table[server, target])
+            yield _Step(block, self._link + link, 0, bits, float(model.links.latency_s[link]))
+            server = int(model.links.target[link])
+        if place == 0:
+            yield _Step(block, self._downlink, 1, bits, 0.0)

@@ -1,0 +1,484 @@
+"""What a person writes: a scenario, as strict and frozen pydantic models with units.
+
+A scenario describes a network, a DNN and its tasks; it holds no randomness and no policy. It is
+read from YAML with :func:`load` and turned into arrays by :func:`mecsim.model.resolve`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import reprlib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from mecsim import documents
+from mecsim.errors import ScenarioError
+from mecsim.units import (
+    BitsPerSecond,
+    Coordinate,
+    Hertz,
+    Joules,
+    Latency,
+    Metres,
+    Seconds,
+    Watts,
+    WattsPerHertz,
+)
+
+T = TypeVar("T")
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Pair: TypeAlias = tuple[T, T]
+Position: TypeAlias = Pair[Coordinate]
+
+
+class Section(BaseModel):
+    """Base of every part of a scenario: strict, frozen, no unknown keys."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        names = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in data:
+            if key not in names:
+                raise PydanticCustomError("unknown_key", "{advice}", _advice(str(key), names))
+        return {key: _tuples(value) for key, value in data.items()}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _advice(key: str, names: Sequence[str]) -> dict[str, Any]:
+    close = difflib.get_close_matches(key, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return {"key": key, "advice": f"is not a known key; {hint}allowed: {', '.join(names)}"}
+
+
+class Repeat(Section):
+    """Capacities dealt out in turn, again and again, to any number of entities."""
+
+    repeat: Annotated[tuple[Hertz, ...], Field(min_length=1)]
+
+
+class Uniform(Section):
+    """Capacities drawn uniformly between two bounds, from the seed of the run."""
+
+    uniform: Pair[Hertz]
+
+    @field_validator("uniform", mode="after")
+    @classmethod
+    def _bounds(cls, value: Pair[float]) -> Pair[float]:
+        return _ordered(value)
+
+
+class UniformRate(Section):
+    """Radio rates drawn uniformly for every device, anew for each slot or once a run."""
+
+    uniform: Pair[BitsPerSecond]
+    redraw: Literal["slot", "run"] = "slot"
+
+    @field_validator("uniform", mode="after")
+    @classmethod
+    def _bounds(cls, value: Pair[float]) -> Pair[float]:
+        return _ordered(value)
+
+
+def _ordered(bounds: Pair[float]) -> Pair[float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("should have its lower bound first")
+    return bounds
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "list"
+    if isinstance(value, Repeat) or (isinstance(value, dict) and "repeat" in value):
+        return "repeat"
+    return _rate_shape(value)
+
+
+def _rate_shape(value: Any) -> str:
+    return "uniform" if isinstance(value, Uniform | UniformRate | dict) else "number"
+
+
+Capacity: TypeAlias = Annotated[
+    Annotated[Hertz, Tag("number")]
+    | Annotated[tuple[Hertz, ...], Tag("list")]
+    | Annotated[Repeat, Tag("repeat")]
+    | Annotated[Uniform, Tag("uniform")],
+    Discriminator(_shape),
+]
+"""One value for all, a list with one value each, ``{repeat: […]}`` or ``{uniform: [low, high]}``."""
+
+
+class Dnn(Section):
+    """The DNN of every task and how it is cut into blocks."""
+
+    model: str = "vgg16"
+    """A shipped profile (``mecsim profile --list``) or the path of a profile's JSON file."""
+    blocks: Annotated[int, Field(ge=1)] | None = None
+    """M. Needed for ``cut: balanced``; otherwise only checked."""
+    cut: Literal["balanced", "stages"] | Annotated[tuple[str, ...], Field(strict=True)] = "balanced"
+    """``balanced`` by cycles, after the model's named ``stages``, or after the layers listed."""
+    cycles_per_flop: Positive = 1.0
+    max_tolerated_delay: Seconds | Annotated[tuple[Seconds, ...], Field(min_length=1)] = 3.0
+    """τ_m, one for all blocks or one each."""
+
+
+Per: TypeAlias = Literal["slot", "task", "block"]
+
+
+class ConstantSize(Section):
+    """Every task has size factor 1."""
+
+    distribution: Literal["constant"] = "constant"
+
+
+class UniformSize(Section):
+    """Size factor uniform in [low, high], with mean 1."""
+
+    distribution: Literal["uniform"]
+    low: Positive
+    high: Positive
+    per: Per = "task"
+
+    @model_validator(mode="after")
+    def _mean_one(self) -> Self:
+        if self.low > self.high or abs(self.low + self.high - 2) > 1e-9:
+            raise ValueError("should have a mean of 1: low + high = 2, low ≤ high")
+        return self
+
+
+class ExponentialSize(Section):
+    """Size factor exponential with mean 1."""
+
+    distribution: Literal["exponential"]
+    per: Per = "task"
+
+
+class LognormalSize(Section):
+    """Size factor lognormal with mean 1; ``sigma`` is the standard deviation of its logarithm."""
+
+    distribution: Literal["lognormal"]
+    sigma: Annotated[float, Field(gt=0, le=5)]
+    per: Per = "task"
+
+
+SizeFactor: TypeAlias = Annotated[
+    ConstantSize | UniformSize | ExponentialSize | LognormalSize, Discriminator("distribution")
+]
+
+Rate = Annotated[float, Field(ge=0, le=1e7)]
+"""Tasks a slot."""
+
+
+class Slotted(Section):
+    """λ tasks at each slot's start, dealt to the devices in turn."""
+
+    process: Literal["slotted"] = "slotted"
+    rate: Rate = 60.0
+
+
+class Deterministic(Section):
+    """λ tasks a slot, evenly spread, dealt to the devices in turn."""
+
+    process: Literal["deterministic"]
+    rate: Rate
+
+
+class Poisson(Section):
+    """A Poisson process of λ tasks a slot; each task comes from a device drawn uniformly."""
+
+    process: Literal["poisson"]
+    rate: Rate
+
+
+class Mmpp(Section):
+    """A Markov-modulated Poisson process: bursts. States follow each other in a circle."""
+
+    process: Literal["mmpp"]
+    rates: Annotated[tuple[Rate, ...], Field(min_length=2)]
+    """Tasks a slot in each state."""
+    mean_dwell: Annotated[tuple[Seconds, ...], Field(min_length=2)]
+    """Mean time in each state (exponential)."""
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if len(self.rates) != len(self.mean_dwell):
+            raise ValueError("should have as many rates as mean_dwell times")
+        return self
+
+
+class RecordedTasks(Section):
+    """The tasks (release, device, size) of a recorded trace."""
+
+    process: Literal["trace"]
+    file: str
+
+
+Arrivals: TypeAlias = Annotated[
+    Slotted | Deterministic | Poisson | Mmpp | RecordedTasks, Discriminator("process")
+]
+
+
+class EdgeServer(Section):
+    """What the edge servers are like and where they stand."""
+
+    capacity: Capacity = 15e9
+    """F_n in cycles a second, of each core."""
+    cores: Annotated[int, Field(ge=1, le=1024)] = 1
+    coverage_radius: Annotated[Metres, Field(gt=0)] = 750.0
+    spacing: Annotated[Metres, Field(gt=0)] = 1500.0
+    """Distance between neighbours on the square grid on which servers stand by default."""
+    positions: tuple[Position, ...] | None = None
+
+
+class Device(Section):
+    """What the devices are like and where they are."""
+
+    capacity: Capacity = 1e9
+    """f_d in cycles a second."""
+    distance: Pair[Metres] = (310.0, 750.0)
+    """Nearest and farthest from the server around which a device is dropped (devices are dealt to
+    the servers in turn; the drop is uniform over the ring)."""
+    positions: tuple[Position, ...] | None = None
+    battery: Literal["unlimited"] | Joules = "unlimited"
+
+    @field_validator("distance", mode="after")
+    @classmethod
+    def _bounds(cls, value: Pair[float]) -> Pair[float]:
+        return _ordered(value)
+
+
+class Radio(Section):
+    """The radio hop: R = B·log2(1 + p·g/(N0·B)), or rates given directly."""
+
+    bandwidth: Hertz = 2e6
+    transmit_power: Watts = 10 ** ((22.0 - 30.0) / 10)
+    noise_density: WattsPerHertz = 10 ** ((-174.0 - 30.0) / 10)
+    path_loss_intercept_db: Annotated[float, Field(ge=-500, le=500)] = 128.1
+    path_loss_slope_db: Annotated[float, Field(ge=0, le=500)] = 37.6
+    """Loss in dB = intercept + slope · log10(distance / km)."""
+    fading: Literal["none", "rayleigh"] = "none"
+    rate: (
+        Annotated[
+            Annotated[BitsPerSecond, Tag("number")] | Annotated[UniformRate, Tag("uniform")],
+            Discriminator(_rate_shape),
+        ]
+        | None
+    ) = None
+    """R directly, in place of the radio model: one rate, or ``{uniform: [low, high]}``."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.rate is not None and self.fading != "none":
+            raise ValueError("should have fading: none where the rate is given directly")
+        return self
+
+
+class Link(Section):
+    """One wired link of an explicit topology; ``both_ways`` makes it two, one each way."""
+
+    model_config = ConfigDict(populate_by_name=False, serialize_by_alias=True)
+
+    source: Annotated[int, Field(ge=1, alias="from")]
+    target: Annotated[int, Field(ge=1, alias="to")]
+    rate: BitsPerSecond | None = None
+    latency: Latency | None = None
+    both_ways: bool = True
+
+
+class Wired(Section):
+    """The wired network between the edge servers; ``rate`` and ``latency`` hold for every link."""
+
+    topology: Literal["full_mesh", "ring", "star", "line", "tree", "grid", "explicit"] = "full_mesh"
+    rate: BitsPerSecond = 1e9
+    """R_max."""
+    latency: Latency = 0.0
+    """Propagation time, after the link has sent the last bit."""
+    branching: Annotated[int, Field(ge=1)] = 2
+    """Children of each server in a ``tree``."""
+    links: tuple[Link, ...] | None = None
+    """The links of an ``explicit`` topology; each may have a rate and a latency of its own."""
+
+    @model_validator(mode="after")
+    def _links_when_explicit(self) -> Self:
+        if (self.topology == "explicit") != (self.links is not None):
+            raise ValueError("should have links exactly when its topology is explicit")
+        return self
+
+
+class Energy(Section):
+    """What a device's energy is counted for."""
+
+    kappa: Annotated[float, Field(ge=0)] = 1e-26
+    literal_eq7: bool = False
+    """Charge the transmit power for all transfer time, wired too, as Eq. 7 is printed."""
+
+
+class Reward(Section):
+    """The reward of Eq. 14."""
+
+    beta: NonNegative = 1.0
+
+
+def _fault(keys: documents.Keys, problem: str) -> PydanticCustomError:
+    return PydanticCustomError("fault", "{problem}", {"keys": keys, "problem": problem})
+
+
+class Scenario(Section):
+    """A network, a DNN, its tasks, and for how long."""
+
+    description: str = ""
+    slots: Annotated[int, Field(ge=1, le=10_000_000)] = 600
+    slot_length: Seconds = 1.0
+    epoch: Literal["slot", "task"] = "slot"
+    """One placement for all tasks released in a slot, or one for each task."""
+    dnn: Dnn = Dnn(blocks=6)
+    size_factor: SizeFactor = ConstantSize()
+    arrivals: Arrivals = Slotted()
+    edge_servers: Annotated[int, Field(ge=1, le=100_000)] = 4
+    edge_server: EdgeServer = EdgeServer()
+    devices: Annotated[int, Field(ge=1, le=10_000_000)] = 30
+    device: Device = Device()
+    radio: Radio = Radio()
+    wired: Wired = Wired()
+    energy: Energy = Energy()
+    reward: Reward = Reward()
+    return_result: bool = False
+    """Send the final result back to the device (counted with the last block)."""
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        self._one_each("edge_server", self.edge_server, self.edge_servers)
+        self._one_each("device", self.device, self.devices)
+        for number, link in enumerate(self.wired.links or ()):
+            for end in (link.source, link.target):
+                if end > self.edge_servers:
+                    keys = ("wired", "links", number)
+                    raise _fault(keys, f"joins server {end}; allowed: 1 to {self.edge_servers}")
+            if link.source == link.target:
+                raise _fault(("wired", "links", number), "joins a server with itself")
+        return self
+
+    @staticmethod
+    def _one_each(name: str, section: EdgeServer | Device, count: int) -> None:
+        for key, values in (("capacity", section.capacity), ("positions", section.positions)):
+            if isinstance(values, tuple) and len(values) != count:
+                raise _fault((name, key), f"has {len(values)} entries; allowed: {count}, one each")
+
+    def canonical_json(self) -> str:
+        """Return the scenario as JSON with every value resolved to SI and keys sorted."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+
+    def sha256(self) -> str:
+        """Return the hash of what matters to a run: all but the description."""
+        matters = self.model_copy(update={"description": ""}).canonical_json()
+        return hashlib.sha256(matters.encode()).hexdigest()
+
+
+def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario file, apply ``KEY.PATH=VALUE`` overrides, and validate it.
+
+    Raises ``ScenarioError`` that names file and line (or the override), key, value and what is
+    allowed.
+    """
+    document = documents.read(path)
+    for override in overrides:
+        documents.assign(document, override)
+    return validate(document)
+
+
+def validate(document: documents.Document) -> Scenario:
+    """Validate plain data as a scenario. Raises ``ScenarioError`` with one line a fault."""
+    try:
+        return Scenario.model_validate(document.values)
+    except ValidationError as error:
+        raise ScenarioError("\n".join(_messages(document, error))) from error
+
+
+def from_json(text: str, source: str) -> Scenario:
+    """Rebuild the scenario that a trace carries. Raises ``ScenarioError``."""
+    return validate(documents.Document(_json_mapping(text, source), {(): source}))
+
+
+def _json_mapping(text: str, source: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ScenarioError(f"{source}: is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ScenarioError(f"{source}: a scenario is a mapping of keys to values")
+    return values
+
+
+def _messages(document: documents.Document, error: ValidationError) -> list[str]:
+    """One line a faulty value: where it was written, its path, the value, what is allowed."""
+    faults: dict[str, list[str]] = {}
+    for details in error.errors(include_url=False):
+        keys = _keys_in(document.values, details)
+        path = ".".join(str(key) for key in keys) or "scenario"
+        value = "" if details["type"] in ("unknown_key", "missing", "fault") else _shown(details["input"])
+        subject = f"{document.locate(keys)}: {path}: {value}"
+        faults.setdefault(subject, []).append(_problem(details))
+    return [subject + "; or ".join(dict.fromkeys(texts)) for subject, texts in faults.items()]
+
+
+def _shown(value: Any) -> str:
+    return reprlib.repr(list(value) if isinstance(value, tuple) else value) + " "
+
+
+def _problem(details: ErrorDetails) -> str:
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "missing":
+        return "is missing"
+    if kind == "union_tag_invalid":
+        return f"has an unknown {context['discriminator']}; allowed: {context['expected_tags']}"
+    if kind == "union_tag_not_found":
+        return f"needs {context['discriminator']} to say what it is"
+    if kind == "model_type":
+        return "should be a mapping of keys to values"
+    text = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return text.replace("valid tuple", "list").replace("Tuple should", "should")
+
+
+def _keys_in(values: Any, details: ErrorDetails) -> documents.Keys:
+    """Drop from pydantic's location what is no key of the data: names of union members."""
+    keys: list[str | int] = []
+    if details["type"] == "fault":
+        return tuple(details["ctx"]["keys"])
+    for step in details["loc"]:
+        if isinstance(values, dict) and step in values:
+            values = values[step]
+        elif isinstance(values, list | tuple) and isinstance(step, int) and step < len(values):
+            values = values[step]
+        else:
+            continue
+        keys.append(step)
+    if details["type"] == "missing":
+        keys.append(details["loc"][-1])
+    if details["type"] == "unknown_key":
+        keys.append(details["ctx"]["key"])
+    return tuple(keys)

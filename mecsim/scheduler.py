@@ -1,0 +1,263 @@
+"""The face of a scheduler: what it sees, what it returns, and a check that it keeps to it.
+
+A scheduler needs nothing else of mecsim::
+
+    class Nearest(Scheduler):
+        '''Everything at the associated server of the first device.'''
+
+        def decide(self, observation):
+            return [int(self.spec.access[0]) + 1] * self.spec.blocks
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mecsim.errors import PlacementError
+from mecsim.model import Model
+from mecsim.network import Floats, Ints, Links
+from mecsim.streams import stream
+
+Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
+"""One place a block, in {0, …, N}: 0 the task's own device, n edge server n (Eq. 2)."""
+
+
+@dataclass(frozen=True)
+class SchedulerSpec:
+    """What does not change during a run: N servers, D devices, M blocks, L wired links."""
+
+    blocks: int
+    """M."""
+    epoch: Literal["slot", "task"]
+    """Whether a decision is for all tasks of a slot or for one task."""
+    slot_length_s: float
+    server_hz: Floats
+    """Cycles a second of each server's cores; shape (N,)."""
+    cores: Ints
+    """Cores of each server; shape (N,)."""
+    device_hz: Floats
+    """Shape (D,)."""
+    access: Ints
+    """Each device's associated server, 0-based; shape (D,)."""
+    links: Links
+    """The directed wired links."""
+    tolerated_s: Floats
+    """τ_m; shape (M,)."""
+    beta: float
+    """Weight of the penalty in the reward (Eq. 14)."""
+    transmit_power_w: float
+    rng: np.random.Generator
+    """The scheduler's own stream of random numbers."""
+
+    @property
+    def servers(self) -> int:
+        """N."""
+        return len(self.server_hz)
+
+    @property
+    def devices(self) -> int:
+        """D."""
+        return len(self.device_hz)
+
+    @classmethod
+    def of(cls, model: Model) -> SchedulerSpec:
+        """Return what a scheduler may know of a model."""
+        return cls(
+            blocks=model.blocks,
+            epoch=model.scenario.epoch,
+            slot_length_s=model.scenario.slot_length,
+            server_hz=model.server_hz,
+            cores=model.capacity[: model.servers],
+            device_hz=model.device_hz,
+            access=model.access,
+            links=model.links,
+            tolerated_s=model.tolerated_s,
+            beta=model.scenario.reward.beta,
+            transmit_power_w=model.scenario.radio.transmit_power,
+            rng=stream(model.seed, "scheduler"),
+        )
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a scheduler sees at a decision epoch. Every array is read-only.
+
+    Backlogs are in seconds: how long a job that joined the resource now would wait.
+    """
+
+    spec: SchedulerSpec
+    epoch: int
+    """Number of the decision epoch."""
+    time_s: float
+    slot: int
+    device: int | None
+    """The device whose task is to be placed; None where the placement is for a whole slot."""
+    tasks: float
+    """Tasks that the placement is for: their number where it is known, else the expected one."""
+    size_factor: float
+    """Mean over the epoch's tasks that are known; 1 where none is."""
+    cycles: Floats
+    """c_m, scaled by the size factor; shape (M,)."""
+    parameter_bytes: Floats
+    """d_m; shape (M,)."""
+    input_bits: Floats
+    """I_m, scaled by the size factor; shape (M,)."""
+    rate_bps: Floats
+    """Radio rate R_d of every device; shape (D,)."""
+    server_backlog_s: Floats
+    """Shape (N,)."""
+    device_backlog_s: Floats
+    """Shape (D,)."""
+    uplink_backlog_s: Floats
+    """Shape (D,)."""
+    downlink_backlog_s: Floats
+    """Shape (D,)."""
+    link_backlog_s: Floats
+    """Shape (L,)."""
+    battery_j: Floats
+    """Remaining energy E^r of every device, infinite where unlimited (Eq. 11); shape (D,)."""
+
+    @property
+    def _devices(self) -> slice | list[int]:
+        return slice(None) if self.device is None else [self.device]
+
+    @cached_property
+    def place_backlog_s(self) -> Floats:
+        """Backlog of every place; shape (N + 1,).
+
+        Place 0 is the task's device or, for a slot, the mean over all devices.
+        """
+        device = self.device_backlog_s[self._devices].mean()
+        return np.concatenate([[device], self.server_backlog_s])
+
+    @cached_property
+    def compute_s(self) -> Floats:
+        """Seconds to compute each block at each place; shape (N + 1, M) (Eqs. 3 and 6)."""
+        device_hz = 1.0 / (1.0 / self.spec.device_hz[self._devices]).mean()
+        return self.cycles / np.concatenate([[device_hz], self.spec.server_hz])[:, None]
+
+    @cached_property
+    def load_s(self) -> Floats:
+        """Backlog that the epoch's tasks add by each block at each place; shape (N + 1, M)."""
+        devices = 1 if self.device is not None else self.spec.devices
+        sharing = np.concatenate([[devices], self.spec.cores])[:, None]
+        return self.compute_s * self.tasks / sharing
+
+    @cached_property
+    def mean_rate_bps(self) -> float:
+        """Radio rate of the task's device or, for a slot, the harmonic mean over all devices."""
+        return float(1.0 / (1.0 / self.rate_bps[self._devices]).mean())
+
+    @cached_property
+    def server_rate_bps(self) -> Floats:
+        """Mean radio rate of the devices of every server, 0 where it has none; shape (N,)."""
+        return self._per_server(self.rate_bps)
+
+    def _per_server(self, values: Floats) -> Floats:
+        n, access = self.spec.servers, self.spec.access
+        devices = np.bincount(access, minlength=n)
+        return np.bincount(access, weights=values, minlength=n) / np.maximum(devices, 1)
+
+    def features(self) -> Floats:
+        """Return the observation as one vector, named by :func:`feature_names`."""
+        spec = self.spec
+        links_out = np.bincount(spec.links.source, self.link_backlog_s, minlength=spec.servers)
+        return np.concatenate(
+            [
+                [self.tasks, self.size_factor],
+                self.cycles,
+                self.parameter_bytes,
+                self.input_bits,
+                self.server_rate_bps,
+                self.server_backlog_s,
+                self._per_server(self.device_backlog_s),
+                self._per_server(self.uplink_backlog_s),
+                self._per_server(self.downlink_backlog_s),
+                links_out,
+                [self.battery_j.mean()],
+            ]
+        )
+
+
+def feature_names(spec: SchedulerSpec) -> list[str]:
+    """Return the names of the features of an observation, in order."""
+    blocks = ("cycles", "parameter_bytes", "input_bits")
+    servers = (
+        "mean_rate_bps",
+        "cpu_backlog_s",
+        "mean_device_backlog_s",
+        "mean_uplink_backlog_s",
+        "mean_downlink_backlog_s",
+        "links_out_backlog_s",
+    )
+    return [
+        "tasks",
+        "size_factor",
+        *(f"block{m}.{name}" for name in blocks for m in range(spec.blocks)),
+        *(f"es{n + 1}.{name}" for name in servers for n in range(spec.servers)),
+        "mean_battery_J",
+    ]
+
+
+class Scheduler(ABC):
+    """Decides where every block of every task runs.
+
+    The first line of a subclass's docstring is its description in ``mecsim schedulers``. Its
+    options are the keyword arguments of ``__init__``, with type annotations and defaults; they
+    are set from the command line with ``--option KEY=VALUE``.
+    """
+
+    def __init__(self, spec: SchedulerSpec) -> None:
+        self.spec = spec
+
+    @abstractmethod
+    def decide(self, observation: Observation) -> Placement:
+        """Return a place in {0, …, N} for each of the M blocks (Eq. 2)."""
+
+    def epoch_ended(self, observation: Observation, placement: Ints, reward: float) -> None:
+        """Learn from an epoch: called when it is over, with its reward (Eq. 14).
+
+        Only schedulers that override it pay for computing the reward.
+        """
+
+    def run_ended(self) -> None:
+        """Learn from a run: called once when all tasks have ended."""
+
+
+def check_placement(
+    placement: ArrayLike, spec: SchedulerSpec, scheduler: str, epoch: int, device: int | None
+) -> Ints:
+    """Return a scheduler's answer as an array of shape (M,), or say what is wrong with it.
+
+    Raises ``PlacementError`` that names the scheduler, the epoch and the block; nothing is ever
+    rounded or clipped.
+    """
+    of = "" if device is None else f", device {device}"
+    who = f"scheduler {scheduler!r}, epoch {epoch}{of}: the placement"
+    try:
+        places = np.asarray(placement)
+    except ValueError as error:
+        raise PlacementError(f"{who} is not a list of places: {error}") from error
+    if places.dtype.kind not in "iu":
+        raise PlacementError(f"{who} {_short(placement)} holds {places.dtype}; allowed: integers")
+    if places.shape != (spec.blocks,):
+        shape = f"({spec.blocks},), one place a block"
+        raise PlacementError(f"{who} has the shape {places.shape}; allowed: {shape}")
+    wrong = np.flatnonzero((places < 0) | (places > spec.servers))
+    if wrong.size:
+        block = int(wrong[0])
+        allowed = f"0 (the device) to {spec.servers}"
+        raise PlacementError(f"{who} puts block {block} at {places[block]}; allowed: {allowed}")
+    return places.astype(np.int64)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,195 @@
+"""A run as a sequence of decision epochs: observe, act, and in the end the rows of its trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mecsim.accounts import Accounts, RewardBook
+from mecsim.kernels.base import Kernel, Timeline
+from mecsim.metrics import Totals
+from mecsim.model import Model
+from mecsim.network import Floats, Ints
+from mecsim.routing import Router
+from mecsim.scheduler import Observation, SchedulerSpec
+from mecsim.trace import Sink
+from mecsim.workload import Slot, Tasks
+
+BATCH_HOPS = 20_000
+"""Hops of ended tasks accounted for together: it bounds memory and changes no result."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A decision epoch: the tasks that one placement is for."""
+
+    number: int
+    time_s: float
+    slot: Slot
+    tasks: Tasks
+    device: int | None
+
+
+class Session:
+    """Runs a model on a kernel, epoch by epoch, and sends the rows of the trace to sinks.
+
+    Iterate over it and call :meth:`act` once for each epoch; :meth:`observe` before, if wanted::
+
+        for epoch in session:
+            session.act(epoch, placement)
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        slots: Iterable[Slot],
+        kernel: Kernel,
+        spec: SchedulerSpec,
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        self.model, self.spec, self.totals = model, spec, Totals(model)
+        self._slots, self._kernel, self._sinks = slots, kernel, sinks
+        self._router = Router(model)
+        self._unlimited = _read_only(np.full(model.devices, np.inf))
+        self._opened = self._collected = self._accounted = 0
+        self._rewards = RewardBook.empty()
+        self._ended: list[Timeline] = []  # collected, not accounted for
+        self._recent: list[Timeline] = []  # collected since the last act
+        self._acted_s = self._now = 0.0
+
+    def __iter__(self) -> Iterator[Epoch]:
+        """Yield the epochs in order of time; after the last one, drain the network."""
+        for slot in self._slots:
+            self._advance(slot.start_s)
+            self._send_slot(slot)
+            self.totals.released += len(slot.tasks)
+            yield from self._epochs_of(slot)
+            if sum(len(timeline.start_s) for timeline in self._ended) >= BATCH_HOPS:
+                self.account()
+        self._kernel.drain()
+        self._now = math.inf
+        self._collect()
+        self.account()
+
+    def _epochs_of(self, slot: Slot) -> Iterator[Epoch]:
+        if self.spec.epoch == "slot":
+            yield Epoch(self._opened, slot.start_s, slot, slot.tasks, None)
+            return
+        for row in range(len(slot.tasks)):
+            task = slot.tasks[row : row + 1]
+            release = float(task.release_s[0])
+            self._advance(release)
+            yield Epoch(self._opened, release, slot, task, int(task.device[0]))
+
+    def observe(self, epoch: Epoch) -> Observation:
+        """Return what a scheduler may see at an epoch."""
+        model, slot, one = self.model, epoch.slot, epoch.device is not None
+        backlog, parts = _read_only(self._kernel.backlog_s()), self.model.resources
+        sizes_known = len(epoch.tasks) and (one or slot.known)
+        size = epoch.tasks.size.mean(axis=0) if sizes_known else np.ones(1)
+        return Observation(
+            spec=self.spec,
+            epoch=epoch.number,
+            time_s=epoch.time_s,
+            slot=slot.number,
+            device=epoch.device,
+            tasks=1.0 if one else slot.expected_tasks,
+            size_factor=float(size.mean()),
+            cycles=_read_only(model.cycles * size),
+            parameter_bytes=model.parameter_bytes,
+            input_bits=_read_only(model.input_bits * size),
+            rate_bps=slot.rate_bps,
+            server_backlog_s=backlog[: parts.device],
+            device_backlog_s=backlog[parts.device : parts.uplink],
+            uplink_backlog_s=backlog[parts.uplink : parts.downlink],
+            downlink_backlog_s=backlog[parts.downlink : parts.link],
+            link_backlog_s=backlog[parts.link :],
+            battery_j=self._battery(),
+        )
+
+    def act(self, epoch: Epoch, placement: Ints, observation: Observation | None = None) -> None:
+        """Submit the epoch's tasks with a checked placement of shape (M,); record the decision."""
+        self._kernel.submit(self._router.hops(epoch.tasks, placement, epoch.slot.rate_bps))
+        self._rewards.open(epoch.time_s)
+        self._opened += 1
+        self._acted_s, self._recent = epoch.time_s, []
+        for sink in self._sinks:
+            rows = {
+                "time_s": np.array([epoch.time_s]),
+                "slot": np.array([epoch.slot.number]),
+                "placement": placement[None, :].astype(np.int32),
+            }
+            if observation is not None:
+                rows["observation"] = observation.features()[None, :]
+            sink.append("decisions", rows)
+
+    def reward(self) -> float:
+        """Return the reward (Eq. 14) of the epoch acted on last, once the next one has come."""
+        timelines = self._recent + self._kernel.pending()
+        if not timelines:
+            return 0.0
+        accounts = Accounts(self.model, timelines, self._collected - len(self._recent))
+        released, finish, cost = accounts.block_costs()
+        begun = (finish > self._acted_s) | (released == self._opened - 1)
+        return 0.0 - math.fsum(cost[begun & (finish <= self._now)].tolist())
+
+    @property
+    def epochs(self) -> int:
+        """Epochs acted on so far."""
+        return self._opened
+
+    def _battery(self) -> Floats:
+        limited = self.model.battery_j < math.inf
+        return _read_only(self._kernel.battery_j()) if limited else self._unlimited
+
+    def _advance(self, until_s: float) -> None:
+        self._kernel.advance(until_s)
+        self._now = until_s
+        self._collect()
+
+    def _collect(self) -> None:
+        ended = self._kernel.collect()
+        self._collected += len(ended)
+        self._ended += ended
+        self._recent += ended
+
+    def account(self) -> None:
+        """Turn the epochs whose tasks have all ended into rows."""
+        if not self._ended:
+            return
+        accounts = Accounts(self.model, self._ended, self._accounted)
+        self.totals.add(accounts)
+        if self._sinks:
+            self._send_accounts(accounts)
+        self._accounted += len(self._ended)
+        self._ended = []
+
+    def _send_accounts(self, accounts: Accounts) -> None:
+        self._rewards.book(accounts)
+        rewards = np.array(self._rewards.settle(len(self._ended)))
+        for sink in self._sinks:
+            sink.append("tasks", accounts.task_rows())
+            sink.append("blocks", accounts.block_rows())
+            sink.append("hops", accounts.hop_rows())
+            sink.append("decisions", {"reward": rewards})
+            sink.append("resources", self.totals.resource_rows())
+
+    def _send_slot(self, slot: Slot) -> None:
+        for sink in self._sinks:
+            sink.append(
+                "slots",
+                {
+                    "time_s": np.array([slot.start_s]),
+                    "released": np.array([len(slot.tasks)]),
+                    "rate_bps": slot.rate_bps[None, :],
+                    "energy_remaining_J": self._battery()[None, :],
+                },
+            )
+
+
+def _read_only(values: Floats) -> Floats:
+    values.flags.writeable = False
+    return values

@@ -1,0 +1,363 @@
+"""Traces in HDF5: written as the run goes, in bounded memory; read with every check.
+
+The file is written under a temporary name beside its final one and takes the final name when it
+is complete. Between flushes it is consistent on disk, see :mod:`mecsim.superblock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import h5py
+import numpy as np
+
+from mecsim.errors import OutputError, ScenarioError, TraceError
+from mecsim.model import KINDS, Model
+from mecsim.scenario import Scenario, from_json
+from mecsim.scheduler import feature_names
+from mecsim.superblock import clear_write_mark
+from mecsim.trace import COLUMNS, FORMAT, FORMAT_VERSION, Column, Rows
+
+FLUSH_SLOTS: Final = 10
+FLUSH_SECONDS: Final = 1.0
+BUFFER_BYTES: Final = 32 << 20
+CHUNK_BYTES: Final = 128 << 10
+_PACKAGES: Final = ("mecsim", "numpy", "simpy", "networkx", "pydantic", "h5py")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a trace, apart from the scenario: the root attributes of the file."""
+
+    scheduler: str
+    scheduler_options: Mapping[str, Any]
+    seed: int
+    kernel: str
+
+
+class TraceWriter:
+    """A sink that writes a trace file. Use it as a context manager.
+
+    Raises ``OutputError`` when the file cannot be written. If the run ends early, what was flushed
+    stays in the temporary file, marked as incomplete; :attr:`partial` is its path.
+    """
+
+    def __init__(self, path: Path, model: Model, spec: Any, made_by: Provenance) -> None:
+        self.path = path
+        self._rows: dict[tuple[str, str], int] = {}
+        self._buffer: dict[tuple[str, str], list[Column]] = {}
+        self._resources: Rows = {}
+        self._bytes = self._slots = 0
+        self._flushed = time.monotonic()
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.partial, self._file = _create(path)
+            self._descriptor = os.open(self.partial, os.O_RDWR)
+            self._describe(model, made_by)
+            self._make_columns(model, len(feature_names(spec)))
+            self._file["decisions/observation"].attrs["features"] = feature_names(spec)
+            self._file.swmr_mode = True
+            clear_write_mark(self._descriptor)
+
+    def _describe(self, model: Model, made_by: Provenance) -> None:
+        packages = {name: version(name) for name in _PACKAGES}
+        environment = {"python": platform.python_version(), "platform": platform.platform()}
+        self._file.attrs.update(
+            format=FORMAT,
+            format_version=FORMAT_VERSION,
+            complete=False,
+            scenario=model.scenario.canonical_json(),
+            scenario_sha256=model.scenario.sha256(),
+            scheduler=made_by.scheduler,
+            scheduler_options=json.dumps(dict(made_by.scheduler_options), sort_keys=True),
+            seed=np.uint64(made_by.seed),
+            kernel=made_by.kernel,
+            mecsim_version=packages["mecsim"],
+            environment=json.dumps(environment | packages),
+            created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def _make_columns(self, model: Model, features: int) -> None:
+        wide = {
+            "placement": (model.blocks,),
+            "observation": (features,),
+            "rate_bps": (model.devices,),
+            "energy_remaining_J": (model.devices,),
+        }
+        if getattr(model.scenario.size_factor, "per", "task") == "block":
+            wide["size_factor"] = (model.blocks,)
+        static = _resource_columns(model)
+        for group, columns in COLUMNS.items():
+            for name, spec in columns.items():
+                values = static.get(name) if group == "resources" else None
+                dtype = np.dtype(spec.dtype) if values is None else values.dtype
+                dataset = self._make_column(f"{group}/{name}", dtype, wide.get(name, ()))
+                dataset.attrs.update(units=spec.units, description=spec.description)
+                if group == "resources":
+                    dataset.resize(len(model.resources), axis=0)
+                    if values is not None:
+                        dataset[:] = values
+
+    def _make_column(self, path: str, dtype: Any, width: tuple[int, ...]) -> h5py.Dataset:
+        row_bytes = dtype.itemsize * int(np.prod(width, dtype=np.int64))
+        return self._file.create_dataset(
+            path,
+            shape=(0, *width),
+            maxshape=(None, *width),
+            dtype=dtype,
+            chunks=(max(1, CHUNK_BYTES // row_bytes), *width),
+            fillvalue=np.nan if dtype.kind == "f" else None,
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+
+    def append(self, group: str, rows: Rows) -> None:
+        """Take further rows of some columns of a group; flush when it is time."""
+        if group == "resources":  # not further rows, but new values
+            self._resources = rows
+            return
+        for name, values in rows.items():
+            self._buffer.setdefault((group, name), []).append(values)
+            self._bytes += values.nbytes
+        if group == "slots":
+            self._slots += 1
+            late = time.monotonic() - self._flushed >= FLUSH_SECONDS
+            if self._bytes >= BUFFER_BYTES or (late and self._slots >= FLUSH_SLOTS):
+                self.flush()
+
+    def flush(self) -> None:
+        """Write all rows that were taken, so that they outlive the process."""
+        with _writing(self.path):
+            for (group, name), pieces in self._buffer.items():
+                self._extend(group, name, np.concatenate(pieces))
+            for name, values in self._resources.items():
+                self._file[f"resources/{name}"][:] = values
+            self._file.flush()
+            clear_write_mark(self._descriptor)
+        self._buffer.clear()
+        self._bytes = self._slots = 0
+        self._flushed = time.monotonic()
+
+    def _extend(self, group: str, name: str, values: Column) -> None:
+        dataset = self._file[f"{group}/{name}"]
+        begin = self._rows.get((group, name), 0)
+        end = self._rows[group, name] = begin + len(values)
+        dataset.resize(max(end, len(dataset)), axis=0)
+        dataset[begin:end] = values
+        if name == "time_s" and group == "decisions":  # their rewards are known only later
+            self._file["decisions/reward"].resize(end, axis=0)
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """Complete the file, or keep what there is of it under its temporary name."""
+        if kind is None:
+            self._complete()
+        else:
+            self._abandon(keep=("decisions", "time_s") in self._rows or bool(self._buffer))
+
+    def _complete(self) -> None:
+        try:
+            self.flush()
+            with _writing(self.path):
+                attribute = h5py.h5a.open(self._file.id, b"complete")
+                attribute.write(np.array(True))
+                self._close()
+                self.partial.replace(self.path)
+        except OutputError:
+            self._abandon(keep=True)
+            raise
+
+    def _abandon(self, *, keep: bool) -> None:
+        with contextlib.suppress(OutputError):
+            self.flush()
+        with contextlib.suppress(Exception):  # the disk may be full: what was flushed is there
+            self._close()
+        if not keep:
+            self.partial.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._file:
+            try:
+                self._file.close()
+            finally:
+                clear_write_mark(self._descriptor)
+                os.close(self._descriptor)
+
+
+def _create(path: Path) -> tuple[Path, h5py.File]:
+    """Create the temporary file, never over another one's: a killed run's is worth keeping."""
+    for number in range(1, 1000):
+        suffix = ".partial" if number == 1 else f".partial-{number}"
+        partial = path.with_name(f"{path.stem}{suffix}{path.suffix}")
+        with contextlib.suppress(FileExistsError):
+            return partial, h5py.File(partial, "x", libver=("v110", "v110"))
+    raise OutputError(f"{path}: has 999 unfinished traces beside it; delete some")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise OutputError(f"{path}: cannot be written: {reason}") from error
+
+
+def _resource_columns(model: Model) -> dict[str, Column]:
+    parts = model.resources
+    own = np.tile(np.arange(model.devices), 3)
+    node = np.concatenate([np.arange(model.servers) + 1, own, model.links.source + 1])
+    return {
+        "name": np.array(model.resource_names(), dtype="S"),
+        "kind": np.array(KINDS, dtype="S")[parts.kind],
+        "node": node.astype(np.int32),
+        "capacity": model.capacity.astype(np.int32),
+    }
+
+
+class TraceFile:
+    """A trace file that has been checked; use it as a context manager.
+
+    Raises ``TraceError`` for a file that is missing, damaged, foreign or of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise TraceError(f"{path}: there is no such file")
+        self._file = _open(path)
+        try:
+            with self._reading("the file"):
+                self._check_format()
+                self.scenario = self._scenario()
+                self.made_by = self._provenance()
+                self._check_columns()
+        except BaseException:
+            self._file.close()
+            raise
+
+    @contextlib.contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+            raise TraceError(f"{self.path}: {what} is damaged: {error}") from error
+
+    def _check_format(self) -> None:
+        found = self._file.attrs.get("format")
+        if found != FORMAT:
+            raise TraceError(f"{self.path}: is no mecsim trace (format: {found!r}, not {FORMAT!r})")
+        number = self._file.attrs.get("format_version")
+        if number != FORMAT_VERSION:
+            raise TraceError(
+                f"{self.path}: has format_version {number}; this mecsim reads {FORMAT_VERSION}: "
+                "install the mecsim that wrote it (attribute mecsim_version: "
+                f"{self._file.attrs.get('mecsim_version')!r})"
+            )
+
+    def _attribute(self, name: str, kind: type) -> Any:
+        value = self._file.attrs.get(name)
+        if not isinstance(value, kind):
+            raise TraceError(f"{self.path}: attribute {name}: {value!r} is no {kind.__name__}")
+        return value
+
+    def _scenario(self) -> Scenario:
+        text = self._attribute("scenario", str)
+        try:
+            scenario = from_json(text, f"{self.path}: attribute scenario")
+        except ScenarioError as error:
+            raise TraceError(str(error)) from error
+        if scenario.sha256() != self._file.attrs.get("scenario_sha256"):
+            raise TraceError(f"{self.path}: attribute scenario does not have its scenario_sha256")
+        return scenario
+
+    def _provenance(self) -> Provenance:
+        options = json.loads(self._attribute("scheduler_options", str))
+        if not isinstance(options, dict):
+            raise TraceError(f"{self.path}: attribute scheduler_options: is no mapping")
+        seed = int(self._attribute("seed", np.integer))
+        scheduler, kernel = self._attribute("scheduler", str), self._attribute("kernel", str)
+        return Provenance(scheduler, options, seed, kernel)
+
+    def _check_columns(self) -> None:
+        for group, columns in COLUMNS.items():
+            lengths = set()
+            for name, spec in columns.items():
+                dataset = self._file.get(f"{group}/{name}")
+                if not isinstance(dataset, h5py.Dataset) or dataset.ndim not in (1, 2):
+                    raise TraceError(f"{self.path}: column /{group}/{name} is missing")
+                if dataset.dtype.kind != np.dtype(spec.dtype).kind:
+                    kind = f"{dataset.dtype}, not {np.dtype(spec.dtype)}"
+                    raise TraceError(f"{self.path}: column /{group}/{name} holds {kind}")
+                lengths.add(len(dataset))
+            if len(lengths) > 1 and self.complete:
+                found = f"different lengths: {sorted(lengths)}"
+                raise TraceError(f"{self.path}: the columns of /{group} have {found}")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended and everything was flushed."""
+        return bool(self._file.attrs.get("complete"))
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the root attributes."""
+        return dict(self._file.attrs)
+
+    def length(self, group: str) -> int:
+        """Return the number of rows that all columns of a group have."""
+        return min(self.rows(group, name) for name in COLUMNS[group])
+
+    def rows(self, group: str, name: str) -> int:
+        """Return the number of rows of a column."""
+        return len(self._file[f"{group}/{name}"])
+
+    def width(self, group: str, name: str) -> int | None:
+        """Return the number of columns of a two-dimensional dataset, None for others."""
+        shape = self._file[f"{group}/{name}"].shape
+        return shape[1] if len(shape) == 2 else None
+
+    def features(self) -> list[str]:
+        """Return the names of the features of the recorded observations."""
+        with self._reading("decisions/observation"):
+            return [str(name) for name in self._file["decisions/observation"].attrs["features"]]
+
+    def read(self, group: str, name: str, begin: int = 0, end: int | None = None) -> Column:
+        """Return rows ``begin`` to ``end`` of a column."""
+        with self._reading(f"column /{group}/{name}"):
+            return np.asarray(self._file[f"{group}/{name}"][begin:end])
+
+    def __enter__(self) -> Self:
+        """Return the file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        try:  # killed while the mark stood, see mecsim.superblock
+            return h5py.File(path, "r", swmr=True)
+        except (OSError, ValueError):
+            reason = str(error).splitlines()[0]
+            raise TraceError(f"{path}: is damaged, or no HDF5 file: {reason}") from error

@@ -1,0 +1,163 @@
+"""The columns of a trace, once; what is compared and how a difference is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column: TypeAlias = NDArray[Any]
+Rows: TypeAlias = Mapping[str, Column]
+
+FORMAT: Final = "mecsim-trace"
+FORMAT_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """A column of a trace: how it is stored and what it means."""
+
+    dtype: str
+    units: str
+    description: str
+
+
+_ = ColumnSpec
+
+COLUMNS: Final[Mapping[str, Mapping[str, ColumnSpec]]] = {
+    "tasks": {
+        "release_s": _("f8", "s", "when the task was released"),
+        "slot": _("i8", "", "slot in which it was released"),
+        "device": _("i4", "", "device that released it, from 0"),
+        "size_factor": _("f8", "", "factor on cycles and bits (tasks × M if drawn per block)"),
+        "finish_s": _("f8", "s", "when its last block finished, or when it failed"),
+        "total_s": _("f8", "s", "edge_s + local_s"),
+        "edge_s": _("f8", "s", "delay of the blocks that finished at edge servers"),
+        "local_s": _("f8", "s", "delay of the blocks that finished at the device"),
+        "energy_J": _("f8", "J", "energy that the device spent on it"),
+        "late_blocks": _("i4", "", "blocks with a delay above the tolerated one"),
+        "status": _("i1", "", "0 completed, 1 failed (battery spent)"),
+    },
+    "blocks": {
+        "task": _("i8", "", "row of /tasks"),
+        "block": _("i4", "", "block, from 0"),
+        "node": _("i4", "", "0 the device, n edge server n"),
+        "ready_s": _("f8", "s", "when the block before had finished, or the release"),
+        "compute_start_s": _("f8", "s", "when its computation began"),
+        "finish_s": _("f8", "s", "when it finished (with the result's return, if any)"),
+        "delay_s": _("f8", "s", "L_m = finish_s - ready_s"),
+        "energy_J": _("f8", "J", "energy that the device spent on it"),
+    },
+    "hops": {
+        "task": _("i8", "", "row of /tasks"),
+        "block": _("i4", "", "block, from 0, that is computed or whose input is sent"),
+        "resource": _("i4", "", "row of /resources"),
+        "enqueue_s": _("f8", "s", "when the task joined the resource's queue"),
+        "start_s": _("f8", "s", "when its service began"),
+        "finish_s": _("f8", "s", "when its service ended (propagation comes after)"),
+    },
+    "decisions": {
+        "time_s": _("f8", "s", "when the placement was decided"),
+        "slot": _("i8", "", "slot of the epoch"),
+        "placement": _("i4", "", "place of every block (epochs × M)"),
+        "reward": _("f8", "s", "reward until the next epoch (Eq. 14); the last has the rest"),
+        "observation": _("f8", "mixed", "what the scheduler saw (epochs × features)"),
+    },
+    "slots": {
+        "time_s": _("f8", "s", "when the slot began"),
+        "released": _("i8", "", "tasks released in it"),
+        "rate_bps": _("f8", "bit/s", "radio rate of every device (slots × D)"),
+        "energy_remaining_J": _("f8", "J", "battery of every device at its start (slots × D)"),
+    },
+    "resources": {
+        "name": _("S", "", "name"),
+        "kind": _("S", "", "server, device, uplink, downlink or link"),
+        "node": _("i4", "", "edge server (from 1) or device (from 0) that it belongs to"),
+        "capacity": _("i4", "", "parallel servers"),
+        "busy_s": _("f8", "s", "sum of its service times"),
+        "served": _("i8", "", "services begun"),
+    },
+}
+
+
+class Sink(Protocol):
+    """Something that takes the rows of a trace as the run goes."""
+
+    def append(self, group: str, rows: Rows) -> None:
+        """Take further rows of some columns of a group."""
+        ...
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place where two traces differ."""
+
+    group: str
+    column: str
+    row: int
+    recorded: object
+    replayed: object
+
+    def __str__(self) -> str:
+        return (
+            f"/{self.group}/{self.column} differs first at row {self.row}: "
+            f"recorded {self.recorded}, replayed {self.replayed}"
+        )
+
+
+def first_difference(
+    group: str, column: str, first: int, recorded: Column, replayed: Column
+) -> Difference | None:
+    """Compare two pieces of a column that begin at row ``first``, with ``==`` (NaN equals NaN)."""
+    if recorded.shape != replayed.shape:
+        length = min(len(recorded), len(replayed))
+        found = first_difference(group, column, first, recorded[:length], replayed[:length])
+        if found is not None or recorded.shape[1:] != replayed.shape[1:]:
+            return found or Difference(group, column, first, recorded.shape, replayed.shape)
+        rows = first + len(recorded), first + len(replayed)
+        return Difference(group, column, first + length, f"{rows[0]} rows", f"{rows[1]} rows")
+    same = recorded == replayed
+    if recorded.dtype.kind == "f":
+        same |= np.isnan(recorded) & np.isnan(replayed)
+    if same.all():
+        return None
+    row = int(np.argmin(same.reshape(len(same), -1).all(axis=1)))
+    return Difference(group, column, first + row, recorded[row], replayed[row])
+
+
+class MemoryTrace:
+    """A trace in memory: a sink, and afterwards its columns."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[tuple[str, str], list[Column]] = {}
+
+    def append(self, group: str, rows: Rows) -> None:
+        """Take further rows."""
+        for name, values in rows.items():
+            self._pieces.setdefault((group, name), []).append(values)
+
+    def __getitem__(self, path: str) -> Column:
+        """Return a column by its path, for example ``trace["tasks/total_s"]``."""
+        group, _, name = path.partition("/")
+        pieces = self._pieces[group, name]
+        if len(pieces) > 1:
+            pieces[:] = [np.concatenate(pieces)]
+        return pieces[0]
+
+    def paths(self) -> list[str]:
+        """Return the paths of all columns."""
+        return [f"{group}/{name}" for group, name in self._pieces]
+
+    def first_difference(self, other: MemoryTrace) -> Difference | None:
+        """Compare all columns of two traces."""
+        for path in sorted({*self.paths(), *other.paths()}):
+            group, _, name = path.partition("/")
+            if path not in self.paths() or path not in other.paths():
+                return Difference(group, name, 0, path in self.paths(), path in other.paths())
+            found = first_difference(group, name, 0, self[path], other[path])
+            if found is not None:
+                return found
+        return None

@@ -1,0 +1,156 @@
+"""Quantities as people write them (``15 GHz``, ``22 dBm``, ``1.4 MB/s``) to plain SI floats.
+
+Parsing is pint's; its registry is loaded with the units of this field only, and with information
+as a dimension of its own, so that a clock rate can never pass for a data rate. SI inside: seconds,
+metres, hertz (cycles a second), bits, bits a second, watts, joules.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+if TYPE_CHECKING:
+    from pint import UnitRegistry
+
+_DEFINITIONS: Final = """
+micro- = 1e-6 = µ- = μ- = u-
+milli- = 1e-3 = m-
+nano- = 1e-9 = n-
+kilo- = 1e3 = k- = K-
+mega- = 1e6 = M-
+giga- = 1e9 = G-
+tera- = 1e12 = T-
+kibi- = 1024 = Ki-
+mebi- = 1048576 = Mi-
+gibi- = 1073741824 = Gi-
+second = [time] = s = sec
+minute = 60 * second = min
+hour = 60 * minute = h
+metre = [length] = m = meter
+gram = [mass] = g
+hertz = 1 / second = Hz
+joule = 1000 * gram * metre ** 2 / second ** 2 = J
+watt = joule / second = W
+watt_hour = 3600 * joule = Wh
+bit = [information]
+byte = 8 * bit = B
+bit_per_second = bit / second = bps
+decibelmilliwatt = 1e-3 * watt; logbase: 10; logfactor: 10 = dBm
+decibelwatt = watt; logbase: 10; logfactor: 10 = dBW
+"""
+
+_LOGARITHMIC: Final = ("dBm", "dBW")
+_QUANTITY: Final = re.compile(
+    r"\s*(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>\S.{0,23})?\s*"
+)
+_UNIT: Final = re.compile(r"[A-Za-zµμ_]+(?:\s*/\s*[A-Za-zµμ_]+)?")
+
+
+@cache
+def _registry() -> UnitRegistry:
+    import pint  # here because only a scenario with units needs it, and it takes 0.2 s to load
+
+    registry: UnitRegistry = pint.UnitRegistry(None, autoconvert_offset_to_baseunit=True)
+    for line in _DEFINITIONS.strip().splitlines():
+        registry.define(line)
+    return registry
+
+
+def parse(text: str, unit: str) -> float:
+    """Return ``text`` as a number of the SI unit ``unit``.
+
+    A number without a unit counts as SI already. Raises ``ValueError`` for anything that is not a
+    finite number with a unit of the same dimension.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"is not a number with a unit; write for example {example(unit)!r}")
+    number, name = Decimal(match["number"]), match["unit"]
+    value = float(number) if name is None else _convert(number, name.strip(), unit)
+    if not math.isfinite(value):
+        raise ValueError("is not a finite number")
+    return value
+
+
+def _convert(number: Decimal, name: str, unit: str) -> float:
+    import pint  # see _registry
+
+    if not _UNIT.fullmatch(name):
+        raise ValueError(f"has no unit that mecsim knows ({name!r}); write {example(unit)!r}")
+    registry = _registry()
+    numerator, _, denominator = (part.strip() for part in name.partition("/"))
+    try:
+        divisor = registry.parse_units(denominator) if denominator else 1
+        if numerator in _LOGARITHMIC:  # pint divides linear units only
+            watts = registry.Quantity(float(number), numerator).to("W")
+            return float((watts / divisor).to(unit).magnitude)
+        factor = (registry.Quantity(1.0, numerator) / divisor).to(unit).magnitude
+        return float(number * Decimal(repr(factor)))  # in decimal, so that 17.1 GHz is 17.1e9
+    except pint.UndefinedUnitError as error:
+        known = f"write for example {example(unit)!r}"
+        raise ValueError(f"has no unit that mecsim knows ({name!r}); {known}") from error
+    except pint.DimensionalityError as error:
+        wanted = f"a quantity in {unit or 'no unit'} is needed"
+        raise ValueError(f"has the wrong dimension; {wanted}, for example {example(unit)!r}") from error
+
+
+_EXAMPLES: Final = {
+    "Hz": "15 GHz",
+    "W": "22 dBm",
+    "W/Hz": "-174 dBm/Hz",
+    "bit/s": "1.4 MB/s",
+    "m": "750 m",
+    "s": "0.5 s",
+    "J": "2 kJ",
+    "bit": "24 kbit",
+}
+
+
+def example(unit: str) -> str:
+    """Return a quantity as a person might write it, for messages and for the JSON Schema."""
+    return _EXAMPLES[unit]
+
+
+class Unit:
+    """Pydantic annotation: accept a number (SI) or a string with a unit; hold a float in ``unit``."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+
+    def __get_pydantic_core_schema__(
+        self, source: type[Any], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Put the parser in front of the float and its bounds."""
+        return core_schema.no_info_before_validator_function(self._read, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe both ways of writing a quantity."""
+        text = {"type": "string", "examples": [example(self.unit)]}
+        return {"anyOf": [handler(schema), text], "description": f"in {self.unit}, or with a unit"}
+
+    def _read(self, value: object) -> object:
+        return parse(value, self.unit) if isinstance(value, str) else value
+
+
+_Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
+_NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
+
+Hertz = Annotated[_Positive, Unit("Hz")]
+Watts = Annotated[_Positive, Unit("W")]
+WattsPerHertz = Annotated[_Positive, Unit("W/Hz")]
+BitsPerSecond = Annotated[_Positive, Unit("bit/s")]
+Metres = Annotated[_NonNegative, Unit("m")]
+Coordinate = Annotated[_Finite, Unit("m")]
+Seconds = Annotated[_Positive, Unit("s")]
+Latency = Annotated[_NonNegative, Unit("s")]
+Joules = Annotated[_Positive, Unit("J")]

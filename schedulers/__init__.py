@@ -1,0 +1,1 @@
+"""The schedulers that come with mecsim: one algorithm, one file."""

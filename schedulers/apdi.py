@@ -1,0 +1,15 @@
+"""Average partitioning of DNN inference."""
+
+import numpy as np
+
+from mecsim import Observation, Placement, Scheduler
+
+
+class APDI(Scheduler):
+    """Blocks are dealt evenly to the servers in order: block m to server ⌈m·N/M⌉."""
+
+    def decide(self, observation: Observation) -> Placement:
+        """Return the same placement every time; with fewer blocks than servers, the first M."""
+        blocks, servers = self.spec.blocks, self.spec.servers
+        number = np.arange(1, blocks + 1)
+        return number if blocks < servers else -(-number * servers // blocks)

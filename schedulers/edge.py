@@ -1,0 +1,16 @@
+"""Plain offloading to the nearest server."""
+
+import numpy as np
+
+from mecsim import Observation, Placement, Scheduler
+
+
+class Edge(Scheduler):
+    """Every block runs at the associated server (for a slot: at the one with most devices)."""
+
+    def decide(self, observation: Observation) -> Placement:
+        """Return the associated server of the task's device for every block."""
+        access = self.spec.access
+        device = observation.device
+        server = access[device] if device is not None else np.bincount(access).argmax()
+        return [int(server) + 1] * self.spec.blocks

@@ -1,0 +1,11 @@
+"""No offloading."""
+
+from mecsim import Observation, Placement, Scheduler
+
+
+class Local(Scheduler):
+    """Every block stays on the task's own device."""
+
+    def decide(self, observation: Observation) -> Placement:
+        """Return place 0 for every block."""
+        return [0] * self.spec.blocks
