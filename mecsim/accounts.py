@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mecsim import rules
 from mecsim.kernels.base import Timeline
@@ -31,13 +33,13 @@ class Accounts:
         self._hops_of = np.concatenate([np.diff(table.offset) for table in self._tables])
 
     def __len__(self) -> int:
-        """n."""
+        """Return n."""
         return len(self._hops_of)
 
-    def _column(self, name: str) -> Floats | Ints:
+    def _column(self, name: str) -> NDArray[Any]:
         return np.concatenate([getattr(table, name) for table in self._tables])
 
-    def _of_tasks(self, name: str) -> Floats | Ints:
+    def _of_tasks(self, name: str) -> NDArray[Any]:
         return np.concatenate([getattr(tasks, name) for tasks in self._tasks])
 
     @cached_property
@@ -50,7 +52,7 @@ class Accounts:
         return np.repeat(np.arange(len(self)), self._hops_of)
 
     @cached_property
-    def _entered(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _entered(self) -> NDArray[np.bool_]:
         return ~np.isnan(self._start)
 
     @cached_property
@@ -107,7 +109,7 @@ class Accounts:
         spent = np.where(self._entered, self._column("energy_j"), 0.0)
         return np.add.reduceat(spent, self._block_start) if len(self) else spent
 
-    def _per_task(self, values: Floats) -> Floats:
+    def _per_task(self, values: NDArray[Any]) -> NDArray[Any]:
         return values.reshape(-1, self._model.blocks)
 
     def excess_s(self) -> Floats:
@@ -177,7 +179,7 @@ class Accounts:
             "status": failed.astype(np.int8),
         }
 
-    def _task_finish(self) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    def _task_finish(self) -> tuple[Floats, NDArray[np.bool_]]:
         """Return when each task ended, and whether it failed (then: when it was refused a hop)."""
         finish = self._per_task(self._block_finish)[:, -1].copy()
         failed = np.isnan(finish)

@@ -16,20 +16,19 @@ Units: 1 multiply-add = 2 FLOPs, batch 1. Feature maps are counted as they are c
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from importlib import resources
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any
 
 import networkx as nx
 
 from mecsim.errors import ProfileError
 
-_Plan = tuple[int, int, tuple[int, ...]]  # sum of squared FLOPs, bits that cross, ends of blocks
+_Plan = tuple[
+    float, float, tuple[int, ...]
+]  # sum of squared FLOPs, bits that cross, ends of blocks
 
 RAW_INPUT = "input"
 """The name by which layers refer to the raw input of the network."""
@@ -169,15 +168,21 @@ class Blocks:
     """
 
     names: tuple[str, ...]
-    flops: tuple[int, ...]
-    parameter_bytes: tuple[int, ...]
-    input_bits: tuple[int, ...]
-    output_bits: int
+    flops: tuple[float, ...]
+    parameter_bytes: tuple[float, ...]
+    input_bits: tuple[float, ...]
+    output_bits: float
     cuts: tuple[str, ...]
 
     def __len__(self) -> int:
         """The number of blocks, M."""
         return len(self.names)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return the blocks as rows, at one cycle a FLOP."""
+        columns = zip(self.names, self.flops, self.parameter_bytes, self.input_bits, strict=True)
+        keys = ("layers", "cycles", "parameter_bytes", "input_bits")
+        return [{"block": m} | dict(zip(keys, row, strict=True)) for m, row in enumerate(columns)]
 
 
 def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
@@ -234,12 +239,12 @@ def cut_balanced(graph: LayerGraph, blocks: int) -> Blocks:
             f"cuts, so the number of blocks must be from 1 to {len(legal) + 1}"
         )
     pieces = cut_at(graph, legal)
-    done = [0, *accumulate(pieces.flops)]
+    done = [0.0, *accumulate(pieces.flops)]
     chosen = _best_plan(done, pieces.input_bits, blocks, _smallest_largest(done, blocks))
     return cut_at(graph, [legal[end - 1] for end in chosen])
 
 
-def _smallest_largest(done: list[int], blocks: int) -> int:
+def _smallest_largest(done: list[float], blocks: int) -> float:
     """The FLOPs of the largest block when that is as small as it can be.
 
     ``done[j]`` is the FLOPs of the first j pieces.
@@ -253,7 +258,9 @@ def _smallest_largest(done: list[int], blocks: int) -> int:
     return largest[-1]
 
 
-def _best_plan(done: list[int], bits: tuple[int, ...], blocks: int, limit: int) -> tuple[int, ...]:
+def _best_plan(
+    done: list[float], bits: tuple[float, ...], blocks: int, limit: float
+) -> tuple[int, ...]:
     """The ends (in pieces) of all blocks but the last, none larger than the limit.
 
     With the largest block bounded, what is left to minimise adds up over the blocks, so the best
@@ -275,65 +282,6 @@ def _best_plan(done: list[int], bits: tuple[int, ...], blocks: int, limit: int) 
     return plans[len(done) - 1][2]
 
 
-def shipped() -> tuple[str, ...]:
-    """The names of the models that come with mecsim, sorted."""
-    files = (file.name for file in (resources.files("mecsim") / "profiles").iterdir())
-    return tuple(sorted(f.removesuffix(".json") for f in files if f.endswith(".json")))
-
-
-def load_graph(name: str) -> LayerGraph:
-    """Read a shipped model by its name, or a profile of one's own by a path ending in .json.
-
-    Raises:
-        ProfileError: If there is no such model or file, or its content is not a profile.
-    """
-    if name.endswith(".json"):
-        return _read(Path(name).read_bytes, name)
-    if name not in shipped():
-        raise ProfileError(
-            f"unknown model {name!r}{_hint(name, shipped())}; shipped models: "
-            f"{', '.join(shipped())}; a profile of your own is a path ending in .json"
-        )
-    resource = resources.files("mecsim") / "profiles" / f"{name}.json"
-    return _read(resource.read_bytes, f"{name}.json")
-
-
-def _read(source: Callable[[], bytes], file: str) -> LayerGraph:
-    """Parse a profile; every error names the file."""
-    try:
-        return _parse(json.loads(source()))
-    except OSError as error:
-        raise ProfileError(f"cannot read {file}: {error.strerror or error}") from error
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise ProfileError(f"{file} is not a JSON file: {error}") from error
-    except ProfileError as error:
-        raise ProfileError(f"{file}: {error}") from error
-
-
-def _parse(value: object) -> LayerGraph:
-    """The graph of a decoded JSON document."""
-    record = _record(value, LayerGraph, "the profile")
-    if isinstance(record["layers"], tuple):
-        layers = enumerate(record["layers"], start=1)
-        record["layers"] = tuple(Layer(**_record(v, Layer, f"layer {n}")) for n, v in layers)
-    return LayerGraph(**record)
-
-
-def _record(value: object, kind: type[Layer | LayerGraph], where: str) -> dict[str, Any]:
-    """A JSON object with the keys that the dataclass demands, its lists made tuples."""
-    if not isinstance(value, dict):
-        raise ProfileError(f"{where} is {value!r:.60}, must be an object with keys")
-    keys = [field.name for field in fields(kind)]
-    for key in value:
-        if key not in keys:
-            hint = _hint(key, keys)
-            raise ProfileError(f"{where}: unknown key {key!r}{hint}; allowed: {', '.join(keys)}")
-    for field in fields(kind):
-        if field.default is MISSING and field.name not in value:
-            raise ProfileError(f"{where}: key {field.name!r} is missing")
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-
-
 def _check_fields(value: Layer | LayerGraph, where: str) -> None:
     """Raise unless each field, by itself, has a value that is allowed."""
     for key, content in ((field.name, getattr(value, field.name)) for field in fields(value)):
@@ -350,7 +298,7 @@ def _check_wiring(graph: LayerGraph) -> None:
             raise ProfileError(f"{where}: the layer name {layer.name!r} is already taken")
         for name in layer.inputs:
             if name not in known:
-                fault = f"reads {name!r}, which is no earlier layer{_hint(name, known)}"
+                fault = f"reads {name!r}, which is no earlier layer{hint(name, known)}"
                 raise ProfileError(f"{where}: layer {layer.name!r} {fault}")
         known.add(layer.name)
     unread = known.difference({graph.layers[-1].name}, *(layer.inputs for layer in graph.layers))
@@ -377,11 +325,30 @@ def _why_illegal(graph: LayerGraph, name: str) -> str:
     """What is wrong with a cut after the named layer."""
     layers = [layer.name for layer in graph.layers]
     if name not in layers:
-        return f"there is no such layer{_hint(name, layers)}"
+        return f"there is no such layer{hint(name, layers)}"
     if name == layers[-1]:
         return "it is the last layer"
     live = [tensor for tensor in (RAW_INPUT, *layers) if tensor in graph._live[name]]
     return f"{len(live)} tensors are live there ({', '.join(live)}), and only one may be"
+
+
+def overview(graph: LayerGraph) -> dict[str, Any]:
+    """Return what a graph is, in a line: shape of the input, counts, FLOPs, parameter bytes."""
+    return {
+        "model": graph.name,
+        "input": "x".join(map(str, graph.input_shape)),
+        "layers": len(graph.layers),
+        "max_blocks": len(graph.legal_cuts()) + 1,
+        "stages": len(graph.stages) + 1,
+        "flops": sum(layer.flops for layer in graph.layers),
+        "parameter_bytes": sum(layer.parameter_bytes for layer in graph.layers),
+    }
+
+
+def layer_table(graph: LayerGraph) -> list[dict[str, Any]]:
+    """Return the layers of a graph, and whether one may cut after each ("stage", "yes" or "no")."""
+    cuts = dict.fromkeys(graph.legal_cuts(), "yes") | dict.fromkeys(graph.stages, "stage")
+    return [asdict(layer) | {"cut": cuts.get(layer.name, "no")} for layer in graph.layers]
 
 
 def _block_name(layers: Sequence[Layer]) -> str:
@@ -389,6 +356,7 @@ def _block_name(layers: Sequence[Layer]) -> str:
     return first if first == last else f"{first}..{last}"
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
+def hint(name: str, known: Iterable[str]) -> str:
+    """Return what a misspelt name may have meant, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -22,8 +22,14 @@ Keys: TypeAlias = tuple[str | int, ...]
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
+PATH_KEYS: Final = (("arrivals", "file"), ("dnn", "model"))
+"""Where a scenario names other files."""
+
 KIND_KEYS: Final = ("process", "distribution", "topology")
 """Keys that say what kind of thing a mapping is: another kind replaces the mapping as a whole."""
+
+FORMS: Final = ("repeat", "uniform")
+"""Keys of which a mapping of values has one: another form replaces the mapping as a whole."""
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
@@ -73,6 +79,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Document:
         chain = " extends ".join(str(link) for link in (*above, resolved))
         raise ScenarioError(f"{path}: extends: goes round in a circle: {chain}")
     document = parse(_text(path), str(path))
+    _anchor_paths(document.values, path.parent)
     base = document.values.pop("extends", None)
     if base is None:
         return document
@@ -83,6 +90,14 @@ def _read(path: Path, above: tuple[Path, ...]) -> Document:
     if not base_path.is_file():
         raise ScenarioError(f"{where}: extends: {base!r} does not exist ({base_path})")
     return _merge(_read(base_path, (*above, resolved)), document)
+
+
+def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    """Make file names in a document relative to the folder in which it lies."""
+    for section, key in PATH_KEYS:
+        name = values.get(section, {}).get(key) if isinstance(values.get(section), dict) else None
+        if isinstance(name, str) and (key == "file" or name.endswith(".json")):
+            values[section][key] = str(folder / name)
 
 
 def _text(path: Path) -> str:
@@ -149,12 +164,12 @@ def _plain(
         return values
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*keys, i), loader, name, where) for i, item in enumerate(node.value)]
-    return loader.construct_object(node)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node)
 
 
 def _key(node: yaml.Node, loader: _CoreSchemaLoader, name: str) -> str:
     if isinstance(node, yaml.ScalarNode):
-        key = loader.construct_object(node)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(node)
         if isinstance(key, str):
             return key
     raise ScenarioError(f"{name}:{node.start_mark.line + 1}: {node.value!r} is not a key (a word)")
@@ -170,13 +185,23 @@ def _merge(base: Document, over: Document) -> Document:
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    kind_changes = any(key in over and base.get(key, over[key]) != over[key] for key in KIND_KEYS)
-    result = {} if kind_changes else dict(base)
+    result = {} if _of_other_kind(base, over) else dict(base)
     for key, value in over.items():
         old = result.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         result[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
     return result
+
+
+def _of_other_kind(base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    forms = {key for key in FORMS if key in over}
+    other_form = bool(forms) and forms != {key for key in FORMS if key in base}
+    return other_form or any(key in over and base.get(key) != over[key] for key in KIND_KEYS)
+
+
+def dump(values: Mapping[str, Any]) -> str:
+    """Return plain data as YAML, in the order it has."""
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)
 
 
 def assign(document: Document, assignment: str, option: str = "--set") -> None:

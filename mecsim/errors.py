@@ -36,5 +36,5 @@ class OutputError(InputError):
     """A result cannot be written (full disk, folder that is not writable)."""
 
 
-class Interrupted(MecsimError):
+class Interrupted(MecsimError):  # noqa: N818 - no error
     """The user stopped the work; the message says what was kept. Exit code 130."""

@@ -14,7 +14,7 @@ import numpy as np
 from mecsim import registry, workload
 from mecsim.errors import Interrupted, MecsimError, SchedulerError, TraceError
 from mecsim.kernels.base import Kernel
-from mecsim.model import Model, resolve
+from mecsim.model import Model, resolve, self_contained
 from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
 from mecsim.scenario import RecordedTasks, Scenario
 from mecsim.scheduler import Scheduler, SchedulerSpec, check_placement
@@ -64,7 +64,7 @@ def run(
     The trace goes to the file ``out`` and into ``memory``, if given. Raises ``InputError`` for
     whatever is wrong with the input and ``Interrupted`` on Ctrl-C.
     """
-    model, options = resolve(scenario, seed), dict(options or {})
+    model, options = resolve(self_contained(scenario), seed), dict(options or {})
     spec = SchedulerSpec.of(model)
     made = registry.create(scheduler, spec, options)
     made_by = Provenance(scheduler, options, seed, kernel)
@@ -228,7 +228,9 @@ class _Comparison:
         return {group: self._trace.length(group) for group in COLUMNS}
 
 
-def replay(path: Path, *, kernel: str | None = None, progress: Progress | None = None) -> ReplayResult:
+def replay(
+    path: Path, *, kernel: str | None = None, progress: Progress | None = None
+) -> ReplayResult:
     """Rebuild a run from its trace alone and compare every column with ``==``.
 
     The workload is drawn again from scenario and seed, the decisions are the recorded ones. A

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
 
     def append(self, values: Floats) -> None:
         """Add values at the end."""
@@ -34,10 +36,6 @@ class Spool:
         values = np.frombuffer(self._file.read())
         self._file.seek(0, 2)
         return values
-
-    def close(self) -> None:
-        """Free the memory or the file."""
-        self._file.close()
 
 
 def statistics(values: Floats) -> dict[str, float | None]:

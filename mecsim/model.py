@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from mecsim import dnn, network
+from mecsim import dnn, network, profile_file
 from mecsim.errors import ScenarioError
 from mecsim.network import Floats, Ints, Links
-from mecsim.scenario import Capacity, Repeat, Scenario, Uniform
+from mecsim.scenario import BlockTable, Capacity, Repeat, Scenario, Uniform
 from mecsim.streams import MAX_SEED, stream
 
 KINDS: Final = ("server", "device", "uplink", "downlink", "link")
@@ -121,6 +121,17 @@ class Model:
         capacity[: self.servers] = self.scenario.edge_server.cores
         return capacity
 
+    def block_table(self) -> list[dict[str, Any]]:
+        """Return c_m, d_m and I_m of every block, for tables."""
+        return dnn.Blocks(
+            names=self.block_names,
+            flops=tuple(self.cycles.tolist()),
+            parameter_bytes=tuple(self.parameter_bytes.tolist()),
+            input_bits=tuple(self.input_bits.tolist()),
+            output_bits=self.result_bits,
+            cuts=(),
+        ).table()
+
     def resource_names(self) -> list[str]:
         """Return a name for every resource, in the order of their numbers."""
         names = [f"es{n + 1}.cpu" for n in range(self.servers)]
@@ -186,19 +197,48 @@ def _check_memory(scenario: Scenario) -> None:
 
 def _blocks(scenario: Scenario) -> dnn.Blocks:
     spec = scenario.dnn
-    graph = dnn.load_graph(spec.model)
-    if spec.cut == "balanced":
-        if spec.blocks is None:
-            raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
-        return dnn.cut_balanced(graph, spec.blocks)
-    blocks = dnn.cut_stages(graph) if spec.cut == "stages" else dnn.cut_at(graph, spec.cut)
+    if isinstance(spec.model, BlockTable):
+        blocks, how = _given_blocks(spec.model), "the table of blocks"
+    else:
+        graph = profile_file.load_graph(spec.model)
+        if spec.cut == "balanced":
+            if spec.blocks is None:
+                raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
+            return dnn.cut_balanced(graph, spec.blocks)
+        blocks = dnn.cut_stages(graph) if spec.cut == "stages" else dnn.cut_at(graph, spec.cut)
+        how = f"dnn.cut of {spec.model} ({'stages' if spec.cut == 'stages' else list(spec.cut)})"
     if spec.blocks not in (None, len(blocks)):
-        shown = "stages" if spec.cut == "stages" else list(spec.cut)
         raise ScenarioError(
-            f"dnn.blocks: {spec.blocks} does not go with dnn.cut: {shown}, which makes "
-            f"{len(blocks)} blocks of {spec.model}; use cut: balanced for any other number"
+            f"dnn.blocks: {spec.blocks} does not go with {how}, which makes {len(blocks)} blocks; "
+            "leave it out, or use cut: balanced for any other number"
         )
     return blocks
+
+
+def _given_blocks(table: BlockTable) -> dnn.Blocks:
+    names = table.names or tuple(f"block{number}" for number in range(len(table.flops)))
+    return dnn.Blocks(
+        names, table.flops, table.parameter_bytes, table.input_bits, table.output_bits, cuts=()
+    )
+
+
+def self_contained(scenario: Scenario) -> Scenario:
+    """Return the scenario with a user's own profile written out, so that it needs no other file."""
+    model = scenario.dnn.model
+    if not (isinstance(model, str) and model.endswith(".json")):
+        return scenario
+    blocks = _blocks(scenario)
+    table = BlockTable(
+        flops=blocks.flops,
+        parameter_bytes=blocks.parameter_bytes,
+        input_bits=blocks.input_bits,
+        output_bits=blocks.output_bits,
+        names=blocks.names,
+    )
+    written_out = scenario.dnn.model_copy(
+        update={"model": table, "cut": "balanced", "blocks": len(blocks)}
+    )
+    return scenario.model_copy(update={"dnn": written_out})
 
 
 def _tolerated(scenario: Scenario, blocks: int) -> Floats:

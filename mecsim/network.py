@@ -38,7 +38,8 @@ def server_positions(spec: EdgeServer, count: int) -> Floats:
         return np.array(spec.positions, dtype=np.float64)
     numbers = np.arange(count)
     columns = grid_columns(count)
-    return spec.spacing * np.stack([numbers % columns, numbers // columns], axis=1)
+    cells = np.stack([numbers % columns, numbers // columns], axis=1)
+    return spec.spacing * cells.astype(np.float64)
 
 
 def grid_columns(count: int) -> int:
@@ -131,8 +132,8 @@ def _explicit_links(spec: Wired, servers: int) -> Links:
             rows[pair] = (rate, spec.latency if link.latency is None else link.latency)
     _check_connected(set(rows), servers)
     table = np.array([(*pair, *row) for pair, row in sorted(rows.items())]).reshape(-1, 4)
-    ends = table[:, :2].astype(np.int64)
-    return Links(ends[:, 0].copy(), ends[:, 1].copy(), table[:, 2].copy(), table[:, 3].copy())
+    source, target, rates, latencies = table.T.copy()
+    return Links(source.astype(np.int64), target.astype(np.int64), rates, latencies)
 
 
 def _check_connected(pairs: set[tuple[int, int]], servers: int) -> None:
@@ -176,7 +177,9 @@ def next_links(links: Links, servers: int, bits: float) -> Ints:
 
 
 def _alike(links: Links) -> bool:
-    return bool(np.ptp(links.rate_bps) == 0 and np.ptp(links.latency_s) == 0) if len(links) else True
+    return (
+        bool(np.ptp(links.rate_bps) == 0 and np.ptp(links.latency_s) == 0) if len(links) else True
+    )
 
 
 def route_tables(links: Links, servers: int, bits: Floats) -> tuple[Ints, Ints]:
@@ -195,5 +198,7 @@ def memory_needed(scenario: Scenario) -> int:
     n, d = scenario.edge_servers, scenario.devices
     mesh = n * n if scenario.wired.topology == "full_mesh" else 4 * n
     blocks = scenario.dnn.blocks or 32
-    rate = getattr(scenario.arrivals, "rate", None) or max(getattr(scenario.arrivals, "rates", (0,)))
+    rate = getattr(scenario.arrivals, "rate", None) or max(
+        getattr(scenario.arrivals, "rates", (0,))
+    )
     return 64 * n * n + 200 * mesh + 400 * d + int(300 * rate * blocks)

@@ -12,15 +12,13 @@ import copy
 import importlib
 import inspect
 import io
-import json
 import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, count
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mecsim.dnn import RAW_INPUT, Layer, LayerGraph
-from mecsim.errors import OutputError, ProfileError
+from mecsim.errors import ProfileError
 
 _SELECTIONS = ("getitem", "narrow", "pad", "select", "slice")
 """Words in the names of operations that only select or pad, and so change the size for free."""
@@ -96,21 +94,6 @@ def load_factory(spec: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ProfileError(f"{spec!r} returns a {type(module).__name__}, not a torch.nn.Module")
     return module
-
-
-def write_profile(graph: LayerGraph, path: Path | str) -> None:
-    """Write a graph as JSON, one layer a line; `mecsim.dnn.load_graph` reads it.
-
-    Raises:
-        OutputError: If the file cannot be written.
-    """
-    record = asdict(graph)
-    layers = ",\n".join(f"    {json.dumps(layer)}" for layer in record.pop("layers"))
-    keys = "".join(f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in record.items())
-    try:
-        Path(path).write_text(f'{{\n{keys}  "layers": [\n{layers}\n  ]\n}}\n', encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)

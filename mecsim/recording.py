@@ -25,7 +25,8 @@ _Columns: TypeAlias = tuple[Floats, Ints, Floats]
 def arrivals_of(model: Model) -> Iterator[Recording | None]:
     """Open the recorded tasks that a scenario names; None for any other kind of arrivals.
 
-    Raises ``ScenarioError`` if the tasks do not fit the scenario, ``TraceError`` if the file is bad.
+    Raises ``ScenarioError`` if the tasks do not fit the scenario, ``TraceError`` if the file is
+    bad.
     """
     spec = model.scenario.arrivals
     if not isinstance(spec, RecordedTasks):
@@ -94,8 +95,7 @@ def _slot_tasks(model: Model, trace: TraceFile) -> Iterator[Tasks]:
                 break
             held = _joined(held, more)
         count = int(np.searchsorted(held[0], end_s))
-        release, device, size = (column[:count] for column in held)
-        yield Tasks(slot, first, release, device, size)
+        yield Tasks(slot, first, held[0][:count], held[1][:count], held[2][:count])
         held = (held[0][count:], held[1][count:], held[2][count:])
         first += count
 

@@ -1,4 +1,4 @@
-"""Schedulers by name: installed ones (entry points), ``package.module:Class``, ``file.py:Class``."""
+"""Schedulers by name: installed (entry points), ``package.module:Class``, ``file.py:Class``."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def _entry_point(name: str) -> EntryPoint:
 
 def _module(place: str, name: str) -> ModuleType:
     try:
-        return _file_module(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        return (
+            _file_module(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        )
     except SchedulerError:
         raise
     except Exception as error:  # whatever a user's module raises, told as bad input
@@ -124,7 +126,9 @@ def check_options(name: str, cls: type[Scheduler], options: Mapping[str, Any]) -
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
-        problem = first["msg"].replace("Input should", "should").replace("Field required", "is needed")
+        problem = (
+            first["msg"].replace("Input should", "should").replace("Field required", "is needed")
+        )
         shown = "" if first["type"] == "missing" else f"{first['input']!r} "
         raise SchedulerError(f"scheduler {name!r}: option {key}: {shown}{problem}") from error
     return {key: getattr(values, key) for key in known}

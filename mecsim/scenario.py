@@ -119,6 +119,10 @@ def _shape(value: Any) -> str:
     return _rate_shape(value)
 
 
+def _model_shape(value: Any) -> str:
+    return "table" if isinstance(value, BlockTable | dict) else "name"
+
+
 def _rate_shape(value: Any) -> str:
     return "uniform" if isinstance(value, Uniform | UniformRate | dict) else "number"
 
@@ -133,11 +137,34 @@ Capacity: TypeAlias = Annotated[
 """One value for all, a list with one value each, ``{repeat: […]}`` or ``{uniform: [low, high]}``."""
 
 
+class BlockTable(Section):
+    """Blocks given by their numbers, for a task of size factor 1."""
+
+    flops: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    parameter_bytes: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    input_bits: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    """The first is the raw input."""
+    output_bits: NonNegative = 0.0
+    """The result of the last block."""
+    names: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        columns = (self.flops, self.parameter_bytes, self.input_bits, self.names)
+        if len({len(column) for column in columns if column is not None}) > 1:
+            raise ValueError("should have as many parameter_bytes, input_bits and names as flops")
+        return self
+
+
 class Dnn(Section):
     """The DNN of every task and how it is cut into blocks."""
 
-    model: str = "vgg16"
-    """A shipped profile (``mecsim profile --list``) or the path of a profile's JSON file."""
+    model: Annotated[
+        Annotated[str, Tag("name")] | Annotated[BlockTable, Tag("table")],
+        Discriminator(_model_shape),
+    ] = "vgg16"
+    """A shipped profile (``mecsim profile --list``), the path of a profile's JSON file, or a table
+    of blocks."""
     blocks: Annotated[int, Field(ge=1)] | None = None
     """M. Needed for ``cut: balanced``; otherwise only checked."""
     cut: Literal["balanced", "stages"] | Annotated[tuple[str, ...], Field(strict=True)] = "balanced"
@@ -145,6 +172,12 @@ class Dnn(Section):
     cycles_per_flop: Positive = 1.0
     max_tolerated_delay: Seconds | Annotated[tuple[Seconds, ...], Field(min_length=1)] = 3.0
     """τ_m, one for all blocks or one each."""
+
+    @model_validator(mode="after")
+    def _one_way_to_cut(self) -> Self:
+        if isinstance(self.model, BlockTable) and self.cut != "balanced":
+            raise ValueError("should have no cut where model is a table of blocks")
+        return self
 
 
 Per: TypeAlias = Literal["slot", "task", "block"]
@@ -419,6 +452,15 @@ def validate(document: documents.Document) -> Scenario:
         raise ScenarioError("\n".join(_messages(document, error))) from error
 
 
+def json_schema() -> str:
+    """Return the JSON Schema of scenario files, for editors."""
+    schema = Scenario.model_json_schema()
+    base = {"type": "string", "description": "Path of a scenario that this one builds on"}
+    schema["properties"] = {"extends": base, **schema["properties"]}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mecsim scenario"}
+    return json.dumps(schema | head, indent=1, ensure_ascii=False)
+
+
 def from_json(text: str, source: str) -> Scenario:
     """Rebuild the scenario that a trace carries. Raises ``ScenarioError``."""
     return validate(documents.Document(_json_mapping(text, source), {(): source}))
@@ -440,7 +482,11 @@ def _messages(document: documents.Document, error: ValidationError) -> list[str]
     for details in error.errors(include_url=False):
         keys = _keys_in(document.values, details)
         path = ".".join(str(key) for key in keys) or "scenario"
-        value = "" if details["type"] in ("unknown_key", "missing", "fault") else _shown(details["input"])
+        value = (
+            ""
+            if details["type"] in ("unknown_key", "missing", "fault")
+            else _shown(details["input"])
+        )
         subject = f"{document.locate(keys)}: {path}: {value}"
         faults.setdefault(subject, []).append(_problem(details))
     return [subject + "; or ".join(dict.fromkeys(texts)) for subject, texts in faults.items()]

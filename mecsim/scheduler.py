@@ -161,48 +161,50 @@ class Observation:
         return self._per_server(self.rate_bps)
 
     def _per_server(self, values: Floats) -> Floats:
+        """Return the mean over the devices of every server, 0 where it has none; shape (N,)."""
         n, access = self.spec.servers, self.spec.access
         devices = np.bincount(access, minlength=n)
         return np.bincount(access, weights=values, minlength=n) / np.maximum(devices, 1)
 
     def features(self) -> Floats:
         """Return the observation as one vector, named by :func:`feature_names`."""
-        spec = self.spec
-        links_out = np.bincount(spec.links.source, self.link_backlog_s, minlength=spec.servers)
-        return np.concatenate(
-            [
-                [self.tasks, self.size_factor],
-                self.cycles,
-                self.parameter_bytes,
-                self.input_bits,
-                self.server_rate_bps,
-                self.server_backlog_s,
-                self._per_server(self.device_backlog_s),
-                self._per_server(self.uplink_backlog_s),
-                self._per_server(self.downlink_backlog_s),
-                links_out,
-                [self.battery_j.mean()],
-            ]
+        spec, device = self.spec, self.device
+        of_devices = (
+            self.rate_bps,
+            self.device_backlog_s,
+            self.uplink_backlog_s,
+            self.downlink_backlog_s,
         )
+        if device is None:
+            radio = [self._per_server(values) for values in of_devices]
+            radio.append(np.array([self.battery_j.mean()]))
+        else:
+            own = [values[device] for values in of_devices]
+            radio = [np.array([*own, self.battery_j[device], spec.access[device] + 1])]
+        links_out = np.bincount(spec.links.source, self.link_backlog_s, minlength=spec.servers)
+        known = [self.tasks, self.size_factor]
+        blocks = [self.cycles, self.parameter_bytes, self.input_bits]
+        return np.concatenate([known, *blocks, self.server_backlog_s, links_out, *radio])
 
 
 def feature_names(spec: SchedulerSpec) -> list[str]:
-    """Return the names of the features of an observation, in order."""
+    """Return the names of the features of an observation, in order.
+
+    For a slot, what concerns devices is their mean at each server; for a task, that of its device.
+    """
+    servers = [f"es{n + 1}" for n in range(spec.servers)]
     blocks = ("cycles", "parameter_bytes", "input_bits")
-    servers = (
-        "mean_rate_bps",
-        "cpu_backlog_s",
-        "mean_device_backlog_s",
-        "mean_uplink_backlog_s",
-        "mean_downlink_backlog_s",
-        "links_out_backlog_s",
-    )
+    radio = ("rate_bps", "device_backlog_s", "uplink_backlog_s", "downlink_backlog_s")
+    if spec.epoch == "slot":
+        devices = [f"{es}.mean_{name}" for name in radio for es in servers] + ["mean_battery_J"]
+    else:
+        devices = [f"device.{name}" for name in (*radio, "battery_J", "access")]
     return [
         "tasks",
         "size_factor",
         *(f"block{m}.{name}" for name in blocks for m in range(spec.blocks)),
-        *(f"es{n + 1}.{name}" for name in servers for n in range(spec.servers)),
-        "mean_battery_J",
+        *(f"{es}.{name}" for name in ("cpu_backlog_s", "links_out_backlog_s") for es in servers),
+        *devices,
     ]
 
 

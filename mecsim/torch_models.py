@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn import functional
 
 from mecsim.dnn import LayerGraph
-from mecsim.profiler import profile_module, write_profile
+from mecsim.profile_file import write_profile
+from mecsim.profiler import profile_module
 
 _VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of the convolutions of VGG16 (configuration D), pooling stage by pooling stage."""

@@ -54,10 +54,10 @@ _UNIT: Final = re.compile(r"[A-Za-zµμ_]+(?:\s*/\s*[A-Za-zµμ_]+)?")
 
 
 @cache
-def _registry() -> UnitRegistry:
-    import pint  # here because only a scenario with units needs it, and it takes 0.2 s to load
+def _registry() -> UnitRegistry[Any]:
+    import pint  # noqa: PLC0415 - 0.2 s, and only a scenario with units needs it
 
-    registry: UnitRegistry = pint.UnitRegistry(None, autoconvert_offset_to_baseunit=True)
+    registry: UnitRegistry[Any] = pint.UnitRegistry(None, autoconvert_offset_to_baseunit=True)
     for line in _DEFINITIONS.strip().splitlines():
         registry.define(line)
     return registry
@@ -80,7 +80,7 @@ def parse(text: str, unit: str) -> float:
 
 
 def _convert(number: Decimal, name: str, unit: str) -> float:
-    import pint  # see _registry
+    import pint  # noqa: PLC0415 - see _registry
 
     if not _UNIT.fullmatch(name):
         raise ValueError(f"has no unit that mecsim knows ({name!r}); write {example(unit)!r}")
@@ -98,7 +98,9 @@ def _convert(number: Decimal, name: str, unit: str) -> float:
         raise ValueError(f"has no unit that mecsim knows ({name!r}); {known}") from error
     except pint.DimensionalityError as error:
         wanted = f"a quantity in {unit or 'no unit'} is needed"
-        raise ValueError(f"has the wrong dimension; {wanted}, for example {example(unit)!r}") from error
+        raise ValueError(
+            f"has the wrong dimension; {wanted}, for example {example(unit)!r}"
+        ) from error
 
 
 _EXAMPLES: Final = {

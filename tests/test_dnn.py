@@ -23,10 +23,9 @@ from mecsim.dnn import (
     cut_at,
     cut_balanced,
     cut_stages,
-    load_graph,
-    shipped,
 )
 from mecsim.errors import ProfileError
+from mecsim.profile_file import load_graph, shipped
 
 
 def graph(
@@ -231,7 +230,8 @@ def test_residual_blocks_of_resnet32_are_never_cut() -> None:
 
 def test_cutting_a_shipped_model_does_not_import_torch() -> None:
     program = (
-        "import sys; from mecsim.dnn import *; cut_balanced(load_graph('vgg16'), 6);"
+        "import sys; from mecsim.dnn import *; from mecsim.profile_file import load_graph;"
+        "cut_balanced(load_graph('vgg16'), 6);"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

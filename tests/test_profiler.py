@@ -14,9 +14,10 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from mecsim.dnn import Layer, LayerGraph, cut_balanced, load_graph, shipped
+from mecsim.dnn import Layer, LayerGraph, cut_balanced
 from mecsim.errors import OutputError, ProfileError
-from mecsim.profiler import load_factory, profile_module, write_profile
+from mecsim.profile_file import load_graph, shipped, write_profile
+from mecsim.profiler import load_factory, profile_module
 from mecsim.torch_models import MODELS, write_shipped
 
 

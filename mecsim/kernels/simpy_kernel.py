@@ -6,6 +6,7 @@ free. A task in flight is one SimPy event, armed again for every hop.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable
 from heapq import heappush, heapreplace
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import simpy
+from simpy.events import EventPriority
 
 from mecsim.kernels.base import COMPLETION, DECISION, RELEASE, Timeline
 from mecsim.model import Model
@@ -24,7 +26,7 @@ class _Clock(simpy.Environment):
     """SimPy's environment with events at absolute times and in the total order of events."""
 
     def at(self, time_s: float, rank: int, number: int, event: simpy.Event) -> None:
-        heappush(self._queue, (time_s, rank, number, event))  # type: ignore[arg-type]
+        heappush(self._queue, (time_s, EventPriority(rank), number, event))
 
 
 class _Batch:
@@ -57,15 +59,14 @@ class SimpyKernel:
 
     def __init__(self, model: Model) -> None:
         self._clock = _Clock()
-        self._free = [0.0] * len(model.resources)
-        self._cores = {
-            r: [0.0] * int(cores) for r, cores in enumerate(model.capacity) if cores > 1
-        }
+        self._free = array("d", bytes(8 * len(model.resources)))
+        self._cores = {r: [0.0] * int(cores) for r, cores in enumerate(model.capacity) if cores > 1}
         self._metered = model.battery_j < np.inf
         self._battery_j = [model.battery_j] * model.devices
         self._spent = [False] * model.devices
         self._batches: deque[_Batch] = deque()
-        self._arrived: list[Callable[[Any], None]] = [self._make_arrival()]
+        self._arrived: list[Callable[[Any], None]] = []
+        self._arrived.append(self._make_arrival())
 
     def submit(self, hops: Hops) -> None:
         batch = _Batch(hops)
@@ -73,7 +74,12 @@ class SimpyKernel:
         tasks, offset = hops.tasks, hops.offset.tolist()
         numbers = range(tasks.first, tasks.first + len(tasks))
         for number, device, release, hop, end in zip(
-            numbers, tasks.device.tolist(), tasks.release_s.tolist(), offset, offset[1:], strict=False
+            numbers,
+            tasks.device.tolist(),
+            tasks.release_s.tolist(),
+            offset,
+            offset[1:],
+            strict=False,
         ):
             task = _Task(self._clock, batch, number, device, hop, end)
             task.callbacks = self._arrived
@@ -89,7 +95,7 @@ class SimpyKernel:
         self._clock.run()
 
     def backlog_s(self) -> Floats:
-        free = np.array(self._free)
+        free = np.array(self._free)  # a copy of its buffer
         for resource, cores in self._cores.items():
             free[resource] = cores[0]
         return np.maximum(free - self._clock.now, 0.0)
@@ -113,6 +119,7 @@ class SimpyKernel:
         """
         clock, free, cores = self._clock, self._free, self._cores
         queue, metered, afford = clock._queue, self._metered, self._afford
+        arrived, completion = self._arrived, EventPriority(COMPLETION)
 
         def arrive(task: _Task) -> None:
             batch, hop = task.batch, task.hop
@@ -123,7 +130,7 @@ class SimpyKernel:
             now = clock._now
             if resource in cores:
                 servers = cores[resource]
-                start = servers[0] if servers[0] > now else now
+                start = max(now, servers[0])
                 finish = start + batch.service_s[hop]
                 heapreplace(servers, finish)
             else:
@@ -133,8 +140,8 @@ class SimpyKernel:
                 finish = free[resource] = start + batch.service_s[hop]
             batch.start_s[hop] = start
             task.hop = hop + 1
-            task.callbacks = self._arrived
-            heappush(queue, (finish + batch.latency_s[hop], COMPLETION, task.number, task))
+            task.callbacks = arrived
+            heappush(queue, (finish + batch.latency_s[hop], completion, task.number, task))
 
         return arrive
 

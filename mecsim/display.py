@@ -1,0 +1,170 @@
+"""What a person sees on the terminal: tables and progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+PLAIN_SECONDS = 5.0
+"""How often progress is told where there is no terminal."""
+
+_DELAYS = (
+    ("total delay", "total_delay_s"),
+    ("at servers", "edge_delay_s"),
+    ("at devices", "local_delay_s"),
+)
+_STATISTICS = ("mean", "std", "p50", "p95", "p99", "max")
+
+
+def number(value: float | None) -> str:
+    """Return a number as people read it: four significant digits, thousands grouped."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    if size >= 1000 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """Return delays and energy of a run with their percentiles."""
+    table = Table(title=_title(summary), title_justify="left", box=None, pad_edge=False)
+    table.add_column("a task")
+    for name in _STATISTICS:
+        table.add_column(name, justify="right")
+    for label, key in (
+        *((f"{name} (s)", key) for name, key in _DELAYS),
+        ("energy (J)", "energy_J"),
+    ):
+        table.add_row(label, *(number(summary[key][name]) for name in _STATISTICS))
+    return table
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+    who = f"{summary['scheduler']} on {summary['scenario']}, seed {summary['seed']}"
+    return f"[bold]{who}[/bold] ({summary['kernel']} kernel)"
+
+
+def totals_line(summary: Mapping[str, Any]) -> str:
+    """Return counts and reward of a run in one line."""
+    failed = f"[red]{summary['failed']:,} failed[/red], " if summary["failed"] else ""
+    return (
+        f"{summary['completed']:,} of {summary['tasks']:,} tasks completed, {failed}"
+        f"{summary['late_blocks']:,} late blocks, reward [bold]{summary['reward']:,.1f}[/bold]"
+    )
+
+
+def resources_table(resources: Sequence[Mapping[str, Any]], count: int = 6) -> Table:
+    """Return the busiest resources of a run."""
+    table = Table(title="Busiest resources", title_justify="left", box=None, pad_edge=False)
+    table.add_column("resource")
+    for name in ("utilization", "mean queue", "mean wait (s)"):
+        table.add_column(name, justify="right")
+    for row in resources[:count]:
+        share = f"{row['utilization']:.1%}"
+        table.add_row(row["name"], share, number(row["mean_queue"]), number(row["mean_wait_s"]))
+    return table
+
+
+def speed_line(summary: Mapping[str, Any]) -> str:
+    """Return how long a run took and where its trace is."""
+    wall, events = summary["wall_s"], summary["events"]
+    trace = f", trace in {summary['trace']}" if summary["trace"] else ""
+    return f"{events:,} events in {wall:.2f} s ({events / wall:,.0f} a second){trace}"
+
+
+def comparison_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
+    """Return runs side by side, each number with its change against the first."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for summary in summaries:
+        table.add_column(summary["scheduler"], justify="right")
+    for label, key in (*_DELAYS, ("energy", "energy_J")):
+        for name in ("mean", "p95"):
+            values = [summary[key][name] for summary in summaries]
+            unit = "J" if key == "energy_J" else "s"
+            table.add_row(f"{label}, {name} ({unit})", *_with_change(values))
+    for label, key in (
+        ("late blocks", "late_blocks"),
+        ("failed tasks", "failed"),
+        ("reward", "reward"),
+    ):
+        table.add_row(label, *_with_change([summary[key] for summary in summaries]))
+    return table
+
+
+def _with_change(values: Sequence[float | None]) -> list[str]:
+    first = values[0]
+    texts = [number(first)]
+    for value in values[1:]:
+        change = f" ({(value - first) / abs(first):+.1%})" if first and value is not None else ""
+        texts.append(number(value) + change)
+    return texts
+
+
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
+    """Return a table whose first column is text and whose others are aligned to the right."""
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for position, name in enumerate(head):
+        table.add_column(name, justify="right" if position else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+@contextmanager
+def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Show progress on stderr: a bar on a terminal, else a plain line now and then."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar(what) as update:
+            yield update
+    else:
+        yield _plain(what)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} slots, {task.fields[rate]} slots/s"),
+        TimeRemainingColumn(),
+    )
+    began = last = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=1, rate="…")
+
+        def update(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last > 0.1 or done == total:
+                last = now
+                rate = number(done / max(now - began, 1e-9))
+                bar.update(task, completed=done, total=total, rate=rate)
+
+        yield update
+
+
+def _plain(what: str) -> Callable[[int, int], None]:
+    began = last = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PLAIN_SECONDS:
+            last = now
+            rate = done / (now - began)
+            left = (total - done) / rate
+            text = f"{what}: {done:,} of {total:,} slots, {number(rate)} slots/s, {left:.0f} s left"
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    return update

@@ -1,0 +1,100 @@
+"""`make bench`: speed of the SimPy kernel as a ratio to the leanest SimPy program; memory.
+
+Nothing is asserted about time: machines are shared and noisy. The table goes to results/.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+
+from mecsim import experiment
+from mecsim.model import resolve
+from mecsim.scenario import load
+from mecsim.trace import MemoryTrace
+from tests.benchmarks import lean_simpy
+
+ROOT = Path(__file__).parents[2]
+SCENARIO = ROOT / "scenarios" / "vgg16_4es.yaml"
+ROUNDS = 15
+
+pytestmark = pytest.mark.benchmark
+
+
+def lean_input() -> tuple[list[tuple[float, list[lean_simpy.Route]]], int, int]:
+    """The hops of a greedy run, slot by slot."""
+    scenario = load(SCENARIO)
+    trace = MemoryTrace()
+    experiment.run(scenario, "greedy", memory=trace)
+    task, resource = trace["hops/task"], trace["hops/resource"].tolist()
+    service = (trace["hops/finish_s"] - trace["hops/start_s"]).tolist()
+    bounds = np.flatnonzero(np.diff(task, prepend=-1, append=-1)).tolist()
+    routes = [
+        (resource[begin:end], service[begin:end])
+        for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+    slots: dict[float, list[lean_simpy.Route]] = {}
+    for release, route in zip(trace["tasks/release_s"].tolist(), routes, strict=True):
+        slots.setdefault(release, []).append(route)
+    return list(slots.items()), len(resolve(scenario).resources), len(resource)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def peak_mib(slots: int, out: Path | None) -> float:
+    """Peak memory of a whole `mecsim run` in a process of its own."""
+    program = (
+        "import resource, sys; from mecsim import experiment; from mecsim.scenario import load;"
+        "from pathlib import Path;"
+        f"s = load({str(SCENARIO)!r}, ['slots={slots}']);"
+        f"experiment.run(s, 'greedy', out={None if out is None else str(out)!r} and Path({str(out)!r}));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slots, resources, hops = lean_input()
+    scenario, trace = load(SCENARIO), tmp_path / "trace.h5"
+    works = {
+        "leanest SimPy program": lambda: lean_simpy.serve(slots, resources),
+        "mecsim, no trace": lambda: experiment.run(scenario, "greedy"),
+        "mecsim, trace written": lambda: experiment.run(scenario, "greedy", out=trace),
+    }
+    rounds = [{name: seconds(work) for name, work in works.items()} for _ in range(ROUNDS)]
+    lines = [
+        f"# SimPy kernel on vgg16_4es under greedy: {hops:,} hops",
+        "",
+        f"Python {platform.python_version()}; {ROUNDS} rounds, each program in turn in one process; "
+        "medians. The whole of `experiment.run` is timed, resolving and summary included.",
+        "",
+        "| program | seconds | hops a second | ratio to the leanest (median of rounds) |",
+        "|---|---:|---:|---:|",
+    ]
+    for name in works:
+        taken = median(each[name] for each in rounds)
+        ratio = median(each["leanest SimPy program"] / each[name] for each in rounds)
+        lines.append(f"| {name} | {taken:.3f} | {hops / taken:,.0f} | {ratio:.2f} |")
+    lines += ["", "| peak memory (MiB) | 600 slots | 6,000 slots |", "|---|---:|---:|"]
+    for name, out in (("no trace", None), ("trace written", tmp_path / "m.h5")):
+        one, ten = peak_mib(600, out), peak_mib(6000, out)
+        lines.append(f"| {name} | {one:.1f} | {ten:.1f} |")
+    report = "\n".join(lines) + "\n"
+    (ROOT / "results" / "benchmarks.md").write_text(report, encoding="utf-8")
+    with capsys.disabled():
+        print("\n" + report)
+    

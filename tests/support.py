@@ -1,0 +1,139 @@
+"""What several test files build on: small scenarios, runs in memory, routes worked out by hand."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import networkx as nx
+
+from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
+from mecsim.experiment import run
+from mecsim.model import Model
+from mecsim.network import Ints
+from mecsim.trace import MemoryTrace
+
+def chain(
+    cycles: Sequence[float], bits: Sequence[float], result_bits: float = 8.0, **more: Any
+) -> dict[str, Any]:
+    """The ``dnn`` section of a chain of blocks of so many cycles and input bits each."""
+    table = {"flops": cycles, "input_bits": bits, "output_bits": result_bits}
+    return {"model": table | {"parameter_bytes": [4] * len(cycles)}, **more}
+
+
+def scenario(**overrides: Any) -> Scenario:
+    """One task of one block in one slot, one device, two servers; top-level keys replace these."""
+    base: dict[str, Any] = {
+        "slots": 1,
+        "dnn": chain([1], [1]),
+        "arrivals": {"process": "slotted", "rate": 1},
+        "edge_servers": 2,
+        "devices": 1,
+    }
+    return Scenario.model_validate(base | overrides)
+
+
+class Run(NamedTuple):
+    """A summary without its wall-clock time, and a trace."""
+
+    summary: dict[str, Any]
+    trace: MemoryTrace
+
+
+def simulate(
+    scenario: Scenario,
+    scheduler: str = "greedy",
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Run:
+    memory = MemoryTrace()
+    with warnings.catch_warnings():
+        # Totals leaves its spools open: see test_accounts.test_a_run_closes_its_spools
+        warnings.simplefilter("ignore", ResourceWarning)
+        summary = dict(run(scenario, scheduler, options, seed=seed, memory=memory).summary)
+    del summary["wall_s"]
+    return Run(summary, memory)
+
+
+SCRIPTED = "tests.support:Scripted"
+LISTENING = "tests.support:Listening"
+
+
+class Scripted(Scheduler):
+    """One given placement an epoch, and again from the first; keeps what it sees in ``seen``."""
+
+    def __init__(self, spec: SchedulerSpec, *, placements: Any, seen: Any = None) -> None:
+        super().__init__(spec)
+        self.placements = placements
+        self.seen = [] if seen is None else seen
+
+    def decide(self, observation: Observation) -> Placement:
+        self.seen.append(observation)
+        placement: Placement = self.placements[observation.epoch % len(self.placements)]
+        return placement
+
+
+class Listening(Scripted):
+    """A scripted scheduler that keeps the rewards it hears of in ``heard``."""
+
+    def __init__(self, spec: SchedulerSpec, *, placements: Any, heard: Any) -> None:
+        super().__init__(spec, placements=placements)
+        self.heard = heard
+
+    def epoch_ended(self, observation: Observation, placement: Ints, reward: float) -> None:
+        self.heard.append((observation.epoch, reward))
+
+
+class Hop(NamedTuple):
+    """A hop as :mod:`tests.reference_programs` has it."""
+
+    resource: int
+    service: float
+    latency: float
+
+
+def path(model: Model, source: int, target: int, bits: float) -> list[tuple[int, int]]:
+    """The links (0-based) of least transfer time; of equals the lowest-numbered servers first."""
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_nodes_from(range(model.servers))
+    for i, j, rate, latency in zip(*vars(model.links).values(), strict=True):
+        graph.add_edge(int(i), int(j), weight=bits / rate + latency)
+    nodes = min(nx.all_shortest_paths(graph, source, target, weight="weight"))
+    return list(zip(nodes, nodes[1:], strict=False))
+
+
+def route(
+    model: Model, device: int, placement: Sequence[int], rate_bps: float, size: float = 1.0
+) -> list[Hop]:
+    """What a task crosses, from the equations, one block after the other."""
+    row = {name: number for number, name in enumerate(model.resource_names())}
+    latency = {
+        (int(i), int(j)): (float(rate), float(seconds))
+        for i, j, rate, seconds in zip(*vars(model.links).values(), strict=True)
+    }
+    access = int(model.access[device])
+
+    def transfer(here: int, place: int, bits: float) -> Iterator[Hop]:
+        if here == place:
+            return
+        if here == 0:
+            yield Hop(row[f"device{device}.uplink"], bits * size / rate_bps, 0.0)
+        ends = [n - 1 if n else access for n in (here, place)]
+        for i, j in path(model, *ends, bits):
+            speed, seconds = latency[i, j]
+            yield Hop(row[f"es{i + 1}-es{j + 1}"], bits * size / speed, seconds)
+        if place == 0:
+            yield Hop(row[f"device{device}.downlink"], bits * size / rate_bps, 0.0)
+
+    hops: list[Hop] = []
+    here = 0
+    for m, place in enumerate(placement):
+        hops += transfer(here, place, float(model.input_bits[m]))
+        name = f"es{place}.cpu" if place else f"device{device}.cpu"
+        speed = model.server_hz[place - 1] if place else model.device_hz[device]
+        hops.append(Hop(row[name], float(model.cycles[m] * size / speed), 0.0))
+        here = place
+    if model.scenario.return_result:
+        hops += transfer(here, 0, model.result_bits)
+    return hops
