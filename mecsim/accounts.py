@@ -88,7 +88,7 @@ class Accounts:
 
     @cached_property
     def _block_finish(self) -> Floats:
-        last = np.append(self._block_start[1:], len(self._start)) - 1
+        last = np.append(self._block_start, len(self._start))[1:] - 1
         return self._arrive[last]
 
     @cached_property
@@ -130,6 +130,7 @@ class Accounts:
         wait = self._start[entered] - self._enqueue[entered]
         return self._column("resource")[entered], wait, self._column("service_s")[entered]
 
+    @cached_property
     def hop_rows(self) -> Rows:
         """Return the rows of ``/hops``: the hops that were entered."""
         entered = self._entered
@@ -142,6 +143,7 @@ class Accounts:
             "finish_s": self._finish[entered],
         }
 
+    @cached_property
     def block_rows(self) -> Rows:
         """Return the rows of ``/blocks``."""
         blocks = self._model.blocks
@@ -157,6 +159,7 @@ class Accounts:
             "energy_J": self._block_energy,
         }
 
+    @cached_property
     def task_rows(self) -> Rows:
         """Return the rows of ``/tasks``."""
         delay = self._per_task(np.nan_to_num(self._delay))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -18,31 +19,35 @@ from numpy.typing import NDArray
 LEVEL: Final = 1
 _HEADER: Final = b"\x78\x01"
 _STORED_BYTES: Final = 0xFFFF
-_SAMPLE_BYTES: Final = 1024
+_SAMPLE_ROWS: Final = 1024
 _WORTH: Final = 0.9
 """A plane is compressed if that makes a sample of it smaller than this."""
 
 
-def shuffle_deflate(chunk: NDArray[Any]) -> bytes:
-    """Return a chunk's bytes, shuffled and as a zlib stream."""
-    size = chunk.dtype.itemsize
-    raw = np.frombuffer(chunk.tobytes(), dtype=np.uint8)
-    planes = np.ascontiguousarray(raw.reshape(-1, size).T) if size > 1 else raw.reshape(1, -1)
-    data = planes.tobytes()
-    pieces, begin, length = [_HEADER], 0, planes.shape[1]
-    worth = [_compresses(plane.tobytes()) for plane in planes[:, :_SAMPLE_BYTES]]
-    for position, compress in enumerate(worth):
-        if position + 1 == size or worth[position + 1] != compress:
-            piece = data[begin : (position + 1) * length]
-            pieces.append(_compressed(piece) if compress else _stored(piece))
-            begin = (position + 1) * length
+def compressible(values: NDArray[Any]) -> list[bool]:
+    """Return which planes of a column's bytes are worth compressing, from a sample of its rows."""
+    sample = _planes(values[:_SAMPLE_ROWS])
+    return [len(zlib.compress(plane.tobytes(), LEVEL)) < _WORTH * len(plane) for plane in sample]
+
+
+def shuffle_deflate(chunk: NDArray[Any], worth: list[bool]) -> bytes:
+    """Return a chunk's bytes, shuffled and as a zlib stream that compresses the planes ``worth``."""
+    planes = _planes(chunk)
+    data, length = planes.tobytes(), planes.shape[1]
+    pieces, begin = [_HEADER], 0
+    for compress, run in groupby(worth):
+        end = begin + length * len(list(run))
+        pieces.append((_compressed if compress else _stored)(data[begin:end]))
+        begin = end
     pieces.append(struct.pack("<BHH", 1, 0, 0xFFFF))  # an empty stored block ends the stream
     pieces.append(struct.pack(">I", zlib.adler32(data)))
     return b"".join(pieces)
 
 
-def _compresses(sample: bytes) -> bool:
-    return len(zlib.compress(sample, LEVEL)) < _WORTH * len(sample)
+def _planes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the first bytes of all numbers, then the second ones, …; shape (item size, numbers)."""
+    raw = np.frombuffer(values.tobytes(), dtype=np.uint8)
+    return np.ascontiguousarray(raw.reshape(-1, values.dtype.itemsize).T)
 
 
 def _compressed(piece: bytes) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +29,15 @@ PATH_KEYS: Final = (("arrivals", "file"), ("dnn", "model"))
 KIND_KEYS: Final = ("process", "distribution", "topology")
 """Keys that say what kind of thing a mapping is: another kind replaces the mapping as a whole."""
 
+UNION_KEYS: Final = ("process", "distribution")
+"""Those of them that also say which other keys the mapping may have."""
+
 FORMS: Final = ("repeat", "uniform")
 """Keys of which a mapping of values has one: another form replaces the mapping as a whole."""
+
+
+_CORE: Final = "tag:yaml.org,2002:"
+_WORDS: Final = {"null": None, "true": True, "false": False, "~": None, "": None}
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
@@ -49,7 +57,7 @@ for _tag, _pattern, _first in (
     ),
 ):
     _CoreSchemaLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
+        f"{_CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), _first
     )
 
 
@@ -73,23 +81,24 @@ def read(path: str | os.PathLike[str]) -> Document:
     return _read(Path(path), ())
 
 
-def _read(path: Path, above: tuple[Path, ...]) -> Document:
-    resolved = path.resolve()
-    if resolved in above:
-        chain = " extends ".join(str(link) for link in (*above, resolved))
-        raise ScenarioError(f"{path}: extends: goes round in a circle: {chain}")
+def _read(path: Path, above: tuple[str, ...]) -> Document:
     document = parse(_text(path), str(path))
     _anchor_paths(document.values, path.parent)
     base = document.values.pop("extends", None)
     if base is None:
         return document
-    where = document.locate(("extends",))
+    where = f"{document.locate(('extends',))}: extends:"
     if not isinstance(base, str) or not base:
-        raise ScenarioError(f"{where}: extends: {base!r} is not the path of a scenario file")
+        raise ScenarioError(f"{where} {reprlib.repr(base)} is not the path of a scenario file")
     base_path = path.parent / base
-    if not base_path.is_file():
-        raise ScenarioError(f"{where}: extends: {base!r} does not exist ({base_path})")
-    return _merge(_read(base_path, (*above, resolved)), document)
+    if not os.path.isfile(base_path):  # noqa: PTH113 - Path.is_file raises for a name too long
+        raise ScenarioError(f"{where} {base!r:.99} does not exist (seen from this file's folder)")
+    chain = (*above, os.path.realpath(path))
+    if os.path.realpath(base_path) in chain:
+        raise ScenarioError(f"{where} {base!r} goes round in a circle: it builds on this file")
+    if len(chain) > MAX_DEPTH:
+        raise ScenarioError(f"{where} is a chain of more than {MAX_DEPTH} files")
+    return _merge(_read(base_path, chain), document)
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
@@ -102,77 +111,111 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ScenarioError(f"{path}: is larger than {MAX_BYTES} bytes; a scenario is small")
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ScenarioError(f"{path}: cannot be read: {reason}") from error
+    if len(data) > MAX_BYTES:
+        raise ScenarioError(f"{path}: is larger than {MAX_BYTES} bytes; a scenario is small")
+    try:
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ScenarioError(f"{path}: is not a text file (UTF-8): {error.reason}") from error
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ScenarioError(f"{path}:{line}: is not text in UTF-8: {error.reason}") from error
 
 
 def parse(text: str, name: str) -> Document:
     """Parse YAML text whose top is a mapping. ``name`` stands before line numbers in messages."""
     document = Document({}, {(): name})
+    values = _value(text, name, document.where)
+    if not isinstance(values, dict):
+        raise ScenarioError(f"{name}: a scenario is a mapping of keys to values")
+    document.values = values
+    return document
+
+
+def _value(text: str, name: str, where: dict[Keys, str]) -> Any:
+    """Parse YAML text and note in ``where`` on which line each value stands."""
     try:
         _refuse_aliases(text, name)
         loader = _CoreSchemaLoader(text)
         try:
             node = loader.get_single_node()
-            if not isinstance(node, yaml.MappingNode):
-                raise ScenarioError(f"{name}: a scenario is a mapping of keys to values")
-            document.values = _plain(node, (), loader, name, document.where)
+            return None if node is None else _plain(node, (), name, where)
         finally:
             loader.dispose()
-    except yaml.YAMLError as error:
-        raise ScenarioError(f"{name}: is not valid YAML: {_oneline(error)}") from error
-    except ValueError as error:
-        raise ScenarioError(f"{name}: has a value that cannot be read: {error}") from error
-    return document
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        told = " ".join(part for part in (error.problem, error.context) if part)
+        raise ScenarioError(f"{name}{line}: is not valid YAML: {_oneline(told)}") from error
+    except yaml.YAMLError as error:  # characters that YAML does not allow
+        raise ScenarioError(f"{name}: is not valid YAML: {_oneline(str(error))}") from error
 
 
-def _oneline(error: yaml.YAMLError) -> str:
-    return re.sub(r"\s+", " ", str(error)).replace('in "<unicode string>", ', "")
+def _oneline(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace(' in "<unicode string>",', " at")
 
 
 def _refuse_aliases(text: str, name: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_CoreSchemaLoader):
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1
-            raise ScenarioError(f"{name}:{line}: aliases (*{event.anchor}) are not allowed")
+            raise ScenarioError(f"{_line(event, name)}: aliases (*{event.anchor}) are not allowed")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            line = event.start_mark.line + 1
-            raise ScenarioError(f"{name}:{line}: is nested deeper than {MAX_DEPTH} levels")
+            raise ScenarioError(f"{_line(event, name)}: is nested deeper than {MAX_DEPTH} levels")
 
 
-def _plain(
-    node: yaml.Node, keys: Keys, loader: _CoreSchemaLoader, name: str, where: dict[Keys, str]
-) -> Any:
-    where.setdefault(keys, f"{name}:{node.start_mark.line + 1}")
-    if isinstance(node, yaml.MappingNode):
+def _line(found: yaml.Event | yaml.Node, name: str) -> str:
+    return f"{name}:{found.start_mark.line + 1}" if found.start_mark else name
+
+
+def _plain(node: yaml.Node, keys: Keys, name: str, where: dict[Keys, str]) -> Any:
+    line = _line(node, name)
+    where.setdefault(keys, line)
+    if isinstance(node, yaml.MappingNode) and node.tag == f"{_CORE}map":
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = _key(key_node, loader, name)
-            line = f"{name}:{key_node.start_mark.line + 1}"
+            key = _key(key_node, name)
+            line = _line(key_node, name)
             if key in values:
                 raise ScenarioError(f"{line}: {_dotted((*keys, key))}: is given twice")
             where[(*keys, key)] = line
-            values[key] = _plain(value_node, (*keys, key), loader, name, where)
+            values[key] = _plain(value_node, (*keys, key), name, where)
         return values
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*keys, i), loader, name, where) for i, item in enumerate(node.value)]
-    return loader.construct_object(node)
+    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_CORE}seq":
+        return [_plain(item, (*keys, i), name, where) for i, item in enumerate(node.value)]
+    try:
+        return _scalar(node)
+    except ValueError as error:
+        raise ScenarioError(f"{line}: {_dotted(keys)}: cannot be read: {error}") from error
 
 
-def _key(node: yaml.Node, loader: _CoreSchemaLoader, name: str) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        key = loader.construct_object(node)
-        if isinstance(key, str):
-            return key
-    raise ScenarioError(f"{name}:{node.start_mark.line + 1}: {node.value!r} is not a key (a word)")
+def _scalar(node: yaml.Node) -> Any:
+    """Return a scalar as YAML 1.2 reads it (``010`` is ten). Raises ``ValueError``."""
+    kind, text = node.tag.removeprefix(_CORE), node.value
+    if not isinstance(node, yaml.ScalarNode) or kind not in ("str", "int", "float", "bool", "null"):
+        raise ValueError(f"the tag {node.tag} is not allowed; write the value without it")
+    match kind:
+        case "int":
+            return int(text)
+        case "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        case "bool" | "null":
+            if text.lower() not in _WORDS:
+                raise ValueError(f"{reprlib.repr(text)} is not true, false or null")
+            return _WORDS[text.lower()]
+        case _:
+            return text
+
+
+def _key(node: yaml.Node, name: str) -> str:
+    if isinstance(node, yaml.ScalarNode) and node.tag == f"{_CORE}str":
+        return str(node.value)
+    shown = reprlib.repr(node.value) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
+    raise ScenarioError(f"{_line(node, name)}: {shown} is not a key (a word)")
 
 
 def _dotted(keys: Iterable[str | int]) -> str:
@@ -181,7 +224,23 @@ def _dotted(keys: Iterable[str | int]) -> str:
 
 def _merge(base: Document, over: Document) -> Document:
     values = _merged(base.values, over.values)
-    return Document(values, base.where | over.where)
+    kept = {keys: line for keys, line in base.where.items() if _has(values, keys)}
+    return Document(values, kept | over.where)
+
+
+def _has(values: Any, keys: Keys) -> bool:
+    for key in keys:
+        if not holds(values, key):
+            return False
+        values = values[key]
+    return True
+
+
+def holds(values: Any, key: str | int) -> bool:
+    """Return whether ``values[key]`` is there, of a mapping or of a list."""
+    if isinstance(values, dict):
+        return key in values
+    return isinstance(values, list | tuple) and isinstance(key, int) and 0 <= key < len(values)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,11 +267,10 @@ def assign(document: Document, assignment: str, option: str = "--set") -> None:
     """Apply ``KEY.PATH=VALUE`` to the document; VALUE is read as YAML. Raises ``ScenarioError``."""
     path, equals, text = assignment.partition("=")
     keys = path.strip().split(".")
+    where = _oneline(f"{option} {assignment if len(assignment) < 80 else assignment[:77] + '...'}")
     if not equals or not all(keys):
-        raise ScenarioError(f"{option} {assignment}: is not of the form KEY.PATH=VALUE")
-    where = f"{option} {assignment}"
-    value = parse(f"value: {text}", where).values.get("value")
-    _put(document, keys, value, where)
+        raise ScenarioError(f"{where}: is not of the form KEY.PATH=VALUE")
+    _put(document, keys, _value(text, where, {}), where)
 
 
 def _put(document: Document, keys: list[str], value: Any, where: str) -> None:
@@ -223,6 +281,8 @@ def _put(document: Document, keys: list[str], value: Any, where: str) -> None:
         step = _step(target, key, where, taken)
         taken.append(step)
         if last:
+            for form in FORMS if step in FORMS else ():
+                target.pop(form, None)
             target[step] = value
         elif isinstance(target, list) or isinstance(target.get(step), (dict, list)):
             target = target[step]
@@ -235,7 +295,7 @@ def _put(document: Document, keys: list[str], value: Any, where: str) -> None:
 def _step(target: Any, key: str, where: str, taken: list[str | int]) -> str | int:
     if isinstance(target, dict):
         return key
-    if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+    if isinstance(target, list) and key in map(str, range(len(target))):
         return int(key)
     allowed = f"0 to {len(target) - 1}" if isinstance(target, list) else "nothing below it"
     raise ScenarioError(f"{where}: {_dotted(taken)}: has no {key!r} (allowed: {allowed})")

@@ -28,20 +28,16 @@ from mecsim.trace import COLUMNS, Column
 
 FORMATS: Final = ("csv", "parquet", "perfetto")
 TIMELINE_ENDS: Final = (".json", ".json.gz")
-PIECE_BYTES: Final = 4 << 20
-"""Columns held at a time; as Python objects and text they take about ten times as much."""
-ROW_GROUP_BYTES: Final = 32 << 20
-"""Columns of a row group in Parquet, before compression."""
+PIECE_BYTES: Final = 4 << 20  # of columns; as Python objects and text about ten times as much
+ROW_GROUP_BYTES: Final = 32 << 20  # in Parquet, before compression
 
 _PROVENANCE: Final = ("scheduler", "seed", "mecsim_version", "scenario_sha256", "complete")
-_FIRST_TRACK: Final = 100
-"""Above the numbers of processes, because a thread numbered as its process is special."""
+_FIRST_TRACK: Final = 100  # above those of processes: a thread numbered as its process is special
 _SLICE: Final = (
     '{"name":"task %d block %d","cat":"service","ph":"X","pid":%d,"tid":%d,"ts":%d.%03d1,'
-    '"dur":%d.%03d,"args":{"task":%d,"block":%d,"wait_s":%r}}'
+    '"dur":%d.%03d,"args":{"task":%d,"block":%d,"wait_s":%r}%s}'
 )
-_FLOW: Final = '{"name":"task","ph":"%s","bp":"e","id":%d,"pid":%d,"tid":%d,"ts":%d.%03d1}'
-
+_ARROWS: Final = ("", '"flow_out":true', '"flow_in":true', '"flow_in":true,"flow_out":true')
 _Window: TypeAlias = tuple[float, float]
 _log = logging.getLogger(__name__)
 
@@ -137,8 +133,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow  # noqa: PLC0415 - optional, and slow to load
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
-        remedy = "pip install 'mecsim[parquet]'"
-        raise InputError(f"format: parquet needs pyarrow ({error}): {remedy}") from error
+        raise InputError("format: parquet needs pyarrow: pip install 'mecsim[parquet]'") from error
     return pyarrow, parquet
 
 
@@ -167,22 +162,21 @@ def export_perfetto(
 
     ``path`` ends in ``.json`` or ``.json.gz``. A kind of resource is a process, a resource that
     served is a track, or several if it has several cores (a service goes to the lowest free one).
-    A service is a slice with the seconds it waited; arrows follow a task. ``begin_s`` and ``end_s``,
-    in simulated seconds, leave out what ends before or begins after. Memory grows by 8 bytes a
+    A service is a slice with the seconds it waited; arrows follow a task. ``begin_s``, ``end_s``
+    (simulated seconds) leave out what ends before or begins after. Memory grows by 8 bytes a
     service in that window, about 60 at resources with several cores. Raises ``InputError`` for
     another ending and for a window that is empty, and ``OutputError``.
 
     Times are whole nanoseconds, so that slices on a track still touch after rounding. Perfetto
     drops slices that overlap, and truncates what it reads: a tenth of a nanosecond more in every
-    ``ts`` keeps it from truncating to the one before.
+    ``ts`` keeps it from truncating to the one before. Arrows are tied to the slices themselves
+    (``bind_id``), not to times as by events of their own, which services below 1 ns would mislead.
     """
     if not path.name.endswith(TIMELINE_ENDS):
         raise InputError(f"out: {path} should end in {' or '.join(TIMELINE_ENDS)} for perfetto")
-    begin = -np.inf if begin_s is None else begin_s
-    end = np.inf if end_s is None else end_s
-    if not begin < end:
+    window = (-np.inf if begin_s is None else begin_s, np.inf if end_s is None else end_s)
+    if not window[0] < window[1]:
         raise InputError(f"from, to: {begin_s} to {end_s} s should be an interval of time")
-    window = begin, end
     tracks = _tracks(trace, window)
     if not len(tracks.core) and window != (-np.inf, np.inf):
         raise InputError(f"from, to: {trace.path} has no service from {begin_s} to {end_s} s")
@@ -295,21 +289,20 @@ def _title(what: str, name: str, process: int, track: int, order: int) -> Iterat
 
 
 def _events(services: dict[str, Column]) -> Iterator[str]:
-    """Yield a slice for every service, and an arrow's joint in its middle if the task has more."""
-    task = services["task"]
-    times_s = (services["start_s"], services["finish_s"])
+    """Yield a slice for every service, tied to the next of its task that takes a nanosecond."""
+    task, times_s = services["task"], (services["start_s"], services["finish_s"])
     start, finish = (np.rint(time_s * 1e9).astype(np.int64) for time_s in times_s)
-    same = task[1:] == task[:-1]
-    phase = np.array(["", "s", "f", "t"])[2 * np.append(False, same) + np.append(same, False)]
-    times = (start, finish - start, start + (finish - start) // 2)
-    clock = [part.tolist() for time in times for part in np.divmod(time, 1000)]
+    drawn, arrows = np.flatnonzero(finish > start), np.zeros(len(task), np.int64)
+    same = np.diff(task[drawn]) == 0
+    arrows[drawn] = 2 * np.append(False, same) + np.append(same, False)
+    clock = [part.tolist() for time in (start, finish - start) for part in np.divmod(time, 1000)]
     wait = (services["start_s"] - services["enqueue_s"]).tolist()
     names = (services[name].tolist() for name in ("task", "block", "process", "track"))
-    rows = zip(*names, *clock, wait, phase.tolist(), strict=True)
-    for n, block, pid, tid, us, ns, long_us, long_ns, mid_us, mid_ns, waited, arrow in rows:
-        yield _SLICE % (n, block, pid, tid, us, ns, long_us, long_ns, n, block, waited)
-        if arrow:
-            yield _FLOW % (arrow, n, pid, tid, mid_us, mid_ns)
+    for n, block, pid, tid, us, ns, long_us, long_ns, waited, arrow in zip(
+        *names, *clock, wait, arrows.tolist(), strict=True
+    ):
+        flow = f',"bind_id":"0x{n:x}","bp":"e",{_ARROWS[arrow]}' if arrow else ""
+        yield _SLICE % (n, block, pid, tid, us, ns, long_us, long_ns, n, block, waited, flow)
 
 
 def _pieces(trace: TraceFile, group: str, size: int) -> Iterator[dict[str, Column]]:

@@ -66,7 +66,7 @@ class Totals:
         """Add the tasks of some epochs."""
         if not len(accounts):
             return
-        rows = accounts.task_rows()
+        rows = accounts.task_rows
         completed = rows["status"] == 0
         for name, spool in self._spools.items():
             spool.append(rows[name][completed])

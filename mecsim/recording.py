@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -32,13 +32,29 @@ def arrivals_of(model: Model) -> Iterator[Recording | None]:
     if not isinstance(spec, RecordedTasks):
         yield None
         return
-    with TraceFile(Path(spec.file)) as trace:
-        _check_fit(model, trace)
-        yield recorded_tasks(model, trace)
+    with ExitStack() as stack:
+        with model.scenario.locating():
+            trace = stack.enter_context(_named(spec.file))
+            tasks = recorded_tasks(model, trace, "arrivals.file: ")
+            if not trace.complete:
+                cut = "is the trace of a run that was cut short; a complete one is needed"
+                raise TraceError(f"arrivals.file: {trace.path}: {cut}")
+        yield tasks
 
 
-def recorded_tasks(model: Model, trace: TraceFile) -> Recording:
-    """Return the tasks of a trace, put into the slots of the model by their release times."""
+def _named(file: str) -> TraceFile:
+    try:
+        return TraceFile(Path(file))
+    except TraceError as error:
+        raise TraceError(f"arrivals.file: {error}") from error
+
+
+def recorded_tasks(model: Model, trace: TraceFile, where: str = "") -> Recording:
+    """Return the tasks of a trace, put into the slots of the model by their release times.
+
+    Raises ``ScenarioError``, with ``where`` in front, if they do not fit the model.
+    """
+    _check_fit(model, trace, f"{where}{trace.path}")
     mean = trace.length("tasks") / model.scenario.slots
     return Recording(_slot_tasks(model, trace), mean)
 
@@ -51,16 +67,17 @@ def recorded_channels(model: Model, trace: TraceFile) -> Recording:
 
 def _rates(model: Model, trace: TraceFile) -> Iterator[Floats]:
     for slot in range(model.scenario.slots):
-        rates = trace.read("slots", "rate_bps", slot, slot + 1)[0]
+        rates = trace.read("slots", "rate_bps", slot, slot + 1)
+        if not (len(rates) and np.isfinite(rates).all() and (rates > 0).all()):
+            raise TraceError(
+                f"{trace.path}: has no rate_bps above 0 for each device in slot {slot}"
+            )
         rates.flags.writeable = False
-        yield rates
+        yield rates[0]
 
 
-def _check_fit(model: Model, trace: TraceFile) -> None:
-    where = f"arrivals.file: {trace.path}"
-    end = slot_start(model, model.scenario.slots)
-    if not trace.complete:
-        raise TraceError(f"{where}: is the trace of a run that was cut short")
+def _check_fit(model: Model, trace: TraceFile, where: str) -> None:
+    end, last = slot_start(model, model.scenario.slots), 0.0
     for begin in range(0, trace.length("tasks"), _ROWS):
         device = trace.read("tasks", "device", begin, begin + _ROWS)
         release = trace.read("tasks", "release_s", begin, begin + _ROWS)
@@ -69,11 +86,12 @@ def _check_fit(model: Model, trace: TraceFile) -> None:
             wrong = int(device.max()) if device.max() >= model.devices else int(device.min())
             allowed = f"0 to {model.devices - 1} (devices: {model.devices})"
             raise ScenarioError(f"{where}: has a task of device {wrong}; allowed: {allowed}")
-        if not (release[-1] < end and release[0] >= 0 and (np.diff(release) >= 0).all()):
+        if not (release[-1] < end and (np.diff(release, prepend=last) >= 0).all()):
             raise ScenarioError(
                 f"{where}: has tasks released until {release[-1]:g} s; "
                 f"allowed: in order, before {end:g} s (slots × slot_length)"
             )
+        last = release[-1]
         if not (np.isfinite(size).all() and (size >= 0).all()):
             raise ScenarioError(f"{where}: has a size_factor that is no number of at least 0")
         if size.ndim == 2 and size.shape[1] != model.blocks:

@@ -7,15 +7,17 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from mecsim.errors import SchedulerError
 from mecsim.scheduler import Scheduler, SchedulerSpec
@@ -70,47 +72,52 @@ def _entry_point(name: str) -> EntryPoint:
 
 
 def _module(place: str, name: str) -> ModuleType:
+    with _blaming(f"scheduler {name!r}: {place} cannot be imported"):
+        if place.endswith(".py"):
+            return _file_module(Path(place), name)
+        return importlib.import_module(place)
+
+
+@contextmanager
+def _blaming(who: str, let: type[Exception] = SchedulerError) -> Iterator[None]:
+    """Tell whatever a user's module raises, an exit included, as bad input in one line."""
     try:
-        return (
-            _file_module(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-        )
-    except SchedulerError:
+        yield
+    except (SchedulerError, let):
         raise
-    except Exception as error:  # whatever a user's module raises, told as bad input
-        cause = f"{type(error).__name__}: {error}"
-        raise SchedulerError(f"scheduler {name!r}: {place} cannot be imported: {cause}") from error
+    except (Exception, SystemExit) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SchedulerError(f"{who}: {cause}") from error
 
 
-def _file_module(path: Path) -> ModuleType:
+def _file_module(path: Path, scheduler: str) -> ModuleType:
     if not path.is_file():
-        raise SchedulerError(f"scheduler: there is no file {path}")
+        raise SchedulerError(f"scheduler {scheduler!r}: there is no file {path}")
     name = f"mecsim_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SchedulerError(f"scheduler: {path} is no Python file")
+        raise SchedulerError(f"scheduler {scheduler!r}: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickles of the module's classes look there
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses of the module look there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
 def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Scheduler:
-    """Make a scheduler with its options checked against its signature. Raises ``SchedulerError``."""
+    """Make a scheduler, its options checked against its signature. Raises ``SchedulerError``."""
     cls = load(name)
     checked = check_options(name, cls, options)
-    try:
+    with _blaming(f"scheduler {name!r}: cannot be made"):
         return cls(spec, **checked)
-    except SchedulerError:
-        raise
-    except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise SchedulerError(f"scheduler {name!r}: cannot be made: {cause}") from error
 
 
 def check_options(name: str, cls: type[Scheduler], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options as the types that the scheduler's ``__init__`` says."""
-    parameters = list(inspect.signature(cls, eval_str=True).parameters.values())[1:]
-    known = {p.name: p for p in parameters if p.kind is not p.VAR_KEYWORD}
+    known = _parameters(name, cls)
     for key in options:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
@@ -119,43 +126,70 @@ def check_options(name: str, cls: type[Scheduler], options: Mapping[str, Any]) -
             raise SchedulerError(
                 f"scheduler {name!r}: has no option {key!r}; {hint}allowed: {allowed}"
             )
-    fields: dict[str, Any] = {key: (_annotation(p), _default(p)) for key, p in known.items()}
-    model = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True), **fields)
+    for key, parameter in known.items():
+        if key not in options and parameter.default is parameter.empty:
+            raise SchedulerError(f"scheduler {name!r}: option {key}: is needed")
+    return {key: _checked(name, known[key], value) for key, value in options.items()}
+
+
+def _parameters(name: str, cls: type[Scheduler]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of ``__init__`` that are options: all that have a name but spec."""
+    with _blaming(f"scheduler {name!r}: has options whose types cannot be read"):
+        parameters = list(inspect.signature(cls, eval_str=True).parameters.values())[1:]
+    unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {p.name: p for p in parameters if p.kind not in unnamed}
+
+
+def _checked(name: str, parameter: inspect.Parameter, value: Any) -> Any:
+    if parameter.annotation is parameter.empty:
+        return value
     try:
-        values = model(**options)
+        with _blaming(f"scheduler {name!r}: option {parameter.name}", let=ValidationError):
+            return _adapter(parameter.annotation).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(step) for step in first["loc"])
-        problem = (
-            first["msg"].replace("Input should", "should").replace("Field required", "is needed")
-        )
-        shown = "" if first["type"] == "missing" else f"{first['input']!r} "
-        raise SchedulerError(f"scheduler {name!r}: option {key}: {shown}{problem}") from error
-    return {key: getattr(values, key) for key in known}
+        key = ".".join(str(step) for step in (parameter.name, *first["loc"]))
+        problem = first["msg"].replace("Input should", "should").removeprefix("Value error, ")
+        raise SchedulerError(
+            f"scheduler {name!r}: option {key}: {reprlib.repr(first['input'])} {problem}"
+        ) from error
 
 
-def _annotation(parameter: inspect.Parameter) -> Any:
-    return Any if parameter.annotation is parameter.empty else parameter.annotation
-
-
-def _default(parameter: inspect.Parameter) -> Any:
-    return ... if parameter.default is parameter.empty else parameter.default
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # the type is a model with a configuration of its own
+        return TypeAdapter(annotation)
 
 
 def describe(name: str) -> Description:
     """Describe an installed scheduler from its source, without importing it."""
     module, _, attribute = _entry_point(name).value.partition(":")
     try:
-        spec = importlib.util.find_spec(module)
-        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
-        tree = ast.parse(source)
-    except (ImportError, OSError, ValueError, SyntaxError) as error:
+        tree = ast.parse(_source(module).read_bytes())
+    except Exception as error:  # noqa: BLE001 - a broken one harms no other
         return Description(name, f"broken: {type(error).__name__}: {error}", {})
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == attribute:
             summary = (ast.get_docstring(node) or "").partition("\n")[0]
             return Description(name, summary, _options(node))
     return Description(name, f"broken: {module} has no class {attribute}", {})
+
+
+def _source(module: str) -> Path:
+    """Find a module's file; ``find_spec`` of a submodule would import the packages above it."""
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {package!r}")
+    if not rest:
+        return Path(spec.origin or "")
+    for folder in spec.submodule_search_locations or ():
+        place = Path(folder, *rest)
+        for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+    raise ModuleNotFoundError(f"No module named {module!r}")
 
 
 def _options(node: ast.ClassDef) -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mecsim import rules
 from mecsim.model import Model
@@ -50,14 +51,36 @@ class _Step(NamedTuple):
     latency_s: float
 
 
+@dataclass(frozen=True)
+class _Itinerary:
+    """The hops of tasks of given devices under a placement, but for their sizes and rates."""
+
+    offset: Ints
+    task: Ints
+    device: Ints
+    block: Ints
+    resource: Ints
+    amount: Floats
+    latency_s: Floats
+    speed: Floats
+    """Cycles or bits a second; NaN for the radio."""
+    radio: NDArray[np.bool_]
+    computes: NDArray[np.bool_]
+    """Whether the device computes, which costs it energy (Eq. 4)."""
+    sends: NDArray[np.bool_]
+    """Whether the device is charged for sending (Eq. 7)."""
+
+
 class Router:
-    """Turns placements into hops; remembers the paths it has worked out."""
+    """Turns placements into hops; remembers the paths and itineraries it has worked out."""
 
     MAX_PATHS = 8192
+    MAX_ITINERARIES = 128
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._paths: dict[tuple[bytes, int], Floats] = {}
+        self._itineraries: dict[tuple[bytes, bytes], _Itinerary] = {}
         resources = model.resources
         self._cpu, self._uplink, self._downlink = (
             resources.device,
@@ -74,37 +97,57 @@ class Router:
         ``rate_bps`` holds the radio rates of the slot, shape (D,). Services are those of Eqs. 3,
         5 and 6, energies those of Eqs. 4 and 7.
         """
-        access, which = np.unique(self._model.access[tasks.device], return_inverse=True)
-        paths = [self._path(placement, server) for server in access.tolist()]
+        way = self._itinerary(tasks.device, placement)
+        column = 0 if tasks.size.shape[1] == 1 else way.block
+        amount = way.amount * tasks.size[way.task, column]
+        speed = np.where(way.radio, rate_bps[way.device], way.speed)
+        service = np.asarray(rules.compute_delay(amount, speed))
+        energy = self._energy(way, amount, service)
+        return Hops(
+            tasks, placement, way.offset, way.block, way.resource, service, way.latency_s, energy
+        )
+
+    def _energy(self, way: _Itinerary, amount: Floats, service: Floats) -> Floats:
+        kappa = self._model.scenario.energy.kappa
+        local = rules.local_energy(kappa, way.speed, amount)
+        air = rules.transmit_energy(self._model.scenario.radio.transmit_power, service)
+        return np.where(way.computes, local, np.where(way.sends, air, 0.0))
+
+    def _itinerary(self, device: Ints, placement: Ints) -> _Itinerary:
+        key = (placement.tobytes(), device.tobytes())
+        if key not in self._itineraries:
+            if len(self._itineraries) >= self.MAX_ITINERARIES:
+                self._itineraries.clear()
+            self._itineraries[key] = self._make_itinerary(device, placement)
+        return self._itineraries[key]
+
+    def _make_itinerary(self, device: Ints, placement: Ints) -> _Itinerary:
+        access = self._model.access[device]
+        present = np.flatnonzero(np.bincount(access, minlength=self._model.servers))
+        which = np.searchsorted(present, access)
+        paths = [self._path(placement, server) for server in present.tolist()]
         length = np.array([len(path) for path in paths], dtype=np.int64)
         hops_of = length[which]
         offset = np.concatenate([[0], np.cumsum(hops_of)])
-        task = np.repeat(np.arange(len(tasks)), hops_of)
+        task = np.repeat(np.arange(len(device)), hops_of)
         begin = np.cumsum(length) - length
         row = np.arange(len(task)) + np.repeat(begin[which] - offset[:-1], hops_of)
-        steps = np.concatenate([*paths, np.empty((0, len(_Step._fields)))])[row].T
+        steps = np.concatenate([*paths, np.empty((0, len(_Step._fields)))])[row].T.copy()
         block, resource, own = steps[:3].astype(np.int64)
-        device = tasks.device[task]
-        resource += own * device
-        amount = steps[3] * self._size(tasks, task, block)
-        radio = (resource >= self._uplink) & (resource < self._link)
-        speed = np.where(radio, rate_bps[device], self._model.speed[resource])
-        service = np.asarray(rules.compute_delay(amount, speed))
-        energy = self._energy(resource, device, amount, service)
-        return Hops(tasks, placement, offset, block, resource, service, steps[4], energy)
-
-    @staticmethod
-    def _size(tasks: Tasks, task: Ints, block: Ints) -> Floats:
-        column = 0 if tasks.size.shape[1] == 1 else block
-        return tasks.size[task, column]
-
-    def _energy(self, resource: Ints, device: Ints, amount: Floats, service: Floats) -> Floats:
-        spec, radio = self._model.scenario.energy, self._model.scenario.radio
-        computes = (resource >= self._cpu) & (resource < self._uplink)
-        sends = (resource >= self._uplink) & (resource < self._sends_until)
-        local = rules.local_energy(spec.kappa, self._model.device_hz[device], amount)
-        air = rules.transmit_energy(radio.transmit_power, service)
-        return np.where(computes, local, np.where(sends, air, 0.0))
+        resource += own * device[task]
+        return _Itinerary(
+            offset=offset,
+            task=task,
+            device=device[task],
+            block=block,
+            resource=resource,
+            amount=steps[3],
+            latency_s=steps[4],
+            speed=self._model.speed[resource],
+            radio=(resource >= self._uplink) & (resource < self._link),
+            computes=(resource >= self._cpu) & (resource < self._uplink),
+            sends=(resource >= self._uplink) & (resource < self._sends_until),
+        )
 
     def _path(self, placement: Ints, access: int) -> Floats:
         """Return the steps of a placement from an access server, shape (hops, 5)."""

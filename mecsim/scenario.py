@@ -6,19 +6,23 @@ read from YAML with :func:`load` and turned into arrays by :func:`mecsim.model.r
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationError,
     field_validator,
@@ -27,7 +31,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mecsim import documents
-from mecsim.errors import ScenarioError
+from mecsim.errors import InputError, ScenarioError
 from mecsim.units import (
     BitsPerSecond,
     Coordinate,
@@ -39,6 +43,9 @@ from mecsim.units import (
     Watts,
     WattsPerHertz,
 )
+
+MAX_FAULTS: Final = 10
+"""Faults that one message tells; a list of a thousand wrong values says no more than ten."""
 
 T = TypeVar("T")
 Positive = Annotated[float, Field(gt=0)]
@@ -76,6 +83,11 @@ def _advice(key: str, names: Sequence[str]) -> dict[str, Any]:
     return {"key": key, "advice": f"is not a known key; {hint}allowed: {', '.join(names)}"}
 
 
+def _fault(keys: documents.Keys, problem: str) -> PydanticCustomError:
+    """Return the error of one key of a section, where a validator sees the whole section."""
+    return PydanticCustomError("fault", "{problem}", {"keys": keys, "problem": problem})
+
+
 class Repeat(Section):
     """Capacities dealt out in turn, again and again, to any number of entities."""
 
@@ -111,30 +123,43 @@ def _ordered(bounds: Pair[float]) -> Pair[float]:
     return bounds
 
 
-def _shape(value: Any) -> str:
+def _shape(value: Any) -> str | None:
     if isinstance(value, list | tuple):
-        return "list"
+        return "(list)"
     if isinstance(value, Repeat) or (isinstance(value, dict) and "repeat" in value):
-        return "repeat"
+        return "(repeat)"
     return _rate_shape(value)
 
 
 def _model_shape(value: Any) -> str:
-    return "table" if isinstance(value, BlockTable | dict) else "name"
+    return "(table)" if isinstance(value, BlockTable | dict) else "(name)"
 
 
-def _rate_shape(value: Any) -> str:
-    return "uniform" if isinstance(value, Uniform | UniformRate | dict) else "number"
+def _rate_shape(value: Any) -> str | None:
+    if isinstance(value, dict) and "uniform" not in value:
+        return None
+    return "(uniform)" if isinstance(value, Uniform | UniformRate | dict) else "(number)"
+
+
+def _battery_shape(value: Any) -> str:
+    return "(unlimited)" if value == "unlimited" else "(number)"
+
+
+def _one_of(shape: Callable[[Any], str | None], allowed: str) -> Discriminator:
+    """Choose among ways of writing a value; their tags are in brackets, as no key ever is."""
+    return Discriminator(
+        shape, custom_error_type="form", custom_error_message=f"should be {allowed}"
+    )
 
 
 Capacity: TypeAlias = Annotated[
-    Annotated[Hertz, Tag("number")]
-    | Annotated[tuple[Hertz, ...], Tag("list")]
-    | Annotated[Repeat, Tag("repeat")]
-    | Annotated[Uniform, Tag("uniform")],
-    Discriminator(_shape),
+    Annotated[Hertz, Tag("(number)")]
+    | Annotated[tuple[Hertz, ...], Tag("(list)")]
+    | Annotated[Repeat, Tag("(repeat)")]
+    | Annotated[Uniform, Tag("(uniform)")],
+    _one_of(_shape, "one value, a list with one each, {repeat: […]} or {uniform: [low, high]}"),
 ]
-"""One value for all, a list with one value each, ``{repeat: […]}`` or ``{uniform: [low, high]}``."""
+"""One value for all, a list with one each, ``{repeat: […]}`` or ``{uniform: [low, high]}``."""
 
 
 class BlockTable(Section):
@@ -150,9 +175,11 @@ class BlockTable(Section):
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
-        columns = (self.flops, self.parameter_bytes, self.input_bits, self.names)
-        if len({len(column) for column in columns if column is not None}) > 1:
-            raise ValueError("should have as many parameter_bytes, input_bits and names as flops")
+        names = ("flops", "parameter_bytes", "input_bits", "names")
+        counts = {name: len(getattr(self, name)) for name in names if getattr(self, name)}
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f"{count} {name}" for name, count in counts.items())
+            raise ValueError(f"has {found}; allowed: as many of each")
         return self
 
 
@@ -160,7 +187,7 @@ class Dnn(Section):
     """The DNN of every task and how it is cut into blocks."""
 
     model: Annotated[
-        Annotated[str, Tag("name")] | Annotated[BlockTable, Tag("table")],
+        Annotated[str, Tag("(name)")] | Annotated[BlockTable, Tag("(table)")],
         Discriminator(_model_shape),
     ] = "vgg16"
     """A shipped profile (``mecsim profile --list``), the path of a profile's JSON file, or a table
@@ -176,7 +203,7 @@ class Dnn(Section):
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> Self:
         if isinstance(self.model, BlockTable) and self.cut != "balanced":
-            raise ValueError("should have no cut where model is a table of blocks")
+            raise _fault(("cut",), f"{self.cut!r} does not go with a table of blocks; leave it out")
         return self
 
 
@@ -200,7 +227,8 @@ class UniformSize(Section):
     @model_validator(mode="after")
     def _mean_one(self) -> Self:
         if self.low > self.high or abs(self.low + self.high - 2) > 1e-9:
-            raise ValueError("should have a mean of 1: low + high = 2, low ≤ high")
+            mean = "allowed: low ≤ high with a mean of 1, so low + high = 2"
+            raise ValueError(f"has low {self.low:g} and high {self.high:g}; {mean}")
         return self
 
 
@@ -260,7 +288,8 @@ class Mmpp(Section):
     @model_validator(mode="after")
     def _same_length(self) -> Self:
         if len(self.rates) != len(self.mean_dwell):
-            raise ValueError("should have as many rates as mean_dwell times")
+            found = f"{len(self.rates)} rates and {len(self.mean_dwell)} mean_dwell times"
+            raise ValueError(f"has {found}; allowed: as many of each")
         return self
 
 
@@ -297,7 +326,10 @@ class Device(Section):
     """Nearest and farthest from the server around which a device is dropped (devices are dealt to
     the servers in turn; the drop is uniform over the ring)."""
     positions: tuple[Position, ...] | None = None
-    battery: Literal["unlimited"] | Joules = "unlimited"
+    battery: Annotated[
+        Annotated[Literal["unlimited"], Tag("(unlimited)")] | Annotated[Joules, Tag("(number)")],
+        Discriminator(_battery_shape),
+    ] = "unlimited"
 
     @field_validator("distance", mode="after")
     @classmethod
@@ -317,8 +349,8 @@ class Radio(Section):
     fading: Literal["none", "rayleigh"] = "none"
     rate: (
         Annotated[
-            Annotated[BitsPerSecond, Tag("number")] | Annotated[UniformRate, Tag("uniform")],
-            Discriminator(_rate_shape),
+            Annotated[BitsPerSecond, Tag("(number)")] | Annotated[UniformRate, Tag("(uniform)")],
+            _one_of(_rate_shape, "one value or {uniform: [low, high]}"),
         ]
         | None
     ) = None
@@ -327,7 +359,8 @@ class Radio(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.rate is not None and self.fading != "none":
-            raise ValueError("should have fading: none where the rate is given directly")
+            problem = f"{self.fading!r} does not go with a given radio.rate; allowed: 'none'"
+            raise _fault(("fading",), problem)
         return self
 
 
@@ -358,8 +391,11 @@ class Wired(Section):
 
     @model_validator(mode="after")
     def _links_when_explicit(self) -> Self:
-        if (self.topology == "explicit") != (self.links is not None):
-            raise ValueError("should have links exactly when its topology is explicit")
+        if self.topology == "explicit" and self.links is None:
+            raise _fault(("links",), "is missing; topology: explicit needs it")
+        if self.topology != "explicit" and self.links is not None:
+            problem = f"does not go with topology: {self.topology}; allowed: explicit"
+            raise _fault(("links",), problem)
         return self
 
 
@@ -377,12 +413,25 @@ class Reward(Section):
     beta: NonNegative = 1.0
 
 
-def _fault(keys: documents.Keys, problem: str) -> PydanticCustomError:
-    return PydanticCustomError("fault", "{problem}", {"keys": keys, "problem": problem})
+@dataclass(frozen=True)
+class Origin:
+    """Where a scenario was written; two are equal, for scenarios are equal by what they say."""
+
+    document: documents.Document = dataclasses.field(compare=False)
+
+    def located(self, message: str) -> str:
+        """Put file and line before a message that begins with the path of a key and a colon."""
+        path = message.partition(": ")[0]
+        keys = tuple(int(key) if key.isdecimal() else key for key in path.split("."))
+        where = self.document.locate(keys)
+        known = keys[0] in Scenario.model_fields
+        return f"{where}: {message}" if known and where else message
 
 
 class Scenario(Section):
     """A network, a DNN, its tasks, and for how long."""
+
+    _origin: Origin = PrivateAttr(Origin(documents.Document({})))
 
     description: str = ""
     slots: Annotated[int, Field(ge=1, le=10_000_000)] = 600
@@ -422,6 +471,14 @@ class Scenario(Section):
             if isinstance(values, tuple) and len(values) != count:
                 raise _fault((name, key), f"has {len(values)} entries; allowed: {count}, one each")
 
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Put file and line before what turns out to be wrong with a value of this scenario."""
+        try:
+            yield
+        except InputError as error:
+            raise type(error)(self._origin.located(str(error))) from error
+
     def canonical_json(self) -> str:
         """Return the scenario as JSON with every value resolved to SI and keys sorted."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
@@ -447,9 +504,14 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Scenari
 def validate(document: documents.Document) -> Scenario:
     """Validate plain data as a scenario. Raises ``ScenarioError`` with one line a fault."""
     try:
-        return Scenario.model_validate(document.values)
+        scenario = Scenario.model_validate(document.values)
     except ValidationError as error:
-        raise ScenarioError("\n".join(_messages(document, error))) from error
+        lines = _messages(document, error)
+        if len(lines) > MAX_FAULTS:
+            lines[MAX_FAULTS:] = [f"... and {len(lines) - MAX_FAULTS} more faults"]
+        raise ScenarioError("\n".join(lines)) from error
+    scenario._origin = Origin(document)
+    return scenario
 
 
 def json_schema() -> str:
@@ -480,20 +542,29 @@ def _messages(document: documents.Document, error: ValidationError) -> list[str]
     """One line a faulty value: where it was written, its path, the value, what is allowed."""
     faults: dict[str, list[str]] = {}
     for details in error.errors(include_url=False):
+        context = details.get("ctx", {})
+        if details["type"] == "too_short" and len(details["input"]) >= context["min_length"]:
+            continue  # entries that are wrong do not count; they have errors of their own
         keys = _keys_in(document.values, details)
         path = ".".join(str(key) for key in keys) or "scenario"
-        value = (
-            ""
-            if details["type"] in ("unknown_key", "missing", "fault")
-            else _shown(details["input"])
-        )
-        subject = f"{document.locate(keys)}: {path}: {value}"
+        subject = f"{document.locate(keys)}: {path}: {_shown(document.values, keys, details)}"
         faults.setdefault(subject, []).append(_problem(details))
     return [subject + "; or ".join(dict.fromkeys(texts)) for subject, texts in faults.items()]
 
 
-def _shown(value: Any) -> str:
-    return reprlib.repr(list(value) if isinstance(value, tuple) else value) + " "
+def _shown(values: Any, keys: documents.Keys, details: ErrorDetails) -> str:
+    """Return the faulty value as it was written and a space, or nothing where it tells nothing."""
+    value = details["input"]
+    if details["type"] in ("unknown_key", "missing", "fault"):
+        return ""
+    for key in keys:
+        values = values[key]
+        value = values
+    if details["type"] == "value_error" and isinstance(value, dict):
+        return ""
+    words = {"None": "null", "True": "true", "False": "false", "nan": ".nan", "inf": ".inf"}
+    text = reprlib.repr(list(value) if isinstance(value, tuple) else value)
+    return words.get(text, text) + " "
 
 
 def _problem(details: ErrorDetails) -> str:
@@ -501,30 +572,30 @@ def _problem(details: ErrorDetails) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "union_tag_invalid":
-        return f"has an unknown {context['discriminator']}; allowed: {context['expected_tags']}"
+        return f"is not known; allowed: {context['expected_tags']}"
     if kind == "union_tag_not_found":
         return f"needs {context['discriminator']} to say what it is"
-    if kind == "model_type":
+    if kind in ("model_type", "model_attributes_type"):
         return "should be a mapping of keys to values"
     text = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return text.replace("valid tuple", "list").replace("Tuple should", "should")
+    text = text.replace("valid tuple", "list").replace("Tuple should", "should")
+    return text.replace(" after validation", "").replace("1 items", "1 item")
 
 
 def _keys_in(values: Any, details: ErrorDetails) -> documents.Keys:
     """Drop from pydantic's location what is no key of the data: names of union members."""
     keys: list[str | int] = []
-    if details["type"] == "fault":
-        return tuple(details["ctx"]["keys"])
     for step in details["loc"]:
-        if isinstance(values, dict) and step in values:
-            values = values[step]
-        elif isinstance(values, list | tuple) and isinstance(step, int) and step < len(values):
-            values = values[step]
-        else:
+        if isinstance(values, dict) and step in (values.get(key) for key in documents.UNION_KEYS):
             continue
-        keys.append(step)
-    if details["type"] == "missing":
-        keys.append(details["loc"][-1])
-    if details["type"] == "unknown_key":
-        keys.append(details["ctx"]["key"])
-    return tuple(keys)
+        if documents.holds(values, step):
+            values = values[step]
+            keys.append(step)
+    context = details.get("ctx", {})
+    more: dict[str, Sequence[Any]] = {
+        "missing": details["loc"][-1:],
+        "unknown_key": (context.get("key"),),
+        "fault": context.get("keys", ()),
+        "union_tag_invalid": (str(context.get("discriminator")).strip("'"),),
+    }
+    return (*keys, *more.get(details["type"], ()))

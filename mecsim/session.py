@@ -89,7 +89,8 @@ class Session:
         model, slot, one = self.model, epoch.slot, epoch.device is not None
         backlog, parts = _read_only(self._kernel.backlog_s()), self.model.resources
         sizes_known = len(epoch.tasks) and (one or slot.known)
-        size = epoch.tasks.size.mean(axis=0) if sizes_known else np.ones(1)
+        sizes = epoch.tasks.size
+        size = np.add.reduce(sizes) / len(sizes) if sizes_known else np.ones(1)
         return Observation(
             spec=self.spec,
             epoch=epoch.number,
@@ -97,7 +98,7 @@ class Session:
             slot=slot.number,
             device=epoch.device,
             tasks=1.0 if one else slot.expected_tasks,
-            size_factor=float(size.mean()),
+            size_factor=float(np.add.reduce(size)) / len(size),
             cycles=_read_only(model.cycles * size),
             parameter_bytes=model.parameter_bytes,
             input_bits=_read_only(model.input_bits * size),
@@ -171,9 +172,9 @@ class Session:
         self._rewards.book(accounts)
         rewards = np.array(self._rewards.settle(len(self._ended)))
         for sink in self._sinks:
-            sink.append("tasks", accounts.task_rows())
-            sink.append("blocks", accounts.block_rows())
-            sink.append("hops", accounts.hop_rows())
+            sink.append("tasks", accounts.task_rows)
+            sink.append("blocks", accounts.block_rows)
+            sink.append("hops", accounts.hop_rows)
             sink.append("decisions", {"reward": rewards})
             sink.append("resources", self.totals.resource_rows())
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
+import reprlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from typing import Any, Final, Self
 import h5py
 import numpy as np
 
+from mecsim.deflate import compressible, shuffle_deflate
 from mecsim.errors import OutputError, ScenarioError, TraceError
 from mecsim.model import KINDS, Model
 from mecsim.scenario import Scenario, from_json
@@ -31,8 +34,16 @@ from mecsim.trace import COLUMNS, FORMAT, FORMAT_VERSION, Column, Rows
 
 FLUSH_SLOTS: Final = 10
 FLUSH_SECONDS: Final = 1.0
-BUFFER_BYTES: Final = 32 << 20
+BUFFER_BYTES: Final = 8 << 20
 CHUNK_BYTES: Final = 128 << 10
+MOST_COMPRESSION: Final = 1200
+"""More than what deflate makes of a column of zeros (1032)."""
+_OF_DEVICES: Final = ("rate_bps", "energy_remaining_J")
+_DIMENSIONS: Final = {
+    "placement": (2,),
+    "observation": (2,),
+    "size_factor": (1, 2),
+} | dict.fromkeys(_OF_DEVICES, (2,))
 _PACKAGES: Final = ("mecsim", "numpy", "simpy", "networkx", "pydantic", "h5py")
 
 
@@ -46,6 +57,46 @@ class Provenance:
     kernel: str
 
 
+class _Column:
+    """A dataset that grows at its end, written chunk by chunk.
+
+    The chunk that is not full yet is kept here too, and written again when it has grown.
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self.dataset = dataset
+        self._pieces: list[Column] = []
+        self._begin = 0
+        self.rows = 0
+
+    def append(self, values: Column) -> None:
+        """Take further rows."""
+        self._pieces.append(values.astype(self.dataset.dtype, copy=False))
+        self.rows += len(values)
+
+    def write(self, *, last_chunk: bool) -> None:
+        """Write the chunks that are full and, if asked for, the last one as far as it goes."""
+        if not self._pieces:
+            return
+        values = np.concatenate(self._pieces)
+        full = len(values) // self.dataset.chunks[0] * self.dataset.chunks[0]
+        self._put(values if last_chunk else values[:full])
+        self._begin += full
+        self._pieces = [values[full:].copy()] if full < len(values) else []
+
+    def _put(self, values: Column) -> None:
+        self.dataset.resize(max(self._begin + len(values), len(self.dataset)), axis=0)
+        length, width = self.dataset.chunks[0], self.dataset.shape[1:]
+        worth = compressible(values)
+        for begin in range(0, len(values), length):
+            chunk = values[begin : begin + length]
+            if len(chunk) < length:
+                rest = np.full((length - len(chunk), *width), self.dataset.fillvalue, chunk.dtype)
+                chunk = np.concatenate([chunk, rest])
+            offset = (self._begin + begin, *(0 for _ in width))
+            self.dataset.id.write_direct_chunk(offset, shuffle_deflate(chunk, worth))
+
+
 class TraceWriter:
     """A sink that writes a trace file. Use it as a context manager.
 
@@ -55,20 +106,25 @@ class TraceWriter:
 
     def __init__(self, path: Path, model: Model, spec: Any, made_by: Provenance) -> None:
         self.path = path
-        self._rows: dict[tuple[str, str], int] = {}
-        self._buffer: dict[tuple[str, str], list[Column]] = {}
+        self._columns: dict[tuple[str, str], _Column] = {}
         self._resources: Rows = {}
         self._bytes = self._slots = 0
         self._flushed = time.monotonic()
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name too long
+            raise OutputError(f"{path}: cannot be written: it is a folder")
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.partial, self._file = _create(path)
             self._descriptor = os.open(self.partial, os.O_RDWR)
-            self._describe(model, made_by)
-            self._make_columns(model, len(feature_names(spec)))
-            self._file["decisions/observation"].attrs["features"] = feature_names(spec)
-            self._file.swmr_mode = True
-            clear_write_mark(self._descriptor)
+            try:
+                self._describe(model, made_by)
+                self._make_columns(model, len(feature_names(spec)))
+                self._file["decisions/observation"].attrs["features"] = feature_names(spec)
+                self._file.swmr_mode = True
+                clear_write_mark(self._descriptor)
+            except BaseException:
+                self._abandon(keep=False)
+                raise
 
     def _describe(self, model: Model, made_by: Provenance) -> None:
         packages = {name: version(name) for name in _PACKAGES}
@@ -104,6 +160,7 @@ class TraceWriter:
                 dtype = np.dtype(spec.dtype) if values is None else values.dtype
                 dataset = self._make_column(f"{group}/{name}", dtype, wide.get(name, ()))
                 dataset.attrs.update(units=spec.units, description=spec.description)
+                self._columns[group, name] = _Column(dataset)
                 if group == "resources":
                     dataset.resize(len(model.resources), axis=0)
                     if values is not None:
@@ -129,35 +186,34 @@ class TraceWriter:
             self._resources = rows
             return
         for name, values in rows.items():
-            self._buffer.setdefault((group, name), []).append(values)
+            self._columns[group, name].append(values)
             self._bytes += values.nbytes
         if group == "slots":
             self._slots += 1
             late = time.monotonic() - self._flushed >= FLUSH_SECONDS
-            if self._bytes >= BUFFER_BYTES or (late and self._slots >= FLUSH_SLOTS):
+            if late and self._slots >= FLUSH_SLOTS:
                 self.flush()
+            elif self._bytes >= BUFFER_BYTES:
+                self._write(last_chunk=False)
 
     def flush(self) -> None:
         """Write all rows that were taken, so that they outlive the process."""
+        self._write(last_chunk=True)
         with _writing(self.path):
-            for (group, name), pieces in self._buffer.items():
-                self._extend(group, name, np.concatenate(pieces))
+            decided = self._columns["decisions", "time_s"].rows
+            self._columns["decisions", "reward"].dataset.resize(decided, axis=0)  # known later
             for name, values in self._resources.items():
                 self._file[f"resources/{name}"][:] = values
             self._file.flush()
             clear_write_mark(self._descriptor)
-        self._buffer.clear()
-        self._bytes = self._slots = 0
+        self._slots = 0
         self._flushed = time.monotonic()
 
-    def _extend(self, group: str, name: str, values: Column) -> None:
-        dataset = self._file[f"{group}/{name}"]
-        begin = self._rows.get((group, name), 0)
-        end = self._rows[group, name] = begin + len(values)
-        dataset.resize(max(end, len(dataset)), axis=0)
-        dataset[begin:end] = values
-        if name == "time_s" and group == "decisions":  # their rewards are known only later
-            self._file["decisions/reward"].resize(end, axis=0)
+    def _write(self, *, last_chunk: bool) -> None:
+        with _writing(self.path):
+            for column in self._columns.values():
+                column.write(last_chunk=last_chunk)
+        self._bytes = 0
 
     def __enter__(self) -> Self:
         """Return the writer."""
@@ -173,7 +229,7 @@ class TraceWriter:
         if kind is None:
             self._complete()
         else:
-            self._abandon(keep=("decisions", "time_s") in self._rows or bool(self._buffer))
+            self._abandon(keep=self._columns["decisions", "time_s"].rows > 0)
 
     def _complete(self) -> None:
         try:
@@ -189,7 +245,8 @@ class TraceWriter:
 
     def _abandon(self, *, keep: bool) -> None:
         with contextlib.suppress(OutputError):
-            self.flush()
+            if keep:
+                self.flush()
         with contextlib.suppress(Exception):  # the disk may be full: what was flushed is there
             self._close()
         if not keep:
@@ -218,7 +275,7 @@ def _create(path: Path) -> tuple[Path, h5py.File]:
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise OutputError(f"{path}: cannot be written: {reason}") from error
 
@@ -243,12 +300,16 @@ class TraceFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
-            raise TraceError(f"{path}: there is no such file")
+        self.complete = False
+        """Whether the run ended and everything was flushed."""
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name too long
+            found = "is a folder" if os.path.isdir(path) else "there is no such file"  # noqa: PTH112
+            raise TraceError(f"{path}: {found}; a trace is a file that mecsim run has written")
         self._file = _open(path)
         try:
             with self._reading("the file"):
                 self._check_format()
+                self.complete = bool(self._attribute("complete", np.bool_))
                 self.scenario = self._scenario()
                 self.made_by = self._provenance()
                 self._check_columns()
@@ -260,25 +321,31 @@ class TraceFile:
     def _reading(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError) as error:
-            raise TraceError(f"{self.path}: {what} is damaged: {error}") from error
+        except TraceError:
+            raise
+        except Exception as error:  # h5py raises nearly anything when bytes are wrong
+            told = " ".join(str(error).split())[:200] or type(error).__name__
+            raise TraceError(f"{self.path}: {what} is damaged: {told}") from error
 
     def _check_format(self) -> None:
         found = self._file.attrs.get("format")
-        if found != FORMAT:
-            raise TraceError(f"{self.path}: is no mecsim trace (format: {found!r}, not {FORMAT!r})")
-        number = self._file.attrs.get("format_version")
+        if not isinstance(found, str) or found != FORMAT:
+            shown = reprlib.repr(found)
+            raise TraceError(f"{self.path}: is no mecsim trace (format: {shown}, not {FORMAT!r})")
+        number = int(self._attribute("format_version", np.integer))
         if number != FORMAT_VERSION:
+            by = reprlib.repr(self._file.attrs.get("mecsim_version"))
             raise TraceError(
                 f"{self.path}: has format_version {number}; this mecsim reads {FORMAT_VERSION}: "
-                "install the mecsim that wrote it (attribute mecsim_version: "
-                f"{self._file.attrs.get('mecsim_version')!r})"
+                f"install the mecsim that wrote it (attribute mecsim_version: {by})"
             )
 
     def _attribute(self, name: str, kind: type) -> Any:
         value = self._file.attrs.get(name)
         if not isinstance(value, kind):
-            raise TraceError(f"{self.path}: attribute {name}: {value!r} is no {kind.__name__}")
+            wanted = {str: "text", np.integer: "a whole number", np.bool_: "true or false"}[kind]
+            shown = "is missing" if value is None else f"{reprlib.repr(value)} is wrong"
+            raise TraceError(f"{self.path}: attribute {name}: {shown}; allowed: {wanted}")
         return value
 
     def _scenario(self) -> Scenario:
@@ -287,14 +354,19 @@ class TraceFile:
             scenario = from_json(text, f"{self.path}: attribute scenario")
         except ScenarioError as error:
             raise TraceError(str(error)) from error
-        if scenario.sha256() != self._file.attrs.get("scenario_sha256"):
+        if scenario.sha256() != self._attribute("scenario_sha256", str):
             raise TraceError(f"{self.path}: attribute scenario does not have its scenario_sha256")
         return scenario
 
     def _provenance(self) -> Provenance:
-        options = json.loads(self._attribute("scheduler_options", str))
+        text = self._attribute("scheduler_options", str)
+        try:
+            options = json.loads(text)
+        except (ValueError, RecursionError):
+            options = None
         if not isinstance(options, dict):
-            raise TraceError(f"{self.path}: attribute scheduler_options: is no mapping")
+            where = f"{self.path}: attribute scheduler_options"
+            raise TraceError(f"{where}: {reprlib.repr(text)} is wrong; allowed: a JSON mapping")
         seed = int(self._attribute("seed", np.integer))
         scheduler, kernel = self._attribute("scheduler", str), self._attribute("kernel", str)
         return Provenance(scheduler, options, seed, kernel)
@@ -304,20 +376,33 @@ class TraceFile:
             lengths = set()
             for name, spec in columns.items():
                 dataset = self._file.get(f"{group}/{name}")
-                if not isinstance(dataset, h5py.Dataset) or dataset.ndim not in (1, 2):
+                if not isinstance(dataset, h5py.Dataset):
                     raise TraceError(f"{self.path}: column /{group}/{name} is missing")
+                if dataset.ndim not in _DIMENSIONS.get(name, (1,)) or 0 in dataset.shape[1:]:
+                    shape = f"/{group}/{name} has the shape {dataset.shape}"
+                    raise TraceError(f"{self.path}: column {shape}")
+                if name in _OF_DEVICES and dataset.shape[1] != self.scenario.devices:
+                    found = f"{dataset.shape[1]} devices, not {self.scenario.devices}"
+                    raise TraceError(f"{self.path}: column /{group}/{name} is for {found}")
                 if dataset.dtype.kind != np.dtype(spec.dtype).kind:
                     kind = f"{dataset.dtype}, not {np.dtype(spec.dtype)}"
                     raise TraceError(f"{self.path}: column /{group}/{name} holds {kind}")
+                self._check_size(f"/{group}/{name}", dataset)
                 lengths.add(len(dataset))
             if len(lengths) > 1 and self.complete:
                 found = f"different lengths: {sorted(lengths)}"
                 raise TraceError(f"{self.path}: the columns of /{group} have {found}")
 
-    @property
-    def complete(self) -> bool:
-        """Whether the run ended and everything was flushed."""
-        return bool(self._file.attrs.get("complete"))
+    def _check_size(self, column: str, dataset: h5py.Dataset) -> None:
+        """Refuse a column that would need far more memory than its file can hold data for."""
+        stored = self.path.stat().st_size
+        chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
+        if dataset.nbytes > MOST_COMPRESSION * stored or chunk > MOST_COMPRESSION * stored:
+            rows = "×".join(map(str, dataset.shape))
+            raise TraceError(
+                f"{self.path}: column {column} is damaged: its {rows} entries cannot be in a "
+                f"file of {stored} bytes"
+            )
 
     def attributes(self) -> dict[str, Any]:
         """Return the root attributes."""
@@ -363,4 +448,6 @@ def _open(path: Path) -> h5py.File:
             return h5py.File(path, "r", swmr=True)
         except (OSError, ValueError):
             reason = str(error).splitlines()[0]
+            if path.stat().st_size == 0:
+                reason = "it is empty"
             raise TraceError(f"{path}: is damaged, or no HDF5 file: {reason}") from error

@@ -47,8 +47,11 @@ decibelwatt = watt; logbase: 10; logfactor: 10 = dBW
 """
 
 _LOGARITHMIC: Final = ("dBm", "dBW")
+_MOST_DECIBELS: Final = 3000
+"""Far more than a power can be, and less than what a float can hold."""
 _QUANTITY: Final = re.compile(
-    r"\s*(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>\S.{0,23})?\s*"
+    r"\s*(?P<number>[+-]?(?:\d(?:_?\d)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>\S.{0,23})?\s*",
+    re.ASCII,
 )
 _UNIT: Final = re.compile(r"[A-Za-zµμ_]+(?:\s*/\s*[A-Za-zµμ_]+)?")
 
@@ -72,8 +75,11 @@ def parse(text: str, unit: str) -> float:
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"is not a number with a unit; write for example {example(unit)!r}")
-    number, name = Decimal(match["number"]), match["unit"]
-    value = float(number) if name is None else _convert(number, name.strip(), unit)
+    try:
+        number, name = Decimal(match["number"]), match["unit"]
+        value = float(number) if name is None else _convert(number, name.strip(), unit)
+    except ArithmeticError:  # an exponent that not even a decimal number can have
+        value = math.inf
     if not math.isfinite(value):
         raise ValueError("is not a finite number")
     return value
@@ -89,11 +95,13 @@ def _convert(number: Decimal, name: str, unit: str) -> float:
     try:
         divisor = registry.parse_units(denominator) if denominator else 1
         if numerator in _LOGARITHMIC:  # pint divides linear units only
+            if abs(number) > _MOST_DECIBELS:
+                return math.inf
             watts = registry.Quantity(float(number), numerator).to("W")
             return float((watts / divisor).to(unit).magnitude)
         factor = (registry.Quantity(1.0, numerator) / divisor).to(unit).magnitude
         return float(number * Decimal(repr(factor)))  # in decimal, so that 17.1 GHz is 17.1e9
-    except pint.UndefinedUnitError as error:
+    except (pint.UndefinedUnitError, ValueError) as error:  # ValueError for "nan"
         known = f"write for example {example(unit)!r}"
         raise ValueError(f"has no unit that mecsim knows ({name!r}); {known}") from error
     except pint.DimensionalityError as error:
@@ -121,7 +129,7 @@ def example(unit: str) -> str:
 
 
 class Unit:
-    """Pydantic annotation: accept a number (SI) or a string with a unit; hold a float in ``unit``."""
+    """Pydantic annotation: a number (SI) or a string with a unit; holds a float in ``unit``."""
 
     def __init__(self, unit: str) -> None:
         self.unit = unit

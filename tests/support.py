@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import networkx as nx
@@ -13,6 +13,7 @@ from mecsim.experiment import run
 from mecsim.model import Model
 from mecsim.network import Ints
 from mecsim.trace import MemoryTrace
+
 
 def chain(
     cycles: Sequence[float], bits: Sequence[float], result_bits: float = 8.0, **more: Any
@@ -48,10 +49,7 @@ def simulate(
     seed: int = 0,
 ) -> Run:
     memory = MemoryTrace()
-    with warnings.catch_warnings():
-        # Totals leaves its spools open: see test_accounts.test_a_run_closes_its_spools
-        warnings.simplefilter("ignore", ResourceWarning)
-        summary = dict(run(scenario, scheduler, options, seed=seed, memory=memory).summary)
+    summary = dict(run(scenario, scheduler, options, seed=seed, memory=memory).summary)
     del summary["wall_s"]
     return Run(summary, memory)
 
@@ -100,7 +98,7 @@ def path(model: Model, source: int, target: int, bits: float) -> list[tuple[int,
     for i, j, rate, latency in zip(*vars(model.links).values(), strict=True):
         graph.add_edge(int(i), int(j), weight=bits / rate + latency)
     nodes = min(nx.all_shortest_paths(graph, source, target, weight="weight"))
-    return list(zip(nodes, nodes[1:], strict=False))
+    return list(pairwise(nodes))
 
 
 def route(
@@ -108,7 +106,7 @@ def route(
 ) -> list[Hop]:
     """What a task crosses, from the equations, one block after the other."""
     row = {name: number for number, name in enumerate(model.resource_names())}
-    latency = {
+    links = {
         (int(i), int(j)): (float(rate), float(seconds))
         for i, j, rate, seconds in zip(*vars(model.links).values(), strict=True)
     }
@@ -119,9 +117,9 @@ def route(
             return
         if here == 0:
             yield Hop(row[f"device{device}.uplink"], bits * size / rate_bps, 0.0)
-        ends = [n - 1 if n else access for n in (here, place)]
-        for i, j in path(model, *ends, bits):
-            speed, seconds = latency[i, j]
+        source, target = (n - 1 if n else access for n in (here, place))
+        for i, j in path(model, source, target, bits):
+            speed, seconds = links[i, j]
             yield Hop(row[f"es{i + 1}-es{j + 1}"], bits * size / speed, seconds)
         if place == 0:
             yield Hop(row[f"device{device}.downlink"], bits * size / rate_bps, 0.0)

@@ -59,7 +59,7 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
         )
     )
     spec = scenario(
-        slots=draw(st.integers(1, 4)),
+        slots=draw(st.integers(2, 4)),
         slot_length=draw(st.sampled_from([0.5, 1.0, 3.0])),
         epoch=draw(st.sampled_from(["slot", "task"])),
         dnn=chain(draw(few), draw(few)),
@@ -104,14 +104,12 @@ def expected(
 
 
 @given(cases())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250, deadline=None, derandomize=True)
 def test_every_hop_is_that_of_an_independent_program(
     case: tuple[Scenario, list[list[int]]],
 ) -> None:
     spec, placements = case
     _, trace = simulate(spec, SCRIPTED, {"placements": placements})
-    if "tasks/release_s" not in trace.paths():  # decisions for tasks of which there was none
-        return
     served, resources = expected(spec, placements, trace)
     assert log_of(trace) == served
     assert trace["hops/resource"].tolist() == [r for row in resources for r in row]

@@ -6,6 +6,7 @@ free. A task in flight is one SimPy event, armed again for every hop.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -38,18 +39,19 @@ class _Batch:
         self.service_s = hops.service_s.tolist()
         self.latency_s = hops.latency_s.tolist()
         self.energy_j = hops.energy_j.tolist()
-        self.start_s = [float("nan")] * len(self.resource)
+        self.start_s = array("d", [math.nan]) * len(self.resource)
         self.unfinished = len(hops.tasks)
 
     def timeline(self) -> Timeline:
-        return Timeline(self.hops, np.array(self.start_s, dtype=np.float64))
+        return Timeline(self.hops, np.frombuffer(self.start_s))
 
 
 class _Task(simpy.Event):
     """A task in flight: what it crosses next, from ``hop`` to ``end``."""
 
-    def __init__(self, clock: _Clock, batch: _Batch, number: int, device: int, hop: int, end: int):
-        self.env = clock
+    __slots__ = ("_ok", "_value", "batch", "callbacks", "device", "end", "hop", "number")
+
+    def __init__(self, batch: _Batch, number: int, device: int, hop: int, end: int) -> None:
         self.batch, self.number, self.device, self.hop, self.end = batch, number, device, hop, end
         self._ok, self._value = True, None
 
@@ -81,7 +83,7 @@ class SimpyKernel:
             offset[1:],
             strict=False,
         ):
-            task = _Task(self._clock, batch, number, device, hop, end)
+            task = _Task(batch, number, device, hop, end)
             task.callbacks = self._arrived
             self._clock.at(release, RELEASE, number, task)
 

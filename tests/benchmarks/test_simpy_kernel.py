@@ -57,14 +57,16 @@ def seconds(work: Callable[[], object]) -> float:
 def peak_mib(slots: int, out: Path | None) -> float:
     """Peak memory of a whole `mecsim run` in a process of its own."""
     program = (
-        "import resource, sys; from mecsim import experiment; from mecsim.scenario import load;"
-        "from pathlib import Path;"
-        f"s = load({str(SCENARIO)!r}, ['slots={slots}']);"
-        f"experiment.run(s, 'greedy', out={None if out is None else str(out)!r} and Path({str(out)!r}));"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "import sys; from pathlib import Path; from mecsim import experiment\n"
+        "from mecsim.scenario import load; scenario, slots, out = sys.argv[1:]\n"
+        "experiment.run(load(scenario, [f'slots={slots}']), out=Path(out) if out else None)\n"
+        "status = Path('/proc/self/status').read_text()\n"
+        "print(status.partition('VmHWM:')[2].split()[0])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return float(done.stdout)
+    arguments = [str(SCENARIO), str(slots), "" if out is None else str(out)]
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout) / 1024
 
 
 def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,259 @@
+"""The known-answer suite: it passes, and every check of it fails where the model is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from mecsim import experiment, rules, verify
+from mecsim.accounts import Accounts
+from mecsim.kernels.base import Timeline
+from mecsim.kernels.simpy_kernel import SimpyKernel
+from mecsim.model import Model
+from mecsim.trace import Rows
+
+QUICK: Final = verify.Effort(10, 8_000, "simpy")
+EQUATIONS: Final = [
+    "Delays and energies, full mesh of 3 servers",
+    "Delays and energies, line of 3 servers",
+]
+ONE_QUEUE, EVERY_QUEUE, BATCHES = (
+    "One queue, every task",
+    "Every queue, every hop",
+    "Batches at slot starts",
+)
+LITTLE, PARTS, REWARD = "Little's law, every resource", "Parts of the delay", "Reward of an episode"
+REPLAY: Final = "Replay from a trace"
+EXACT: Final = [*EQUATIONS, BATCHES, ONE_QUEUE, EVERY_QUEUE, LITTLE, PARTS, REWARD, REPLAY]
+STATIONS: Final = [check.name for check in verify.checks() if "{replications}" in check.how]
+
+
+@pytest.fixture(scope="module")
+def quick() -> list[verify.Outcome]:
+    told: list[tuple[int, int]] = []
+    outcomes = verify.run_checks(lambda done, todo: told.append((done, todo)), quick=True)
+    assert told == [(n + 1, len(outcomes)) for n in range(len(outcomes))]
+    return outcomes
+
+
+def failures(outcomes: Sequence[verify.Outcome]) -> list[str]:
+    return [outcome.name for outcome in outcomes if not outcome.ok]
+
+
+def measured(names: Sequence[str], effort: verify.Effort = QUICK) -> list[str]:
+    """The checks of ``names`` that fail now."""
+    chosen = [check for check in verify.checks() if check.name in names]
+    assert len(chosen) == len(names)
+    return failures([check.outcome(effort) for check in chosen])
+
+
+# ------------------------------------------------------------------ the suite
+
+
+def test_the_quick_suite_passes(quick: list[verify.Outcome]) -> None:
+    assert failures(quick) == []
+    names = [outcome.name for outcome in quick]
+    assert len(set(names)) == len(names)
+    assert {*EXACT, *STATIONS} <= set(names)
+
+
+@pytest.mark.slow
+def test_the_full_suite_passes_and_would_not_pass_answers_10_percent_off() -> None:
+    outcomes = verify.run_checks()
+    assert failures(outcomes) == []
+    assert all(
+        not o.low <= answer * o.expected <= o.high
+        for o in by_interval(outcomes)
+        for answer in (0.9, 1.1)
+    )
+
+
+def by_interval(outcomes: Sequence[verify.Outcome]) -> list[verify.Outcome]:
+    return [outcome for outcome in outcomes if outcome.name in STATIONS]
+
+
+def test_a_wrong_formula_fails(quick: list[verify.Outcome]) -> None:
+    """What is measured does not depend on the answer; so move the answer, not the measurement."""
+    for check, outcome in zip(verify.checks(), quick, strict=True):
+        found = verify.Interval(outcome.low, outcome.measured, outcome.high)
+        for wrong in (check.expected * 0.6 - 1e-6, check.expected * 1.4 + 1e-6):
+            mistaken = replace(check, expected=wrong, measure=lambda _, found=found: found)
+            assert not mistaken.outcome(QUICK).ok, check.name
+        assert replace(check, measure=lambda _, found=found: found).outcome(QUICK) == outcome
+
+
+def test_rows_and_markdown_have_one_row_a_check(quick: list[verify.Outcome]) -> None:
+    rows = verify.rows(quick)
+    assert len(rows) == len(quick)
+    assert all(len(row) == len(verify.HEADER) for row in rows)
+    lines = verify.as_markdown(quick).splitlines()
+    assert len(lines) == len(quick) + 2
+    assert {line.count("|") for line in lines} == {len(verify.HEADER) + 1}
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [
+        o.name for o in quick
+    ]
+
+
+def test_a_failed_check_is_told(quick: list[verify.Outcome]) -> None:
+    (row,) = verify.rows([replace(quick[0], ok=False)])
+    assert row[verify.HEADER.index("ok")] == "NO"
+
+
+def test_outcomes_are_plain_values(quick: list[verify.Outcome]) -> None:
+    assert json.loads(json.dumps([asdict(o) for o in quick], allow_nan=False))
+    assert all(isinstance(o.ok, bool) and isinstance(o.measured, float) for o in quick)
+
+
+# ------------------------------------------------------------------ what compares
+
+
+@pytest.mark.parametrize("compare", [verify._unequal, verify._gap])
+def test_a_comparison_fails_on_anything_but_equal_columns(
+    compare: Callable[[Any, Any], verify.Interval],
+) -> None:
+    column = np.array([1.0, 2.0])
+    assert compare(column, column.copy()).contains(0.0)
+    for other in ([1.0, 2.001], [1.0], [1.0, 2.0, 3.0], [1.0, math.nan]):
+        assert not compare(column, np.array(other)).contains(0.0)
+    assert not compare(np.array([]), np.array([])).contains(0.0)
+
+
+def test_equality_is_to_the_last_bit() -> None:
+    one = np.array([1.0, 1.0])
+    assert verify._unequal(one, np.nextafter(one, 2)).mean == 2
+    assert verify._gap(one, np.nextafter(one, 2)).contains(0.0)
+
+
+def test_mean_number_by_hand() -> None:
+    """One task from 0 to 2 s, one from 1 to 4 s: (1 + 2 + 1 + 1) / 5."""
+    enter, leave = np.array([0.0, 1.0]), np.array([2.0, 4.0])
+    assert verify._mean_number(enter, leave, 5.0) == 1.0
+
+
+# ------------------------------------------------------------------ a wrong model
+
+
+class Late(SimpyKernel):
+    """Every service begins late, by 1% of its length."""
+
+    def collect(self) -> list[Timeline]:
+        return [t._replace(start_s=t.start_s + 0.01 * t.hops.service_s) for t in super().collect()]
+
+
+class DoubleBooked(SimpyKernel):
+    """Every resource serves two at a time, whatever it has been told."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self._cores |= {resource: [0.0, 0.0] for resource in range(len(model.resources))}
+
+
+def put_in(patch: pytest.MonkeyPatch, kernel: type[SimpyKernel]) -> None:
+    patch.setattr(experiment, "make_kernel", lambda name, model: kernel(model))
+
+
+def scaled(function: Callable[..., Any], factor: float = 1.01) -> Callable[..., Any]:
+    return lambda *arguments: factor * function(*arguments)
+
+
+def test_slower_services_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "compute_delay", scaled(rules.compute_delay))
+    names = [*EQUATIONS, BATCHES, ONE_QUEUE]
+    assert measured(names) == names
+
+
+@pytest.mark.parametrize("rule", ["local_energy", "transmit_energy"])
+def test_wrong_energies_fail(monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+    monkeypatch.setattr(rules, rule, scaled(getattr(rules, rule)))
+    assert measured(EQUATIONS) == EQUATIONS
+
+
+def test_services_that_begin_late_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_in(monkeypatch, Late)
+    names = [*EQUATIONS, BATCHES, ONE_QUEUE, EVERY_QUEUE]
+    assert measured(names) == names
+
+
+def test_double_booked_servers_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_in(monkeypatch, DoubleBooked)
+    names = [BATCHES, ONE_QUEUE, EVERY_QUEUE]
+    assert measured(names) == names
+    alike = "Tandem, 2 servers of 2 cores"  # have two servers anyway
+    assert measured(STATIONS) == [name for name in STATIONS if name != alike]
+
+
+def test_half_the_cores_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Halved(SimpyKernel):
+        def __init__(self, model: Model) -> None:
+            super().__init__(model)
+            for servers in self._cores.values():
+                del servers[1:]
+
+    put_in(monkeypatch, Halved)
+    names = ["M/M/4, server of 30 devices, ρ = 0.8", "Tandem, 2 servers of 2 cores"]
+    assert measured([EVERY_QUEUE, *names]) == [EVERY_QUEUE, *names]
+
+
+@pytest.mark.parametrize("lost", [1, 2], ids=["wait", "service"])
+def test_lost_time_fails_littles_law(monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
+    services = Accounts.services
+
+    def less(accounts: Accounts) -> Any:
+        columns = list(services(accounts))
+        columns[lost] = columns[lost] * (1 - 1e-6)
+        return tuple(columns)
+
+    monkeypatch.setattr(Accounts, "services", less)
+    assert measured([LITTLE]) == [LITTLE]
+
+
+@pytest.mark.parametrize("column", ["total_s", "edge_s", "local_s", "finish_s"])
+def test_parts_that_do_not_sum_fail(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
+    task_rows = Accounts.task_rows
+
+    def wrong(accounts: Accounts) -> Rows:
+        rows = dict(task_rows(accounts))
+        return rows | {column: rows[column] * (1 + 1e-6)}
+
+    monkeypatch.setattr(Accounts, "task_rows", wrong)
+    assert measured([PARTS]) == [PARTS]
+
+
+def test_wrong_penalties_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "penalty", scaled(rules.penalty, 1 + 1e-6))
+    assert measured([REWARD]) == [REWARD]
+
+
+def test_another_kernel_at_the_replay_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = iter([SimpyKernel, Late])
+    monkeypatch.setattr(experiment, "make_kernel", lambda name, model: next(kernels)(model))
+    assert measured([REPLAY]) == [REPLAY]
+
+
+def test_two_kernels_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = {"simpy": SimpyKernel, "again": SimpyKernel, "late": Late}
+    monkeypatch.setattr(experiment, "KERNELS", tuple(kernels))
+    monkeypatch.setattr(experiment, "make_kernel", lambda name, model: kernels[name](model))
+    names = ["Kernels simpy and again", "Kernels again and late"]
+    assert measured(names) == names[1:]
+
+
+def test_the_suite_runs_on_the_kernel_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: set[str] = set()
+
+    def make(name: str, model: Model) -> SimpyKernel:
+        asked.add(name)
+        return SimpyKernel(model)
+
+    monkeypatch.setattr(experiment, "make_kernel", make)
+    effort = QUICK._replace(replications=2, tasks=800, kernel="another")
+    for check in verify.checks():
+        if not check.name.startswith("Kernels"):
+            check.outcome(effort)
+    assert asked == {"another"}
