@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 
-from mecsim.errors import InputError, Interrupted, MecsimError
+from mecsim.errors import InputError, Interrupted, MecsimError, OutputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -306,20 +306,28 @@ def verify(
         Optional[Path],  # noqa: UP045
         typer.Option("--out", metavar="FILE", help="Also write the table as Markdown."),
     ] = None,
+    kernel: KernelName = "simpy",
     json_: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run the known-answer suite: queueing theory, equations, independent programs."""
+    """Run the known-answer suite: queueing theory, equations, exact recursions, replay."""
+    from mecsim import display
     from mecsim import verify as verifying
 
-    outcomes = verifying.run_checks(quick=quick)
+    with display.progress("verifying", unit="checks", quiet=quiet or json_) as progress:
+        outcomes = verifying.run_checks(progress, quick=quick, kernel=kernel)
+    passed = sum(each.ok for each in outcomes)
     if out is not None:
-        verifying.write_markdown(outcomes, out)
+        _write_file(out, verifying.as_markdown(outcomes))
     if json_:
         _print_json({"checks": [vars(each) for each in outcomes]})
-    else:
-        _print(verifying.table(outcomes))
-    raise typer.Exit(0 if all(each.ok for each in outcomes) else 1)
+    elif not quiet:
+        _print(
+            display.checks_table(verifying.HEADER, verifying.rows(outcomes)),
+            f"{passed} of {len(outcomes)} checks passed (--out FILE writes what is known and how)",
+        )
+    raise typer.Exit(0 if passed == len(outcomes) else 1)
 
 
 @app.callback()
@@ -375,6 +383,13 @@ def _out(out: Path | None, default: str) -> Path:
 
 def _file_part(scheduler: str) -> str:
     return Path(scheduler.partition(":")[2] or scheduler).name
+
+
+def _write_file(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _write(text: str) -> None:

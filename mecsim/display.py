@@ -119,29 +119,39 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str =
     return table
 
 
+def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return outcomes of checks, with the columns that fit a terminal."""
+    shown = [head.index(name) for name in ("check", "expected", "measured", "interval", "ok")]
+    kept = [[row[position] for position in shown] for row in rows]
+    return plain_table([head[position] for position in shown], kept)
+
+
 @contextmanager
-def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+def progress(
+    what: str, *, unit: str = "slots", quiet: bool
+) -> Iterator[Callable[[int, int], None] | None]:
     """Show progress on stderr: a bar on a terminal, else a plain line now and then."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
-        with _bar(what) as update:
+        with _bar(what, unit) as update:
             yield update
     else:
-        yield _plain(what)
+        yield _plain(what, unit)
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def _bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} slots, {task.fields[rate]} slots/s"),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, "),
+        TextColumn("{task.fields[rate]} a second, left:"),
         TimeRemainingColumn(),
     )
     began = last = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=1, rate="…")
+        task = bar.add_task(what, total=1, rate="…", unit=unit)
 
         def update(done: int, total: int) -> None:
             nonlocal last
@@ -154,7 +164,7 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield update
 
 
-def _plain(what: str) -> Callable[[int, int], None]:
+def _plain(what: str, unit: str) -> Callable[[int, int], None]:
     began = last = time.monotonic()
 
     def update(done: int, total: int) -> None:
@@ -164,7 +174,8 @@ def _plain(what: str) -> Callable[[int, int], None]:
             last = now
             rate = done / (now - began)
             left = (total - done) / rate
-            text = f"{what}: {done:,} of {total:,} slots, {number(rate)} slots/s, {left:.0f} s left"
+            pace = f"{number(rate)} a second, {left:.0f} s left"
+            text = f"{what}: {done:,} of {total:,} {unit}, {pace}"
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     return update

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from mecsim import registry, workload
-from mecsim.errors import Interrupted, MecsimError, SchedulerError, TraceError
+from mecsim.errors import InputError, Interrupted, MecsimError, SchedulerError, TraceError
 from mecsim.kernels.base import Kernel
 from mecsim.model import Model, resolve, self_contained
 from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
@@ -39,9 +39,9 @@ class RunResult:
 
 
 def make_kernel(name: str, model: Model) -> Kernel:
-    """Return a new kernel by its name. Raises ``SchedulerError`` for an unknown name."""
+    """Return a new kernel by its name. Raises ``InputError`` for an unknown name."""
     if name not in KERNELS:
-        raise MecsimError(f"kernel: {name!r} is not known; allowed: {', '.join(KERNELS)}")
+        raise InputError(f"kernel: {name!r} is not known; allowed: {', '.join(KERNELS)}")
     from mecsim.kernels.simpy_kernel import SimpyKernel  # noqa: PLC0415 - only the one that is used
 
     return SimpyKernel(model)

@@ -162,17 +162,18 @@ def next_links(links: Links, servers: int, bits: float) -> Ints:
     if len(number) == servers * (servers - 1) and _alike(links):  # a full mesh: go straight
         table[links.source, links.target] = np.arange(len(links))
         return table
-    bits = max(bits, 1.0)  # hops that take no time at all could make a route go round
     seconds = rules.transfer_delay(bits, links.rate_bps) + links.latency_s
     backwards: nx.DiGraph[int] = nx.DiGraph()
     backwards.add_weighted_edges_from(
         (t, s, w) for (s, t), w in zip(number, np.asarray(seconds).tolist(), strict=True)
     )
     for target in range(servers) if len(links) else ():
-        after, _ = nx.dijkstra_predecessor_and_distance(backwards, target)
+        after, distance = nx.dijkstra_predecessor_and_distance(backwards, target)
+        order = {server: rank for rank, server in enumerate(distance)}
         for here, options in after.items():
-            if options:
-                table[here, target] = number[here, min(options)]
+            nearer = [server for server in options if order[server] < order[here]]
+            if nearer:  # so no route goes round, even where a hop's time is lost in rounding
+                table[here, target] = number[here, min(nearer)]
     return table
 
 

@@ -29,7 +29,7 @@ from mecsim.errors import OutputError, ScenarioError, TraceError
 from mecsim.model import KINDS, Model
 from mecsim.scenario import Scenario, from_json
 from mecsim.scheduler import feature_names
-from mecsim.superblock import clear_write_mark
+from mecsim.superblock import Unmarked, clear_write_mark
 from mecsim.trace import COLUMNS, FORMAT, FORMAT_VERSION, Column, Rows
 
 FLUSH_SLOTS: Final = 10
@@ -444,10 +444,8 @@ def _open(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        try:  # killed while the mark stood, see mecsim.superblock
-            return h5py.File(path, "r", swmr=True)
-        except (OSError, ValueError):
-            reason = str(error).splitlines()[0]
-            if path.stat().st_size == 0:
-                reason = "it is empty"
-            raise TraceError(f"{path}: is damaged, or no HDF5 file: {reason}") from error
+        reason = str(error).splitlines()[0] if path.stat().st_size else "it is empty"
+        if "consistency flags" in reason:  # killed while the mark stood, see mecsim.superblock
+            with contextlib.suppress(OSError):
+                return h5py.File(Unmarked(path), "r")
+        raise TraceError(f"{path}: is damaged, or no HDF5 file: {reason}") from error

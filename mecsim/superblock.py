@@ -8,9 +8,14 @@ flush leaves a file that any reader opens. Layout: HDF5 File Format Specificatio
 
 from __future__ import annotations
 
+import io
 import os
 import struct
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _VERSION: Final = 3
@@ -21,12 +26,35 @@ _MASK: Final = 0xFFFFFFFF
 
 def clear_write_mark(descriptor: int) -> None:
     """Mark the open file as not being written. Does nothing to a superblock it does not know."""
-    block = os.pread(descriptor, _LENGTH + 4, 0)
+    block = _without_mark(os.pread(descriptor, _LENGTH + 4, 0))
+    if block is not None:
+        os.pwrite(descriptor, block, 0)
+
+
+def _without_mark(block: bytes) -> bytes | None:
+    """Return a superblock without its mark, None for one that has none or is not known."""
     body, checksum = bytearray(block[:_LENGTH]), block[_LENGTH:]
-    known = block[:8] == _SIGNATURE and block[8] == _VERSION
-    if known and body[_FLAGS] and checksum == struct.pack("<I", lookup3(bytes(body))):
-        body[_FLAGS] = 0
-        os.pwrite(descriptor, bytes(body) + struct.pack("<I", lookup3(bytes(body))), 0)
+    known = len(block) > _LENGTH and block[:8] == _SIGNATURE and block[8] == _VERSION
+    if not (known and body[_FLAGS] and checksum == struct.pack("<I", lookup3(bytes(body)))):
+        return None
+    body[_FLAGS] = 0
+    return bytes(body) + struct.pack("<I", lookup3(bytes(body)))
+
+
+class Unmarked(io.FileIO):
+    """A file, read as if it had no mark: for a run that was killed in the midst of a flush."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self._block = _without_mark(os.pread(self.fileno(), _LENGTH + 4, 0)) or b""
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read what fits into the buffer, and put the unmarked superblock over it."""
+        begin, view = self.tell(), memoryview(buffer).cast("B")
+        count = super().readinto(view) or 0
+        over = self._block[begin : begin + count]
+        view[: len(over)] = over
+        return count
 
 
 def lookup3(data: bytes) -> int:

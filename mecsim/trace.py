@@ -137,7 +137,10 @@ class MemoryTrace:
     def append(self, group: str, rows: Rows) -> None:
         """Take further rows."""
         for name, values in rows.items():
-            self._pieces.setdefault((group, name), []).append(values)
+            pieces = self._pieces.setdefault((group, name), [])
+            if group == "resources":  # not further rows, but new values
+                pieces.clear()
+            pieces.append(values)
 
     def __getitem__(self, path: str) -> Column:
         """Return a column by its path, for example ``trace["tasks/total_s"]``."""

@@ -344,7 +344,7 @@ def _replicate(
 ) -> Interval:
     """Apply a statistic to the sojourns of independent runs, each without its warm-up."""
     described, values = _scenario(_STATION, *filter(None, changes.split("; "))), []
-    slots = round(effort.tasks / described.model_dump()["arrivals"]["rate"])
+    slots = max(1, round(effort.tasks / described.model_dump()["arrivals"]["rate"]))
     described = described.model_copy(update={"slots": slots})
     for seed in range(effort.replications):
         trace, _ = _run(described, placement, effort, seed)

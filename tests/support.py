@@ -102,9 +102,16 @@ def path(model: Model, source: int, target: int, bits: float) -> list[tuple[int,
 
 
 def route(
-    model: Model, device: int, placement: Sequence[int], rate_bps: float, size: float = 1.0
+    model: Model,
+    device: int,
+    placement: Sequence[int],
+    rate_bps: float,
+    sizes: Sequence[float] = (1.0,),
 ) -> list[Hop]:
-    """What a task crosses, from the equations, one block after the other."""
+    """What a task crosses, from the equations, one block after the other.
+
+    ``sizes`` are its size factors, one for all blocks or one each.
+    """
     row = {name: number for number, name in enumerate(model.resource_names())}
     links = {
         (int(i), int(j)): (float(rate), float(seconds))
@@ -112,7 +119,7 @@ def route(
     }
     access = int(model.access[device])
 
-    def transfer(here: int, place: int, bits: float) -> Iterator[Hop]:
+    def transfer(here: int, place: int, bits: float, size: float) -> Iterator[Hop]:
         if here == place:
             return
         if here == 0:
@@ -127,11 +134,12 @@ def route(
     hops: list[Hop] = []
     here = 0
     for m, place in enumerate(placement):
-        hops += transfer(here, place, float(model.input_bits[m]))
+        size = sizes[m % len(sizes)]
+        hops += transfer(here, place, float(model.input_bits[m]), size)
         name = f"es{place}.cpu" if place else f"device{device}.cpu"
         speed = model.server_hz[place - 1] if place else model.device_hz[device]
         hops.append(Hop(row[name], float(model.cycles[m] * size / speed), 0.0))
         here = place
     if model.scenario.return_result:
-        hops += transfer(here, 0, model.result_bits)
+        hops += transfer(here, 0, model.result_bits, sizes[-1])
     return hops

@@ -55,6 +55,7 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
                 {"distribution": "constant"},
                 {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "slot"},
                 {"distribution": "exponential", "per": "task"},
+                {"distribution": "lognormal", "sigma": 0.5, "per": "block"},
             ]
         )
     )
@@ -69,7 +70,7 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
         edge_server={"capacity": {"repeat": [draw(speed), 1.0]}, "cores": draw(st.integers(1, 3))},
         devices=devices,
         device={"capacity": {"repeat": [1.0, draw(speed)]}},
-        radio={"rate": draw(st.sampled_from([1.0, 2.0, 4.0]))},
+        radio={"rate": draw(st.sampled_from([1.0, 2.0, 4.0, {"uniform": [1.0, 3.0]}]))},
         wired={
             "topology": draw(st.sampled_from(topologies)),
             "rate": draw(speed),
@@ -88,7 +89,8 @@ def expected(
     model = resolve(spec)
     release, slots = trace["tasks/release_s"].tolist(), trace["tasks/slot"].tolist()
     epochs = slots if spec.epoch == "slot" else range(len(release))
-    factors = zip(trace["tasks/device"].tolist(), trace["tasks/size_factor"].tolist(), strict=True)
+    sizes = trace["tasks/size_factor"].reshape(len(release), -1).tolist()
+    factors = zip(trace["tasks/device"].tolist(), sizes, strict=True)
     routes = [
         route(
             model,

@@ -97,6 +97,24 @@ def test_what_a_scheduler_draws_shifts_nothing() -> None:
         assert one[path].tolist() != another[path].tolist()
 
 
+def test_what_a_slot_brings_of_one_kind_tells_nothing_of_the_others() -> None:
+    n = 4000
+    workload = drawn(
+        9,
+        **arrivals("poisson", 20.0, slots=n),
+        size_factor={"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "task"},
+        radio={"rate": {"uniform": [1e6, 2e6]}},
+    )
+    rows = [
+        [len(s.tasks), s.tasks.release_s[0] - s.start_s, s.tasks.size[0, 0], s.rate_bps[0]]
+        for s in workload
+    ]
+    correlations = np.corrcoef(np.array(rows).T)
+    assert correlations[0, 1] < -0.2  # the more tasks, the earlier the first
+    for one, other in ((0, 2), (0, 3), (1, 2), (1, 3), (2, 3)):
+        assert abs(correlations[one, other]) < Z / np.sqrt(n)
+
+
 # ---------------------------------------------------------------- arrivals
 
 

@@ -99,4 +99,3 @@ def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     (ROOT / "results" / "benchmarks.md").write_text(report, encoding="utf-8")
     with capsys.disabled():
         print("\n" + report)
-    
