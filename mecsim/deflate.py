@@ -31,7 +31,7 @@ def compressible(values: NDArray[Any]) -> list[bool]:
 
 
 def shuffle_deflate(chunk: NDArray[Any], worth: list[bool]) -> bytes:
-    """Return a chunk's bytes, shuffled and as a zlib stream that compresses the planes ``worth``."""
+    """Return a chunk's bytes, shuffled, as a zlib stream; planes ``worth`` it are compressed."""
     planes = _planes(chunk)
     data, length = planes.tobytes(), planes.shape[1]
     pieces, begin = [_HEADER], 0
@@ -45,7 +45,7 @@ def shuffle_deflate(chunk: NDArray[Any], worth: list[bool]) -> bytes:
 
 
 def _planes(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the first bytes of all numbers, then the second ones, …; shape (item size, numbers)."""
+    """Return the first byte of every number, then the second one, …; shape (item size, numbers)."""
     raw = np.frombuffer(values.tobytes(), dtype=np.uint8)
     return np.ascontiguousarray(raw.reshape(-1, values.dtype.itemsize).T)
 

@@ -15,12 +15,12 @@ from mecsim import registry, workload
 from mecsim.errors import InputError, Interrupted, MecsimError, SchedulerError, TraceError
 from mecsim.kernels.base import Kernel
 from mecsim.model import Model, resolve, self_contained
+from mecsim.network import Ints
 from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
 from mecsim.scenario import RecordedTasks, Scenario
 from mecsim.scheduler import Scheduler, SchedulerSpec, check_placement
 from mecsim.session import Session
 from mecsim.store import Provenance, TraceFile, TraceWriter
-from mecsim.network import Ints
 from mecsim.trace import COLUMNS, Column, Difference, MemoryTrace, Rows, Sink, first_difference
 
 Progress: TypeAlias = Callable[[int, int], None]

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-_STREAMS: Final = ("positions", "capacities", "rates", "arrivals", "sizes", "scheduler")
+_STREAMS: Final = ("positions", "capacities", "rates", "arrivals", "sizes", "scheduler", "bursts")
 
 MAX_SEED: Final = 2**64 - 1
 

@@ -145,6 +145,8 @@ class MemoryTrace:
     def __getitem__(self, path: str) -> Column:
         """Return a column by its path, for example ``trace["tasks/total_s"]``."""
         group, _, name = path.partition("/")
+        if (group, name) not in self._pieces and name in COLUMNS.get(group, ()):
+            return np.empty(0, dtype=COLUMNS[group][name].dtype)  # a run without such rows
         pieces = self._pieces[group, name]
         if len(pieces) > 1:
             pieces[:] = [np.concatenate(pieces)]

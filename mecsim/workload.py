@@ -152,8 +152,8 @@ def _modulated(model: Model, rates: tuple[float, ...], dwell: tuple[float, ...])
 
     Within a slot the arrivals of each piece of constant rate are uniform given their number.
     """
-    length, state = model.scenario.slot_length, 0
-    until = _dwell(stream(model.seed, "arrivals", model.scenario.slots), dwell[0])
+    length, state, sojourns = model.scenario.slot_length, 0, stream(model.seed, "bursts")
+    until = _dwell(sojourns, dwell[0])
     for number in range(model.scenario.slots):
         draws = stream(model.seed, "arrivals", number)
         now, end = slot_start(model, number), slot_start(model, number + 1)
@@ -164,7 +164,7 @@ def _modulated(model: Model, rates: tuple[float, ...], dwell: tuple[float, ...])
             pieces.append(np.sort(draws.uniform(now, stop, size=count)))
             if until <= end:
                 state = (state + 1) % len(rates)
-                until += _dwell(draws, dwell[state])
+                until += _dwell(sojourns, dwell[state])
             now = stop
         release = np.minimum(np.concatenate(pieces), np.nextafter(end, 0))
         yield release, draws.integers(model.devices, size=len(release))

@@ -46,7 +46,7 @@ def test_help_loads_nothing_heavy() -> None:
         "from mecsim.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'numba', 'matplotlib', 'pydantic', 'pint', 'networkx', 'h5py'}\n"
+        "heavy = {'torch', 'numpy', 'numba', 'matplotlib', 'pydantic', 'pint', 'h5py'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run(

@@ -177,9 +177,9 @@ def test_cut_balanced_is_the_best_of_all_choices(
     toy = LayerGraph("toy", (1,), 8, layers)
     blocks = data.draw(st.integers(1, len(layers)))
 
-    def badness(cuts: tuple[str, ...]) -> tuple[int, int, int, list[int]]:
+    def badness(cuts: tuple[str, ...]) -> tuple[float, float, float, list[int]]:
         cut = cut_at(toy, cuts)
-        squares = sum(flops**2 for flops in cut.flops)
+        squares = sum((flops**2 for flops in cut.flops), start=0.0)
         return max(cut.flops), squares, sum(cut.input_bits), [names.index(name) for name in cuts]
 
     best = min(combinations(toy.legal_cuts(), blocks - 1), key=badness)

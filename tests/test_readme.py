@@ -58,14 +58,14 @@ def test_reading_a_trace_with_h5py_and_pandas_works(
 ) -> None:
     out = workplace / "results" / "vgg16_4es-greedy-0.h5"
     experiment.run(load("scenarios/vgg16_4es.yaml", ["slots=5"]), out=out)
-    exec(block("python", "import h5py"), {})  # noqa: S102
+    exec(block("python", "import h5py"), {})
     printed = capsys.readouterr().out
     assert "es2.cpu" in printed
     assert "mean" in printed
 
 
 def test_the_library_example_works(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(block("python", "from mecsim import load, run"), {})  # noqa: S102
+    exec(block("python", "from mecsim import load, run"), {})
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["greedy", "rpdi"]
 
 

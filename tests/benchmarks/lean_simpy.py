@@ -47,12 +47,13 @@ def serve(slots: Sequence[tuple[float, Sequence[Route]]], resources: int) -> flo
         heappush(queue, (finish, _NORMAL, id(job), job))
 
     def release(slot: simpy.Event) -> None:
-        for route in slot.value:
+        routes: Sequence[Route] = slot._value
+        for route in routes:
             arrive(_Job(env, route, callbacks))
 
     callbacks.append(arrive)
     for begin, routes in slots:
         slot = env.timeout(begin, routes)
-        slot.callbacks.append(release)
+        slot.callbacks = [release]
     env.run()
     return env.now

@@ -5,12 +5,12 @@ Nothing is asserted about time: machines are shared and noisy. The table goes to
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -38,10 +38,7 @@ def lean_input() -> tuple[list[tuple[float, list[lean_simpy.Route]]], int, int]:
     task, resource = trace["hops/task"], trace["hops/resource"].tolist()
     service = (trace["hops/finish_s"] - trace["hops/start_s"]).tolist()
     bounds = np.flatnonzero(np.diff(task, prepend=-1, append=-1)).tolist()
-    routes = [
-        (resource[begin:end], service[begin:end])
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    routes = [(resource[begin:end], service[begin:end]) for begin, end in pairwise(bounds)]
     slots: dict[float, list[lean_simpy.Route]] = {}
     for release, route in zip(trace["tasks/release_s"].tolist(), routes, strict=True):
         slots.setdefault(release, []).append(route)
@@ -81,8 +78,8 @@ def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     lines = [
         f"# SimPy kernel on vgg16_4es under greedy: {hops:,} hops",
         "",
-        f"Python {platform.python_version()}; {ROUNDS} rounds, each program in turn in one process; "
-        "medians. The whole of `experiment.run` is timed, resolving and summary included.",
+        f"Python {platform.python_version()}; medians of {ROUNDS} rounds, each program in turn in "
+        + "one process. The whole of `experiment.run` is timed, resolving and summary included.",
         "",
         "| program | seconds | hops a second | ratio to the leanest (median of rounds) |",
         "|---|---:|---:|---:|",
@@ -98,4 +95,4 @@ def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     report = "\n".join(lines) + "\n"
     (ROOT / "results" / "benchmarks.md").write_text(report, encoding="utf-8")
     with capsys.disabled():
-        print("\n" + report)
+        sys.stdout.write("\n" + report)
