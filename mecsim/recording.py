@@ -35,10 +35,10 @@ def arrivals_of(model: Model) -> Iterator[Recording | None]:
     with ExitStack() as stack:
         with model.scenario.locating():
             trace = stack.enter_context(_named(spec.file))
-            tasks = recorded_tasks(model, trace, "arrivals.file: ")
             if not trace.complete:
                 cut = "is the trace of a run that was cut short; a complete one is needed"
                 raise TraceError(f"arrivals.file: {trace.path}: {cut}")
+            tasks = recorded_tasks(model, trace, "arrivals.file: ")
         yield tasks
 
 

@@ -305,7 +305,8 @@ class TraceFile:
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name too long
             found = "is a folder" if os.path.isdir(path) else "there is no such file"  # noqa: PTH112
             raise TraceError(f"{path}: {found}; a trace is a file that mecsim run has written")
-        self._file = _open(path)
+        self._opened = contextlib.ExitStack()
+        self._file = _open(path, self._opened)
         try:
             with self._reading("the file"):
                 self._check_format()
@@ -314,7 +315,7 @@ class TraceFile:
                 self.made_by = self._provenance()
                 self._check_columns()
         except BaseException:
-            self._file.close()
+            self._opened.close()
             raise
 
     @contextlib.contextmanager
@@ -437,15 +438,17 @@ class TraceFile:
 
     def __exit__(self, *_: object) -> None:
         """Close the file."""
-        self._file.close()
+        self._opened.close()
 
 
-def _open(path: Path) -> h5py.File:
+def _open(path: Path, opened: contextlib.ExitStack) -> h5py.File:
     try:
-        return h5py.File(path, "r")
+        return opened.enter_context(h5py.File(path, "r"))
     except OSError as error:
         reason = str(error).splitlines()[0] if path.stat().st_size else "it is empty"
         if "consistency flags" in reason:  # killed while the mark stood, see mecsim.superblock
             with contextlib.suppress(OSError):
-                return h5py.File(Unmarked(path), "r")
+                raw = opened.enter_context(Unmarked(path))
+                return opened.enter_context(h5py.File(raw, "r"))
+        opened.close()
         raise TraceError(f"{path}: is damaged, or no HDF5 file: {reason}") from error

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -108,7 +109,8 @@ def _numbers(o: Outcome) -> tuple[str, str, str]:
 def as_markdown(outcomes: Sequence[Outcome]) -> str:
     """Return the outcomes as a Markdown table, one row each."""
     cells = [HEADER, ("---",) * len(HEADER), *rows(outcomes)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+    made_by = f"Made by `mecsim verify --out FILE` with mecsim {version('mecsim')}.\n\n"
+    return f"# Known answers\n\n{made_by}" + "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 
 def _scenario(text: str, *overrides: str) -> Scenario:

@@ -92,7 +92,9 @@ def test_rows_and_markdown_have_one_row_a_check(quick: list[verify.Outcome]) -> 
     rows = verify.rows(quick)
     assert len(rows) == len(quick)
     assert all(len(row) == len(verify.HEADER) for row in rows)
-    lines = verify.as_markdown(quick).splitlines()
+    title, _, made_by, _, *lines = verify.as_markdown(quick).splitlines()
+    assert title == "# Known answers"
+    assert "mecsim verify --out" in made_by
     assert len(lines) == len(quick) + 2
     assert {line.count("|") for line in lines} == {len(verify.HEADER) + 1}
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [
