@@ -54,9 +54,24 @@ def recorded_tasks(model: Model, trace: TraceFile, where: str = "") -> Recording
 
     Raises ``ScenarioError``, with ``where`` in front, if they do not fit the model.
     """
+    if not trace.complete:  # it lacks the tasks that had not ended: they are where it took them
+        return _reopened(model)
     _check_fit(model, trace, f"{where}{trace.path}")
     mean = trace.length("tasks") / model.scenario.slots
     return Recording(_slot_tasks(model, trace), mean)
+
+
+def _reopened(model: Model) -> Recording:
+    opened = ExitStack()
+    recording = opened.enter_context(arrivals_of(model))
+    if recording is None:
+        raise TraceError("a run that was cut short has tasks of its own only if they are recorded")
+
+    def tasks() -> Iterator[Tasks]:
+        with opened:
+            yield from recording.tasks
+
+    return Recording(tasks(), recording.expected_tasks)
 
 
 def recorded_channels(model: Model, trace: TraceFile) -> Recording:

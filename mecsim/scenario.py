@@ -33,12 +33,15 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from mecsim import documents
 from mecsim.errors import InputError, ScenarioError
 from mecsim.units import (
+    LARGEST,
     BitsPerSecond,
     Coordinate,
     Hertz,
     Joules,
     Latency,
     Metres,
+    NonNegative,
+    Positive,
     Seconds,
     Watts,
     WattsPerHertz,
@@ -48,8 +51,6 @@ MAX_FAULTS: Final = 10
 """Faults that one message tells; a list of a thousand wrong values says no more than ten."""
 
 T = TypeVar("T")
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
 Pair: TypeAlias = tuple[T, T]
 Position: TypeAlias = Pair[Coordinate]
 
@@ -139,10 +140,6 @@ def _rate_shape(value: Any) -> str | None:
     if isinstance(value, dict) and "uniform" not in value:
         return None
     return "(uniform)" if isinstance(value, Uniform | UniformRate | dict) else "(number)"
-
-
-def _battery_shape(value: Any) -> str:
-    return "(unlimited)" if value == "unlimited" else "(number)"
 
 
 def _one_of(shape: Callable[[Any], str | None], allowed: str) -> Discriminator:
@@ -326,10 +323,7 @@ class Device(Section):
     """Nearest and farthest from the server around which a device is dropped (devices are dealt to
     the servers in turn; the drop is uniform over the ring)."""
     positions: tuple[Position, ...] | None = None
-    battery: Annotated[
-        Annotated[Literal["unlimited"], Tag("(unlimited)")] | Annotated[Joules, Tag("(number)")],
-        Discriminator(_battery_shape),
-    ] = "unlimited"
+    battery: Literal["unlimited"] | Joules = "unlimited"
 
     @field_validator("distance", mode="after")
     @classmethod
@@ -402,7 +396,7 @@ class Wired(Section):
 class Energy(Section):
     """What a device's energy is counted for."""
 
-    kappa: Annotated[float, Field(ge=0)] = 1e-26
+    kappa: NonNegative = 1e-26
     literal_eq7: bool = False
     """Charge the transmit power for all transfer time, wired too, as Eq. 7 is printed."""
 
@@ -456,6 +450,10 @@ class Scenario(Section):
     def _counts_agree(self) -> Self:
         self._one_each("edge_server", self.edge_server, self.edge_servers)
         self._one_each("device", self.device, self.devices)
+        if isinstance(self.arrivals, Mmpp) and min(self.arrivals.mean_dwell) < self._least_dwell:
+            least = f"allowed: at least {self._least_dwell:g} s (slot_length / 1000)"
+            problem = f"has a dwell time of {min(self.arrivals.mean_dwell):g} s; {least}"
+            raise _fault(("arrivals", "mean_dwell"), problem)
         for number, link in enumerate(self.wired.links or ()):
             for end in (link.source, link.target):
                 if end > self.edge_servers:
@@ -464,6 +462,10 @@ class Scenario(Section):
             if link.source == link.target:
                 raise _fault(("wired", "links", number), "joins a server with itself")
         return self
+
+    @property
+    def _least_dwell(self) -> float:
+        return self.slot_length / 1000
 
     @staticmethod
     def _one_each(name: str, section: EdgeServer | Device, count: int) -> None:
@@ -579,6 +581,8 @@ def _problem(details: ErrorDetails) -> str:
         return "should be a mapping of keys to values"
     text = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
     text = text.replace("valid tuple", "list").replace("Tuple should", "should")
+    if context.get("le") == LARGEST:  # pydantic writes out all its zeros
+        text = text.replace("1" + 30 * "0", f"{LARGEST:g}")
     return text.replace(" after validation", "").replace("1 items", "1 item")
 
 

@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import reprlib
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ FLUSH_SLOTS: Final = 10
 FLUSH_SECONDS: Final = 1.0
 BUFFER_BYTES: Final = 8 << 20
 CHUNK_BYTES: Final = 128 << 10
+LEAST_BYTES: Final = 1 << 20
+"""Room on the disk without which a run does not begin."""
+MOST_CHUNK_BYTES: Final = 64 << 20
 MOST_COMPRESSION: Final = 1200
 """More than what deflate makes of a column of zeros (1032)."""
 _OF_DEVICES: Final = ("rate_bps", "energy_remaining_J")
@@ -90,11 +94,13 @@ class _Column:
         worth = compressible(values)
         for begin in range(0, len(values), length):
             chunk = values[begin : begin + length]
+            planes = worth
             if len(chunk) < length:
+                planes = [True] * len(worth)  # the padding is most of it
                 rest = np.full((length - len(chunk), *width), self.dataset.fillvalue, chunk.dtype)
                 chunk = np.concatenate([chunk, rest])
             offset = (self._begin + begin, *(0 for _ in width))
-            self.dataset.id.write_direct_chunk(offset, shuffle_deflate(chunk, worth))
+            self.dataset.id.write_direct_chunk(offset, shuffle_deflate(chunk, planes))
 
 
 class TraceWriter:
@@ -114,6 +120,7 @@ class TraceWriter:
             raise OutputError(f"{path}: cannot be written: it is a folder")
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _probe(path.parent, LEAST_BYTES + 64 * len(model.resources))
             self.partial, self._file = _create(path)
             self._descriptor = os.open(self.partial, os.O_RDWR)
             try:
@@ -244,21 +251,35 @@ class TraceWriter:
             raise
 
     def _abandon(self, *, keep: bool) -> None:
-        with contextlib.suppress(OutputError):
-            if keep:
+        try:
+            if keep and self._file:
                 self.flush()
-        with contextlib.suppress(Exception):  # the disk may be full: what was flushed is there
             self._close()
+        except Exception:  # noqa: BLE001 - the disk is full: what was flushed before is there
+            self._let_go()
         if not keep:
             self.partial.unlink(missing_ok=True)
 
+    def _let_go(self) -> None:
+        """Close the file without writing to it; HDF5 crashes at exit when it cannot write."""
+        clear_write_mark(self._descriptor)
+        with open(os.devnull, "r+b") as nowhere:  # noqa: PTH123 - no file that one reads
+            os.dup2(nowhere.fileno(), self._file.id.get_vfd_handle())
+        with contextlib.suppress(Exception):
+            self._file.close()
+        os.close(self._descriptor)
+
     def _close(self) -> None:
         if self._file:
-            try:
-                self._file.close()
-            finally:
-                clear_write_mark(self._descriptor)
-                os.close(self._descriptor)
+            self._file.close()
+            clear_write_mark(self._descriptor)
+            os.close(self._descriptor)
+
+
+def _probe(folder: Path, size: int) -> None:
+    """Raise ``OSError`` if there is no room to begin: HDF5 itself crashes where it cannot begin."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(size))
 
 
 def _create(path: Path) -> tuple[Path, h5py.File]:
@@ -276,7 +297,8 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error).splitlines()[0]
         raise OutputError(f"{path}: cannot be written: {reason}") from error
 
 
@@ -397,8 +419,10 @@ class TraceFile:
     def _check_size(self, column: str, dataset: h5py.Dataset) -> None:
         """Refuse a column that would need far more memory than its file can hold data for."""
         stored = self.path.stat().st_size
+        row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
         chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
-        if dataset.nbytes > MOST_COMPRESSION * stored or chunk > MOST_COMPRESSION * stored:
+        most = MOST_COMPRESSION * stored
+        if dataset.nbytes > most or row > most or chunk > max(row, MOST_CHUNK_BYTES):
             rows = "×".join(map(str, dataset.shape))
             raise TraceError(
                 f"{self.path}: column {column} is damaged: its {rows} entries cannot be in a "

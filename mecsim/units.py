@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
@@ -151,16 +151,30 @@ class Unit:
         return parse(value, self.unit) if isinstance(value, str) else value
 
 
-_Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-_Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
-_NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
+LARGEST: Final = 1e30
+"""Beyond every quantity, yet squares and products of such numbers and their inverses are finite."""
 
-Hertz = Annotated[_Positive, Unit("Hz")]
-Watts = Annotated[_Positive, Unit("W")]
-WattsPerHertz = Annotated[_Positive, Unit("W/Hz")]
-BitsPerSecond = Annotated[_Positive, Unit("bit/s")]
-Metres = Annotated[_NonNegative, Unit("m")]
-Coordinate = Annotated[_Finite, Unit("m")]
-Seconds = Annotated[_Positive, Unit("s")]
-Latency = Annotated[_NonNegative, Unit("s")]
-Joules = Annotated[_Positive, Unit("J")]
+
+def _not_tiny(value: float) -> float:
+    if value < 1 / LARGEST:
+        raise ValueError(f"should be at least {1 / LARGEST:g}")
+    return value
+
+
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
+NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=LARGEST)]
+Positive = Annotated[
+    float,
+    Field(strict=True, allow_inf_nan=False, gt=0, le=LARGEST),
+    AfterValidator(_not_tiny),
+]
+
+Hertz = Annotated[Positive, Unit("Hz")]
+Watts = Annotated[Positive, Unit("W")]
+WattsPerHertz = Annotated[Positive, Unit("W/Hz")]
+BitsPerSecond = Annotated[Positive, Unit("bit/s")]
+Metres = Annotated[NonNegative, Unit("m")]
+Coordinate = Annotated[Finite, Unit("m")]
+Seconds = Annotated[Positive, Unit("s")]
+Latency = Annotated[NonNegative, Unit("s")]
+Joules = Annotated[Positive, Unit("J")]

@@ -265,11 +265,12 @@ def put(file: h5py.File, path: str, values: Any) -> None:
     file[path] = values
 
 
-def declare(file: h5py.File, path: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
+def declare(file: h5py.File, path: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> object:
     dtype = file[path].dtype
     del file[path]
     unlimited = tuple(None for _ in shape)
-    file.create_dataset(path, shape, dtype, chunks=chunks, maxshape=unlimited, compression="gzip")
+    more = {"chunks": chunks, "maxshape": unlimited, "compression": "gzip"}
+    return file.create_dataset(path, shape, dtype, **more)
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
