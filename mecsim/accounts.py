@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim import rules
+from mecsim.arrays import Floats, Ints
 from mecsim.kernels.base import Timeline
 from mecsim.model import Model
-from mecsim.network import Floats, Ints
 from mecsim.trace import Rows
 
 
 class Accounts:
-    """What became of the tasks of some consecutive epochs: n tasks, n·M blocks, h hops.
+    """What became of the tasks of some epochs: n tasks, n·M blocks, h hops.
 
     Times of what has not happened (yet, or because the task failed) are NaN.
     """
 
-    def __init__(self, model: Model, timelines: Sequence[Timeline], first_epoch: int = 0) -> None:
+    def __init__(self, model: Model, timelines: Sequence[Timeline], epochs: Ints) -> None:
         self._model = model
-        self._first_epoch = first_epoch
+        self._epochs = epochs
         self._tables = [timeline.hops for timeline in timelines]
         self._tasks = [table.tasks for table in self._tables]
         self._start = np.concatenate([timeline.start_s for timeline in timelines])
@@ -120,7 +120,7 @@ class Accounts:
     def block_costs(self) -> tuple[Ints, Floats, Floats]:
         """Return epoch of release, finish and L + β·max(L − τ, 0) of every block; shapes (n·M,)."""
         counts = [len(tasks) * self._model.blocks for tasks in self._tasks]
-        epoch = np.repeat(self._first_epoch + np.arange(len(counts)), counts)
+        epoch = np.repeat(self._epochs, counts)
         beta = self._model.scenario.reward.beta
         return epoch, self._block_finish, np.asarray(rules.cost(self._delay, self._tolerated, beta))
 

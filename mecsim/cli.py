@@ -124,7 +124,7 @@ def check(
         _print_json({"scenario": loaded.model_dump(mode="json"), "blocks": model.block_table()})
     elif not quiet:
         _write(documents.dump(loaded.model_dump(mode="json")))
-        _print(_blocks_table(model.block_table(), "Blocks (per task of size factor 1)"))
+        _print_comment(_blocks_table(model.block_table(), "Blocks (per task of size factor 1)"))
 
 
 @app.command()
@@ -408,6 +408,16 @@ def _print(*parts: RenderableType) -> None:
         console.print(part, soft_wrap=isinstance(part, str))
 
 
+def _print_comment(table: RenderableType) -> None:
+    """Print a table as YAML comments, so that all that is printed can be read back."""
+    from rich.console import Console
+
+    console = Console(width=100, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    _write("".join(f"# {line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
 def _print_summary(summary: dict[str, Any], *, json_: bool, quiet: bool) -> None:
     from mecsim import display
 
@@ -515,4 +525,6 @@ def _blocks_table(rows: list[dict[str, Any]], title: str) -> RenderableType:
 
 
 def _signature(options: dict[str, str]) -> str:
-    return ", ".join(f"{name}: {kind}" for name, kind in options.items())
+    from rich.markup import escape
+
+    return escape(", ".join(f"{name}: {kind}" for name, kind in options.items()))

@@ -12,16 +12,24 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from mecsim import registry, workload
-from mecsim.errors import InputError, Interrupted, MecsimError, SchedulerError, TraceError
+from mecsim.arrays import Ints
+from mecsim.errors import (
+    InputError,
+    Interrupted,
+    MecsimError,
+    PlacementError,
+    SchedulerError,
+    TraceError,
+)
 from mecsim.kernels.base import Kernel
 from mecsim.model import Model, resolve, self_contained
-from mecsim.network import Ints
 from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
 from mecsim.scenario import RecordedTasks, Scenario
 from mecsim.scheduler import Scheduler, SchedulerSpec, check_placement
 from mecsim.session import Session
 from mecsim.store import Provenance, TraceFile, TraceWriter
 from mecsim.trace import COLUMNS, Column, Difference, MemoryTrace, Rows, Sink, first_difference
+from mecsim.workload import size_columns
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the slots done and the slots to do."""
@@ -64,14 +72,16 @@ def run(
     The trace goes to the file ``out`` and into ``memory``, if given. Raises ``InputError`` for
     whatever is wrong with the input and ``Interrupted`` on Ctrl-C.
     """
-    model, options = resolve(self_contained(scenario), seed), dict(options or {})
+    with scenario.locating():
+        scenario = self_contained(scenario)
+    model, options = resolve(scenario, seed), dict(options or {})
     spec = SchedulerSpec.of(model)
     made = registry.create(scheduler, spec, options)
     made_by = Provenance(scheduler, options, seed, kernel)
     began = time.perf_counter()
     with (
         arrivals_of(model) as recording,
-        _trace_writer(out, model, spec, made_by) as writer,
+        _trace_writer(out, model, spec, made_by, size_columns(model, recording)) as writer,
     ):
         slots = _counted(workload.slots(model, recording), scenario.slots, progress)
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
@@ -96,12 +106,12 @@ def _document(
 
 @contextlib.contextmanager
 def _trace_writer(
-    out: Path | None, model: Model, spec: SchedulerSpec, made_by: Provenance
+    out: Path | None, model: Model, spec: SchedulerSpec, made_by: Provenance, size_factors: int
 ) -> Iterator[TraceWriter | None]:
     if out is None:
         yield None
         return
-    writer = TraceWriter(out, model, spec, made_by)
+    writer = TraceWriter(out, model, spec, made_by, size_factors=size_factors)
     try:
         with writer:
             yield writer
@@ -125,15 +135,19 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> None:
     """Let a scheduler decide every epoch, and learn if it has the hook."""
     learns = type(scheduler).epoch_ended is not Scheduler.epoch_ended
     before = None
-    for epoch in session:
-        observation = session.observe(epoch)
-        with _blaming(name, epoch.number):
-            if learns and before is not None:
-                scheduler.epoch_ended(*before, session.reward())
-            answer = scheduler.decide(observation)
-        placement = check_placement(answer, session.spec, name, epoch.number, epoch.device)
-        session.act(epoch, placement, observation)
-        before = observation, placement
+    try:
+        for epoch in session:
+            observation = session.observe(epoch)
+            with _blaming(name, epoch.number):
+                if learns and before is not None:
+                    scheduler.epoch_ended(*before, session.reward())
+                answer = scheduler.decide(observation)
+                placement = check_placement(answer, session.spec, name, epoch.number, epoch.device)
+            session.act(epoch, placement, observation)
+            before = observation, placement
+    except BaseException:
+        session.account()  # so that the trace keeps all that has happened
+        raise
     with _blaming(name, session.epochs):
         if learns and before is not None:
             scheduler.epoch_ended(*before, session.reward())
@@ -147,8 +161,8 @@ def _blaming(name: str, epoch: int) -> Iterator[None]:
         yield
     except MecsimError:
         raise
-    except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise SchedulerError(f"scheduler {name!r}, epoch {epoch}: raised {cause}") from error
 
 
@@ -260,7 +274,10 @@ def _follow(session: Session, trace: TraceFile, comparison: _Comparison) -> None
         if recorded is None or comparison.difference is not None:
             session.account()
             return
-        placement = check_placement(recorded, session.spec, name, epoch.number, epoch.device)
+        try:
+            placement = check_placement(recorded, session.spec, name, epoch.number, epoch.device)
+        except PlacementError as error:
+            raise TraceError(f"{trace.path}: column /decisions/placement: {error}") from error
         session.act(epoch, placement, session.observe(epoch))
 
 
@@ -289,8 +306,10 @@ def replay_with(
         made = registry.create(scheduler, spec, options)
         made_by = Provenance(scheduler, options, seed, kernel or trace.made_by.kernel)
         began = time.perf_counter()
-        with _trace_writer(out, model, spec, made_by) as writer:
-            slots = workload.slots(model, recorded_channels(model, trace))
+        recording = recorded_channels(model, trace)
+        sizes = size_columns(model, recording)
+        with _trace_writer(out, model, spec, made_by, sizes) as writer:
+            slots = workload.slots(model, recording)
             counted = _counted(slots, model.scenario.slots, progress)
             sinks = [] if writer is None else [writer]
             session = Session(model, counted, make_kernel(made_by.kernel, model), spec, sinks)

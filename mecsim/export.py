@@ -20,9 +20,9 @@ from typing import IO, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from mecsim.arrays import Ints
 from mecsim.errors import InputError, OutputError, TraceError
 from mecsim.model import KINDS
-from mecsim.network import Ints
 from mecsim.store import TraceFile
 from mecsim.trace import COLUMNS, Column
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mecsim.accounts import Accounts
+from mecsim.arrays import Floats
 from mecsim.model import Model
-from mecsim.network import Floats
 from mecsim.trace import Rows
 
 SPOOL_BYTES = 1 << 20

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -10,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from mecsim import dnn, network, profile_file
-from mecsim.errors import ScenarioError
-from mecsim.network import Floats, Ints, Links
+from mecsim.arrays import Floats, Ints, read_only
+from mecsim.errors import ProfileError, ScenarioError
+from mecsim.network import Links
 from mecsim.scenario import BlockTable, Capacity, Repeat, Scenario, Uniform
 from mecsim.streams import MAX_SEED, stream
 
@@ -148,6 +151,11 @@ def resolve(scenario: Scenario, seed: int = 0) -> Model:
     """
     if not 0 <= seed <= MAX_SEED:
         raise ScenarioError(f"seed: {seed} should be between 0 and {MAX_SEED}")
+    with scenario.locating():
+        return _resolve(scenario, seed)
+
+
+def _resolve(scenario: Scenario, seed: int) -> Model:
     _check_memory(scenario)
     blocks = _blocks(scenario)
     servers = network.server_positions(scenario.edge_server, scenario.edge_servers)
@@ -178,14 +186,14 @@ def resolve(scenario: Scenario, seed: int = 0) -> Model:
         route=route,
         battery_j=np.inf if battery == "unlimited" else battery,
     )
-    for value in vars(model).values():
+    for value in (*vars(model).values(), *vars(links).values(), model.speed, model.capacity):
         if isinstance(value, np.ndarray):
-            value.flags.writeable = False
+            read_only(value)
     return model
 
 
 def _check_memory(scenario: Scenario) -> None:
-    needed = network.memory_needed(scenario)
+    needed = _memory_needed(scenario)
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > available:
         raise ScenarioError(
@@ -195,17 +203,33 @@ def _check_memory(scenario: Scenario) -> None:
         )
 
 
+def _memory_needed(scenario: Scenario) -> int:
+    """Return roughly how many bytes a run needs, before anything is made.
+
+    Routes, links, devices, and the hops of the tasks of one slot (2 kB a block, measured).
+    """
+    n, model = scenario.edge_servers, scenario.dnn.model
+    links = n * n if scenario.wired.topology == "full_mesh" else 4 * n
+    blocks = len(model.flops) if isinstance(model, BlockTable) else scenario.dnn.blocks or 32
+    arrivals = scenario.arrivals
+    rate = max(getattr(arrivals, "rates", (getattr(arrivals, "rate", 0.0),)))
+    return 64 * n * n + 200 * links + 700 * scenario.devices + int(2000 * rate * blocks)
+
+
 def _blocks(scenario: Scenario) -> dnn.Blocks:
     spec = scenario.dnn
     if isinstance(spec.model, BlockTable):
         blocks, how = _given_blocks(spec.model), "the table of blocks"
     else:
-        graph = profile_file.load_graph(spec.model)
+        with _naming("dnn.model"):
+            graph = profile_file.load_graph(spec.model)
         if spec.cut == "balanced":
             if spec.blocks is None:
                 raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
-            return dnn.cut_balanced(graph, spec.blocks)
-        blocks = dnn.cut_stages(graph) if spec.cut == "stages" else dnn.cut_at(graph, spec.cut)
+            with _naming("dnn.blocks"):
+                return dnn.cut_balanced(graph, spec.blocks)
+        with _naming("dnn.cut"):
+            blocks = dnn.cut_stages(graph) if spec.cut == "stages" else dnn.cut_at(graph, spec.cut)
         how = f"dnn.cut of {spec.model} ({'stages' if spec.cut == 'stages' else list(spec.cut)})"
     if spec.blocks not in (None, len(blocks)):
         raise ScenarioError(
@@ -213,6 +237,15 @@ def _blocks(scenario: Scenario) -> dnn.Blocks:
             "leave it out, or use cut: balanced for any other number"
         )
     return blocks
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Put the key of a scenario before what is wrong with its DNN."""
+    try:
+        yield
+    except ProfileError as error:
+        raise ProfileError(f"{key}: {error}") from error
 
 
 def _given_blocks(table: BlockTable) -> dnn.Blocks:

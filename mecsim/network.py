@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 
 from mecsim import rules
+from mecsim.arrays import Floats, Ints
 from mecsim.errors import ScenarioError
-from mecsim.scenario import Device, EdgeServer, Radio, Scenario, Wired
+from mecsim.scenario import Device, EdgeServer, Radio, Wired
 from mecsim.streams import stream
-
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def associate(
     if outside.size:
         d = int(outside[0])
         raise ScenarioError(
-            f"device {d} at {tuple(devices[d].round(1).tolist())} m is out of coverage: "
+            f"device: device {d} at {tuple(devices[d].round(1).tolist())} m is out of coverage: "
             f"{distance[d]:.1f} m from its nearest server; "
             f"allowed: edge_server.coverage_radius = {coverage_m:g} m"
         )
@@ -162,6 +158,7 @@ def next_links(links: Links, servers: int, bits: float) -> Ints:
     if len(number) == servers * (servers - 1) and _alike(links):  # a full mesh: go straight
         table[links.source, links.target] = np.arange(len(links))
         return table
+    bits = max(bits, 1.0)  # nothing to send takes the way that a bit would take
     seconds = rules.transfer_delay(bits, links.rate_bps) + links.latency_s
     backwards: nx.DiGraph[int] = nx.DiGraph()
     backwards.add_weighted_edges_from(
@@ -188,18 +185,7 @@ def route_tables(links: Links, servers: int, bits: Floats) -> tuple[Ints, Ints]:
 
     Shapes (K, N, N) and (len(bits),). Links that are all alike need one table only.
     """
-    sizes = bits[:1] if _alike(links) else np.unique(bits)
+    sizes = np.ones(1) if _alike(links) else np.unique(bits)
     tables = np.stack([next_links(links, servers, float(size)) for size in sizes])
     which = np.zeros(len(bits), dtype=np.int64) if _alike(links) else np.searchsorted(sizes, bits)
     return tables, which
-
-
-def memory_needed(scenario: Scenario) -> int:
-    """Return roughly how many bytes the arrays of a scenario need, before any is made."""
-    n, d = scenario.edge_servers, scenario.devices
-    mesh = n * n if scenario.wired.topology == "full_mesh" else 4 * n
-    blocks = scenario.dnn.blocks or 32
-    rate = getattr(scenario.arrivals, "rate", None) or max(
-        getattr(scenario.arrivals, "rates", (0,))
-    )
-    return 64 * n * n + 200 * mesh + 400 * d + int(300 * rate * blocks)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from mecsim.arrays import Floats, Ints, read_only
 from mecsim.errors import ScenarioError, TraceError
 from mecsim.model import Model
-from mecsim.network import Floats, Ints
 from mecsim.scenario import RecordedTasks
 from mecsim.store import TraceFile
 from mecsim.workload import Recording, Tasks, slot_start
@@ -58,7 +59,8 @@ def recorded_tasks(model: Model, trace: TraceFile, where: str = "") -> Recording
         return _reopened(model)
     _check_fit(model, trace, f"{where}{trace.path}")
     mean = trace.length("tasks") / model.scenario.slots
-    return Recording(_slot_tasks(model, trace), mean)
+    sizes = trace.width(*_SIZE) or 1
+    return Recording(_slot_tasks(model, trace), mean, size_columns=sizes)
 
 
 def _reopened(model: Model) -> Recording:
@@ -71,13 +73,12 @@ def _reopened(model: Model) -> Recording:
         with opened:
             yield from recording.tasks
 
-    return Recording(tasks(), recording.expected_tasks)
+    return replace(recording, tasks=tasks())
 
 
 def recorded_channels(model: Model, trace: TraceFile) -> Recording:
     """Return the tasks and the radio rates of a trace of the same scenario."""
-    tasks = recorded_tasks(model, trace)
-    return Recording(tasks.tasks, tasks.expected_tasks, _rates(model, trace))
+    return replace(recorded_tasks(model, trace), rates=_rates(model, trace))
 
 
 def _rates(model: Model, trace: TraceFile) -> Iterator[Floats]:
@@ -87,8 +88,7 @@ def _rates(model: Model, trace: TraceFile) -> Iterator[Floats]:
             raise TraceError(
                 f"{trace.path}: has no rate_bps above 0 for each device in slot {slot}"
             )
-        rates.flags.writeable = False
-        yield rates[0]
+        yield read_only(rates)[0]
 
 
 def _check_fit(model: Model, trace: TraceFile, where: str) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim import rules
+from mecsim.arrays import Floats, Ints
 from mecsim.model import Model
-from mecsim.network import Floats, Ints
 from mecsim.workload import Tasks
 
 
@@ -75,12 +75,14 @@ class Router:
     """Turns placements into hops; remembers the paths and itineraries it has worked out."""
 
     MAX_PATHS = 8192
-    MAX_ITINERARIES = 128
+    MAX_ROWS = 1 << 18
+    """Rows of all the itineraries that are remembered."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._paths: dict[tuple[bytes, int], Floats] = {}
         self._itineraries: dict[tuple[bytes, bytes], _Itinerary] = {}
+        self._rows = 0
         resources = model.resources
         self._cpu, self._uplink, self._downlink = (
             resources.device,
@@ -114,14 +116,23 @@ class Router:
         return np.where(way.computes, local, np.where(way.sends, air, 0.0))
 
     def _itinerary(self, device: Ints, placement: Ints) -> _Itinerary:
+        if len(device) == 1:  # a task by itself hardly ever comes again
+            path = self._path(placement, int(self._model.access[device[0]]))
+            offset, task = np.array([0, len(path)]), np.zeros(len(path), dtype=np.int64)
+            return self._make_itinerary(device, offset, task, path)
         key = (placement.tobytes(), device.tobytes())
-        if key not in self._itineraries:
-            if len(self._itineraries) >= self.MAX_ITINERARIES:
+        known = self._itineraries.get(key)
+        if known is None:
+            known = self._make_itinerary(device, *self._lay_out(device, placement))
+            self._rows += len(known.task)
+            if self._rows > self.MAX_ROWS:
                 self._itineraries.clear()
-            self._itineraries[key] = self._make_itinerary(device, placement)
-        return self._itineraries[key]
+                self._rows = len(known.task)
+            self._itineraries[key] = known
+        return known
 
-    def _make_itinerary(self, device: Ints, placement: Ints) -> _Itinerary:
+    def _lay_out(self, device: Ints, placement: Ints) -> tuple[Ints, Ints, Floats]:
+        """Return the offset of each task, the task of each hop, and the steps of all hops."""
         access = self._model.access[device]
         present = np.flatnonzero(np.bincount(access, minlength=self._model.servers))
         which = np.searchsorted(present, access)
@@ -132,8 +143,12 @@ class Router:
         task = np.repeat(np.arange(len(device)), hops_of)
         begin = np.cumsum(length) - length
         row = np.arange(len(task)) + np.repeat(begin[which] - offset[:-1], hops_of)
-        steps = np.concatenate([*paths, np.empty((0, len(_Step._fields)))])[row].T.copy()
-        block, resource, own = steps[:3].astype(np.int64)
+        steps = np.concatenate([*paths, np.empty((0, len(_Step._fields)))])[row]
+        return offset, task, steps
+
+    def _make_itinerary(self, device: Ints, offset: Ints, task: Ints, steps: Floats) -> _Itinerary:
+        columns = steps.T.copy()
+        block, resource, own = columns[:3].astype(np.int64)
         resource += own * device[task]
         return _Itinerary(
             offset=offset,
@@ -141,8 +156,8 @@ class Router:
             device=device[task],
             block=block,
             resource=resource,
-            amount=steps[3],
-            latency_s=steps[4],
+            amount=columns[3],
+            latency_s=columns[4],
             speed=self._model.speed[resource],
             radio=(resource >= self._uplink) & (resource < self._link),
             computes=(resource >= self._cpu) & (resource < self._uplink),

@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import json
 import os
-import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,12 +27,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from mecsim import documents
+from mecsim import documents, faults
 from mecsim.errors import InputError, ScenarioError
 from mecsim.units import (
-    LARGEST,
     BitsPerSecond,
     Coordinate,
     Hertz,
@@ -508,7 +506,7 @@ def validate(document: documents.Document) -> Scenario:
     try:
         scenario = Scenario.model_validate(document.values)
     except ValidationError as error:
-        lines = _messages(document, error)
+        lines = faults.messages(document, error)
         if len(lines) > MAX_FAULTS:
             lines[MAX_FAULTS:] = [f"... and {len(lines) - MAX_FAULTS} more faults"]
         raise ScenarioError("\n".join(lines)) from error
@@ -538,68 +536,3 @@ def _json_mapping(text: str, source: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ScenarioError(f"{source}: a scenario is a mapping of keys to values")
     return values
-
-
-def _messages(document: documents.Document, error: ValidationError) -> list[str]:
-    """One line a faulty value: where it was written, its path, the value, what is allowed."""
-    faults: dict[str, list[str]] = {}
-    for details in error.errors(include_url=False):
-        context = details.get("ctx", {})
-        if details["type"] == "too_short" and len(details["input"]) >= context["min_length"]:
-            continue  # entries that are wrong do not count; they have errors of their own
-        keys = _keys_in(document.values, details)
-        path = ".".join(str(key) for key in keys) or "scenario"
-        subject = f"{document.locate(keys)}: {path}: {_shown(document.values, keys, details)}"
-        faults.setdefault(subject, []).append(_problem(details))
-    return [subject + "; or ".join(dict.fromkeys(texts)) for subject, texts in faults.items()]
-
-
-def _shown(values: Any, keys: documents.Keys, details: ErrorDetails) -> str:
-    """Return the faulty value as it was written and a space, or nothing where it tells nothing."""
-    value = details["input"]
-    if details["type"] in ("unknown_key", "missing", "fault"):
-        return ""
-    for key in keys:
-        values = values[key]
-        value = values
-    if details["type"] == "value_error" and isinstance(value, dict):
-        return ""
-    words = {"None": "null", "True": "true", "False": "false", "nan": ".nan", "inf": ".inf"}
-    text = reprlib.repr(list(value) if isinstance(value, tuple) else value)
-    return words.get(text, text) + " "
-
-
-def _problem(details: ErrorDetails) -> str:
-    kind, context = details["type"], details.get("ctx", {})
-    if kind == "missing":
-        return "is missing"
-    if kind == "union_tag_invalid":
-        return f"is not known; allowed: {context['expected_tags']}"
-    if kind == "union_tag_not_found":
-        return f"needs {context['discriminator']} to say what it is"
-    if kind in ("model_type", "model_attributes_type"):
-        return "should be a mapping of keys to values"
-    text = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    text = text.replace("valid tuple", "list").replace("Tuple should", "should")
-    if context.get("le") == LARGEST:  # pydantic writes out all its zeros
-        text = text.replace("1" + 30 * "0", f"{LARGEST:g}")
-    return text.replace(" after validation", "").replace("1 items", "1 item")
-
-
-def _keys_in(values: Any, details: ErrorDetails) -> documents.Keys:
-    """Drop from pydantic's location what is no key of the data: names of union members."""
-    keys: list[str | int] = []
-    for step in details["loc"]:
-        if isinstance(values, dict) and step in (values.get(key) for key in documents.UNION_KEYS):
-            continue
-        if documents.holds(values, step):
-            values = values[step]
-            keys.append(step)
-    context = details.get("ctx", {})
-    more: dict[str, Sequence[Any]] = {
-        "missing": details["loc"][-1:],
-        "unknown_key": (context.get("key"),),
-        "fault": context.get("keys", ()),
-        "union_tag_invalid": (str(context.get("discriminator")).strip("'"),),
-    }
-    return (*keys, *more.get(details["type"], ()))

@@ -20,9 +20,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mecsim.arrays import Floats, Ints, read_only
 from mecsim.errors import PlacementError
 from mecsim.model import Model
-from mecsim.network import Floats, Ints, Links
+from mecsim.network import Links
 from mecsim.streams import stream
 
 Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
@@ -53,6 +54,9 @@ class SchedulerSpec:
     beta: float
     """Weight of the penalty in the reward (Eq. 14)."""
     transmit_power_w: float
+    routes: Ints
+    """Next link from server to server for each block's input; shape (M, N, N), see
+    :func:`mecsim.network.next_links`."""
     rng: np.random.Generator
     """The scheduler's own stream of random numbers."""
 
@@ -78,6 +82,7 @@ class SchedulerSpec:
             device_hz=model.device_hz,
             access=model.access,
             links=model.links,
+            routes=read_only(model.next_link[model.route[: model.blocks]]),
             tolerated_s=model.tolerated_s,
             beta=model.scenario.reward.beta,
             transmit_power_w=model.scenario.radio.transmit_power,
@@ -135,20 +140,20 @@ class Observation:
         Place 0 is the task's device or, for a slot, the mean over all devices.
         """
         device = _mean(self.device_backlog_s[self._devices])
-        return np.concatenate([[device], self.server_backlog_s])
+        return read_only(np.concatenate([[device], self.server_backlog_s]))
 
     @cached_property
     def compute_s(self) -> Floats:
         """Seconds to compute each block at each place; shape (N + 1, M) (Eqs. 3 and 6)."""
         device_hz = 1.0 / _mean(1.0 / self.spec.device_hz[self._devices])
-        return self.cycles / np.concatenate([[device_hz], self.spec.server_hz])[:, None]
+        return read_only(self.cycles / np.append(device_hz, self.spec.server_hz)[:, None])
 
     @cached_property
     def load_s(self) -> Floats:
         """Backlog that the epoch's tasks add by each block at each place; shape (N + 1, M)."""
         devices = 1 if self.device is not None else self.spec.devices
         sharing = np.concatenate([[devices], self.spec.cores])[:, None]
-        return self.compute_s * self.tasks / sharing
+        return read_only(self.compute_s * self.tasks / sharing)
 
     @cached_property
     def mean_rate_bps(self) -> float:
@@ -159,6 +164,23 @@ class Observation:
     def server_rate_bps(self) -> Floats:
         """Mean radio rate of the devices of every server, 0 where it has none; shape (N,)."""
         return self._per_server(self.rate_bps)
+
+    def wired_s(self, block: int, source: Ints) -> Floats:
+        """Return the time of block ``block``'s input over the wired network.
+
+        From each server in ``source`` to every server, backlogs of the links on the way included;
+        shape (len(source), N).
+        """
+        links, table = self.spec.links, self.spec.routes[block]
+        hop_s = self.input_bits[block] / links.rate_bps + links.latency_s + self.link_backlog_s
+        target = np.arange(self.spec.servers)
+        here = np.repeat(source[:, None], len(target), axis=1)
+        total = np.zeros(here.shape)
+        while (away := here != target).any():
+            link = table[here, target][away]
+            total[away] += hop_s[link]
+            here[away] = links.target[link]
+        return total
 
     def _per_server(self, values: Floats) -> Floats:
         """Return the mean over the devices of every server, 0 where it has none; shape (N,)."""
@@ -261,9 +283,9 @@ def check_placement(
         block = int(wrong[0])
         allowed = f"0 (the device) to {spec.servers}"
         raise PlacementError(f"{who} puts block {block} at {places[block]}; allowed: {allowed}")
-    return places.astype(np.int64)
+    return read_only(places.astype(np.int64))
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mecsim.accounts import Accounts, RewardBook
+from mecsim.arrays import Floats, Ints, read_only
 from mecsim.kernels.base import Kernel, Timeline
 from mecsim.metrics import Totals
 from mecsim.model import Model
-from mecsim.network import Floats, Ints
 from mecsim.routing import Router
 from mecsim.scheduler import Observation, SchedulerSpec
 from mecsim.trace import Sink
 from mecsim.workload import Slot, Tasks
 
 BATCH_HOPS = 20_000
-"""Hops of ended tasks accounted for together: it bounds memory and changes no result."""
+BATCH_SECONDS = 0.5
+"""Ended tasks are accounted for in batches of so many hops, or after so much wall time: this bounds
+memory and what a killed run loses, and changes no result."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,13 @@ class Session:
         self.model, self.spec, self.totals = model, spec, Totals(model)
         self._slots, self._kernel, self._sinks = slots, kernel, sinks
         self._router = Router(model)
-        self._unlimited = _read_only(np.full(model.devices, np.inf))
+        self._unlimited = read_only(np.full(model.devices, np.inf))
         self._opened = self._collected = self._accounted = 0
         self._rewards = RewardBook.empty()
         self._ended: list[Timeline] = []  # collected, not accounted for
         self._recent: list[Timeline] = []  # collected since the last act
         self._acted_s = self._now = 0.0
+        self._accounted_at = time.monotonic()
 
     def __iter__(self) -> Iterator[Epoch]:
         """Yield the epochs in order of time; after the last one, drain the network."""
@@ -67,8 +71,7 @@ class Session:
             self._send_slot(slot)
             self.totals.released += len(slot.tasks)
             yield from self._epochs_of(slot)
-            if sum(len(timeline.start_s) for timeline in self._ended) >= BATCH_HOPS:
-                self.account()
+            self._account_when_due()
         self._kernel.drain()
         self._now = math.inf
         self._collect()
@@ -87,10 +90,8 @@ class Session:
     def observe(self, epoch: Epoch) -> Observation:
         """Return what a scheduler may see at an epoch."""
         model, slot, one = self.model, epoch.slot, epoch.device is not None
-        backlog, parts = _read_only(self._kernel.backlog_s()), self.model.resources
-        sizes_known = len(epoch.tasks) and (one or slot.known)
-        sizes = epoch.tasks.size
-        size = np.add.reduce(sizes) / len(sizes) if sizes_known else np.ones(1)
+        backlog, parts = read_only(self._kernel.backlog_s()), self.model.resources
+        size = epoch.tasks.size[0] if one else slot.expected_size
         return Observation(
             spec=self.spec,
             epoch=epoch.number,
@@ -99,9 +100,9 @@ class Session:
             device=epoch.device,
             tasks=1.0 if one else slot.expected_tasks,
             size_factor=float(np.add.reduce(size)) / len(size),
-            cycles=_read_only(model.cycles * size),
+            cycles=read_only(model.cycles * size),
             parameter_bytes=model.parameter_bytes,
-            input_bits=_read_only(model.input_bits * size),
+            input_bits=read_only(model.input_bits * size),
             rate_bps=slot.rate_bps,
             server_backlog_s=backlog[: parts.device],
             device_backlog_s=backlog[parts.device : parts.uplink],
@@ -129,10 +130,12 @@ class Session:
 
     def reward(self) -> float:
         """Return the reward (Eq. 14) of the epoch acted on last, once the next one has come."""
-        timelines = self._recent + self._kernel.pending()
-        if not timelines:
+        active = dict(enumerate(self._recent, start=self._collected - len(self._recent)))
+        active |= {self._collected + row: line for row, line in self._kernel.active().items()}
+        if not active:
             return 0.0
-        accounts = Accounts(self.model, timelines, self._collected - len(self._recent))
+        epochs = np.array(list(active))
+        accounts = Accounts(self.model, list(active.values()), epochs)
         released, finish, cost = accounts.block_costs()
         begun = (finish > self._acted_s) | (released == self._opened - 1)
         return 0.0 - math.fsum(cost[begun & (finish <= self._now)].tolist())
@@ -144,12 +147,17 @@ class Session:
 
     def _battery(self) -> Floats:
         limited = self.model.battery_j < math.inf
-        return _read_only(self._kernel.battery_j()) if limited else self._unlimited
+        return read_only(self._kernel.battery_j()) if limited else self._unlimited
 
     def _advance(self, until_s: float) -> None:
         self._kernel.advance(until_s)
         self._now = until_s
         self._collect()
+
+    def _account_when_due(self) -> None:
+        many = sum(len(timeline.start_s) for timeline in self._ended) >= BATCH_HOPS
+        if many or time.monotonic() - self._accounted_at >= BATCH_SECONDS:
+            self.account()
 
     def _collect(self) -> None:
         ended = self._kernel.collect()
@@ -159,18 +167,20 @@ class Session:
 
     def account(self) -> None:
         """Turn the epochs whose tasks have all ended into rows."""
+        self._accounted_at = time.monotonic()
         if not self._ended:
             return
-        accounts = Accounts(self.model, self._ended, self._accounted)
+        ended, self._ended = self._ended, []
+        epochs = np.arange(self._accounted, self._accounted + len(ended))
+        accounts = Accounts(self.model, ended, epochs)
+        self._accounted += len(ended)
         self.totals.add(accounts)
         if self._sinks:
-            self._send_accounts(accounts)
-        self._accounted += len(self._ended)
-        self._ended = []
+            self._send_accounts(accounts, len(ended))
 
-    def _send_accounts(self, accounts: Accounts) -> None:
+    def _send_accounts(self, accounts: Accounts, epochs: int) -> None:
         self._rewards.book(accounts)
-        rewards = np.array(self._rewards.settle(len(self._ended)))
+        rewards = np.array(self._rewards.settle(epochs))
         for sink in self._sinks:
             sink.append("tasks", accounts.task_rows)
             sink.append("blocks", accounts.block_rows)
@@ -189,8 +199,3 @@ class Session:
                     "energy_remaining_J": self._battery()[None, :],
                 },
             )
-
-
-def _read_only(values: Floats) -> Floats:
-    values.flags.writeable = False
-    return values

@@ -14,8 +14,8 @@ from typing import TypeAlias
 import numpy as np
 
 from mecsim import rules
+from mecsim.arrays import Floats, Ints, read_only
 from mecsim.model import Model
-from mecsim.network import Floats, Ints
 from mecsim.scenario import (
     ConstantSize,
     Deterministic,
@@ -65,8 +65,8 @@ class Slot:
     """R_d, up and down; shape (D,)."""
     expected_tasks: float
     """How many tasks a scheduler should expect in this slot when it begins."""
-    known: bool
-    """Whether all its tasks are there when it begins."""
+    expected_size: Floats
+    """Size factors that a scheduler should expect when it begins; shape (1,) or (M,)."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Recording:
     """Mean number of tasks a slot."""
     rates: Iterator[Floats] | None = None
     """The radio rates of every slot in turn; drawn if None."""
+    size_columns: int = 1
+    """Size factors a task: 1 or M."""
 
 
 Moments: TypeAlias = Iterator[tuple[Floats, Ints]]
@@ -88,12 +90,31 @@ def slots(model: Model, recording: Recording | None = None) -> Iterator[Slot]:
     """Yield the slots of a run: as recorded, or drawn from the model's seed."""
     tasks = recording.tasks if recording else _tasks(model)
     rates = (recording.rates if recording else None) or _rates(model)
-    known = isinstance(model.scenario.arrivals, Slotted)
     mean = recording.expected_tasks if recording else _mean_rate(model)
     for number in range(model.scenario.slots):
-        released = next(tasks)
+        released, start = next(tasks), slot_start(model, number)
+        known = isinstance(model.scenario.arrivals, Slotted) or bool(
+            len(released) and released.release_s[-1] == start
+        )
         expected = float(len(released)) if known else mean
-        yield Slot(number, slot_start(model, number), released, next(rates), expected, known)
+        size = _expected_size(model, released, known=known)
+        yield Slot(number, start, released, next(rates), expected, size)
+
+
+def size_columns(model: Model, recording: Recording | None = None) -> int:
+    """Return how many size factors a task has: 1, or M if they are drawn per block."""
+    if recording is not None:
+        return recording.size_columns
+    return model.blocks if getattr(model.scenario.size_factor, "per", None) == "block" else 1
+
+
+def _expected_size(model: Model, tasks: Tasks, *, known: bool) -> Floats:
+    if known and len(tasks):
+        return np.add.reduce(tasks.size) / len(tasks)
+    drawn = not isinstance(model.scenario.arrivals, RecordedTasks)
+    if drawn and getattr(model.scenario.size_factor, "per", None) == "slot":
+        return _sizes(model, tasks.slot, 1)[0]
+    return np.ones(1)
 
 
 def slot_start(model: Model, number: int) -> float:
@@ -220,5 +241,4 @@ def _rates_of(model: Model, slot: int) -> Floats:
         rates = rules.shannon_rate(
             radio.bandwidth, radio.transmit_power, model.gain * fading, radio.noise_density
         )
-    rates.flags.writeable = False
-    return rates
+    return read_only(rates)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import networkx as nx
 
 from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
+from mecsim.arrays import Ints
 from mecsim.experiment import run
 from mecsim.model import Model
-from mecsim.network import Ints
 from mecsim.trace import MemoryTrace
 
 

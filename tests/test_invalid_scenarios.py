@@ -93,7 +93,6 @@ def test_the_message_begins_with_the_file(name: str, scenarios: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LATE)
-@pytest.mark.xfail(strict=True, reason="model.resolve does not say in which file the value stands")
 def test_the_message_begins_with_the_file_when_resolved(name: str, scenarios: Path) -> None:
     path = scenarios / "invalid" / name
     assert re.match(re.escape(str(path)) + r":\d+: ", fault_of(path))

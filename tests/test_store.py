@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mecsim import experiment, superblock
+from mecsim import experiment
 from mecsim.errors import InputError, OutputError, TraceError
 from mecsim.scenario import Scenario
-from mecsim.store import TraceFile
+from mecsim.store import TraceFile, superblock
 from mecsim.trace import COLUMNS, MemoryTrace
 
 SMALL = Scenario.model_validate(

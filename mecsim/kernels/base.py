@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
-from mecsim.network import Floats
+from mecsim.arrays import Floats
 from mecsim.routing import Hops
 
 COMPLETION: Final = 0
@@ -53,8 +53,11 @@ class Kernel(Protocol):
         """Return what is left in each device's battery (Eq. 11); shape (D,)."""
         ...
 
-    def pending(self) -> list[Timeline]:
-        """Return the timelines, as far as they are known, of epochs not collected yet."""
+    def active(self) -> dict[int, Timeline]:
+        """Return the timelines, as far as known, of epochs with events since the last call.
+
+        Keys count the epochs that were not collected yet, from 0.
+        """
         ...
 
     def collect(self) -> list[Timeline]:

@@ -17,9 +17,9 @@ import numpy as np
 import simpy
 from simpy.events import EventPriority
 
+from mecsim.arrays import Floats
 from mecsim.kernels.base import COMPLETION, DECISION, RELEASE, Timeline
 from mecsim.model import Model
-from mecsim.network import Floats
 from mecsim.routing import Hops
 
 
@@ -41,9 +41,10 @@ class _Batch:
         self.energy_j = hops.energy_j.tolist()
         self.start_s = array("d", [math.nan]) * len(self.resource)
         self.unfinished = len(hops.tasks)
+        self.active = False
 
     def timeline(self) -> Timeline:
-        return Timeline(self.hops, np.frombuffer(self.start_s))
+        return Timeline(self.hops, np.array(self.start_s))
 
 
 class _Task(simpy.Event):
@@ -105,8 +106,11 @@ class SimpyKernel:
     def battery_j(self) -> Floats:
         return np.array(self._battery_j)
 
-    def pending(self) -> list[Timeline]:
-        return [batch.timeline() for batch in self._batches]
+    def active(self) -> dict[int, Timeline]:
+        active = {row: batch for row, batch in enumerate(self._batches) if batch.active}
+        for batch in active.values():
+            batch.active = False
+        return {row: batch.timeline() for row, batch in active.items()}
 
     def collect(self) -> list[Timeline]:
         ended = []
@@ -125,6 +129,7 @@ class SimpyKernel:
 
         def arrive(task: _Task) -> None:
             batch, hop = task.batch, task.hop
+            batch.active = True
             if hop == task.end or (metered and not afford(task.device, batch.energy_j[hop])):
                 batch.unfinished -= 1
                 return

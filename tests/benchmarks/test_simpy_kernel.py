@@ -78,8 +78,8 @@ def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     lines = [
         f"# SimPy kernel on vgg16_4es under greedy: {hops:,} hops",
         "",
-        f"Python {platform.python_version()}; medians of {ROUNDS} rounds, the programs in turn in one",
-        "process. The whole of `experiment.run` is timed, resolving and summary included.",
+        f"Python {platform.python_version()}; medians of {ROUNDS} rounds, the programs in turn in",
+        "one process. The whole of `experiment.run` is timed, resolving and summary included.",
         "",
         "| program | seconds | hops a second | ratio to the leanest (median of rounds) |",
         "|---|---:|---:|---:|",

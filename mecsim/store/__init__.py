@@ -1,0 +1,7 @@
+"""Traces in HDF5: written as the run goes, in bounded memory; read with every check."""
+
+from mecsim.store.provenance import Provenance
+from mecsim.store.reader import TraceFile
+from mecsim.store.writer import TraceWriter
+
+__all__ = ["Provenance", "TraceFile", "TraceWriter"]
