@@ -195,7 +195,7 @@ def test_ctrl_c_at_the_start_leaves_nothing(scenario: Path) -> None:
 # ---------------------------------------------------------------- out of disk
 
 
-@pytest.mark.parametrize("limit", [20_000, 1_200_000])
+@pytest.mark.parametrize("limit", [20_000, 5_000_000])
 def test_a_full_disk_is_told_and_costs_no_flushed_rows(limit: int, scenario: Path) -> None:
     """A limit on the size of files stands for a full disk: writing fails in the same way."""
     wide = ("--set", "devices=40", "--set", "radio.fading=rayleigh")  # fills the disk sooner
@@ -240,3 +240,27 @@ def test_a_trace_is_read_while_it_is_written(scenario: Path) -> None:
     with started(scenario) as process:
         until_rows(scenario.parent / "t.partial.h5", process)
         assert process.poll() is None
+
+
+def test_a_killed_run_keeps_its_tasks_also_where_a_scheduler_is_slow(scenario: Path) -> None:
+    plugin = scenario.parent / "slow.py"
+    plugin.write_text(
+        "import time\nfrom mecsim import Scheduler\n\n\n"
+        "class Slow(Scheduler):\n"
+        "    def decide(self, observation):\n"
+        "        time.sleep(0.05)\n"
+        "        return [1] * self.spec.blocks\n",
+        encoding="utf-8",
+    )
+    partial = scenario.parent / "t.partial.h5"
+    with started(scenario, "--scheduler", f"{plugin}:Slow") as process:
+        until_rows(partial, process)
+        time.sleep(2.5)  # two flushes more
+        process.kill()
+        finish(process)
+    with h5py.File(partial, "r") as file:
+        decided = len(file["decisions/time_s"])
+        assert decided >= 30
+        assert len(file["tasks/total_s"]) > 8 * (decided - 25)
+        assert np.isfinite(file["decisions/reward"][: decided - 25]).all()
+    replays(partial)

@@ -130,7 +130,7 @@ class TraceWriter:
             scenario=model.scenario.canonical_json(),
             scenario_sha256=model.scenario.sha256(),
             scheduler=made_by.scheduler,
-            scheduler_options=json.dumps(dict(made_by.scheduler_options), sort_keys=True),
+            scheduler_options=_json(dict(made_by.scheduler_options), self.path),
             seed=np.uint64(made_by.seed),
             kernel=made_by.kernel,
             mecsim_version=packages["mecsim"],
@@ -261,6 +261,13 @@ class TraceWriter:
             self._file.close()
             clear_write_mark(self._descriptor)
             os.close(self._descriptor)
+
+
+def _json(options: dict[str, Any], path: Path) -> str:
+    try:
+        return json.dumps(options, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be written: scheduler options: {error}") from error
 
 
 def _probe(folder: Path, size: int) -> None:

@@ -30,8 +30,8 @@ ROUNDS = 15
 pytestmark = pytest.mark.benchmark
 
 
-def lean_input() -> tuple[list[tuple[float, list[lean_simpy.Route]]], int, int]:
-    """The hops of a greedy run, slot by slot."""
+def lean_input() -> tuple[list[tuple[float, list[lean_simpy.Route]]], int, int, float]:
+    """The hops of a greedy run, slot by slot; the resources, the hops, and when the run ended."""
     scenario = load(SCENARIO)
     trace = MemoryTrace()
     experiment.run(scenario, "greedy", memory=trace)
@@ -42,7 +42,8 @@ def lean_input() -> tuple[list[tuple[float, list[lean_simpy.Route]]], int, int]:
     slots: dict[float, list[lean_simpy.Route]] = {}
     for release, route in zip(trace["tasks/release_s"].tolist(), routes, strict=True):
         slots.setdefault(release, []).append(route)
-    return list(slots.items()), len(resolve(scenario).resources), len(resource)
+    end_s = float(trace["tasks/finish_s"].max())
+    return list(slots.items()), len(resolve(scenario).resources), len(resource), end_s
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -67,7 +68,8 @@ def peak_mib(slots: int, out: Path | None) -> float:
 
 
 def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    slots, resources, hops = lean_input()
+    slots, resources, hops, end_s = lean_input()
+    assert lean_simpy.serve(slots, resources) == pytest.approx(end_s, rel=1e-3)  # the same work
     scenario, trace = load(SCENARIO), tmp_path / "trace.h5"
     works = {
         "leanest SimPy program": lambda: lean_simpy.serve(slots, resources),
@@ -91,6 +93,7 @@ def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     lines += ["", "| peak memory (MiB) | 600 slots | 6,000 slots |", "|---|---:|---:|"]
     for name, out in (("no trace", None), ("trace written", tmp_path / "m.h5")):
         one, ten = peak_mib(600, out), peak_mib(6000, out)
+        assert ten < 1.2 * one, "memory grows with the number of slots"
         lines.append(f"| {name} | {one:.1f} | {ten:.1f} |")
     report = "\n".join(lines) + "\n"
     (ROOT / "results" / "benchmarks.md").write_text(report, encoding="utf-8")
