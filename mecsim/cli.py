@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 
-from mecsim.errors import InputError, Interrupted, MecsimError, OutputError
+from mecsim.errors import InputError, Interrupted, MecsimError, OutputError, SchedulerError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -75,15 +76,22 @@ def run(
     from mecsim import display, experiment
     from mecsim.scenario import load
 
+    if no_trace and out is not None:
+        raise InputError("--out: does not go with --no-trace")
     loaded = load(scenario, set_ or [])
-    default = f"{scenario.stem}-{_file_part(scheduler)}-{seed}.h5"
+    changes = [*(set_ or []), *(option or [])]
+    name = f"{scenario.stem} ({', '.join(set_)})" if set_ else scenario.stem
+    default = f"{scenario.stem}-{_file_part(scheduler)}-{seed}{_tag(changes)}.h5"
     path = None if no_trace else _out(out, default)
-    with display.progress(f"{scheduler} on {scenario.stem}", quiet=quiet or json_) as progress:
+    with (
+        display.progress(f"{scheduler} on {scenario.stem}", quiet=quiet or json_) as progress,
+        _stdout_kept(json_),
+    ):
         result = experiment.run(
             loaded,
             scheduler,
             _options(option),
-            name=scenario.stem,
+            name=name,
             seed=seed,
             kernel=kernel,
             out=path,
@@ -172,7 +180,10 @@ def replay(
     }
     if scheduler is not None and same:
         path = None if out is None else _out(out, f"{trace.stem}-{_file_part(scheduler)}.h5")
-        with display.progress(f"{scheduler} on {trace.name}", quiet=quiet or json_) as progress:
+        with (
+            display.progress(f"{scheduler} on {trace.name}", quiet=quiet or json_) as progress,
+            _stdout_kept(json_),
+        ):
             other = experiment.replay_with(
                 trace, scheduler, _options(option), kernel=kernel, out=path, progress=progress
             )
@@ -200,8 +211,9 @@ def profile(
         typer.Option("--cut", metavar="CUT", help="stages, or layers to cut after: conv1,pool2."),
     ] = None,
     input_shape: Annotated[
-        str, typer.Option("--input-shape", metavar="CxHxW", help="Input of a factory's module.")
-    ] = "3x32x32",
+        Optional[str],  # noqa: UP045
+        typer.Option("--input-shape", metavar="CxHxW", help="Of a factory's module; 3x32x32."),
+    ] = None,
     save: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--save", metavar="FILE", help="Save the profile as JSON for scenarios."),
@@ -285,18 +297,26 @@ def schedulers(
     if check_ is not None:
         from mecsim.conformance import check_scheduler
 
-        shapes = check_scheduler(check_, _options(option))
+        registry.load(check_)
+        try:
+            with _stdout_kept(json_):
+                shapes = check_scheduler(check_, _options(option))
+        except SchedulerError as error:
+            _print_nonconforming(check_, str(error), json_=json_)
+            raise typer.Exit(1) from None
         if json_:
             _print_json({"scheduler": check_, "passed": shapes})
         else:
             _print(f"[green]{check_} conforms[/green]: checked with {', '.join(shapes)}")
         return
+    if option:
+        raise InputError("--option: goes with --check only")
     found = [registry.describe(name) for name in registry.names()]
     if json_:
         _print_json({"schedulers": [vars(each) for each in found]})
         return
     rows = [[each.name, each.summary, _signature(each.options)] for each in found]
-    _print(display.plain_table(["scheduler", "what it does", "options"], rows))
+    _print(display.plain_table(["scheduler", "what it does", "options"], rows, text=3))
 
 
 @app.command()
@@ -353,6 +373,11 @@ def main() -> NoReturn:
         _fail("stopped; nothing was written", 130)
     except BrokenPipeError:
         os._exit(0)  # the reader of our output has gone
+    except OSError as error:  # files have errors of their own: this is stdout
+        if "--debug" in sys.argv:
+            raise
+        _tell(f"the output cannot be written: {error.strerror}")
+        os._exit(2)  # without another try at exit
     except MecsimError as error:
         if "--debug" in sys.argv:
             raise
@@ -361,9 +386,13 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    for line in message.splitlines():
-        print(f"mecsim: {line}", file=sys.stderr)  # noqa: T201
+    _tell(message)
     sys.exit(code)
+
+
+def _tell(message: str) -> None:
+    for line in message.splitlines() if sys.stderr is not None else ():
+        print(f"mecsim: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _options(pairs: Sequence[str] | None) -> dict[str, Any]:
@@ -378,7 +407,25 @@ def _options(pairs: Sequence[str] | None) -> dict[str, Any]:
 def _out(out: Path | None, default: str) -> Path:
     if out is None:
         return Path("results") / default
-    return out if out.suffix in (".h5", ".hdf5") else out / default
+    if out.suffix in (".h5", ".hdf5"):
+        return out
+    if out.suffix and not out.is_dir():
+        raise InputError(f"--out: {out}: allowed: a name that ends in .h5, or a folder")
+    return out / default
+
+
+def _tag(changes: Sequence[str]) -> str:
+    """Return what keeps the trace of a changed scenario apart from others."""
+    if not changes:
+        return ""
+    from hashlib import sha256
+
+    return "-" + sha256("\n".join(changes).encode()).hexdigest()[:6]
+
+
+def _stdout_kept(json_: bool) -> AbstractContextManager[Any]:
+    """Keep stdout for the one JSON document, whatever a scheduler prints."""
+    return redirect_stdout(sys.stderr) if json_ else nullcontext()
 
 
 def _file_part(scheduler: str) -> str:
@@ -404,6 +451,7 @@ def _print(*parts: RenderableType) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
+    console.width = max(console.width, 80)  # let a narrow terminal wrap: no digit is ever cut
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, str))
 
@@ -416,6 +464,15 @@ def _print_comment(table: RenderableType) -> None:
     with console.capture() as captured:
         console.print(table)
     _write("".join(f"# {line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def _print_nonconforming(name: str, problem: str, *, json_: bool) -> None:
+    from rich.markup import escape
+
+    if json_:
+        _print_json({"scheduler": name, "passed": [], "problem": problem})
+    else:
+        _print(f"[red]{escape(name)} does not conform[/red]: {escape(problem)}")
 
 
 def _print_summary(summary: dict[str, Any], *, json_: bool, quiet: bool) -> None:
@@ -450,10 +507,12 @@ def _print_replay(document: dict[str, Any], *, json_: bool, quiet: bool) -> None
         _print("", display.comparison_table([document["recorded"], document["other"]]))
 
 
-def _graph(model: str, input_shape: str) -> LayerGraph:
+def _graph(model: str, input_shape: str | None) -> LayerGraph:
     from mecsim.profile_file import load_graph
 
     if ":" not in model:
+        if input_shape is not None:
+            raise InputError("--input-shape: goes with package.module:factory only")
         return load_graph(model)
     try:
         from mecsim import profiler
@@ -462,7 +521,7 @@ def _graph(model: str, input_shape: str) -> LayerGraph:
             f"profile {model}: needs PyTorch; install it with pip install 'mecsim[torch]'"
         ) from error
     try:
-        shape = tuple(int(size) for size in input_shape.split("x"))
+        shape = tuple(int(size) for size in (input_shape or "3x32x32").split("x"))
     except ValueError:
         raise InputError(f"--input-shape: {input_shape!r} is not of the form 3x32x32") from None
     return profiler.profile_module(profiler.load_factory(model), shape, model)
@@ -521,7 +580,7 @@ def _blocks_table(rows: list[dict[str, Any]], title: str) -> RenderableType:
         ]
         for row in rows
     ]
-    return display.plain_table(head, texts, title)
+    return display.plain_table(head, texts, title, text=2)
 
 
 def _signature(options: dict[str, str]) -> str:

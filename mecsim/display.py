@@ -28,6 +28,8 @@ def number(value: float | None) -> str:
     if value is None:
         return "–"
     size = abs(value)
+    if size >= 1e6 or 0 < size < 1e-3:
+        return f"{value:.2e}"
     if size >= 1000 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.4g}"
@@ -36,7 +38,7 @@ def number(value: float | None) -> str:
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """Return delays and energy of a run with their percentiles."""
     table = Table(title=_title(summary), title_justify="left", box=None, pad_edge=False)
-    table.add_column("a task")
+    table.add_column("per task", no_wrap=True)
     for name in _STATISTICS:
         table.add_column(name, justify="right")
     for label, key in (
@@ -55,9 +57,12 @@ def _title(summary: Mapping[str, Any]) -> str:
 def totals_line(summary: Mapping[str, Any]) -> str:
     """Return counts and reward of a run in one line."""
     failed = f"[red]{summary['failed']:,} failed[/red], " if summary["failed"] else ""
+    drained = summary["drained_s"]
+    after = f", empty {number(drained)} s after the last slot" if drained else ""
+    reward = f"reward [bold]{summary['reward']:,.1f}[/bold]"
     return (
         f"{summary['completed']:,} of {summary['tasks']:,} tasks completed, {failed}"
-        f"{summary['late_blocks']:,} late blocks, reward [bold]{summary['reward']:,.1f}[/bold]"
+        f"{summary['late_blocks']:,} late blocks, {reward}{after}"
     )
 
 
@@ -109,11 +114,13 @@ def _with_change(values: Sequence[float | None]) -> list[str]:
     return texts
 
 
-def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
-    """Return a table whose first column is text and whose others are aligned to the right."""
+def plain_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", text: int = 1
+) -> Table:
+    """Return a table whose first ``text`` columns are text and whose others are numbers."""
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for position, name in enumerate(head):
-        table.add_column(name, justify="right" if position else "left", overflow="fold")
+        table.add_column(name, justify="right" if position >= text else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
@@ -131,7 +138,7 @@ def progress(
     what: str, *, unit: str = "slots", quiet: bool
 ) -> Iterator[Callable[[int, int], None] | None]:
     """Show progress on stderr: a bar on a terminal, else a plain line now and then."""
-    if quiet:
+    if quiet or sys.stderr is None:  # a closed stderr is None
         yield None
     elif sys.stderr.isatty():
         with _bar(what, unit) as update:

@@ -269,7 +269,8 @@ def assign(document: Document, assignment: str, option: str = "--set") -> None:
     keys = path.strip().split(".")
     where = _oneline(f"{option} {assignment if len(assignment) < 80 else assignment[:77] + '...'}")
     if not equals or not all(keys):
-        raise ScenarioError(f"{where}: is not of the form KEY.PATH=VALUE")
+        form = "KEY.PATH=VALUE" if option == "--set" else "KEY=VALUE"
+        raise ScenarioError(f"{where}: is not of the form {form}")
     _put(document, keys, _value(text, where, {}), where)
 
 

@@ -297,6 +297,8 @@ def replay_with(
     progress: Progress | None = None,
 ) -> RunResult:
     """Put another scheduler on the recorded tasks and channels of a complete trace."""
+    if out is not None and out.resolve() == path.resolve():
+        raise InputError(f"{out}: is the recorded trace itself; write the other one elsewhere")
     with TraceFile(path) as trace:
         if not trace.complete:
             raise TraceError(f"{path}: is the trace of a run that was cut short")

@@ -19,7 +19,7 @@ SPOOL_BYTES = 1 << 20
 class Spool:
     """A column of floats that grows; beyond a megabyte it lies in a temporary file.
 
-    So percentiles are exact and memory does not grow with the run.
+    So percentiles are exact, and until they are asked for memory does not grow with the run.
     """
 
     def __init__(self) -> None:
@@ -90,6 +90,11 @@ class Totals:
         scenario = self._model.scenario
         return max(scenario.slots * scenario.slot_length, self.last_finish_s)
 
+    def drained_s(self) -> float:
+        """Return for how long the network drained after the last slot."""
+        scenario = self._model.scenario
+        return max(0.0, self.last_finish_s - scenario.slots * scenario.slot_length)
+
     def reward(self) -> float:
         """Return the reward of the episode: minus the cost of all tasks (Eq. 14)."""
         return 0.0 - float(self._costs.read().sum())
@@ -97,7 +102,7 @@ class Totals:
     def resources(self) -> list[dict[str, Any]]:
         """Return utilization and queue of every resource that served, the busiest first.
 
-        Utilization and mean queue (those waiting) are over the time until the last task ended.
+        Utilization and mean queue (those waiting) are over :meth:`horizon_s`.
         """
         names, horizon = self._model.resource_names(), self.horizon_s()
         share = self._busy_s / (horizon * self._model.capacity)
@@ -127,4 +132,5 @@ class Totals:
             "reward": self.reward(),
             "resources": self.resources(),
             "events": int(self._served.sum()) + self.released,
+            "drained_s": self.drained_s(),
         }

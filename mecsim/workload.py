@@ -76,7 +76,7 @@ class Recording:
     tasks: Iterator[Tasks]
     """The tasks of every slot in turn."""
     expected_tasks: float
-    """Mean number of tasks a slot."""
+    """Mean number of tasks a slot, for scenarios that do not say it."""
     rates: Iterator[Floats] | None = None
     """The radio rates of every slot in turn; drawn if None."""
     size_columns: int = 1
@@ -90,7 +90,8 @@ def slots(model: Model, recording: Recording | None = None) -> Iterator[Slot]:
     """Yield the slots of a run: as recorded, or drawn from the model's seed."""
     tasks = recording.tasks if recording else _tasks(model)
     rates = (recording.rates if recording else None) or _rates(model)
-    mean = recording.expected_tasks if recording else _mean_rate(model)
+    recorded = isinstance(model.scenario.arrivals, RecordedTasks)
+    mean = recording.expected_tasks if recording and recorded else _mean_rate(model)
     for number in range(model.scenario.slots):
         released, start = next(tasks), slot_start(model, number)
         known = isinstance(model.scenario.arrivals, Slotted) or bool(

@@ -61,10 +61,10 @@ def test_run_prints_the_document_of_the_interface(tmp_path: Path) -> None:
     assert list(document) == [
         "scenario", "scheduler", "seed", "kernel", "tasks", "completed", "failed",
         "total_delay_s", "edge_delay_s", "local_delay_s", "energy_J", "late_blocks", "reward",
-        "resources", "events", "wall_s", "trace",
+        "resources", "events", "drained_s", "wall_s", "trace",
     ]  # fmt: skip
     assert (document["scenario"], document["scheduler"], document["seed"]) == (
-        "vgg16_4es",
+        "vgg16_4es (slots=3)",
         "greedy",
         5,
     )
@@ -81,12 +81,86 @@ def test_run_prints_the_document_of_the_interface(tmp_path: Path) -> None:
 
 
 def test_run_writes_to_results_by_default_and_into_folders(tmp_path: Path) -> None:
-    mecsim("run", SCENARIO, "--set", "slots=1", "--scheduler", "rpdi", "--quiet", cwd=tmp_path)
-    assert [path.name for path in (tmp_path / "results").iterdir()] == ["vgg16_4es-rpdi-0.h5"]
-    mecsim("run", SCENARIO, "--set", "slots=1", "--out", "other/place", "--quiet", cwd=tmp_path)
-    assert (tmp_path / "other" / "place" / "vgg16_4es-greedy-0.h5").is_file()
-    mecsim("run", SCENARIO, "--set", "slots=1", "--no-trace", cwd=tmp_path)
-    assert len(list((tmp_path / "results").iterdir())) == 1
+    scenario = tmp_path / "tiny.yaml"
+    scenario.write_text("slots: 1\n", encoding="utf-8")
+    mecsim("run", "tiny.yaml", "--scheduler", "rpdi", "--quiet", cwd=tmp_path)
+    results = tmp_path / "results"
+    assert [path.name for path in results.iterdir()] == ["tiny-rpdi-0.h5"]
+    mecsim("run", "tiny.yaml", "--out", "other/place", "--quiet", cwd=tmp_path)
+    assert (tmp_path / "other" / "place" / "tiny-greedy-0.h5").is_file()
+    mecsim("run", "tiny.yaml", "--no-trace", cwd=tmp_path)
+    assert len(list(results.iterdir())) == 1
+    for rate in (2, 3):  # changed scenarios do not overwrite each other
+        mecsim(
+            "run",
+            "tiny.yaml",
+            "--set",
+            f"arrivals={{process: slotted, rate: {rate}}}",
+            "--quiet",
+            cwd=tmp_path,
+        )
+    assert len(list(results.glob("tiny-greedy-0-*.h5"))) == 2
+    refused = mecsim("run", "tiny.yaml", "--out", "t.csv", cwd=tmp_path, code=2).stderr
+    assert "ends in .h5, or a folder" in refused
+
+
+def test_a_replay_never_overwrites_what_it_reads(trace: Path) -> None:
+    before = trace.read_bytes()
+    told = mecsim("replay", str(trace), "--scheduler", "rpdi", "--out", str(trace), code=2).stderr
+    assert "is the recorded trace itself" in told
+    assert trace.read_bytes() == before
+
+
+def test_a_scheduler_that_prints_leaves_json_alone(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(
+        "from mecsim import Scheduler\n\n\n"
+        "class Loud(Scheduler):\n"
+        "    def decide(self, observation):\n"
+        "        print('hello')\n"
+        "        return [0] * self.spec.blocks\n",
+        encoding="utf-8",
+    )
+    loud = str(tmp_path / "loud.py") + ":Loud"
+    document = answer("run", SCENARIO, "--set", "slots=2", "--no-trace", "--scheduler", loud)
+    assert document["completed"] == 120
+
+
+def test_output_that_cannot_be_written_is_told() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mecsim", "profile", "--list"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "cannot be written: No space left" in done.stderr
+
+
+def test_a_scheduler_that_does_not_conform_is_the_answer_no(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from mecsim import Scheduler\n\n\n"
+        "class Bad(Scheduler):\n"
+        "    def decide(self, observation):\n"
+        "        return [99] * self.spec.blocks\n",
+        encoding="utf-8",
+    )
+    bad = str(tmp_path / "bad.py") + ":Bad"
+    assert "does not conform" in mecsim("schedulers", "--check", bad, code=1).stdout
+    mecsim("schedulers", "--check", "nowhere.py:Bad", code=2)
+
+
+@pytest.mark.parametrize("scheduler", ["greedy", "single-cut", "rpdi"])
+@pytest.mark.parametrize("scenario", ["bursty", "vgg16_4es"])
+def test_a_scheduler_meets_the_same_in_a_replay_as_in_a_run(
+    scenario: str, scheduler: str, tmp_path: Path
+) -> None:
+    """Also what it is told to expect of tasks that it does not know."""
+    arguments = (str(ROOT / "scenarios" / f"{scenario}.yaml"), "--set", "slots=10", "--seed", "7")
+    mecsim("run", *arguments, "--scheduler", "local", "--out", str(tmp_path / "a.h5"), "--quiet")
+    other = ("--scheduler", scheduler, "--out", str(tmp_path / "b.h5"))
+    document = answer("replay", str(tmp_path / "a.h5"), *other)
+    direct = answer("run", *arguments, "--scheduler", scheduler, "--no-trace")
+    assert document["other"]["reward"] == direct["reward"]  # type: ignore[index]
+    assert answer("replay", str(tmp_path / "b.h5"))["identical"] is True
 
 
 def test_run_prints_tables_on_stdout_and_nothing_when_quiet(tmp_path: Path) -> None:
