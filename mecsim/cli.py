@@ -47,7 +47,9 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a scenario value. Repeatable."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of every random draw.")]
-KernelName = Annotated[str, typer.Option("--kernel", metavar="NAME", help="Event loop: simpy.")]
+KernelName = Annotated[
+    str, typer.Option("--kernel", metavar="NAME", help="Event loop: simpy or compiled (fast).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print neither progress nor tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

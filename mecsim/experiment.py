@@ -34,7 +34,7 @@ from mecsim.workload import size_columns
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the slots done and the slots to do."""
 
-KERNELS: Final = ("simpy",)
+KERNELS: Final = ("simpy", "compiled")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,12 @@ def make_kernel(name: str, model: Model) -> Kernel:
     """Return a new kernel by its name. Raises ``InputError`` for an unknown name."""
     if name not in KERNELS:
         raise InputError(f"kernel: {name!r} is not known; allowed: {', '.join(KERNELS)}")
-    from mecsim.kernels.simpy_kernel import SimpyKernel  # noqa: PLC0415 - only the one that is used
+    # Only the one that is used is imported.
+    if name == "compiled":
+        from mecsim.kernels.compiled import CompiledKernel  # noqa: PLC0415
+
+        return CompiledKernel(model)
+    from mecsim.kernels.simpy_kernel import SimpyKernel  # noqa: PLC0415
 
     return SimpyKernel(model)
 

@@ -47,9 +47,11 @@ def simulate(
     scheduler: str = "greedy",
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    kernel: str = "simpy",
 ) -> Run:
     memory = MemoryTrace()
-    summary = dict(run(scenario, scheduler, options, seed=seed, memory=memory).summary)
+    result = run(scenario, scheduler, options, seed=seed, kernel=kernel, memory=memory)
+    summary = dict(result.summary)
     del summary["wall_s"]
     return Run(summary, memory)
 

@@ -1,0 +1,369 @@
+"""The compiled kernel gives what the SimPy kernel gives, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mecsim import Scenario, experiment, workload
+from mecsim.arrays import Floats
+from mecsim.kernels.base import Timeline
+from mecsim.kernels.compiled import CompiledKernel
+from mecsim.kernels.simpy_kernel import SimpyKernel
+from mecsim.model import Model, resolve
+from mecsim.routing import Hops, Router
+from mecsim.scenario import load
+from mecsim.scheduler import SchedulerSpec
+from mecsim.session import Session
+from mecsim.trace import MemoryTrace
+from tests.support import SCRIPTED, chain, scenario, simulate
+
+FOLDER = Path(__file__).parents[1] / "scenarios"
+FILES = sorted(FOLDER.glob("*.yaml"))
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "apdi": {},
+    "edge": {},
+    "fixed": {"placement": [0, 1, 1, 2, 1, 0]},
+    "greedy": {},
+    "local": {},
+    "rpdi": {},
+    "single-cut": {},
+}
+
+
+def assert_same(spec: Scenario, scheduler: str, options: dict[str, Any], seed: int = 0) -> int:
+    """Both kernels give the same summary and trace; return how many hops were compared."""
+    one, other = (simulate(spec, scheduler, options, seed, kernel) for kernel in experiment.KERNELS)
+    assert one.trace.first_difference(other.trace) is None
+    assert one.summary | {"kernel": "compiled"} == other.summary
+    return len(other.trace["hops/task"])
+
+
+def same_array(one: Floats, other: Floats) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=True)
+
+
+class Both:
+    """Both kernels side by side, compared after every step. Rings of 2 must grow, and come round.
+
+    A copy of the compiled one is let run dry at every step, which must leave the original alone.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.simpy, self.compiled = SimpyKernel(model), CompiledKernel(model, size=2)
+        self.branch = self.compiled.copy()
+        self.compared = 0
+
+    def submit(self, hops: Hops) -> None:
+        self.simpy.submit(hops)
+        self.compiled.submit(hops)
+        self._compare()
+
+    def advance(self, until_s: float) -> None:
+        self.simpy.advance(until_s)
+        self.compiled.advance(until_s)
+        self._compare()
+
+    def drain(self) -> None:
+        self.simpy.drain()
+        self.compiled.drain()
+        self._compare()
+        self.branch.drain()
+        assert same_array(self.simpy.backlog_s(), self.branch.backlog_s())
+
+    def backlog_s(self) -> Floats:
+        return self.simpy.backlog_s()
+
+    def battery_j(self) -> Floats:
+        return self.simpy.battery_j()
+
+    def active(self) -> dict[int, Timeline]:
+        one, other = self.simpy.active(), self.compiled.active()
+        assert list(one) == list(other)
+        self._compare_timelines(list(one.values()), list(other.values()))
+        return one
+
+    def collect(self) -> list[Timeline]:
+        timelines = self.simpy.collect()
+        self._compare_timelines(timelines, self.compiled.collect())
+        return timelines
+
+    def _compare(self) -> None:
+        one, other = self.simpy, self.compiled
+        assert same_array(one.backlog_s(), other.backlog_s())
+        assert same_array(one.battery_j(), other.battery_j())
+        self.branch = other.copy()
+        other.copy().drain()
+
+    def _compare_timelines(self, one: list[Timeline], other: list[Timeline]) -> None:
+        self.compared += len(one)
+        assert [id(t.hops) for t in one] == [id(t.hops) for t in other]
+        for a, b in zip(one, other, strict=True):
+            assert same_array(a.start_s, b.start_s)
+
+
+def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:
+    model = resolve(spec)
+    both = Both(model)
+    session = Session(model, workload.slots(model), both, SchedulerSpec.of(model), [MemoryTrace()])
+    for epoch in session:
+        placement = placements[epoch.number % len(placements)]
+        session.reward()
+        session.act(epoch, np.array(placement), session.observe(epoch))
+    session.reward()
+    return both
+
+
+# ---------------------------------------------------------------- shipped scenarios
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_shipped_scenarios(path: Path, scheduler: str) -> None:
+    spec = load(path)
+    if path.stem == "metro":
+        rate = {"process": "poisson", "rate": 150}
+        changes = {"slots": 2, "arrivals": rate, "devices": 300}
+    else:
+        changes = {"slots": 12, "arrivals": spec.arrivals.model_dump()}
+    spec = Scenario.model_validate(spec.model_dump() | changes)
+    options = dict(SCHEDULERS[scheduler])
+    if scheduler == "fixed":
+        options["placement"] = np.resize(options["placement"], resolve(spec).blocks).tolist()
+    assert assert_same(spec, scheduler, options, seed=3) > 300
+
+
+@pytest.mark.parametrize("name", ["vgg16_4es", "small_battery", "bursty"])
+def test_every_step_of_shipped_scenarios(name: str) -> None:
+    spec = load(
+        FOLDER / f"{name}.yaml",
+        ["slots=6", "arrivals.rate=20"] if name != "bursty" else ["slots=6"],
+    )
+    blocks = resolve(spec).blocks
+    placements = np.arange(5 * blocks).reshape(5, blocks) * 7 % (spec.edge_servers + 1)
+    assert step_both(spec, placements.tolist()).compared >= 6
+
+
+# ---------------------------------------------------------------- random scenarios
+
+
+SIZES: list[dict[str, Any]] = [
+    {"distribution": "constant"},
+    {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "slot"},
+    {"distribution": "exponential", "per": "task"},
+    {"distribution": "lognormal", "sigma": 0.5, "per": "block"},
+]
+RADIOS: list[dict[str, Any]] = [
+    {"rate": 1.0},
+    {"rate": 2.0},
+    {"rate": {"uniform": [1.0, 3.0]}},
+    {"rate": {"uniform": [1.0, 3.0], "redraw": "slot"}},
+    {"bandwidth": 0.1, "fading": "rayleigh"},
+]
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> dict[str, Any]:
+    process = draw(st.sampled_from(["slotted", "slotted", "deterministic", "poisson", "mmpp"]))
+    if process == "mmpp":
+        return {"process": "mmpp", "rates": [0.5, 6.0], "mean_dwell": [1.0, 0.5]}
+    return {"process": process, "rate": draw(st.sampled_from([0, 0.5, 1, 2.5, 4, 9]))}
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
+    """Small scenarios of everything that there is; in most, ties are the rule."""
+    blocks, servers = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    few = st.lists(st.integers(0, 3), min_size=blocks, max_size=blocks)
+    speed = st.sampled_from([1.0, 2.0])
+    battery: st.SearchStrategy[object] = st.sampled_from(
+        ["unlimited", "unlimited", 0.5, 1.0, 4.0, 9.0]
+    )
+    spec = scenario(
+        slots=draw(st.integers(1, 5)),
+        slot_length=draw(st.sampled_from([0.5, 1.0, 3.0])),
+        epoch=draw(st.sampled_from(["slot", "task"])),
+        dnn=chain(draw(few), draw(few)),
+        size_factor=draw(st.sampled_from([SIZES[0], *SIZES])),
+        arrivals=draw(arrivals()),
+        edge_servers=servers,
+        edge_server={"capacity": {"repeat": [draw(speed), 1.0]}, "cores": draw(st.integers(1, 4))},
+        devices=draw(st.integers(1, 4)),
+        device={"capacity": {"repeat": [1.0, draw(speed)]}, "battery": draw(battery)},
+        radio=draw(st.sampled_from(RADIOS)) | {"transmit_power": 1.0},
+        wired={
+            "topology": draw(
+                st.sampled_from(["full_mesh", "ring", "star", "line", "tree", "grid"])
+            ),
+            "rate": draw(speed),
+            "latency": draw(st.sampled_from([0.0, 0.5, 1.0])),
+        },
+        energy={"kappa": 1.0, "literal_eq7": draw(st.booleans())},
+        return_result=draw(st.booleans()),
+    )
+    placement = st.lists(st.integers(0, servers), min_size=blocks, max_size=blocks)
+    return spec, draw(st.lists(placement, min_size=1, max_size=6))
+
+
+@given(cases())
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
+    spec, placements = case
+    assert_same(spec, SCRIPTED, {"placements": placements})
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_every_step_of_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
+    step_both(*case)
+
+
+def test_a_crowd_of_ties() -> None:
+    """Hundreds of tasks in flight, all in step: heaps of tasks and of servers that are deep."""
+    spec = scenario(
+        slots=40,
+        dnn=chain([3, 1, 2], [1, 2, 1]),
+        arrivals={"process": "slotted", "rate": 37},
+        edge_servers=3,
+        edge_server={"capacity": {"repeat": [1.0, 2.0]}, "cores": 13},
+        devices=5,
+        device={"capacity": 4.0, "battery": 60.0},
+        radio={"rate": 4.0, "transmit_power": 1.0},
+        wired={"topology": "line", "rate": 8.0, "latency": 0.25},
+        energy={"kappa": 0.01},
+        return_result=True,
+    )
+    placements = [[i % 4, i // 4 % 4, i // 16 % 4] for i in range(0, 64, 5)]
+    assert assert_same(spec, SCRIPTED, {"placements": placements}) > 1000
+    unlimited = Scenario.model_validate(spec.model_dump() | {"device": {"capacity": 4.0}})
+    assert assert_same(unlimited, SCRIPTED, {"placements": placements}) > 10000
+
+
+def test_the_comparison_can_fail() -> None:
+    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=2"])
+    one = simulate(spec, "edge", kernel="compiled").trace
+    assert one.first_difference(simulate(spec, "local", kernel="compiled").trace) is not None
+
+
+# ---------------------------------------------------------------- the kernel by itself
+
+
+def tables(slots: int, **overrides: Any) -> tuple[Model, list[Hops]]:
+    """The hops of some slots of three tasks each, all at server 1."""
+    spec = scenario(slots=slots, arrivals={"process": "slotted", "rate": 3}, **overrides)
+    model = resolve(spec)
+    router = Router(model)
+    return model, [
+        router.hops(slot.tasks, np.array([1]), slot.rate_bps) for slot in workload.slots(model)
+    ]
+
+
+def test_memory_is_that_of_the_tasks_in_flight() -> None:
+    model, hops = tables(500)
+    kernel = CompiledKernel(model, size=2)
+    for slot, table in enumerate(hops):
+        kernel.advance(float(slot))
+        kernel.collect()
+        kernel.submit(table)
+    assert all(len(ring) <= 16 for ring in (kernel._state.hop, kernel._state.start_s))
+
+
+def test_many_slots_at_once_and_their_order() -> None:
+    model, hops = tables(4)
+    kernel, reference = CompiledKernel(model, size=2), SimpyKernel(model)
+    for table in hops:
+        kernel.submit(table)
+        reference.submit(table)
+    kernel.drain()
+    reference.drain()
+    found, known = kernel.collect(), reference.collect()
+    assert [t.start_s.tolist() for t in found] == [t.start_s.tolist() for t in known]
+    with pytest.raises(ValueError, match="released at 2 s was submitted after one of 3 s"):
+        kernel.submit(hops[2])
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    model, (first, second) = tables(2)
+    kernel = CompiledKernel(model)
+    kernel.submit(first)
+    branch = kernel.copy()
+    branch.submit(second)
+    branch.drain()
+    assert len(branch.collect()) == 2
+    assert kernel.active() == {}
+    assert kernel.collect() == []
+    kernel.drain()
+    assert len(kernel.collect()) == 1
+
+
+# ---------------------------------------------------------------- compiler and command line
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=FOLDER.parent,
+        env=inherited | environment,
+    )
+
+
+def test_with_the_compiler_off() -> None:
+    names = (
+        "test_random_scenarios",
+        "test_a_crowd_of_ties",
+        "test_every_step_of_shipped_scenarios",
+    )
+    tests = [f"tests/test_compiled.py::{name}" for name in names]
+    tests += [f"tests/test_compiled.py::test_shipped_scenarios[{f.stem}-rpdi]" for f in FILES]
+    plain = "-p", "no:cacheprovider", "-n0"
+    done = python("-m", "pytest", "-q", *plain, *tests, NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 0, done.stdout
+
+
+RUN = ("-W", "error", "-m", "mecsim", "run", "scenarios/vgg16_4es.yaml", "--kernel", "compiled")
+BRIEF = ("--set", "slots=1", "--no-trace", "--json")
+
+
+def test_compiles_once_and_says_so(tmp_path: Path) -> None:
+    first, second = (python(*RUN, *BRIEF, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert json.loads(first.stdout)["kernel"] == json.loads(second.stdout)["kernel"] == "compiled"
+    assert first.stderr.count("compiling the kernel, once") == 1
+    assert second.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}, "cannot be kept on disk"),
+        ({}, "NUMBA_CACHE_DIR: cannot write to /proc/nowhere; using"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to(more: dict[str, str], said: str) -> None:
+    done = python(*RUN, *BRIEF, NUMBA_CACHE_DIR="/proc/nowhere", **more)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(said) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [experiment.KERNELS, experiment.KERNELS[::-1]])
+def test_a_trace_replays_with_the_other_kernel(tmp_path: Path, one: str, other: str) -> None:
+    trace = tmp_path / "t.h5"
+    spec = load(FOLDER / "small_battery.yaml", ["slots=5"])
+    experiment.run(spec, "rpdi", kernel=one, out=trace)
+    assert experiment.replay(trace, kernel=other).difference is None
+    done = python("-W", "error", "-m", "mecsim", "replay", str(trace), "--kernel", other)
+    assert done.returncode == 0, done.stderr
+    assert "identical" in done.stdout
