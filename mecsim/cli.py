@@ -125,7 +125,7 @@ def check(
         return
     if scenario is None:
         raise InputError("SCENARIO: is missing; give a scenario file, or --schema")
-    from mecsim import documents
+    from mecsim import display, documents
     from mecsim.model import resolve
 
     loaded = load(scenario, set_ or [])
@@ -134,7 +134,8 @@ def check(
         _print_json({"scenario": loaded.model_dump(mode="json"), "blocks": model.block_table()})
     elif not quiet:
         _write(documents.dump(loaded.model_dump(mode="json")))
-        _print_comment(_blocks_table(model.block_table(), "Blocks (per task of size factor 1)"))
+        title = "Blocks (per task of size factor 1)"
+        _print_comment(display.blocks_table(model.block_table(), title))
 
 
 @app.command()
@@ -222,10 +223,11 @@ def profile(
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the shipped models.")] = False,
     json_: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Show a DNN's layers, its legal cuts and its blocks (c_m, d_m, I_m)."""
-    from mecsim import dnn
+    from mecsim import display, dnn
 
     if list_ or model is None:
         _print_models(json_=json_)
@@ -235,6 +237,8 @@ def profile(
         from mecsim.profile_file import write_profile
 
         write_profile(graph, save)
+    if quiet and not json_:
+        return
     if cut is None and blocks is None:
         _print_layers(graph, json_=json_)
         return
@@ -248,7 +252,7 @@ def profile(
     if json_:
         _print_json({"model": graph.name, "blocks": table})
     else:
-        _print(_blocks_table(table, f"{graph.name} in {len(made)} blocks"))
+        _print(display.blocks_table(table, f"{graph.name} in {len(made)} blocks"))
 
 
 @app.command()
@@ -291,6 +295,7 @@ def schedulers(
     ] = None,
     option: Options = None,
     json_: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """List the installed schedulers with their options, or check one of any origin."""
@@ -308,7 +313,7 @@ def schedulers(
             raise typer.Exit(1) from None
         if json_:
             _print_json({"scheduler": check_, "passed": shapes})
-        else:
+        elif not quiet:
             _print(f"[green]{check_} conforms[/green]: checked with {', '.join(shapes)}")
         return
     if option:
@@ -316,6 +321,8 @@ def schedulers(
     found = [registry.describe(name) for name in registry.names()]
     if json_:
         _print_json({"schedulers": [vars(each) for each in found]})
+        return
+    if quiet:
         return
     rows = [[each.name, each.summary, _signature(each.options)] for each in found]
     _print(display.plain_table(["scheduler", "what it does", "options"], rows, text=3))
@@ -536,53 +543,19 @@ def _print_models(*, json_: bool) -> None:
     rows = [dnn.overview(load_graph(name)) for name in shipped()]
     if json_:
         _print_json({"models": rows})
-        return
-    head = ["model", "input", "layers", "blocks up to", "stages", "MFLOP", "parameters (MB)"]
-    texts = [[*(str(v) for v in list(row.values())[:5]), *_scaled(row)] for row in rows]
-    _print(display.plain_table(head, texts))
-
-
-def _scaled(row: dict[str, Any]) -> list[str]:
-    return [f"{row['flops'] / 1e6:,.1f}", f"{row['parameter_bytes'] / 1e6:,.2f}"]
+    else:
+        _print(display.models_table(rows))
 
 
 def _print_layers(graph: LayerGraph, *, json_: bool) -> None:
     from mecsim import display, dnn
 
-    rows = dnn.layer_table(graph)
+    overview, rows = dnn.overview(graph), dnn.layer_table(graph)
     if json_:
-        _print_json(dnn.overview(graph) | {"layer_table": rows})
-        return
-    head = ["layer", "MFLOP", "parameters (kB)", "output (kB)", "cut after?"]
-    texts = [
-        [
-            row["name"],
-            f"{row['flops'] / 1e6:,.2f}",
-            f"{row['parameter_bytes'] / 1e3:,.1f}",
-            f"{row['output_bits'] / 8e3:,.1f}",
-            row["cut"],
-        ]
-        for row in rows
-    ]
-    most = dnn.overview(graph)["max_blocks"]
-    _print(display.plain_table(head, texts, f"{graph.name}: 1 to {most} blocks"))
-
-
-def _blocks_table(rows: list[dict[str, Any]], title: str) -> RenderableType:
-    from mecsim import display
-
-    head = ["block", "layers", "c_m (Mcycles)", "d_m (kB)", "I_m (kB)"]
-    texts = [
-        [
-            str(row["block"]),
-            row["layers"],
-            f"{row['cycles'] / 1e6:,.2f}",
-            f"{row['parameter_bytes'] / 1e3:,.1f}",
-            f"{row['input_bits'] / 8e3:,.1f}",
-        ]
-        for row in rows
-    ]
-    return display.plain_table(head, texts, title, text=2)
+        _print_json(overview | {"layer_table": rows})
+    else:
+        title = f"{graph.name}: 1 to {overview['max_blocks']} blocks"
+        _print(display.layers_table(rows, title))
 
 
 def _signature(options: dict[str, str]) -> str:

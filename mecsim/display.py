@@ -126,6 +126,53 @@ def plain_table(
     return table
 
 
+def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the shipped models, one a row of :func:`mecsim.dnn.overview`."""
+    head = ["model", "input", "layers", "blocks up to", "stages", "MFLOP", "parameters (MB)"]
+    counts = ("model", "input", "layers", "max_blocks", "stages")
+    texts = [
+        [
+            *(str(row[key]) for key in counts),
+            f"{row['flops'] / 1e6:,.1f}",
+            f"{row['parameter_bytes'] / 1e6:,.2f}",
+        ]
+        for row in rows
+    ]
+    return plain_table(head, texts)
+
+
+def layers_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Return the layers of a model and where it may be cut."""
+    head = ["layer", "MFLOP", "parameters (kB)", "output (kB)", "cut after?"]
+    texts = [
+        [
+            row["name"],
+            f"{row['flops'] / 1e6:,.2f}",
+            f"{row['parameter_bytes'] / 1e3:,.1f}",
+            f"{row['output_bits'] / 8e3:,.1f}",
+            row["cut"],
+        ]
+        for row in rows
+    ]
+    return plain_table(head, texts, title)
+
+
+def blocks_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Return the blocks of a task: layers, c_m, d_m, I_m."""
+    head = ["block", "layers", "c_m (Mcycles)", "d_m (kB)", "I_m (kB)"]
+    texts = [
+        [
+            str(row["block"]),
+            row["layers"],
+            f"{row['cycles'] / 1e6:,.2f}",
+            f"{row['parameter_bytes'] / 1e3:,.1f}",
+            f"{row['input_bits'] / 8e3:,.1f}",
+        ]
+        for row in rows
+    ]
+    return plain_table(head, texts, title, text=2)
+
+
 def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return outcomes of checks, with the columns that fit a terminal."""
     shown = [head.index(name) for name in ("check", "expected", "measured", "interval", "ok")]
