@@ -128,13 +128,27 @@ def test_a_killed_run_leaves_what_was_flushed(seed: int, scenario: Path) -> None
     assert sorted(path.suffix for path in scenario.parent.iterdir()) == [".h5", ".h5", ".yaml"]
 
 
+def slow(folder: Path, seconds: float) -> str:
+    """A scheduler that takes its time, so that a run lasts however fast the machine is."""
+    (folder / "slow.py").write_text(
+        "import time\nfrom mecsim import Scheduler\n\n\n"
+        "class Slow(Scheduler):\n"
+        "    def decide(self, observation):\n"
+        f"        time.sleep({seconds})\n"
+        "        return [1] * self.spec.blocks\n",
+        encoding="utf-8",
+    )
+    return f"{folder / 'slow.py'}:Slow"
+
+
 def test_a_killed_run_with_recorded_tasks_replays(scenario: Path) -> None:
     """The tasks that were released and have not ended are in no table."""
     recorded = scenario.parent / "recorded.h5"
-    experiment.run(load(scenario, ["slots=12000"]), "local", out=recorded)
+    experiment.run(load(scenario, ["slots=2000"]), "local", out=recorded)
     arrivals = f"arrivals={{process: trace, file: {recorded}}}"
     partial = scenario.parent / "t.partial.h5"
-    with started(scenario, "--set", "slots=12000", "--set", arrivals) as process:
+    more = ("--set", "slots=2000", "--set", arrivals, "--scheduler", slow(scenario.parent, 0.005))
+    with started(scenario, *more) as process:
         until_rows(partial, process)
         process.kill()
         finish(process)
@@ -243,17 +257,8 @@ def test_a_trace_is_read_while_it_is_written(scenario: Path) -> None:
 
 
 def test_a_killed_run_keeps_its_tasks_also_where_a_scheduler_is_slow(scenario: Path) -> None:
-    plugin = scenario.parent / "slow.py"
-    plugin.write_text(
-        "import time\nfrom mecsim import Scheduler\n\n\n"
-        "class Slow(Scheduler):\n"
-        "    def decide(self, observation):\n"
-        "        time.sleep(0.05)\n"
-        "        return [1] * self.spec.blocks\n",
-        encoding="utf-8",
-    )
     partial = scenario.parent / "t.partial.h5"
-    with started(scenario, "--scheduler", f"{plugin}:Slow") as process:
+    with started(scenario, "--scheduler", slow(scenario.parent, 0.05)) as process:
         until_rows(partial, process)
         time.sleep(2.5)  # two flushes more
         process.kill()
