@@ -27,7 +27,7 @@ from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
 from mecsim.scenario import RecordedTasks, Scenario
 from mecsim.scheduler import Scheduler, SchedulerSpec, check_placement
 from mecsim.session import Session
-from mecsim.store import Provenance, TraceFile, TraceWriter
+from mecsim.store import Provenance, TraceFile, TraceWriter, resource_columns
 from mecsim.trace import COLUMNS, Column, Difference, MemoryTrace, Rows, Sink, first_difference
 from mecsim.workload import size_columns
 
@@ -232,7 +232,7 @@ class _Comparison:
                 if self.difference is None:
                     self.difference = self._missing(group, name)
         if self._trace.complete and self.difference is None:
-            rows = session.totals.resource_rows()
+            rows = resource_columns(session.model) | dict(session.totals.resource_rows())
             found = (self._compare("resources", name, 0, rows[name]) for name in rows)
             self.difference = next((d for d in found if d is not None), None)
 
@@ -306,7 +306,7 @@ def replay_with(
         raise InputError(f"{out}: is the recorded trace itself; write the other one elsewhere")
     with TraceFile(path) as trace:
         if not trace.complete:
-            raise TraceError(f"{path}: is the trace of a run that was cut short")
+            raise TraceError(f"{path}: is the trace of a run that was cut short; allowed: complete")
         seed, options = trace.made_by.seed, dict(options or {})
         model = resolve(trace.scenario, seed)
         spec = SchedulerSpec.of(model)

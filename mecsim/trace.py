@@ -100,10 +100,13 @@ class Difference:
     row: int
     recorded: object
     replayed: object
+    entry: int | None = None
+    """Which entry of the row, where the column has several a row."""
 
     def __str__(self) -> str:
+        entry = "" if self.entry is None else f", entry {self.entry}"
         return (
-            f"/{self.group}/{self.column} differs first at row {self.row}: "
+            f"/{self.group}/{self.column} differs first at row {self.row}{entry}: "
             f"recorded {self.recorded}, replayed {self.replayed}"
         )
 
@@ -124,8 +127,9 @@ def first_difference(
         same |= np.isnan(recorded) & np.isnan(replayed)
     if same.all():
         return None
-    row = int(np.argmin(same.reshape(len(same), -1).all(axis=1)))
-    return Difference(group, column, first + row, recorded[row], replayed[row])
+    row, *entry = (int(position) for position in np.argwhere(~same)[0])
+    found, wanted = replayed[row, *entry], recorded[row, *entry]
+    return Difference(group, column, first + row, wanted, found, *entry)
 
 
 class MemoryTrace:

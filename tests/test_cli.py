@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import jsonschema
 import pytest
 import yaml
@@ -109,6 +110,32 @@ def test_a_replay_never_overwrites_what_it_reads(trace: Path) -> None:
     told = mecsim("replay", str(trace), "--scheduler", "rpdi", "--out", str(trace), code=2).stderr
     assert "is the recorded trace itself" in told
     assert trace.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ("resources/name", "/resources/name differs first at row 1"),
+        ("resources/node", "/resources/node differs first at row 1"),
+        ("resources/capacity", "/resources/capacity differs first at row 1"),
+        ("resources/busy_s", "/resources/busy_s differs first at row 1"),
+        ("slots/rate_bps", "/slots/rate_bps differs first at row 1, entry 0"),
+        ("hops/start_s", "/hops/start_s differs first at row 1"),
+    ],
+)
+def test_a_replay_tells_what_was_changed(
+    column: str, told: str, trace: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.h5"
+    changed.write_bytes(trace.read_bytes())
+    with h5py.File(changed, "r+") as file:
+        values = file[column][:]
+        row = (1, 0) if values.ndim == 2 else 1
+        values[row] = b"zz" if values.dtype.kind == "S" else values[row] + 1
+        file[column][:] = values
+    difference = str(answer("replay", str(changed), code=1)["difference"])
+    assert difference.startswith(told)
+    assert len(difference) < 120
 
 
 def test_a_scheduler_that_prints_leaves_json_alone(tmp_path: Path) -> None:

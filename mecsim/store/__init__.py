@@ -2,6 +2,6 @@
 
 from mecsim.store.provenance import Provenance
 from mecsim.store.reader import TraceFile
-from mecsim.store.writer import TraceWriter
+from mecsim.store.writer import TraceWriter, resource_columns
 
-__all__ = ["Provenance", "TraceFile", "TraceWriter"]
+__all__ = ["Provenance", "TraceFile", "TraceWriter", "resource_columns"]

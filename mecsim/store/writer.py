@@ -147,7 +147,7 @@ class TraceWriter:
         }
         if size_factors > 1:
             wide["size_factor"] = (size_factors,)
-        static = _resource_columns(model)
+        static = resource_columns(model)
         for group, columns in COLUMNS.items():
             for name, spec in columns.items():
                 values = static.get(name) if group == "resources" else None
@@ -296,7 +296,8 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written: {reason}") from error
 
 
-def _resource_columns(model: Model) -> dict[str, Column]:
+def resource_columns(model: Model) -> dict[str, Column]:
+    """Return the columns of ``/resources`` that do not change during a run."""
     parts = model.resources
     own = np.tile(np.arange(model.devices), 3)
     node = np.concatenate([np.arange(model.servers) + 1, own, model.links.source + 1])
