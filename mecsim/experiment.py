@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -130,10 +132,40 @@ def _trace_writer(
 def _counted(
     slots: Iterator[workload.Slot], total: int, progress: Progress | None
 ) -> Iterator[workload.Slot]:
-    for done, slot in enumerate(slots, start=1):
-        yield slot
-        if progress is not None:
-            progress(done, total)
+    with _interrupted_between_slots() as check:
+        for done, slot in enumerate(slots, start=1):
+            yield slot
+            check()
+            if progress is not None:
+                progress(done, total)
+
+
+@contextlib.contextmanager
+def _interrupted_between_slots() -> Iterator[Callable[[], None]]:
+    """Take Ctrl-C between slots: Python loses one that falls into a weak reference's callback.
+
+    A second one is taken at once, should a slot not end.
+    """
+    pressed = False
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _drive(session: Session, scheduler: Scheduler, name: str) -> None:
