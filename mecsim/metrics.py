@@ -87,13 +87,15 @@ class Totals:
 
     def horizon_s(self) -> float:
         """Return when the run ended: its last slot, or its last task if that is later."""
-        scenario = self._model.scenario
-        return max(scenario.slots * scenario.slot_length, self.last_finish_s)
+        return max(self._last_slot_end_s, self.last_finish_s)
 
     def drained_s(self) -> float:
         """Return for how long the network drained after the last slot."""
-        scenario = self._model.scenario
-        return max(0.0, self.last_finish_s - scenario.slots * scenario.slot_length)
+        return self.horizon_s() - self._last_slot_end_s
+
+    @property
+    def _last_slot_end_s(self) -> float:
+        return self._model.scenario.slots * self._model.scenario.slot_length
 
     def reward(self) -> float:
         """Return the reward of the episode: minus the cost of all tasks (Eq. 14)."""

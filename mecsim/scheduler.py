@@ -54,9 +54,10 @@ class SchedulerSpec:
     beta: float
     """Weight of the penalty in the reward (Eq. 14)."""
     transmit_power_w: float
-    routes: Ints
-    """Next link from server to server for each block's input; shape (M, N, N), see
-    :func:`mecsim.network.next_links`."""
+    next_link: Ints
+    """Route tables, see :func:`mecsim.network.next_links`; shape (K, N, N)."""
+    route: Ints
+    """The route table that each block's input uses; shape (M,)."""
     rng: np.random.Generator
     """The scheduler's own stream of random numbers."""
 
@@ -82,7 +83,8 @@ class SchedulerSpec:
             device_hz=model.device_hz,
             access=model.access,
             links=model.links,
-            routes=read_only(model.next_link[model.route[: model.blocks]]),
+            next_link=model.next_link,
+            route=model.route[: model.blocks],
             tolerated_s=model.tolerated_s,
             beta=model.scenario.reward.beta,
             transmit_power_w=model.scenario.radio.transmit_power,
@@ -107,7 +109,7 @@ class Observation:
     tasks: float
     """Tasks that the placement is for: their number where it is known, else the expected one."""
     size_factor: float
-    """Mean over the epoch's tasks that are known; 1 where none is."""
+    """Mean over the epoch's tasks where it is known when the epoch comes, else 1."""
     cycles: Floats
     """c_m, scaled by the size factor; shape (M,)."""
     parameter_bytes: Floats
@@ -171,7 +173,7 @@ class Observation:
         From each server in ``source`` to every server, backlogs of the links on the way included;
         shape (len(source), N).
         """
-        links, table = self.spec.links, self.spec.routes[block]
+        links, table = self.spec.links, self.spec.next_link[self.spec.route[block]]
         hop_s = self.input_bits[block] / links.rate_bps + links.latency_s + self.link_backlog_s
         target = np.arange(self.spec.servers)
         here = np.repeat(source[:, None], len(target), axis=1)
