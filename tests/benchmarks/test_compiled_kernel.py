@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from mecsim.model import Model, resolve
 from mecsim.routing import Hops, Router
 from mecsim.scenario import load
 from tests.benchmarks import lean_simpy
-from tests.benchmarks.test_simpy_kernel import ROOT, ROUNDS, SCENARIO, seconds
+from tests.benchmarks.test_simpy_kernel import ROOT, ROUNDS, SCENARIO, ratio_table, seconds
 
 PLACEMENT = [1, 1, 2, 2, 3, 4]
 
@@ -81,13 +80,8 @@ def test_compiled_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "",
         timed,
         "",
-        "| program | seconds | hops a second | ratio to the leanest (median of rounds) |",
-        "|---|---:|---:|---:|",
+        *ratio_table(rounds, count),
     ]
-    for name in works:
-        taken = median(each[name] for each in rounds)
-        ratio = median(each["leanest SimPy program"] / each[name] for each in rounds)
-        lines.append(f"| {name} | {taken:.3f} | {count / taken:,.0f} | {ratio:.2f} |")
     report = "\n".join(lines) + "\n"
     (ROOT / "results" / "benchmarks_compiled.md").write_text(report, encoding="utf-8")
     with capsys.disabled():

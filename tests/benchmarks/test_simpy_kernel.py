@@ -52,6 +52,20 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def ratio_table(rounds: list[dict[str, float]], hops: int) -> list[str]:
+    """The rows of a table: medians, and each program's ratio to the first one, round by round."""
+    first = next(iter(rounds[0]))
+    rows = [
+        "| program | seconds | hops a second | ratio to the leanest (median of rounds) |",
+        "|---|---:|---:|---:|",
+    ]
+    for name in rounds[0]:
+        taken = median(each[name] for each in rounds)
+        ratio = median(each[first] / each[name] for each in rounds)
+        rows.append(f"| {name} | {taken:.3f} | {hops / taken:,.0f} | {ratio:.2f} |")
+    return rows
+
+
 def peak_mib(slots: int, out: Path | None) -> float:
     """Peak memory of a whole `mecsim run` in a process of its own."""
     program = (
@@ -83,13 +97,8 @@ def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         f"Python {platform.python_version()}; medians of {ROUNDS} rounds, the programs in turn in",
         "one process. The whole of `experiment.run` is timed, resolving and summary included.",
         "",
-        "| program | seconds | hops a second | ratio to the leanest (median of rounds) |",
-        "|---|---:|---:|---:|",
+        *ratio_table(rounds, hops),
     ]
-    for name in works:
-        taken = median(each[name] for each in rounds)
-        ratio = median(each["leanest SimPy program"] / each[name] for each in rounds)
-        lines.append(f"| {name} | {taken:.3f} | {hops / taken:,.0f} | {ratio:.2f} |")
     lines += ["", "| peak memory (MiB) | 600 slots | 6,000 slots |", "|---|---:|---:|"]
     for name, out in (("no trace", None), ("trace written", tmp_path / "m.h5")):
         one, ten = peak_mib(600, out), peak_mib(6000, out)
