@@ -1,4 +1,4 @@
-"""From the timeline of hops to delays, energies, penalties and rewards; vectorised, once."""
+"""From the timeline of hops to delays, energies, penalties and rewards; compiled, once."""
 
 from __future__ import annotations
 
@@ -6,190 +6,307 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mecsim import rules
 from mecsim.arrays import Floats, Ints
-from mecsim.kernels.base import Timeline
+from mecsim.jit import compiled
 from mecsim.model import Model
+from mecsim.routing import HOP, Hops, Records
 from mecsim.trace import Rows
+
+_penalty = compiled(rules.penalty)
+_cost = compiled(rules.cost)
+
+
+class Terms(NamedTuple):
+    """What the compiled code must know to account for tasks."""
+
+    tolerated_s: Floats
+    """τ_m; shape (M,)."""
+    beta: float
+    servers: int
+    uplink: int
+    """Number of the first resource that does not compute."""
+
+    @classmethod
+    def of(cls, model: Model) -> Terms:
+        """Return the terms of a model."""
+        uplink = model.resources.uplink
+        return cls(model.tolerated_s, model.scenario.reward.beta, model.servers, uplink)
+
+
+class TaskColumns(NamedTuple):
+    """Columns of ``/tasks`` and what else is known of a task; shape (n,) each."""
+
+    finish_s: Floats
+    total_s: Floats
+    edge_s: Floats
+    local_s: Floats
+    energy_J: Floats
+    cost: Floats
+    late_blocks: NDArray[np.int32]
+    status: NDArray[np.int8]
+
+    @classmethod
+    def empty(cls, count: int) -> TaskColumns:
+        """Return columns to be filled in."""
+        floats = (np.empty(count) for _ in range(6))
+        return cls(*floats, np.empty(count, np.int32), np.empty(count, np.int8))
+
+
+class BlockColumns(NamedTuple):
+    """Columns of ``/blocks`` and the cost of a block; shape (n·M,) each, or (0,): not wanted."""
+
+    node: NDArray[np.int32]
+    ready_s: Floats
+    compute_start_s: Floats
+    finish_s: Floats
+    delay_s: Floats
+    energy_J: Floats
+    cost: Floats
+
+    @classmethod
+    def empty(cls, count: int) -> BlockColumns:
+        """Return columns to be filled in."""
+        return cls(np.empty(count, np.int32), *(np.empty(count) for _ in range(6)))
+
+
+class Services(NamedTuple):
+    """Sums over the hops that were entered, of every resource; shape (R,) each."""
+
+    busy_s: Floats
+    wait_s: Floats
+    served: Ints
+
+    @classmethod
+    def none(cls, count: int) -> Services:
+        """Return the sums of ``count`` resources before anything was served."""
+        return cls(np.zeros(count), np.zeros(count), np.zeros(count, np.int64))
+
+
+@compiled
+def block_cost(terms: Terms, block: int, delay_s: float) -> float:
+    """Return what a block with the delay L takes from the reward."""
+    return _cost(delay_s, _penalty(delay_s, terms.tolerated_s[block]), terms.beta)
+
+
+@compiled
+def _account(
+    terms: Terms,
+    rows: Records,
+    offset: Ints,
+    release_s: Floats,
+    tasks: TaskColumns,
+    blocks: BlockColumns,
+    enqueue_s: Floats,
+    services: Services,
+) -> None:
+    """Fill in the columns of n tasks whose hops are ``rows``, those of task i from ``offset[i]``.
+
+    ``enqueue_s``, of a hop each, is filled in only together with the columns of blocks.
+    """
+    detailed = len(blocks.cost) > 0
+    count = len(terms.tolerated_s)
+    for task in range(len(release_s)):
+        at, end = offset[task], offset[task + 1]
+        arrived_s, ended_s = release_s[task], release_s[task]
+        edge_s = local_s = energy_j = cost = 0.0
+        late = 0
+        for block in range(count):
+            ready_s, compute_s, spent_j, place = arrived_s, np.nan, 0.0, 0
+            while at < end and rows[at]["block"] == block:
+                hop = rows[at]
+                start_s, resource = hop["start_s"], hop["resource"]
+                if start_s == start_s:  # entered
+                    spent_j += hop["energy_j"]
+                    services.busy_s[resource] += hop["service_s"]
+                    services.wait_s[resource] += start_s - arrived_s
+                    services.served[resource] += 1
+                if resource < terms.uplink:
+                    compute_s = start_s
+                    place = resource + 1 if resource < terms.servers else 0
+                if detailed:
+                    enqueue_s[at] = arrived_s
+                arrived_s = start_s + hop["service_s"] + hop["latency_s"]
+                if arrived_s == arrived_s:
+                    ended_s = arrived_s
+                at += 1
+            delay_s = arrived_s - ready_s
+            price = block_cost(terms, block, delay_s)
+            energy_j += spent_j
+            if delay_s == delay_s:
+                cost += price
+                late += delay_s > terms.tolerated_s[block]
+                if place == 0:
+                    local_s += delay_s
+                else:
+                    edge_s += delay_s
+            if detailed:
+                row = task * count + block
+                blocks.node[row] = place
+                blocks.ready_s[row] = ready_s
+                blocks.compute_start_s[row] = compute_s
+                blocks.finish_s[row] = arrived_s
+                blocks.delay_s[row] = delay_s
+                blocks.energy_J[row] = spent_j
+                blocks.cost[row] = price
+        tasks.finish_s[task] = ended_s
+        tasks.total_s[task] = edge_s + local_s
+        tasks.edge_s[task] = edge_s
+        tasks.local_s[task] = local_s
+        tasks.energy_J[task] = energy_j
+        tasks.cost[task] = cost
+        tasks.late_blocks[task] = late
+        tasks.status[task] = arrived_s != arrived_s
+
+
+@compiled
+def gather_costs(
+    terms: Terms,
+    rows: Records,
+    mask: int,
+    begin: int,
+    end: int,
+    release_s: float,
+    after_s: float,
+    until_s: float,
+    costs: Floats,
+    count: int,
+) -> int:
+    """Add to ``costs``, of which there are ``count``, those of a task's blocks that have finished.
+
+    In a given time: after ``after_s`` and not after ``until_s``. Return how many there are then.
+    """
+    at, arrived_s = begin, release_s
+    while at < end:
+        ready_s, block = arrived_s, rows[at & mask]["block"]
+        while at < end and rows[at & mask]["block"] == block:
+            hop = rows[at & mask]
+            arrived_s = hop["start_s"] + hop["service_s"] + hop["latency_s"]
+            at += 1
+        if after_s < arrived_s <= until_s:
+            costs[count] = block_cost(terms, block, arrived_s - ready_s)
+            count += 1
+    return count
+
+
+@compiled
+def _gather_all(
+    terms: Terms,
+    rows: Records,
+    offset: Ints,
+    release_s: Floats,
+    after_s: float,
+    until_s: float,
+    costs: Floats,
+) -> int:
+    count = 0
+    for i in range(len(release_s)):
+        begin, end = offset[i], offset[i + 1]
+        count = gather_costs(
+            terms, rows, -1, begin, end, release_s[i], after_s, until_s, costs, count
+        )
+    return count
+
+
+def costs_between(terms: Terms, hops: Hops, after_s: float, until_s: float) -> Floats:
+    """Return the costs of the blocks that finished after ``after_s`` and until ``until_s``."""
+    costs = np.empty(len(hops.tasks) * len(terms.tolerated_s))
+    release_s = hops.tasks.release_s
+    count = _gather_all(terms, hops.rows, hops.offset, release_s, after_s, until_s, costs)
+    return costs[:count]
 
 
 class Accounts:
     """What became of the tasks of some epochs: n tasks, n·M blocks, h hops.
 
-    Times of what has not happened (yet, or because the task failed) are NaN.
+    Times of what has not happened (because the task failed) are NaN. Services are added to
+    ``services``. Blocks and hops are worked out only if ``detailed``.
     """
 
-    def __init__(self, model: Model, timelines: Sequence[Timeline], epochs: Ints) -> None:
-        self._model = model
-        self._epochs = epochs
-        self._tables = [timeline.hops for timeline in timelines]
-        self._tasks = [table.tasks for table in self._tables]
-        self._start = np.concatenate([timeline.start_s for timeline in timelines])
-        self._hops_of = np.concatenate([np.diff(table.offset) for table in self._tables])
+    def __init__(
+        self, model: Model, tables: Sequence[Hops], services: Services, *, detailed: bool
+    ) -> None:
+        self._model, self._tables = model, tables
+        self._rows = np.concatenate([np.empty(0, HOP), *(table.rows for table in tables)])
+        counts = np.cumsum([0] + [len(table) for table in tables])
+        pieces = [t.offset[:-1] + n for t, n in zip(tables, counts.tolist(), strict=False)]
+        self._offset = np.concatenate([*pieces, counts[-1:]])
+        release_s = self._of_tasks("release_s")
+        self._count = len(release_s)
+        self._enqueue_s = np.empty(len(self._rows) * detailed)
+        self.tasks = TaskColumns.empty(self._count)
+        self.blocks = BlockColumns.empty(self._count * model.blocks * detailed)
+        _account(
+            Terms.of(model),
+            self._rows,
+            self._offset,
+            release_s,
+            self.tasks,
+            self.blocks,
+            self._enqueue_s,
+            services,
+        )
 
     def __len__(self) -> int:
         """Return n."""
-        return len(self._hops_of)
-
-    def _column(self, name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(table, name) for table in self._tables])
+        return self._count
 
     def _of_tasks(self, name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(tasks, name) for tasks in self._tasks])
+        return np.concatenate([getattr(table.tasks, name) for table in self._tables])
 
     @cached_property
     def _number(self) -> Ints:
-        return np.concatenate([t.first + np.arange(len(t)) for t in self._tasks])
+        return np.concatenate([t.tasks.first + np.arange(len(t.tasks)) for t in self._tables])
 
-    @cached_property
-    def _row(self) -> Ints:
-        """Task of each hop, counted from 0 here."""
-        return np.repeat(np.arange(len(self)), self._hops_of)
+    @property
+    def tasks_of(self) -> list[int]:
+        """How many tasks each epoch has."""
+        return [len(table.tasks) for table in self._tables]
 
-    @cached_property
-    def _entered(self) -> NDArray[np.bool_]:
-        return ~np.isnan(self._start)
-
-    @cached_property
-    def _finish(self) -> Floats:
-        return self._start + self._column("service_s")
-
-    @cached_property
-    def _arrive(self) -> Floats:
-        """When the task is ready for what follows the hop."""
-        return self._finish + self._column("latency_s")
-
-    @cached_property
-    def _first_hop(self) -> Ints:
-        return np.cumsum(self._hops_of) - self._hops_of
-
-    @cached_property
-    def _enqueue(self) -> Floats:
-        enqueue = np.concatenate([[np.nan], self._arrive])[:-1]
-        enqueue[self._first_hop] = self._of_tasks("release_s")
-        return enqueue
-
-    @cached_property
-    def _node(self) -> Ints:
-        """Shape (n, M)."""
-        counts = [len(tasks) for tasks in self._tasks]
-        return np.repeat(np.array([t.placement for t in self._tables]), counts, axis=0)
-
-    @cached_property
-    def _block_start(self) -> Ints:
-        """First hop of each block."""
-        key = self._row * self._model.blocks + self._column("block")
-        return np.flatnonzero(np.diff(key, prepend=-1))
-
-    @cached_property
-    def _block_finish(self) -> Floats:
-        last = np.append(self._block_start, len(self._start))[1:] - 1
-        return self._arrive[last]
-
-    @cached_property
-    def _ready(self) -> Floats:
-        return self._enqueue[self._block_start]
-
-    @cached_property
-    def _delay(self) -> Floats:
-        """L_m."""
-        return self._block_finish - self._ready
-
-    @cached_property
-    def _tolerated(self) -> Floats:
-        return np.tile(self._model.tolerated_s, len(self))
-
-    @cached_property
-    def _block_energy(self) -> Floats:
-        spent = np.where(self._entered, self._column("energy_j"), 0.0)
-        return np.add.reduceat(spent, self._block_start) if len(self) else spent
-
-    def _per_task(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values.reshape(-1, self._model.blocks)
-
-    def excess_s(self) -> Floats:
-        """Return ψ of every task (Eq. 13); shape (n,)."""
-        late = rules.penalty(np.nan_to_num(self._delay), self._tolerated)
-        return self._per_task(np.asarray(late)).sum(axis=1)
-
-    def block_costs(self) -> tuple[Ints, Floats, Floats]:
-        """Return epoch of release, finish and L + β·max(L − τ, 0) of every block; shapes (n·M,)."""
-        counts = [len(tasks) * self._model.blocks for tasks in self._tasks]
-        epoch = np.repeat(self._epochs, counts)
-        beta = self._model.scenario.reward.beta
-        return epoch, self._block_finish, np.asarray(rules.cost(self._delay, self._tolerated, beta))
-
-    def services(self) -> tuple[Ints, Floats, Floats]:
-        """Return resource, waiting time and service time of the hops that were entered."""
-        entered = self._entered
-        wait = self._start[entered] - self._enqueue[entered]
-        return self._column("resource")[entered], wait, self._column("service_s")[entered]
-
-    @cached_property
-    def hop_rows(self) -> Rows:
-        """Return the rows of ``/hops``: the hops that were entered."""
-        entered = self._entered
-        return {
-            "task": self._number[self._row[entered]],
-            "block": self._column("block")[entered].astype(np.int32),
-            "resource": self._column("resource")[entered].astype(np.int32),
-            "enqueue_s": self._enqueue[entered],
-            "start_s": self._start[entered],
-            "finish_s": self._finish[entered],
-        }
-
-    @cached_property
-    def block_rows(self) -> Rows:
-        """Return the rows of ``/blocks``."""
-        blocks = self._model.blocks
-        computes = self._column("resource") < self._model.resources.uplink
-        return {
-            "task": np.repeat(self._number, blocks),
-            "block": np.tile(np.arange(blocks, dtype=np.int32), len(self)),
-            "node": self._node.reshape(-1).astype(np.int32),
-            "ready_s": self._ready,
-            "compute_start_s": self._start[computes],
-            "finish_s": self._block_finish,
-            "delay_s": self._delay,
-            "energy_J": self._block_energy,
-        }
-
-    @cached_property
     def task_rows(self) -> Rows:
         """Return the rows of ``/tasks``."""
-        delay = self._per_task(np.nan_to_num(self._delay))
-        local = np.where(self._node == 0, delay, 0.0).sum(axis=1)
-        edge = np.where(self._node == 0, 0.0, delay).sum(axis=1)
-        late = self._per_task(self._delay > self._tolerated).sum(axis=1)
         size = self._of_tasks("size")
-        finish, failed = self._task_finish()
+        known = self.tasks._asdict()
+        del known["cost"]
         return {
             "release_s": self._of_tasks("release_s"),
-            "slot": np.repeat([t.slot for t in self._tasks], [len(t) for t in self._tasks]),
+            "slot": np.repeat([table.tasks.slot for table in self._tables], self.tasks_of),
             "device": self._of_tasks("device").astype(np.int32),
             "size_factor": size[:, 0] if size.shape[1] == 1 else size,
-            "finish_s": finish,
-            "total_s": edge + local,
-            "edge_s": edge,
-            "local_s": local,
-            "energy_J": self._per_task(self._block_energy).sum(axis=1),
-            "late_blocks": late.astype(np.int32),
-            "status": failed.astype(np.int8),
+            **known,
         }
 
-    def _task_finish(self) -> tuple[Floats, NDArray[np.bool_]]:
-        """Return when each task ended, and whether it failed (then: when it was refused a hop)."""
-        finish = self._per_task(self._block_finish)[:, -1].copy()
-        failed = np.isnan(finish)
-        if failed.any():
-            refused = np.where(self._entered, np.inf, self._enqueue)
-            finish[failed] = np.fmin.reduceat(refused, self._first_hop)[failed]
-        return finish, failed
+    def block_rows(self) -> Rows:
+        """Return the rows of ``/blocks``."""
+        count = self._model.blocks
+        known = self.blocks._asdict()
+        del known["cost"]
+        return {
+            "task": np.repeat(self._number, count),
+            "block": np.tile(np.arange(count, dtype=np.int32), len(self)),
+            **known,
+        }
+
+    def hop_rows(self) -> Rows:
+        """Return the rows of ``/hops``: the hops that were entered."""
+        task = np.repeat(self._number, np.diff(self._offset))
+        rows, enqueue = self._rows, self._enqueue_s
+        entered = ~np.isnan(rows["start_s"])
+        if not entered.all():
+            rows, task, enqueue = rows[entered], task[entered], enqueue[entered]
+        return {
+            "task": task,
+            "block": rows["block"].copy(),
+            "resource": rows["resource"].copy(),
+            "enqueue_s": enqueue,
+            "start_s": rows["start_s"].copy(),
+            "finish_s": rows["start_s"] + rows["service_s"],
+        }
 
 
 @dataclass
@@ -215,12 +332,15 @@ class RewardBook:
         self.costs.append([])
 
     def book(self, accounts: Accounts) -> None:
-        """Credit the blocks that have finished."""
-        epoch, finish, cost = accounts.block_costs()
-        done = ~np.isnan(finish)
-        index = self.epoch_of(epoch, finish)[done] - self.first
+        """Credit the blocks of the epochs that come next to be settled."""
+        blocks = accounts.blocks
+        each = len(blocks.cost) // max(len(accounts), 1)
+        epochs = self.first + np.arange(len(accounts.tasks_of))
+        released = np.repeat(epochs, [tasks * each for tasks in accounts.tasks_of])
+        done = ~np.isnan(blocks.finish_s)
+        index = self.epoch_of(released, blocks.finish_s)[done] - self.first
         order = np.argsort(index, kind="stable")
-        index, cost = index[order], cost[done][order]
+        index, cost = index[order], blocks.cost[done][order]
         bounds = np.flatnonzero(np.diff(index, prepend=-1, append=-1))
         for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             self.costs[index[begin]].extend(cost[begin:end].tolist())

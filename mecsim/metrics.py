@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mecsim.accounts import Accounts
+from mecsim.accounts import Accounts, Services
 from mecsim.arrays import Floats
 from mecsim.model import Model
 from mecsim.trace import Rows
@@ -56,9 +56,7 @@ class Totals:
         self._model = model
         self._spools = {name: Spool() for name in self.METRICS}
         self._costs = Spool()
-        count = len(model.resources)
-        self._busy_s, self._wait_s = np.zeros(count), np.zeros(count)
-        self._served = np.zeros(count, dtype=np.int64)
+        self.services = Services.none(len(model.resources))
         self.released = self.completed = self.failed = self.late_blocks = 0
         self.last_finish_s = 0.0
 
@@ -66,24 +64,21 @@ class Totals:
         """Add the tasks of some epochs."""
         if not len(accounts):
             return
-        rows = accounts.task_rows
-        completed = rows["status"] == 0
+        tasks = accounts.tasks
+        completed = tasks.status == 0
+        done = int(np.count_nonzero(completed))
         for name, spool in self._spools.items():
-            spool.append(rows[name][completed])
-        beta = self._model.scenario.reward.beta
-        self._costs.append(rows["total_s"] + beta * accounts.excess_s())
-        self.completed += int(completed.sum())
-        self.failed += int((~completed).sum())
-        self.late_blocks += int(rows["late_blocks"].sum())
-        self.last_finish_s = max(self.last_finish_s, float(rows["finish_s"].max()))
-        resource, wait, service = accounts.services()
-        np.add.at(self._wait_s, resource, wait)
-        np.add.at(self._busy_s, resource, service)
-        self._served += np.bincount(resource, minlength=len(self._served))
+            values = getattr(tasks, name)
+            spool.append(values if done == len(values) else values[completed])
+        self._costs.append(tasks.cost)
+        self.completed += done
+        self.failed += len(completed) - done
+        self.late_blocks += int(tasks.late_blocks.sum())
+        self.last_finish_s = max(self.last_finish_s, float(tasks.finish_s.max()))
 
     def resource_rows(self) -> Rows:
         """Return the columns of ``/resources`` that grow with the run."""
-        return {"busy_s": self._busy_s.copy(), "served": self._served.copy()}
+        return {"busy_s": self.services.busy_s.copy(), "served": self.services.served.copy()}
 
     def horizon_s(self) -> float:
         """Return when the run ended: its last slot, or its last task if that is later."""
@@ -107,17 +102,18 @@ class Totals:
         Utilization and mean queue (those waiting) are over :meth:`horizon_s`.
         """
         names, horizon = self._model.resource_names(), self.horizon_s()
-        share = self._busy_s / (horizon * self._model.capacity)
+        busy_s, wait_s, served = self.services
+        share = busy_s / (horizon * self._model.capacity)
         order = np.argsort(-share, kind="stable")
         return [
             {
                 "name": names[r],
                 "utilization": float(share[r]),
-                "mean_queue": float(self._wait_s[r] / horizon),
-                "mean_wait_s": float(self._wait_s[r] / self._served[r]),
+                "mean_queue": float(wait_s[r] / horizon),
+                "mean_wait_s": float(wait_s[r] / served[r]),
             }
             for r in order.tolist()
-            if self._served[r]
+            if served[r]
         ]
 
     def summary(self) -> dict[str, Any]:
@@ -133,6 +129,6 @@ class Totals:
             "late_blocks": self.late_blocks,
             "reward": self.reward(),
             "resources": self.resources(),
-            "events": int(self._served.sum()) + self.released,
+            "events": int(self.services.served.sum()) + self.released,
             "drained_s": self.drained_s(),
         }

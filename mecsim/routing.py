@@ -1,21 +1,34 @@
 """What a placement means: the hops that each task crosses, and for how long.
 
-Worked out once for the tasks of an epoch, vectorised, and handed to every kernel alike.
+Worked out once for the tasks of an epoch, compiled, and handed to every kernel alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mecsim import rules
 from mecsim.arrays import Floats, Ints
+from mecsim.jit import compiled
 from mecsim.model import Model
 from mecsim.workload import Tasks
+
+HOP: Final = np.dtype(
+    [
+        ("service_s", "f8"),
+        ("latency_s", "f8"),  # propagation after the service and before the next hop
+        ("energy_j", "f8"),  # what the hop costs the task's device
+        ("start_s", "f8"),  # when its service began: NaN until the kernel says so
+        ("resource", "i4"),
+        ("block", "i4"),  # 0-based
+    ],
+    align=True,
+)
+Records: TypeAlias = NDArray[np.void]
 
 
 @dataclass(frozen=True)
@@ -23,75 +36,187 @@ class Hops:
     """The hops of n tasks in order of (task, hop): h rows, those of task i from ``offset[i]``."""
 
     tasks: Tasks
-    placement: Ints
-    """Place of every block, 0 the device, n server n; shape (M,)."""
     offset: Ints
     """Shape (n + 1,)."""
-    block: Ints
-    """0-based; shape (h,)."""
-    resource: Ints
-    """Shape (h,)."""
-    service_s: Floats
-    """Shape (h,)."""
-    latency_s: Floats
-    """Propagation after the service and before the next hop; shape (h,)."""
-    energy_j: Floats
-    """What the hop costs the task's device; shape (h,)."""
+    rows: Records
+    """Of type ``HOP``; shape (h,)."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column of the rows, as a view of shape (h,)."""
+        return self.rows[name]
 
 
-class _Step(NamedTuple):
-    """A hop of a placement, apart from the task's own numbers."""
+class Ways(NamedTuple):
+    """What the compiled code reads of a model: see :class:`mecsim.model.Model`."""
 
-    block: int
-    resource: int
-    """Number of the resource; of device 0's resource where ``own`` is 1."""
-    own: int
-    amount: float
-    """Cycles or bits at size factor 1."""
-    latency_s: float
-
-
-@dataclass(frozen=True)
-class _Itinerary:
-    """The hops of tasks of given devices under a placement, but for their sizes and rates."""
-
-    offset: Ints
-    task: Ints
-    device: Ints
-    block: Ints
-    resource: Ints
-    amount: Floats
-    latency_s: Floats
+    cycles: Floats
+    bits: Floats
+    """Input of every block, and last the result; shape (M + 1,)."""
+    route: Ints
+    next_link: Ints
+    link_target: Ints
+    link_latency_s: Floats
     speed: Floats
-    """Cycles or bits a second; NaN for the radio."""
-    radio: NDArray[np.bool_]
-    computes: NDArray[np.bool_]
-    """Whether the device computes, which costs it energy (Eq. 4)."""
-    sends: NDArray[np.bool_]
-    """Whether the device is charged for sending (Eq. 7)."""
+    access: Ints
+    device: int
+    """Number of the first device's CPU; so on for the uplinks, downlinks and links."""
+    uplink: int
+    downlink: int
+    link: int
+    charged_until: int
+    """Up to which resource, from ``uplink`` on, transfers cost the device energy."""
+    returns: bool
+    kappa: float
+    power_w: float
+
+    @classmethod
+    def of(cls, model: Model) -> Ways:
+        """Return the ways of a model."""
+        resources, scenario = model.resources, model.scenario
+        return cls(
+            cycles=model.cycles,
+            bits=np.append(model.input_bits, model.result_bits),
+            route=model.route,
+            next_link=model.next_link,
+            link_target=model.links.target,
+            link_latency_s=model.links.latency_s,
+            speed=model.speed,
+            access=model.access,
+            device=resources.device,
+            uplink=resources.uplink,
+            downlink=resources.downlink,
+            link=resources.link,
+            charged_until=len(resources) if scenario.energy.literal_eq7 else resources.downlink,
+            returns=scenario.return_result,
+            kappa=scenario.energy.kappa,
+            power_w=scenario.radio.transmit_power,
+        )
+
+
+class Room(NamedTuple):
+    """Where rows may be written: from the current one to ``end``, in a ring of ``mask`` + 1.
+
+    A plain array is a ring with the mask −1.
+    """
+
+    rows: Records
+    mask: int
+    end: int
+
+
+_compute_delay = compiled(rules.compute_delay)
+_transfer_delay = compiled(rules.transfer_delay)
+_local_energy = compiled(rules.local_energy)
+_transmit_energy = compiled(rules.transmit_energy)
+
+
+@compiled
+def _put(
+    room: Room, at: int, block: int, resource: int, service_s: float, latency_s: float, joules: float
+) -> int:
+    """Write a hop if there is room for it; return where the next one goes in any case."""
+    if at < room.end:
+        row = room.rows[at & room.mask]
+        row["service_s"] = service_s
+        row["latency_s"] = latency_s
+        row["energy_j"] = joules
+        row["start_s"] = np.nan
+        row["resource"] = resource
+        row["block"] = block
+    return at + 1
+
+
+@compiled
+def _put_transfer(
+    room: Room, at: int, ways: Ways, block: int, resource: int, bits: float, bps: float
+) -> int:
+    seconds, joules, latency_s = _transfer_delay(bits, bps), 0.0, 0.0
+    if resource < ways.charged_until:
+        joules = _transmit_energy(ways.power_w, seconds)
+    if resource >= ways.link:
+        latency_s = ways.link_latency_s[resource - ways.link]
+    return _put(room, at, block, resource, seconds, latency_s, joules)
+
+
+@compiled
+def _put_way(
+    room: Room,
+    at: int,
+    ways: Ways,
+    device: int,
+    rate_bps: float,
+    block: int,
+    data: int,
+    size: float,
+    here: int,
+    place: int,
+) -> int:
+    """Write the hops of block ``data``'s input (or of the result, last) between two places."""
+    bits = ways.bits[data] * size
+    access = ways.access[device]
+    if here == 0:
+        at = _put_transfer(room, at, ways, block, ways.uplink + device, bits, rate_bps)
+    server = here - 1 if here else access
+    target = place - 1 if place else access
+    while server != target:
+        link = ways.next_link[ways.route[data], server, target]
+        resource = ways.link + link
+        at = _put_transfer(room, at, ways, block, resource, bits, ways.speed[resource])
+        server = ways.link_target[link]
+    if place == 0:
+        at = _put_transfer(room, at, ways, block, ways.downlink + device, bits, rate_bps)
+    return at
+
+
+@compiled
+def lay_out(
+    room: Room,
+    at: int,
+    offset: Ints,
+    ways: Ways,
+    device: Ints,
+    size: Floats,
+    rate_bps: Floats,
+    placement: Ints,
+) -> int:
+    """Write the hops of n tasks, all under one placement, from ``at`` on; return where they end.
+
+    What has no room is counted and not written. ``offset``, of shape (n + 1,), is filled in.
+    """
+    blocks = len(placement)
+    last = size.shape[1] - 1  # 0 if all blocks have one size factor
+    for task in range(len(device)):
+        offset[task] = at
+        own, here = device[task], 0
+        rate = rate_bps[own]
+        for block in range(blocks):
+            place, factor = placement[block], size[task, min(block, last)]
+            if place != here:
+                at = _put_way(room, at, ways, own, rate, block, block, factor, here, place)
+            resource, joules = place - 1, 0.0
+            cycles = ways.cycles[block] * factor
+            if place == 0:
+                resource = ways.device + own
+                joules = _local_energy(ways.kappa, ways.speed[resource], cycles)
+            seconds = _compute_delay(cycles, ways.speed[resource])
+            at = _put(room, at, block, resource, seconds, 0.0, joules)
+            here = place
+        if ways.returns and here != 0:
+            factor = size[task, last]
+            at = _put_way(room, at, ways, own, rate, blocks - 1, blocks, factor, here, 0)
+    offset[len(device)] = at
+    return at
 
 
 class Router:
-    """Turns placements into hops; remembers the paths and itineraries it has worked out."""
-
-    MAX_PATHS = 8192
-    MAX_ROWS = 1 << 18
-    """Rows of all the itineraries that are remembered."""
+    """Turns placements into hops."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
-        self._paths: dict[tuple[bytes, int], Floats] = {}
-        self._itineraries: dict[tuple[bytes, bytes], _Itinerary] = {}
-        self._rows = 0
-        resources = model.resources
-        self._cpu, self._uplink, self._downlink = (
-            resources.device,
-            resources.uplink,
-            resources.downlink,
-        )
-        self._link = resources.link
-        literal = model.scenario.energy.literal_eq7
-        self._sends_until = len(resources) if literal else self._downlink
+        self.ways = Ways.of(model)
+        self._hops_a_task = 2.0 * model.blocks
 
     def hops(self, tasks: Tasks, placement: Ints, rate_bps: Floats) -> Hops:
         """Return the hops of ``tasks``, which all follow one ``placement`` of shape (M,).
@@ -99,105 +224,21 @@ class Router:
         ``rate_bps`` holds the radio rates of the slot, shape (D,). Services are those of Eqs. 3,
         5 and 6, energies those of Eqs. 4 and 7.
         """
-        way = self._itinerary(tasks.device, placement)
-        column = 0 if tasks.size.shape[1] == 1 else way.block
-        amount = way.amount * tasks.size[way.task, column]
-        speed = np.where(way.radio, rate_bps[way.device], way.speed)
-        service = np.asarray(rules.compute_delay(amount, speed))
-        energy = self._energy(way, amount, service)
-        return Hops(
-            tasks, placement, way.offset, way.block, way.resource, service, way.latency_s, energy
-        )
-
-    def _energy(self, way: _Itinerary, amount: Floats, service: Floats) -> Floats:
-        kappa = self._model.scenario.energy.kappa
-        local = rules.local_energy(kappa, way.speed, amount)
-        air = rules.transmit_energy(self._model.scenario.radio.transmit_power, service)
-        return np.where(way.computes, local, np.where(way.sends, air, 0.0))
-
-    def _itinerary(self, device: Ints, placement: Ints) -> _Itinerary:
-        if len(device) == 1:  # a task by itself hardly ever comes again
-            path = self._path(placement, int(self._model.access[device[0]]))
-            offset, task = np.array([0, len(path)]), np.zeros(len(path), dtype=np.int64)
-            return self._make_itinerary(device, offset, task, path)
-        key = (placement.tobytes(), device.tobytes())
-        known = self._itineraries.get(key)
-        if known is None:
-            known = self._make_itinerary(device, *self._lay_out(device, placement))
-            self._rows += len(known.task)
-            if self._rows > self.MAX_ROWS:
-                self._itineraries.clear()
-                self._rows = len(known.task)
-            self._itineraries[key] = known
-        return known
-
-    def _lay_out(self, device: Ints, placement: Ints) -> tuple[Ints, Ints, Floats]:
-        """Return the offset of each task, the task of each hop, and the steps of all hops."""
-        access = self._model.access[device]
-        present = np.flatnonzero(np.bincount(access, minlength=self._model.servers))
-        which = np.searchsorted(present, access)
-        paths = [self._path(placement, server) for server in present.tolist()]
-        length = np.array([len(path) for path in paths], dtype=np.int64)
-        hops_of = length[which]
-        offset = np.concatenate([[0], np.cumsum(hops_of)])
-        task = np.repeat(np.arange(len(device)), hops_of)
-        begin = np.cumsum(length) - length
-        row = np.arange(len(task)) + np.repeat(begin[which] - offset[:-1], hops_of)
-        steps = np.concatenate([*paths, np.empty((0, len(_Step._fields)))])[row]
-        return offset, task, steps
-
-    def _make_itinerary(self, device: Ints, offset: Ints, task: Ints, steps: Floats) -> _Itinerary:
-        columns = steps.T.copy()
-        block, resource, own = columns[:3].astype(np.int64)
-        resource += own * device[task]
-        return _Itinerary(
-            offset=offset,
-            task=task,
-            device=device[task],
-            block=block,
-            resource=resource,
-            amount=columns[3],
-            latency_s=columns[4],
-            speed=self._model.speed[resource],
-            radio=(resource >= self._uplink) & (resource < self._link),
-            computes=(resource >= self._cpu) & (resource < self._uplink),
-            sends=(resource >= self._uplink) & (resource < self._sends_until),
-        )
-
-    def _path(self, placement: Ints, access: int) -> Floats:
-        """Return the steps of a placement from an access server, shape (hops, 5)."""
-        key = (placement.tobytes(), access)
-        if key not in self._paths:
-            if len(self._paths) >= self.MAX_PATHS:
-                self._paths.clear()
-            self._paths[key] = np.array(list(self._steps(placement.tolist(), access)))
-        return self._paths[key]
-
-    def _steps(self, placement: list[int], access: int) -> Iterator[_Step]:
-        model, here = self._model, 0
-        for block, place in enumerate(placement):
-            yield from self._transfer(block, here, place, access, block)
-            cpu = place - 1 if place else self._cpu
-            yield _Step(block, cpu, int(place == 0), float(model.cycles[block]), 0.0)
-            here = place
-        if model.scenario.return_result:
-            yield from self._transfer(model.blocks, here, 0, access, model.blocks - 1)
-
-    def _transfer(
-        self, data: int, here: int, place: int, access: int, block: int
-    ) -> Iterator[_Step]:
-        """Yield the hops of block ``data``'s input (or of the result, last) between two places."""
-        if here == place:
-            return
-        model = self._model
-        bits = float(model.input_bits[data]) if data < model.blocks else model.result_bits
-        if here == 0:
-            yield _Step(block, self._uplink, 1, bits, 0.0)
-        server, target = (n - 1 if n else access for n in (here, place))
-        table = model.next_link[model.route[data]]
-        while server != target:
-            link = int(table[server, target])
-            yield _Step(block, self._link + link, 0, bits, float(model.links.latency_s[link]))
-            server = int(model.links.target[link])
-        if place == 0:
-            yield _Step(block, self._downlink, 1, bits, 0.0)
+        count, offset = len(tasks), np.empty(len(tasks) + 1, dtype=np.int64)
+        room = int(count * self._hops_a_task) + 1
+        while True:
+            rows = np.empty(room, dtype=HOP)
+            end = lay_out(
+                Room(rows, -1, room),
+                0,
+                offset,
+                self.ways,
+                tasks.device,
+                tasks.size,
+                rate_bps,
+                placement,
+            )
+            if end <= room:
+                return Hops(tasks, offset, rows[:end])
+            room = end
+            self._hops_a_task = max(self._hops_a_task, end / count)

@@ -54,9 +54,9 @@ def transmit_energy(power_w: Real, seconds: Real) -> Real:
 
 def penalty(delay_s: Real, tolerated_s: Real) -> Real:
     """Seconds by which a block is later than it may be: max(L − τ, 0) (a term of Eq. 13)."""
-    return np.maximum(np.asarray(delay_s) - tolerated_s, 0.0)
+    return np.maximum(delay_s - tolerated_s, 0.0)
 
 
-def cost(delay_s: Real, tolerated_s: Real, beta: float) -> Real:
+def cost(delay_s: Real, penalty_s: Real, beta: float) -> Real:
     """What a block takes from the reward: L + β·max(L − τ, 0) (a term of −Eq. 14)."""
-    return delay_s + beta * penalty(delay_s, tolerated_s)
+    return delay_s + beta * penalty_s

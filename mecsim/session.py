@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mecsim.accounts import Accounts, RewardBook
+from mecsim.accounts import Accounts, RewardBook, Terms, costs_between
 from mecsim.arrays import Floats, Ints, read_only
-from mecsim.kernels.base import Kernel, Timeline
+from mecsim.kernels.base import Kernel
 from mecsim.metrics import Totals
 from mecsim.model import Model
-from mecsim.routing import Router
+from mecsim.routing import Hops, Router
 from mecsim.scheduler import Observation, SchedulerSpec
 from mecsim.trace import Sink
 from mecsim.workload import Slot, Tasks
@@ -55,12 +55,12 @@ class Session:
     ) -> None:
         self.model, self.spec, self.totals = model, spec, Totals(model)
         self._slots, self._kernel, self._sinks = slots, kernel, sinks
-        self._router = Router(model)
+        self._router, self._terms = Router(model), Terms.of(model)
         self._unlimited = read_only(np.full(model.devices, np.inf))
-        self._opened = self._collected = self._accounted = 0
+        self._opened = self._collected = 0
         self._rewards = RewardBook.empty()
-        self._ended: list[Timeline] = []  # collected, not accounted for
-        self._recent: list[Timeline] = []  # collected since the last act
+        self._ended: list[Hops] = []  # collected, not accounted for
+        self._recent: list[Hops] = []  # collected since the last act
         self._acted_s = self._now = 0.0
         self._accounted_at = time.monotonic()
 
@@ -131,14 +131,16 @@ class Session:
     def reward(self) -> float:
         """Return the reward (Eq. 14) of the epoch acted on last, once the next one has come."""
         active = dict(enumerate(self._recent, start=self._collected - len(self._recent)))
-        active |= {self._collected + row: line for row, line in self._kernel.active().items()}
-        if not active:
-            return 0.0
-        epochs = np.array(list(active))
-        accounts = Accounts(self.model, list(active.values()), epochs)
-        released, finish, cost = accounts.block_costs()
-        begun = (finish > self._acted_s) | (released == self._opened - 1)
-        return 0.0 - math.fsum(cost[begun & (finish <= self._now)].tolist())
+        active |= {self._collected + row: hops for row, hops in self._kernel.active().items()}
+        costs = [
+            costs_between(self._terms, hops, self._begun_s(epoch), self._now)
+            for epoch, hops in active.items()
+        ]
+        return 0.0 - math.fsum(np.concatenate(costs).tolist()) if costs else 0.0
+
+    def _begun_s(self, epoch: int) -> float:
+        """Return after what time blocks of an epoch's tasks count for the epoch acted on last."""
+        return -math.inf if epoch == self._opened - 1 else self._acted_s
 
     @property
     def epochs(self) -> int:
@@ -155,7 +157,7 @@ class Session:
         self._collect()
 
     def _account_when_due(self) -> None:
-        many = sum(len(timeline.start_s) for timeline in self._ended) >= BATCH_HOPS
+        many = sum(map(len, self._ended)) >= BATCH_HOPS
         if many or time.monotonic() - self._accounted_at >= BATCH_SECONDS:
             self.account()
 
@@ -171,22 +173,26 @@ class Session:
         if not self._ended:
             return
         ended, self._ended = self._ended, []
-        epochs = np.arange(self._accounted, self._accounted + len(ended))
-        accounts = Accounts(self.model, ended, epochs)
-        self._accounted += len(ended)
+        accounts = Accounts(
+            self.model, ended, self.totals.services, detailed=bool(self._sinks)
+        )
         self.totals.add(accounts)
         if self._sinks:
-            self._send_accounts(accounts, len(ended))
+            self._send_accounts(accounts)
 
-    def _send_accounts(self, accounts: Accounts, epochs: int) -> None:
+    def _send_accounts(self, accounts: Accounts) -> None:
         self._rewards.book(accounts)
-        rewards = np.array(self._rewards.settle(epochs))
+        rewards = np.array(self._rewards.settle(len(accounts.tasks_of)))
+        rows = {
+            "tasks": accounts.task_rows(),
+            "blocks": accounts.block_rows(),
+            "hops": accounts.hop_rows(),
+            "decisions": {"reward": rewards},
+            "resources": self.totals.resource_rows(),
+        }
         for sink in self._sinks:
-            sink.append("tasks", accounts.task_rows)
-            sink.append("blocks", accounts.block_rows)
-            sink.append("hops", accounts.hop_rows)
-            sink.append("decisions", {"reward": rewards})
-            sink.append("resources", self.totals.resource_rows())
+            for group, columns in rows.items():
+                sink.append(group, columns)
 
     def _send_slot(self, slot: Slot) -> None:
         for sink in self._sinks:

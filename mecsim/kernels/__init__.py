@@ -1,5 +1,5 @@
 """Kernels: queues and an order of events, behind one stepper face."""
 
-from mecsim.kernels.base import Kernel, Timeline
+from mecsim.kernels.base import Kernel
 
-__all__ = ["Kernel", "Timeline"]
+__all__ = ["Kernel"]

@@ -8,7 +8,7 @@ additions everywhere: start = max(now, free), finish = start + service.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from mecsim.arrays import Floats
 from mecsim.routing import Hops
@@ -18,20 +18,14 @@ DECISION: Final = 1
 RELEASE: Final = 2
 
 
-class Timeline(NamedTuple):
-    """What became of an epoch's tasks: when each hop's service began."""
-
-    hops: Hops
-    start_s: Floats
-    """NaN for a hop that was not entered (not yet, or because the battery was spent); shape (h,).
-
-    All else follows: finish = start + service; a hop is entered when the one before it has
-    finished and its latency has passed, or at the task's release.
-    """
-
-
 class Kernel(Protocol):
-    """Queues and an event order. Time moves forwards only."""
+    """Queues and an event order. Time moves forwards only.
+
+    A kernel is given tables of hops and fills in their column ``start_s``, NaN where a hop was not
+    entered (not yet, or because the battery was spent). All else follows from it: finish = start +
+    service; a hop is entered when the one before it has finished and its latency has passed, or at
+    the task's release.
+    """
 
     def submit(self, hops: Hops) -> None:
         """Take the tasks of an epoch; their releases must not lie before the present."""
@@ -53,13 +47,13 @@ class Kernel(Protocol):
         """Return what is left in each device's battery (Eq. 11); shape (D,)."""
         ...
 
-    def active(self) -> dict[int, Timeline]:
-        """Return the timelines, as far as known, of epochs with events since the last call.
+    def active(self) -> dict[int, Hops]:
+        """Return the hops, filled in as far as known, of epochs with events since the last call.
 
         Keys count the epochs that were not collected yet, from 0.
         """
         ...
 
-    def collect(self) -> list[Timeline]:
-        """Hand over, in order, the leading epochs of which every task has ended."""
+    def collect(self) -> list[Hops]:
+        """Hand over, in order, the hops of the leading epochs of which every task has ended."""
         ...

@@ -18,7 +18,7 @@ import simpy
 from simpy.events import EventPriority
 
 from mecsim.arrays import Floats
-from mecsim.kernels.base import COMPLETION, DECISION, RELEASE, Timeline
+from mecsim.kernels.base import COMPLETION, DECISION, RELEASE
 from mecsim.model import Model
 from mecsim.routing import Hops
 
@@ -35,16 +35,17 @@ class _Batch:
 
     def __init__(self, hops: Hops) -> None:
         self.hops = hops
-        self.resource = hops.resource.tolist()
-        self.service_s = hops.service_s.tolist()
-        self.latency_s = hops.latency_s.tolist()
-        self.energy_j = hops.energy_j.tolist()
+        self.resource = hops.column("resource").tolist()
+        self.service_s = hops.column("service_s").tolist()
+        self.latency_s = hops.column("latency_s").tolist()
+        self.energy_j = hops.column("energy_j").tolist()
         self.start_s = array("d", [math.nan]) * len(self.resource)
         self.unfinished = len(hops.tasks)
         self.active = False
 
-    def timeline(self) -> Timeline:
-        return Timeline(self.hops, np.array(self.start_s))
+    def filled_in(self) -> Hops:
+        self.hops.column("start_s")[:] = self.start_s
+        return self.hops
 
 
 class _Task(simpy.Event):
@@ -106,16 +107,16 @@ class SimpyKernel:
     def battery_j(self) -> Floats:
         return np.array(self._battery_j)
 
-    def active(self) -> dict[int, Timeline]:
+    def active(self) -> dict[int, Hops]:
         active = {row: batch for row, batch in enumerate(self._batches) if batch.active}
         for batch in active.values():
             batch.active = False
-        return {row: batch.timeline() for row, batch in active.items()}
+        return {row: batch.filled_in() for row, batch in active.items()}
 
-    def collect(self) -> list[Timeline]:
+    def collect(self) -> list[Hops]:
         ended = []
         while self._batches and not self._batches[0].unfinished:
-            ended.append(self._batches.popleft().timeline())
+            ended.append(self._batches.popleft().filled_in())
         return ended
 
     def _make_arrival(self) -> Callable[[_Task], None]:

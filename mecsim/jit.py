@@ -1,0 +1,92 @@
+"""Compiling with numba: where what was compiled is kept, and what the user is told of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import numba
+from numba.core import event
+
+_log = logging.getLogger(__name__)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+COMPILE_S: Final = 10
+"""What compiling takes, roughly."""
+
+SOURCES: Final = ("rules", "routing", "accounts", "kernels/rings", "kernels/events")
+"""The modules of which something is compiled."""
+
+
+def _stamp() -> tuple[int, ...]:
+    """Return a number for every source: when it was last changed."""
+    folder = Path(__file__).parent
+    return tuple((folder / f"{name}.py").stat().st_mtime_ns for name in SOURCES)
+
+
+_STAMP: Final = _stamp()
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile a function at its first call, free of the GIL; keep the result on disk if possible.
+
+    With ``NUMBA_DISABLE_JIT=1`` it stays as it is, which gives the same results.
+    """
+    try:
+        made: Any = numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # numba finds no folder that it can write to
+        made = numba.njit(nogil=True)(function)
+    cache = getattr(made, "_cache", None)
+    if hasattr(cache, "_cache_file"):
+        # numba looks only at the file of the function itself, and not at those of what it calls.
+        cache._cache_file._source_stamp = _STAMP
+        cache.save_overload = _forgiving(cache.save_overload)
+        _teller.folder = made.stats.cache_path
+    return cast("_Function", made)
+
+
+def _forgiving(save: Callable[..., None]) -> Callable[..., None]:
+    """Let a run go on where the disk is full or the like."""
+
+    def saved(*arguments: Any) -> None:
+        try:
+            save(*arguments)
+        except OSError as error:
+            _teller.tell(f"what is compiled cannot be kept on disk: {error}")
+
+    return saved
+
+
+class _Teller(event.Listener):
+    """Tells the user, once, why the first run takes longer, and whether the next one will."""
+
+    def __init__(self) -> None:
+        self.folder: str | None = None
+        self._told: set[str] = set()
+
+    def tell(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            _log.warning("%s", message)
+
+    def on_start(self, event: event.Event) -> None:
+        self.tell(f"compiling the kernel, once; about {COMPILE_S} s")
+        wanted = numba.config.CACHE_DIR
+        if self.folder is None:
+            self.tell(
+                "the compiled kernel cannot be kept on disk: no folder for it can be written to; "
+                "set NUMBA_CACHE_DIR to one"
+            )
+        elif wanted and not Path(self.folder).is_relative_to(wanted):
+            self.tell(f"NUMBA_CACHE_DIR: cannot write to {wanted}; using {self.folder}")
+
+    def on_end(self, event: event.Event) -> None:
+        """Nothing is to be told then."""
+
+
+_teller: Final = _Teller()
+with contextlib.suppress(AttributeError):
+    event.register("numba:compile", _teller)

@@ -1,0 +1,181 @@
+"""Where the compiled kernel keeps what is in flight.
+
+Tasks, hops and batches lie in rings: arrays whose length is a power of two, in which item ``i`` is
+at ``i & (length - 1)``. They double when they are full, and the places of batches that have been
+collected are used again, so memory grows with the tasks in flight and not with the run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecsim.arrays import Floats, Ints
+from mecsim.jit import compiled
+from mecsim.model import Model
+from mecsim.routing import HOP, Records, Room
+
+# Marks: how many there have been of what, except for ``QUEUED``.
+RELEASED: Final = 0
+"""Tasks released."""
+QUEUED: Final = 1
+"""Completions in the heap now."""
+FIRST_TASK: Final = 2
+"""Tasks, hops, batches that were collected, and those that were submitted."""
+FIRST_HOP: Final = 3
+FIRST_BATCH: Final = 4
+END_TASK: Final = 5
+END_HOP: Final = 6
+END_BATCH: Final = 7
+
+_COMPLETION: Final = np.dtype([("due_s", "f8"), ("task", "i8")])
+_TASK: Final = np.dtype(
+    [
+        ("release_s", "f8"),
+        ("ready_s", "f8"),  # when it is ready for what follows the hop that it is in
+        ("hop", "i8"),  # the one to come
+        ("end", "i8"),  # the one after the last
+        ("following", "i8"),  # the next in the line of completions, or -1
+        ("batch", "i8"),
+        ("device", "i8"),
+    ]
+)
+_BATCH: Final = np.dtype(
+    [
+        ("end_task", "i8"),
+        ("end_hop", "i8"),
+        ("unfinished", "i8"),  # tasks that have not ended
+        ("active", "i8"),  # whether any had an event of late
+    ]
+)
+
+
+class State(NamedTuple):
+    """Queues, tasks in flight and events to come, as the compiled loop takes them."""
+
+    marks: Ints
+    # Of every resource: when each of its servers is next free, a heap from ``first[r]``.
+    first: Ints
+    free_s: Floats
+    # Of every resource: the task whose completion is the last of the line, or -1.
+    last: Ints
+    # Of every device, if ``metered``.
+    battery_j: Floats
+    spent: NDArray[np.bool_]
+    metered: bool
+    # The heap of completions by (time, task); one entry a task in the ring is enough.
+    heap: Records
+    # The rings.
+    tasks: Records
+    hops: Records
+    batches: Records
+
+    @classmethod
+    def of(cls, model: Model, size: int) -> State:
+        """Return empty queues, with room for ``size`` (a power of two) tasks and hops at first."""
+        first = np.concatenate([[0], np.cumsum(model.capacity)])
+        return cls(
+            marks=np.zeros(8, dtype=np.int64),
+            first=first,
+            free_s=np.zeros(first[-1]),
+            last=np.full(len(model.capacity), -1),
+            battery_j=np.full(model.devices, model.battery_j),
+            spent=np.zeros(model.devices, dtype=np.bool_),
+            metered=bool(model.battery_j < math.inf),
+            heap=np.empty(size, dtype=_COMPLETION),
+            tasks=np.empty(size, dtype=_TASK),
+            hops=np.empty(size, dtype=HOP),
+            batches=np.empty(size, dtype=_BATCH),
+        )
+
+    def copy(self) -> State:
+        """Return the same state in arrays of its own."""
+        arrays = {name: x.copy() for name, x in self._asdict().items() if name != "metered"}
+        return self._replace(**arrays)
+
+    def with_room(self, tasks: int, hops: int, batches: int = 1) -> State:
+        """Return a state with room for so many more: itself, or one with larger rings."""
+        pending = self.marks[END_TASK:] - self.marks[FIRST_TASK:END_TASK]
+        rings = {}
+        names = ("tasks", "hops", "batches")
+        for k, (name, more) in enumerate(zip(names, (tasks, hops, batches), strict=True)):
+            ring, needed = getattr(self, name), int(pending[k]) + more
+            if needed > len(ring):
+                rings[name] = _enlarged(ring, int(self.marks[FIRST_TASK + k]), needed)
+        if "tasks" in rings:
+            rings["heap"] = np.resize(self.heap, len(rings["tasks"]))
+        return self._replace(**rings) if rings else self
+
+
+@compiled
+def room_of(s: State) -> Room:
+    """Return where the hops of the next batch go."""
+    return Room(s.hops, len(s.hops) - 1, s.marks[FIRST_HOP] + len(s.hops))
+
+
+@compiled
+def write_hops(s: State, rows: Records) -> None:
+    """Copy the hops of the next batch into their ring."""
+    at, mask = s.marks[END_HOP], len(s.hops) - 1
+    for row in range(len(rows)):
+        s.hops[(at + row) & mask] = rows[row]
+
+
+@compiled
+def read_starts(s: State, at: int, rows: Records) -> None:
+    """Tell the hops of a batch, of which the first is ``at`` in the ring, when they began."""
+    mask = len(s.hops) - 1
+    for row in range(len(rows)):
+        rows[row]["start_s"] = s.hops[(at + row) & mask]["start_s"]
+
+
+@compiled
+def enter(s: State, offset: Ints, shift: int, release_s: Floats, device: Ints) -> None:
+    """Take a batch of n tasks whose hops are in their ring, from ``offset + shift`` on.
+
+    ``offset`` has the shape (n + 1,).
+    """
+    marks, count = s.marks, len(release_s)
+    batch = marks[END_BATCH]
+    for i in range(count):
+        task = s.tasks[(marks[END_TASK] + i) & (len(s.tasks) - 1)]
+        task["release_s"] = release_s[i]
+        task["hop"] = offset[i] + shift
+        task["end"] = offset[i + 1] + shift
+        task["following"] = -1
+        task["batch"] = batch
+        task["device"] = device[i]
+    marks[END_TASK] += count
+    marks[END_HOP] = offset[count] + shift
+    marks[END_BATCH] += 1
+    row = s.batches[batch & (len(s.batches) - 1)]
+    row["end_task"] = marks[END_TASK]
+    row["end_hop"] = marks[END_HOP]
+    row["unfinished"] = count
+    row["active"] = 0
+
+
+@compiled
+def drop_first(s: State) -> bool:
+    """Forget the oldest batch if all its tasks have ended; return whether it is so."""
+    marks = s.marks
+    if marks[FIRST_BATCH] == marks[END_BATCH]:
+        return False
+    row = s.batches[marks[FIRST_BATCH] & (len(s.batches) - 1)]
+    if row["unfinished"] > 0:
+        return False
+    marks[FIRST_BATCH] += 1
+    marks[FIRST_TASK] = row["end_task"]
+    marks[FIRST_HOP] = row["end_hop"]
+    return True
+
+
+def _enlarged(ring: NDArray[Any], begin: int, room: int) -> NDArray[Any]:
+    """Return a ring that has ``room``, with the items of the old one, the first being ``begin``."""
+    larger = np.empty(1 << (room - 1).bit_length(), dtype=ring.dtype)
+    items = begin + np.arange(len(ring))
+    larger[items & (len(larger) - 1)] = ring[items & (len(ring) - 1)]
+    return larger
