@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim import rules
-from mecsim.arrays import Floats, Ints
+from mecsim.arrays import Floats, Ints, raw
 from mecsim.jit import compiled
 from mecsim.model import Model
 from mecsim.routing import HOP, Hops, Records
@@ -95,19 +95,23 @@ def block_cost(terms: Terms, block: int, delay_s: float) -> float:
 
 
 @compiled
-def _account(
+def account(  # noqa: C901, PLR0915 - one pass over the hops; parts called cost twice it
     terms: Terms,
     rows: Records,
+    mask: int,
     offset: Ints,
     release_s: Floats,
+    to: int,
     tasks: TaskColumns,
     blocks: BlockColumns,
     enqueue_s: Floats,
     services: Services,
 ) -> None:
-    """Fill in the columns of n tasks whose hops are ``rows``, those of task i from ``offset[i]``.
+    """Fill in the columns of n tasks, from row ``to`` on, and add to the services.
 
-    ``enqueue_s``, of a hop each, is filled in only together with the columns of blocks.
+    The hops of task i are those from ``offset[i]`` in ``rows``, a ring of ``mask`` + 1, or an
+    array if the mask is −1. ``enqueue_s``, of a hop each, is filled in only together with the
+    columns of blocks.
     """
     detailed = len(blocks.cost) > 0
     count = len(terms.tolerated_s)
@@ -118,8 +122,8 @@ def _account(
         late = 0
         for block in range(count):
             ready_s, compute_s, spent_j, place = arrived_s, np.nan, 0.0, 0
-            while at < end and rows[at]["block"] == block:
-                hop = rows[at]
+            while at < end and rows[at & mask]["block"] == block:
+                hop = rows[at & mask]
                 start_s, resource = hop["start_s"], hop["resource"]
                 if start_s == start_s:  # entered
                     spent_j += hop["energy_j"]
@@ -154,14 +158,15 @@ def _account(
                 blocks.delay_s[row] = delay_s
                 blocks.energy_J[row] = spent_j
                 blocks.cost[row] = price
-        tasks.finish_s[task] = ended_s
-        tasks.total_s[task] = edge_s + local_s
-        tasks.edge_s[task] = edge_s
-        tasks.local_s[task] = local_s
-        tasks.energy_J[task] = energy_j
-        tasks.cost[task] = cost
-        tasks.late_blocks[task] = late
-        tasks.status[task] = arrived_s != arrived_s
+        to_row = to + task
+        tasks.finish_s[to_row] = ended_s
+        tasks.total_s[to_row] = edge_s + local_s
+        tasks.edge_s[to_row] = edge_s
+        tasks.local_s[to_row] = local_s
+        tasks.energy_J[to_row] = energy_j
+        tasks.cost[to_row] = cost
+        tasks.late_blocks[to_row] = late
+        tasks.status[to_row] = arrived_s != arrived_s
 
 
 @compiled
@@ -232,7 +237,8 @@ class Accounts:
         self, model: Model, tables: Sequence[Hops], services: Services, *, detailed: bool
     ) -> None:
         self._model, self._tables = model, tables
-        self._rows = np.concatenate([np.empty(0, HOP), *(table.rows for table in tables)])
+        rows = [np.empty(0, HOP), *(table.rows for table in tables)]
+        self._rows = np.concatenate([raw(piece) for piece in rows]).view(HOP)
         counts = np.cumsum([0] + [len(table) for table in tables])
         pieces = [t.offset[:-1] + n for t, n in zip(tables, counts.tolist(), strict=False)]
         self._offset = np.concatenate([*pieces, counts[-1:]])
@@ -241,11 +247,13 @@ class Accounts:
         self._enqueue_s = np.empty(len(self._rows) * detailed)
         self.tasks = TaskColumns.empty(self._count)
         self.blocks = BlockColumns.empty(self._count * model.blocks * detailed)
-        _account(
+        account(
             Terms.of(model),
             self._rows,
+            -1,
             self._offset,
             release_s,
+            0,
             self.tasks,
             self.blocks,
             self._enqueue_s,
@@ -294,19 +302,17 @@ class Accounts:
 
     def hop_rows(self) -> Rows:
         """Return the rows of ``/hops``: the hops that were entered."""
-        task = np.repeat(self._number, np.diff(self._offset))
-        rows, enqueue = self._rows, self._enqueue_s
-        entered = ~np.isnan(rows["start_s"])
-        if not entered.all():
-            rows, task, enqueue = rows[entered], task[entered], enqueue[entered]
-        return {
-            "task": task,
-            "block": rows["block"].copy(),
-            "resource": rows["resource"].copy(),
-            "enqueue_s": enqueue,
-            "start_s": rows["start_s"].copy(),
-            "finish_s": rows["start_s"] + rows["service_s"],
+        start_s = self._rows["start_s"]
+        rows = {
+            "task": np.repeat(self._number, np.diff(self._offset)),
+            "block": self._rows["block"],
+            "resource": self._rows["resource"],
+            "enqueue_s": self._enqueue_s,
+            "start_s": start_s,
+            "finish_s": start_s + self._rows["service_s"],
         }
+        entered = ~np.isnan(start_s)
+        return rows if entered.all() else {name: x[entered] for name, x in rows.items()}
 
 
 @dataclass

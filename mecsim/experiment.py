@@ -24,6 +24,7 @@ from mecsim.errors import (
     TraceError,
 )
 from mecsim.kernels.base import Kernel
+from mecsim.metrics import Totals
 from mecsim.model import Model, resolve, self_contained
 from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
 from mecsim.scenario import RecordedTasks, Scenario
@@ -90,15 +91,18 @@ def run(
         arrivals_of(model) as recording,
         _trace_writer(out, model, spec, made_by, size_columns(model, recording)) as writer,
     ):
-        slots = _counted(workload.slots(model, recording), scenario.slots, progress)
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
-        session = Session(model, slots, make_kernel(kernel, model), spec, sinks)
-        _drive(session, made, scheduler)
-    return RunResult(_document(session, name, made_by, began, out), out)
+        if kernel == "compiled" and made.constant and not sinks:
+            totals = _play(model, recording, made, scheduler, progress)
+        else:
+            slots = _counted(workload.slots(model, recording), scenario.slots, progress)
+            session = Session(model, slots, make_kernel(kernel, model), spec, sinks)
+            totals = _drive(session, made, scheduler)
+    return RunResult(_document(totals, name, made_by, began, out), out)
 
 
 def _document(
-    session: Session, name: str, made_by: Provenance, began: float, out: Path | None
+    totals: Totals, name: str, made_by: Provenance, began: float, out: Path | None
 ) -> dict[str, Any]:
     head = {
         "scenario": name,
@@ -108,7 +112,7 @@ def _document(
     }
     wall = time.perf_counter() - began
     tail = {"wall_s": wall, "trace": None if out is None else str(out)}
-    return head | session.totals.summary() | tail
+    return head | totals.summary() | tail
 
 
 @contextlib.contextmanager
@@ -168,12 +172,52 @@ def _interrupted_between_slots() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _drive(session: Session, scheduler: Scheduler, name: str) -> None:
+def _play(
+    model: Model,
+    recording: workload.Recording | None,
+    scheduler: Scheduler,
+    name: str,
+    progress: Progress | None,
+) -> Totals:
+    """Let a scheduler decide the first epoch, and put all tasks where it says."""
+    from mecsim.kernels.play import Player  # noqa: PLC0415 - for the compiled kernel only
+
+    totals = Totals(model)
+    player, placement, done = Player(model, totals.services), None, 0
+    with _interrupted_between_slots() as check:
+        for chunk in workload.chunks(model, recording):
+            if placement is None:
+                session = Session(
+                    model, chunk.slots(), make_kernel("compiled", model), scheduler.spec
+                )
+                for epoch in session:
+                    with _blaming(name, epoch.number):
+                        answer = scheduler.decide(session.observe(epoch))
+                        placement = check_placement(answer, scheduler.spec, name, 0, epoch.device)
+                    break
+            totals.released += len(chunk.device)
+            if placement is not None:
+                totals.add(player.play(chunk, placement))
+            done += len(chunk.start_s)
+            check()
+            if progress is not None:
+                progress(done, model.scenario.slots)
+    totals.add(player.drain())
+    with _blaming(name, done):
+        scheduler.run_ended()
+    return totals
+
+
+def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
     """Let a scheduler decide every epoch, and learn if it has the hook."""
     learns = type(scheduler).epoch_ended is not Scheduler.epoch_ended
     before = None
     try:
         for epoch in session:
+            if scheduler.constant and before is not None and not learns:
+                seen = session.observe(epoch) if session.traced else None
+                session.act(epoch, before[1], seen)
+                continue
             observation = session.observe(epoch)
             with _blaming(name, epoch.number):
                 if learns and before is not None:
@@ -189,6 +233,7 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> None:
         if learns and before is not None:
             scheduler.epoch_ended(*before, session.reward())
         scheduler.run_ended()
+    return session.totals
 
 
 @contextlib.contextmanager
@@ -298,7 +343,7 @@ def replay(
         began = time.perf_counter()
         _follow(session, trace, comparison)
         comparison.finish(session)
-        summary = _document(session, path.stem, trace.made_by, began, path)
+        summary = _document(session.totals, path.stem, trace.made_by, began, path)
         return ReplayResult(comparison.difference, comparison.rows(), trace.complete, summary)
 
 
@@ -352,5 +397,5 @@ def replay_with(
             counted = _counted(slots, model.scenario.slots, progress)
             sinks = [] if writer is None else [writer]
             session = Session(model, counted, make_kernel(made_by.kernel, model), spec, sinks)
-            _drive(session, made, scheduler)
-        return RunResult(_document(session, path.stem, made_by, began, out), out)
+            totals = _drive(session, made, scheduler)
+        return RunResult(_document(totals, path.stem, made_by, began, out), out)

@@ -17,7 +17,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 COMPILE_S: Final = 10
 """What compiling takes, roughly."""
 
-SOURCES: Final = ("rules", "routing", "accounts", "kernels/rings", "kernels/events")
+SOURCES: Final = ("rules", "routing", "accounts", "kernels/rings", "kernels/events", "kernels/play")
 """The modules of which something is compiled."""
 
 

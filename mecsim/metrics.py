@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mecsim.accounts import Accounts, Services
+from mecsim.accounts import Services, TaskColumns
 from mecsim.arrays import Floats
 from mecsim.model import Model
 from mecsim.trace import Rows
@@ -60,11 +60,10 @@ class Totals:
         self.released = self.completed = self.failed = self.late_blocks = 0
         self.last_finish_s = 0.0
 
-    def add(self, accounts: Accounts) -> None:
-        """Add the tasks of some epochs."""
-        if not len(accounts):
+    def add(self, tasks: TaskColumns) -> None:
+        """Add tasks that have ended."""
+        if not len(tasks.status):
             return
-        tasks = accounts.tasks
         completed = tasks.status == 0
         done = int(np.count_nonzero(completed))
         for name, spool in self._spools.items():

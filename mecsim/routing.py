@@ -31,7 +31,7 @@ HOP: Final = np.dtype(
 Records: TypeAlias = NDArray[np.void]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Hops:
     """The hops of n tasks in order of (task, hop): h rows, those of task i from ``offset[i]``."""
 
@@ -66,8 +66,8 @@ class Ways(NamedTuple):
     uplink: int
     downlink: int
     link: int
-    charged_until: int
-    """Up to which resource, from ``uplink`` on, transfers cost the device energy."""
+    literal: bool
+    """Whether every transfer costs the device energy, as Eq. 7 prints it, or only the uplink's."""
     returns: bool
     kappa: float
     power_w: float
@@ -89,7 +89,7 @@ class Ways(NamedTuple):
             uplink=resources.uplink,
             downlink=resources.downlink,
             link=resources.link,
-            charged_until=len(resources) if scenario.energy.literal_eq7 else resources.downlink,
+            literal=scenario.energy.literal_eq7,
             returns=scenario.return_result,
             kappa=scenario.energy.kappa,
             power_w=scenario.radio.transmit_power,
@@ -115,64 +115,25 @@ _transmit_energy = compiled(rules.transmit_energy)
 
 @compiled
 def _put(
-    room: Room, at: int, block: int, resource: int, service_s: float, latency_s: float, joules: float
-) -> int:
-    """Write a hop if there is room for it; return where the next one goes in any case."""
-    if at < room.end:
-        row = room.rows[at & room.mask]
-        row["service_s"] = service_s
-        row["latency_s"] = latency_s
-        row["energy_j"] = joules
-        row["start_s"] = np.nan
-        row["resource"] = resource
-        row["block"] = block
-    return at + 1
-
-
-@compiled
-def _put_transfer(
-    room: Room, at: int, ways: Ways, block: int, resource: int, bits: float, bps: float
-) -> int:
-    seconds, joules, latency_s = _transfer_delay(bits, bps), 0.0, 0.0
-    if resource < ways.charged_until:
-        joules = _transmit_energy(ways.power_w, seconds)
-    if resource >= ways.link:
-        latency_s = ways.link_latency_s[resource - ways.link]
-    return _put(room, at, block, resource, seconds, latency_s, joules)
-
-
-@compiled
-def _put_way(
-    room: Room,
+    rows: Records,
     at: int,
-    ways: Ways,
-    device: int,
-    rate_bps: float,
     block: int,
-    data: int,
-    size: float,
-    here: int,
-    place: int,
-) -> int:
-    """Write the hops of block ``data``'s input (or of the result, last) between two places."""
-    bits = ways.bits[data] * size
-    access = ways.access[device]
-    if here == 0:
-        at = _put_transfer(room, at, ways, block, ways.uplink + device, bits, rate_bps)
-    server = here - 1 if here else access
-    target = place - 1 if place else access
-    while server != target:
-        link = ways.next_link[ways.route[data], server, target]
-        resource = ways.link + link
-        at = _put_transfer(room, at, ways, block, resource, bits, ways.speed[resource])
-        server = ways.link_target[link]
-    if place == 0:
-        at = _put_transfer(room, at, ways, block, ways.downlink + device, bits, rate_bps)
-    return at
+    resource: int,
+    service_s: float,
+    latency_s: float,
+    energy_j: float,
+) -> None:
+    row = rows[at]
+    row["service_s"] = service_s
+    row["latency_s"] = latency_s
+    row["energy_j"] = energy_j
+    row["start_s"] = np.nan
+    row["resource"] = resource
+    row["block"] = block
 
 
 @compiled
-def lay_out(
+def lay_out(  # noqa: C901 - parts called with all of the ways cost twice it
     room: Room,
     at: int,
     offset: Ints,
@@ -186,27 +147,54 @@ def lay_out(
 
     What has no room is counted and not written. ``offset``, of shape (n + 1,), is filled in.
     """
-    blocks = len(placement)
-    last = size.shape[1] - 1  # 0 if all blocks have one size factor
+    rows, mask, room_end = room
+    cycles, all_bits, speed, access = ways.cycles, ways.bits, ways.speed, ways.access
+    route, next_link, link_target = ways.route, ways.next_link, ways.link_target
+    latency_s, power_w, kappa = ways.link_latency_s, ways.power_w, ways.kappa
+    blocks, last = len(placement), size.shape[1] - 1  # last: 0 if all have one size factor
+    stages = blocks + 1 if ways.returns else blocks
     for task in range(len(device)):
         offset[task] = at
         own, here = device[task], 0
-        rate = rate_bps[own]
-        for block in range(blocks):
-            place, factor = placement[block], size[task, min(block, last)]
+        for stage in range(stages):
+            block = min(stage, blocks - 1)
+            factor = size[task, min(block, last)]
+            place = placement[stage] if stage < blocks else 0
             if place != here:
-                at = _put_way(room, at, ways, own, rate, block, block, factor, here, place)
-            resource, joules = place - 1, 0.0
-            cycles = ways.cycles[block] * factor
-            if place == 0:
-                resource = ways.device + own
-                joules = _local_energy(ways.kappa, ways.speed[resource], cycles)
-            seconds = _compute_delay(cycles, ways.speed[resource])
-            at = _put(room, at, block, resource, seconds, 0.0, joules)
+                bits = all_bits[stage] * factor
+                radio_s = _transfer_delay(bits, rate_bps[own])
+                radio_j = _transmit_energy(power_w, radio_s)
+                server = here - 1
+                if here == 0:
+                    server = access[own]
+                    if at < room_end:
+                        _put(rows, at & mask, block, ways.uplink + own, radio_s, 0.0, radio_j)
+                    at += 1
+                target = place - 1 if place else access[own]
+                while server != target:
+                    link = next_link[route[stage], server, target]
+                    wired_s = _transfer_delay(bits, speed[ways.link + link])
+                    joules = _transmit_energy(power_w, wired_s) if ways.literal else 0.0
+                    if at < room_end:
+                        resource, wait_s = ways.link + link, latency_s[link]
+                        _put(rows, at & mask, block, resource, wired_s, wait_s, joules)
+                    at += 1
+                    server = link_target[link]
+                if place == 0:
+                    joules = radio_j if ways.literal else 0.0
+                    if at < room_end:
+                        _put(rows, at & mask, block, ways.downlink + own, radio_s, 0.0, joules)
+                    at += 1
+            if stage < blocks:
+                resource, work, joules = place - 1, cycles[block] * factor, 0.0
+                if place == 0:
+                    resource = ways.device + own
+                    joules = _local_energy(kappa, speed[resource], work)
+                if at < room_end:
+                    seconds = _compute_delay(work, speed[resource])
+                    _put(rows, at & mask, block, resource, seconds, 0.0, joules)
+                at += 1
             here = place
-        if ways.returns and here != 0:
-            factor = size[task, last]
-            at = _put_way(room, at, ways, own, rate, blocks - 1, blocks, factor, here, 0)
     offset[len(device)] = at
     return at
 

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -243,6 +243,9 @@ class Scheduler(ABC):
     options are the keyword arguments of ``__init__``, with type annotations and defaults; they
     are set from the command line with ``--option KEY=VALUE``.
     """
+
+    constant: ClassVar[bool] = False
+    """Whether all placements of a run are the same: then :meth:`decide` is asked only once."""
 
     def __init__(self, spec: SchedulerSpec) -> None:
         self.spec = spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ BATCH_SECONDS = 0.5
 memory and what a killed run loses, and changes no result."""
 
 
-@dataclass(frozen=True)
-class Epoch:
+class Epoch(NamedTuple):
     """A decision epoch: the tasks that one placement is for."""
 
     number: int
@@ -57,7 +56,7 @@ class Session:
         self._slots, self._kernel, self._sinks = slots, kernel, sinks
         self._router, self._terms = Router(model), Terms.of(model)
         self._unlimited = read_only(np.full(model.devices, np.inf))
-        self._opened = self._collected = 0
+        self._opened = self._collected = self._ended_hops = 0
         self._rewards = RewardBook.empty()
         self._ended: list[Hops] = []  # collected, not accounted for
         self._recent: list[Hops] = []  # collected since the last act
@@ -143,6 +142,11 @@ class Session:
         return -math.inf if epoch == self._opened - 1 else self._acted_s
 
     @property
+    def traced(self) -> bool:
+        """Whether anyone takes the rows of the trace, observations included."""
+        return bool(self._sinks)
+
+    @property
     def epochs(self) -> int:
         """Epochs acted on so far."""
         return self._opened
@@ -157,14 +161,14 @@ class Session:
         self._collect()
 
     def _account_when_due(self) -> None:
-        many = sum(map(len, self._ended)) >= BATCH_HOPS
-        if many or time.monotonic() - self._accounted_at >= BATCH_SECONDS:
+        if self._ended_hops >= BATCH_HOPS or time.monotonic() - self._accounted_at >= BATCH_SECONDS:
             self.account()
 
     def _collect(self) -> None:
         ended = self._kernel.collect()
         self._collected += len(ended)
         self._ended += ended
+        self._ended_hops += sum(map(len, ended))
         self._recent += ended
 
     def account(self) -> None:
@@ -172,11 +176,9 @@ class Session:
         self._accounted_at = time.monotonic()
         if not self._ended:
             return
-        ended, self._ended = self._ended, []
-        accounts = Accounts(
-            self.model, ended, self.totals.services, detailed=bool(self._sinks)
-        )
-        self.totals.add(accounts)
+        ended, self._ended, self._ended_hops = self._ended, [], 0
+        accounts = Accounts(self.model, ended, self.totals.services, detailed=bool(self._sinks))
+        self.totals.add(accounts.tasks)
         if self._sinks:
             self._send_accounts(accounts)
 

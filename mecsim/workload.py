@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import islice
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -28,10 +29,10 @@ from mecsim.scenario import (
     UniformRate,
     UniformSize,
 )
-from mecsim.streams import stream
+from mecsim.streams import Stream, stream
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Tasks:
     """n tasks of one slot, in order of release."""
 
@@ -54,8 +55,7 @@ class Tasks:
         return Tasks(self.slot, first, self.release_s[rows], self.device[rows], self.size[rows])
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """What a slot brings: its tasks and the radio rates of all devices."""
 
     number: int
@@ -67,6 +67,44 @@ class Slot:
     """How many tasks a scheduler should expect in this slot when it begins."""
     expected_size: Floats
     """Size factors that a scheduler should expect when it begins; shape (1,) or (M,)."""
+
+
+class Chunk(NamedTuple):
+    """K slots in a row, with n tasks."""
+
+    first_slot: int
+    first_task: int
+    start_s: Floats
+    """Shape (K,)."""
+    bounds: Ints
+    """The tasks of slot k are those from ``bounds[k]`` to ``bounds[k + 1]``; shape (K + 1,)."""
+    release_s: Floats
+    """Shape (n,)."""
+    device: Ints
+    """Shape (n,)."""
+    size: Floats
+    """Shape (n, 1) or (n, M)."""
+    rate_bps: Floats
+    """One row for all slots, or one for each; shape (1, D) or (K, D)."""
+    expected_tasks: Floats
+    """Shape (K,)."""
+    expected_size: Floats
+    """Shape (K, 1) or (K, M)."""
+
+    def slots(self) -> Iterator[Slot]:
+        """Yield the slots one by one."""
+        bounds, varies = self.bounds.tolist(), len(self.rate_bps) > 1
+        for k, start_s in enumerate(self.start_s.tolist()):
+            begin, end = bounds[k], bounds[k + 1]
+            tasks = Tasks(
+                self.first_slot + k,
+                self.first_task + begin,
+                self.release_s[begin:end],
+                self.device[begin:end],
+                self.size[begin:end],
+            )
+            rate, expected = self.rate_bps[k * varies], float(self.expected_tasks[k])
+            yield Slot(tasks.slot, start_s, tasks, rate, expected, self.expected_size[k])
 
 
 @dataclass(frozen=True)
@@ -83,23 +121,57 @@ class Recording:
     """Size factors a task: 1 or M."""
 
 
-Moments: TypeAlias = Iterator[tuple[Floats, Ints]]
+CHUNK: Final = 64
+"""Slots in a chunk."""
 
 
 def slots(model: Model, recording: Recording | None = None) -> Iterator[Slot]:
     """Yield the slots of a run: as recorded, or drawn from the model's seed."""
-    tasks = recording.tasks if recording else _tasks(model)
-    rates = (recording.rates if recording else None) or _rates(model)
+    for chunk in chunks(model, recording):
+        yield from chunk.slots()
+
+
+def chunks(model: Model, recording: Recording | None = None) -> Iterator[Chunk]:
+    """Yield the slots of a run, many at a time: as recorded, or drawn from the model's seed."""
     recorded = isinstance(model.scenario.arrivals, RecordedTasks)
     mean = recording.expected_tasks if recording and recorded else _mean_rate(model)
-    for number in range(model.scenario.slots):
-        released, start = next(tasks), slot_start(model, number)
-        known = isinstance(model.scenario.arrivals, Slotted) or bool(
-            len(released) and released.release_s[-1] == start
+    slotted, first_task = isinstance(model.scenario.arrivals, Slotted), 0
+    released = _drawn(model) if recording is None else _recorded(model, recording)
+    rates = (recording.rates if recording else None) or _rates(model)
+    for numbers, tasks in zip(_numbers(model), released, strict=True):
+        start_s = np.array([slot_start(model, number) for number in numbers])
+        bounds = np.concatenate([[0], np.cumsum(tasks.counts)])
+        some = tasks.counts > 0
+        known = some & (tasks.release_s[bounds[1:] - 1] == start_s) if some.any() else some
+        size = tasks.usual_size
+        if known.any():
+            sums = np.add.reduceat(tasks.size, bounds[:-1][some])
+            size[known] = sums[known[some]] / tasks.counts[known, None]
+        yield Chunk(
+            first_slot=numbers.start,
+            first_task=first_task,
+            start_s=start_s,
+            bounds=bounds,
+            release_s=tasks.release_s,
+            device=tasks.device,
+            size=tasks.size,
+            rate_bps=_stacked(list(islice(rates, len(numbers)))),
+            expected_tasks=np.where(known | slotted, tasks.counts, mean),
+            expected_size=size,
         )
-        expected = float(len(released)) if known else mean
-        size = _expected_size(model, released, known=known)
-        yield Slot(number, start, released, next(rates), expected, size)
+        first_task += len(tasks.release_s)
+
+
+def _numbers(model: Model) -> Iterator[range]:
+    """Yield the slots of every chunk."""
+    slots = model.scenario.slots
+    for first in range(0, slots, CHUNK):
+        yield range(first, min(first + CHUNK, slots))
+
+
+def _stacked(rates: list[Floats]) -> Floats:
+    same = all(rate is rates[0] for rate in rates)
+    return read_only(np.stack(rates[:1] if same else rates))
 
 
 def size_columns(model: Model, recording: Recording | None = None) -> int:
@@ -107,15 +179,6 @@ def size_columns(model: Model, recording: Recording | None = None) -> int:
     if recording is not None:
         return recording.size_columns
     return model.blocks if getattr(model.scenario.size_factor, "per", None) == "block" else 1
-
-
-def _expected_size(model: Model, tasks: Tasks, *, known: bool) -> Floats:
-    if known and len(tasks):
-        return np.add.reduce(tasks.size) / len(tasks)
-    drawn = not isinstance(model.scenario.arrivals, RecordedTasks)
-    if drawn and getattr(model.scenario.size_factor, "per", None) == "slot":
-        return _sizes(model, tasks.slot, 1)[0]
-    return np.ones(1)
 
 
 def slot_start(model: Model, number: int) -> float:
@@ -133,34 +196,74 @@ def _mean_rate(model: Model) -> float:
             raise ValueError("recorded tasks need a recording")
 
 
-def _tasks(model: Model) -> Iterator[Tasks]:
-    first = 0
-    for number, (release, device) in enumerate(_arrivals(model)):
-        yield Tasks(number, first, release, device, _sizes(model, number, len(release)))
-        first += len(release)
+class _Released(NamedTuple):
+    """The tasks of a chunk of K slots."""
+
+    release_s: Floats
+    device: Ints
+    counts: Ints
+    """Tasks in every slot; shape (K,)."""
+    size: Floats
+    usual_size: Floats
+    """Size factors to be expected in each slot where its tasks are not known; shape (K, 1 or M)."""
 
 
-def _arrivals(model: Model) -> Moments:
+def _recorded(model: Model, recording: Recording) -> Iterator[_Released]:
+    for numbers in _numbers(model):
+        slots = list(islice(recording.tasks, len(numbers)))
+        yield _Released(
+            np.concatenate([tasks.release_s for tasks in slots]),
+            np.concatenate([tasks.device for tasks in slots]),
+            np.array([len(tasks) for tasks in slots]),
+            np.concatenate([tasks.size for tasks in slots]),
+            np.ones((len(slots), recording.size_columns)),
+        )
+
+
+def _drawn(model: Model) -> Iterator[_Released]:
+    sizes, arrivals = Stream(model.seed, "sizes"), _arrivals(model)
+    for numbers in _numbers(model):
+        release_s, device, counts = next(arrivals)
+        size, usual = _sizes(model, sizes, numbers, counts)
+        yield _Released(release_s, device, counts, size, usual)
+
+
+_Slots: TypeAlias = Iterator[tuple[Floats, Ints]]
+"""Release times and devices of the tasks of every slot in turn."""
+_Chunks: TypeAlias = Iterator[tuple[Floats, Ints, Ints]]
+"""The same of every chunk, and how many tasks each of its slots has."""
+
+
+def _arrivals(model: Model) -> _Chunks:
     match model.scenario.arrivals:
         case Slotted(rate=rate):
             return _slotted(model, rate)
         case Deterministic(rate=rate):
-            return _deterministic(model, rate)
+            return _joined(model, _deterministic(model, rate))
         case Poisson(rate=rate):
-            return _modulated(model, (rate,), (math.inf,))
+            return _joined(model, _modulated(model, (rate,), (math.inf,)))
         case Mmpp(rates=rates, mean_dwell=dwell):
-            return _modulated(model, rates, dwell)
+            return _joined(model, _modulated(model, rates, dwell))
         case RecordedTasks():
             raise ValueError("recorded tasks need a recording")
 
 
-def _slotted(model: Model, rate: float) -> Moments:
-    for number in range(model.scenario.slots):
-        tasks = np.arange(math.floor(number * rate), math.floor((number + 1) * rate))
-        yield np.full(len(tasks), slot_start(model, number)), tasks % model.devices
+def _joined(model: Model, slots: _Slots) -> _Chunks:
+    for numbers in _numbers(model):
+        release_s, device = zip(*islice(slots, len(numbers)), strict=True)
+        counts = np.array([len(tasks) for tasks in device])
+        yield np.concatenate(release_s), np.concatenate(device), counts
 
 
-def _deterministic(model: Model, rate: float) -> Moments:
+def _slotted(model: Model, rate: float) -> _Chunks:
+    for numbers in _numbers(model):
+        start_s = [slot_start(model, number) for number in numbers]
+        until = [math.floor(n * rate) for n in range(numbers.start, numbers.stop + 1)]
+        counts = np.diff(until)
+        yield np.repeat(start_s, counts), np.arange(until[0], until[-1]) % model.devices, counts
+
+
+def _deterministic(model: Model, rate: float) -> _Slots:
     length = model.scenario.slot_length
     for number in range(model.scenario.slots):
         tasks = np.arange(math.ceil(number * rate), math.ceil((number + 1) * rate))
@@ -169,15 +272,15 @@ def _deterministic(model: Model, rate: float) -> Moments:
         yield np.clip(release, *bounds), tasks % model.devices
 
 
-def _modulated(model: Model, rates: tuple[float, ...], dwell: tuple[float, ...]) -> Moments:
+def _modulated(model: Model, rates: tuple[float, ...], dwell: tuple[float, ...]) -> _Slots:
     """Poisson arrivals whose rate follows a cycle of states with exponential sojourns.
 
     Within a slot the arrivals of each piece of constant rate are uniform given their number.
     """
     length, state, sojourns = model.scenario.slot_length, 0, stream(model.seed, "bursts")
-    until = _dwell(sojourns, dwell[0])
+    until, arrivals = _dwell(sojourns, dwell[0]), Stream(model.seed, "arrivals")
     for number in range(model.scenario.slots):
-        draws = stream(model.seed, "arrivals", number)
+        draws = arrivals.at(number)
         now, end = slot_start(model, number), slot_start(model, number + 1)
         pieces = []
         while now < end:
@@ -196,20 +299,24 @@ def _dwell(draws: np.random.Generator, mean_s: float) -> float:
     return draws.exponential(mean_s) if math.isfinite(mean_s) else math.inf
 
 
-def _sizes(model: Model, slot: int, tasks: int) -> Floats:
-    spec = model.scenario.size_factor
+def _sizes(model: Model, sizes: Stream, numbers: range, counts: Ints) -> tuple[Floats, Floats]:
+    """Return the size factors of the tasks of some slots, and those to be expected in each."""
+    spec, total = model.scenario.size_factor, int(counts.sum())
     if isinstance(spec, ConstantSize):
-        return np.ones((tasks, 1))
-    draws = stream(model.seed, "sizes", slot)
-    shape = {"slot": (1, 1), "task": (tasks, 1), "block": (tasks, model.blocks)}[spec.per]
-    drawn = _draw_sizes(draws, spec, shape)
-    return np.repeat(drawn, tasks, axis=0) if spec.per == "slot" else drawn
+        return np.ones((total, 1)), np.ones((len(numbers), 1))
+    if spec.per == "slot":
+        drawn = np.array([_draw_sizes(sizes.at(n), spec, (1,)) for n in numbers])
+        return np.repeat(drawn, counts, axis=0), drawn
+    columns = 1 if spec.per == "task" else model.blocks
+    each = zip(numbers, counts.tolist(), strict=True)
+    drawn = np.concatenate([_draw_sizes(sizes.at(n), spec, (tasks, columns)) for n, tasks in each])
+    return drawn, np.ones((len(numbers), columns))
 
 
 def _draw_sizes(
     draws: np.random.Generator,
     spec: UniformSize | ExponentialSize | LognormalSize,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
 ) -> Floats:
     match spec:
         case UniformSize(low=low, high=high):
@@ -225,14 +332,14 @@ def _rates(model: Model) -> Iterator[Floats]:
         isinstance(model.scenario.radio.rate, UniformRate)
         and model.scenario.radio.rate.redraw == "slot"
     )
-    rates = _rates_of(model, 0)
+    draws = Stream(model.seed, "rates")
+    rates = _draw_rates(model, draws.at(0))
     for number in range(model.scenario.slots):
-        yield _rates_of(model, number) if varies else rates
+        yield _draw_rates(model, draws.at(number)) if varies else rates
 
 
-def _rates_of(model: Model, slot: int) -> Floats:
+def _draw_rates(model: Model, draws: np.random.Generator) -> Floats:
     radio = model.scenario.radio
-    draws = stream(model.seed, "rates", slot)
     if isinstance(radio.rate, UniformRate):
         rates = draws.uniform(*radio.rate.uniform, size=model.devices)
     elif radio.rate is not None:

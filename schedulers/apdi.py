@@ -8,6 +8,8 @@ from mecsim import Observation, Placement, Scheduler
 class APDI(Scheduler):
     """Blocks are dealt evenly to the servers in order: block m to server ⌈m·N/M⌉."""
 
+    constant = True
+
     def decide(self, observation: Observation) -> Placement:
         """Return the same placement every time; with fewer blocks than servers, the first M."""
         blocks, servers = self.spec.blocks, self.spec.servers

@@ -9,16 +9,7 @@ import numpy as np
 
 from mecsim.arrays import Floats
 from mecsim.kernels.events import run
-from mecsim.kernels.rings import (
-    END_HOP,
-    FIRST_BATCH,
-    FIRST_HOP,
-    State,
-    drop_first,
-    enter,
-    read_starts,
-    write_hops,
-)
+from mecsim.kernels.rings import FIRST_BATCH, FIRST_HOP, State, read_starts, submit, take_first
 from mecsim.model import Model
 from mecsim.routing import Hops
 
@@ -37,12 +28,11 @@ class CompiledKernel:
         self._last_release_s = -math.inf
 
     def submit(self, hops: Hops) -> None:
-        tasks, marks = hops.tasks, self.state.marks
+        tasks = hops.tasks
         if len(tasks):
             self._check_order(tasks.release_s)
         self.state = self.state.with_room(len(tasks), len(hops))
-        write_hops(self.state, hops.rows)
-        enter(self.state, hops.offset, int(marks[END_HOP]), tasks.release_s, tasks.device)
+        submit(self.state, hops.rows, hops.offset, tasks.release_s, tasks.device)
         self._batches.append(hops)
 
     def advance(self, until_s: float) -> None:
@@ -75,12 +65,8 @@ class CompiledKernel:
 
     def collect(self) -> list[Hops]:
         ended = []
-        at = int(self.state.marks[FIRST_HOP])
-        while drop_first(self.state):
-            hops = self._batches.popleft()
-            read_starts(self.state, at, hops.rows)
-            at += len(hops)
-            ended.append(hops)
+        while self._batches and take_first(self.state, self._batches[0].rows):
+            ended.append(self._batches.popleft())
         return ended
 
     def copy(self) -> CompiledKernel:

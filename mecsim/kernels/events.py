@@ -80,7 +80,8 @@ def _afford(battery_j: Floats, spent: NDArray[np.bool_], device: int, energy_j: 
 def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - parts called cost twice it
     """Process every event before the decision epoch at ``until_s``; return when the last was."""
     tasks, hops, batches = s.tasks, s.hops, s.batches
-    heap, last = s.heap, s.last
+    heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
+    metered = s.metered
     task_mask, hop_mask, batch_mask = len(tasks) - 1, len(hops) - 1, len(batches) - 1
     released, submitted, queued = s.marks[RELEASED], s.marks[END_TASK], s.marks[QUEUED]
     last_s = -math.inf
@@ -113,15 +114,15 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - parts calle
         at = task["hop"]
         hop = hops[at & hop_mask]
         if at == task["end"] or (
-            s.metered and not _afford(s.battery_j, s.spent, task["device"], hop["energy_j"])
+            metered and not _afford(s.battery_j, s.spent, task["device"], hop["energy_j"])
         ):
             batch["unfinished"] -= 1
         else:
             resource = hop["resource"]
-            first = s.first[resource]
-            start = max(now, s.free_s[first])
+            first = first_of[resource]
+            start = max(now, free_s[first])
             finish = start + hop["service_s"]
-            _occupy(s.free_s, first, s.first[resource + 1], finish)
+            _occupy(free_s, first, first_of[resource + 1], finish)
             hop["start_s"] = start
             task["hop"] = at + 1
             when = finish + hop["latency_s"]

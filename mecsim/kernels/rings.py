@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim.arrays import Floats, Ints
+from mecsim.arrays import Floats, Ints, raw
 from mecsim.jit import compiled
 from mecsim.model import Model
 from mecsim.routing import HOP, Records, Room
@@ -117,45 +117,43 @@ def room_of(s: State) -> Room:
 
 
 @compiled
-def write_hops(s: State, rows: Records) -> None:
-    """Copy the hops of the next batch into their ring."""
-    at, mask = s.marks[END_HOP], len(s.hops) - 1
-    for row in range(len(rows)):
-        s.hops[(at + row) & mask] = rows[row]
-
-
-@compiled
-def read_starts(s: State, at: int, rows: Records) -> None:
-    """Tell the hops of a batch, of which the first is ``at`` in the ring, when they began."""
-    mask = len(s.hops) - 1
-    for row in range(len(rows)):
-        rows[row]["start_s"] = s.hops[(at + row) & mask]["start_s"]
-
-
-@compiled
-def enter(s: State, offset: Ints, shift: int, release_s: Floats, device: Ints) -> None:
-    """Take a batch of n tasks whose hops are in their ring, from ``offset + shift`` on.
-
-    ``offset`` has the shape (n + 1,).
-    """
+def enter(s: State, offset: Ints, release_s: Floats, device: Ints) -> None:
+    """Take a batch of n tasks whose hops are in their ring, from ``offset`` on, shape (n + 1,)."""
     marks, count = s.marks, len(release_s)
     batch = marks[END_BATCH]
     for i in range(count):
         task = s.tasks[(marks[END_TASK] + i) & (len(s.tasks) - 1)]
         task["release_s"] = release_s[i]
-        task["hop"] = offset[i] + shift
-        task["end"] = offset[i + 1] + shift
+        task["hop"] = offset[i]
+        task["end"] = offset[i + 1]
         task["following"] = -1
         task["batch"] = batch
         task["device"] = device[i]
     marks[END_TASK] += count
-    marks[END_HOP] = offset[count] + shift
+    marks[END_HOP] = offset[count]
     marks[END_BATCH] += 1
     row = s.batches[batch & (len(s.batches) - 1)]
     row["end_task"] = marks[END_TASK]
     row["end_hop"] = marks[END_HOP]
     row["unfinished"] = count
     row["active"] = 0
+
+
+@compiled
+def submit(s: State, rows: Records, offset: Ints, release_s: Floats, device: Ints) -> None:
+    """Take a batch of n tasks whose hops are ``rows``, from ``offset`` on, shape (n + 1,)."""
+    at, hops, mask = s.marks[END_HOP], s.hops, len(s.hops) - 1
+    for row in range(len(rows)):
+        hops[(at + row) & mask] = rows[row]
+    enter(s, offset + at, release_s, device)
+
+
+@compiled
+def read_starts(s: State, at: int, rows: Records) -> None:
+    """Tell the hops of a batch, of which the first is ``at`` in the ring, when they began."""
+    hops, mask = s.hops, len(s.hops) - 1
+    for row in range(len(rows)):
+        rows[row]["start_s"] = hops[(at + row) & mask]["start_s"]
 
 
 @compiled
@@ -173,9 +171,21 @@ def drop_first(s: State) -> bool:
     return True
 
 
+@compiled
+def take_first(s: State, rows: Records) -> bool:
+    """Like ``drop_first``, but first tell the hops of the batch, ``rows``, when they began."""
+    at = s.marks[FIRST_HOP]
+    if not drop_first(s):
+        return False
+    read_starts(s, at, rows)
+    return True
+
+
 def _enlarged(ring: NDArray[Any], begin: int, room: int) -> NDArray[Any]:
     """Return a ring that has ``room``, with the items of the old one, the first being ``begin``."""
     larger = np.empty(1 << (room - 1).bit_length(), dtype=ring.dtype)
-    items = begin + np.arange(len(ring))
-    larger[items & (len(larger) - 1)] = ring[items & (len(ring) - 1)]
+    at = begin & (len(ring) - 1)
+    for first, piece in ((begin, ring[at:]), (begin + len(ring) - at, ring[:at])):
+        to = first & (len(larger) - 1)
+        raw(larger)[to : to + len(piece)] = raw(piece)
     return larger
