@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from mecsim import rules
 from mecsim.arrays import Floats, Ints, raw
 from mecsim.jit import compiled
 from mecsim.model import Model
-from mecsim.routing import HOP, Hops, Records
+from mecsim.routing import HOP, Hops, OfNumbers, Records
 from mecsim.trace import Rows
 
-_penalty = compiled(rules.penalty)
-_cost = compiled(rules.cost)
+_penalty = cast(OfNumbers, compiled(rules.penalty))
+_cost = cast(OfNumbers, compiled(rules.cost))
 
 
 class Terms(NamedTuple):
@@ -54,8 +54,13 @@ class TaskColumns(NamedTuple):
     @classmethod
     def empty(cls, count: int) -> TaskColumns:
         """Return columns to be filled in."""
-        floats = (np.empty(count) for _ in range(6))
-        return cls(*floats, np.empty(count, np.int32), np.empty(count, np.int8))
+        columns: list[Any] = [np.empty(count) for _ in range(6)]
+        return cls(*columns, np.empty(count, np.int32), np.empty(count, np.int8))
+
+    def first(self, count: int) -> TaskColumns:
+        """Return the first rows."""
+        columns: list[Any] = [column[:count] for column in self]
+        return TaskColumns(*columns)
 
 
 class BlockColumns(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +38,7 @@ def compiled(function: _Function) -> _Function:
         made: Any = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # numba finds no folder that it can write to
         made = numba.njit(nogil=True)(function)
-    cache = getattr(made, "_cache", None)
+    cache: Any = getattr(made, "_cache", None)
     if hasattr(cache, "_cache_file"):
         # numba looks only at the file of the function itself, and not at those of what it calls.
         cache._cache_file._source_stamp = _STAMP
@@ -74,7 +73,7 @@ class _Teller(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         self.tell(f"compiling the kernel, once; about {COMPILE_S} s")
-        wanted = numba.config.CACHE_DIR
+        wanted = getattr(numba.config, "CACHE_DIR", "")
         if self.folder is None:
             self.tell(
                 "the compiled kernel cannot be kept on disk: no folder for it can be written to; "
@@ -88,5 +87,4 @@ class _Teller(event.Listener):
 
 
 _teller: Final = _Teller()
-with contextlib.suppress(AttributeError):
-    event.register("numba:compile", _teller)
+event.register("numba:compile", _teller)  # type: ignore[no-untyped-call]

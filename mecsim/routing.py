@@ -5,8 +5,9 @@ Worked out once for the tasks of an epoch, compiled, and handed to every kernel 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,10 +108,13 @@ class Room(NamedTuple):
     end: int
 
 
-_compute_delay = compiled(rules.compute_delay)
-_transfer_delay = compiled(rules.transfer_delay)
-_local_energy = compiled(rules.local_energy)
-_transmit_energy = compiled(rules.transmit_energy)
+OfNumbers: TypeAlias = Callable[..., float]
+"""A rule, of numbers and not of arrays."""
+
+_compute_delay = cast(OfNumbers, compiled(rules.compute_delay))
+_transfer_delay = cast(OfNumbers, compiled(rules.transfer_delay))
+_local_energy = cast(OfNumbers, compiled(rules.local_energy))
+_transmit_energy = cast(OfNumbers, compiled(rules.transmit_energy))
 
 
 @compiled

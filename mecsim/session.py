@@ -173,9 +173,9 @@ class Session:
 
     def account(self) -> None:
         """Turn the epochs whose tasks have all ended into rows."""
-        self._accounted_at = time.monotonic()
         if not self._ended:
             return
+        self._accounted_at = time.monotonic()
         ended, self._ended, self._ended_hops = self._ended, [], 0
         accounts = Accounts(self.model, ended, self.totals.services, detailed=bool(self._sinks))
         self.totals.add(accounts.tasks)

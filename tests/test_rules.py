@@ -112,14 +112,15 @@ def test_eq13_penalty(delay: float, tolerated: float, late: float) -> None:
 
 
 def test_eq14_cost() -> None:
-    assert rules.cost(5.0, 3.0, 0.5) == 6.0  # 5 + 0.5 · (5 - 3)
-    assert rules.cost(2.5, 3.0, 0.5) == 2.5  # in time: its delay alone
-    assert rules.cost(5.0, 3.0, 0.0) == 5.0  # β = 0: lateness is free
+    assert rules.cost(5.0, 2.0, 0.5) == 6.0  # 5 + 0.5 · 2
+    assert rules.cost(2.5, 0.0, 0.5) == 2.5  # in time: its delay alone
+    assert rules.cost(5.0, 2.0, 0.0) == 5.0  # β = 0: lateness is free
 
 
 def test_arrays_broadcast_and_unknown_delays_stay_unknown() -> None:
     tolerated = np.array([3.0, 1.0, 3.0])
-    costs = np.asarray(rules.cost(np.array([5.0, 1.5, np.nan]), tolerated, 1.0))
+    delays = np.array([5.0, 1.5, np.nan])
+    costs = np.asarray(rules.cost(delays, rules.penalty(delays, tolerated), 1.0))
     assert costs[:2].tolist() == [7.0, 2.0]  # 5 + 2, 1.5 + 0.5
     assert np.isnan(costs[2])
     delays = np.asarray(rules.compute_delay(np.array([1.0, 2.0]), np.array([[1.0], [4.0]])))

@@ -12,11 +12,12 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from mecsim import experiment, rules, verify
-from mecsim.kernels.base import Timeline
+from mecsim import experiment, verify
+from mecsim.accounts import Terms
 from mecsim.kernels.simpy_kernel import SimpyKernel
 from mecsim.metrics import Totals
-from mecsim.model import Model
+from mecsim.model import KINDS, Model
+from mecsim.routing import Hops, Router
 from mecsim.theory import Interval
 from mecsim.trace import MemoryTrace, Rows
 
@@ -143,8 +144,11 @@ def test_mean_number_by_hand() -> None:
 class Late(SimpyKernel):
     """Every service begins late, by 1% of its length."""
 
-    def collect(self) -> list[Timeline]:
-        return [t._replace(start_s=t.start_s + 0.01 * t.hops.service_s) for t in super().collect()]
+    def collect(self) -> list[Hops]:
+        ended = super().collect()
+        for hops in ended:
+            hops.column("start_s")[:] += 0.01 * hops.column("service_s")
+        return ended
 
 
 class DoubleBooked(SimpyKernel):
@@ -159,19 +163,29 @@ def put_in(patch: pytest.MonkeyPatch, kernel: type[SimpyKernel]) -> None:
     patch.setattr(experiment, "make_kernel", lambda name, model: kernel(model))
 
 
-def scaled(function: Callable[..., Any], factor: float = 1.01) -> Callable[..., Any]:
-    return lambda *arguments: factor * function(*arguments)
+def with_wrong_hops(patch: pytest.MonkeyPatch, column: str, kinds: Sequence[str]) -> None:
+    """Let a column be 1% too high at the hops through resources of some kinds."""
+    hops = Router.hops
+
+    def wrong(router: Router, *arguments: Any) -> Hops:
+        table, ways = hops(router, *arguments), router.ways
+        bounds = [0, ways.device, ways.uplink, ways.downlink, ways.link]
+        kind = np.searchsorted(bounds, table.column("resource"), side="right") - 1
+        table.column(column)[np.isin(kind, [KINDS.index(name) for name in kinds])] *= 1.01
+        return table
+
+    patch.setattr(Router, "hops", wrong)
 
 
 def test_slower_services_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "compute_delay", scaled(rules.compute_delay))
+    with_wrong_hops(monkeypatch, "service_s", ["server", "device"])
     names = [*EQUATIONS, BATCHES, ONE_QUEUE]
     assert measured(names) == names
 
 
-@pytest.mark.parametrize("rule", ["local_energy", "transmit_energy"])
-def test_wrong_energies_fail(monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
-    monkeypatch.setattr(rules, rule, scaled(getattr(rules, rule)))
+@pytest.mark.parametrize("kind", ["device", "uplink"])
+def test_wrong_energies_fail(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    with_wrong_hops(monkeypatch, "energy_j", [kind])
     assert measured(EQUATIONS) == EQUATIONS
 
 
@@ -219,12 +233,12 @@ def test_wrong_times_of_hops_fail(monkeypatch: pytest.MonkeyPatch, column: str) 
     assert measured([EVERY_QUEUE, LITTLE]) == [EVERY_QUEUE, LITTLE]
 
 
-@pytest.mark.parametrize("total", ["_wait_s", "_busy_s"])
+@pytest.mark.parametrize("total", ["wait_s", "busy_s"])
 def test_lost_time_fails_littles_law(monkeypatch: pytest.MonkeyPatch, total: str) -> None:
     resources = Totals.resources
 
     def less(totals: Totals) -> Any:
-        setattr(totals, total, getattr(totals, total) * (1 - 1e-6))
+        getattr(totals.services, total)[:] *= 1 - 1e-6
         return resources(totals)
 
     monkeypatch.setattr(Totals, "resources", less)
@@ -244,7 +258,13 @@ def test_wrong_costs_fail(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
 
 
 def test_wrong_penalties_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "penalty", scaled(rules.penalty, 1 + 1e-6))
+    terms = Terms.of
+
+    def dearer(model: Model) -> Terms:
+        right = terms(model)
+        return right._replace(beta=right.beta * (1 + 1e-6))
+
+    monkeypatch.setattr(Terms, "of", dearer)
     assert measured([REWARD]) == [REWARD]
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mecsim.model import resolve
-from mecsim.streams import stream
+from mecsim.streams import Stream
 from mecsim.theory import batch_means, mean_interval
 from mecsim.workload import Slot, Tasks, slots
 from tests.support import chain, scenario, simulate
@@ -22,6 +22,10 @@ Z = 4.0
 
 def drawn(seed: int = 0, **overrides: Any) -> list[Slot]:
     return list(slots(resolve(scenario(**overrides), seed)))
+
+
+def draws(seed: int, name: str, slot: int = 0) -> np.random.Generator:
+    return Stream(seed, name).at(slot)
 
 
 def counts(workload: list[Slot]) -> NDArray[np.float64]:
@@ -41,7 +45,7 @@ def arrivals(process: str, rate: float, **more: Any) -> dict[str, Any]:
 
 def test_streams_seeds_and_slots_all_differ() -> None:
     keys = [(seed, name, slot) for seed in (0, 1) for name in NAMES for slot in (0, 1)]
-    first = [tuple(stream(*key).random(4).tolist()) for key in keys]
+    first = [tuple(draws(*key).random(4).tolist()) for key in keys]
     assert len(set(first)) == len(keys)
 
 
@@ -49,16 +53,19 @@ def test_streams_are_independent() -> None:
     """Correlations of n pairs have the standard error 1/√n: also between neighbouring slots."""
     n = 20_000
     keys = [(7, name, slot) for name in NAMES for slot in (0, 1)] + [(8, "rates", 0)]
-    correlations = np.corrcoef([stream(*key).random(n) for key in keys])
+    correlations = np.corrcoef([draws(*key).random(n) for key in keys])
     off = correlations[~np.eye(len(keys), dtype=bool)]
     assert np.abs(off).max() < 5 / np.sqrt(n)  # 5, for 78 pairs
 
 
 def test_a_slot_of_a_stream_does_not_depend_on_what_was_read_before() -> None:
-    late = stream(3, "sizes", 1000).random(5)
-    early = stream(3, "sizes", 2)
-    early.random(100_000)
-    assert stream(3, "sizes", 1000).random(5).tolist() == late.tolist()
+    sizes = Stream(3, "sizes")
+    late = sizes.at(1000).random(5)
+    early = sizes.at(2)
+    early.random(100_001)
+    early.integers(5, size=3, dtype=np.int32)  # leaves half a number behind
+    assert sizes.at(1000).random(5).tolist() == late.tolist()
+    assert draws(3, "sizes", 1000).random(5).tolist() == late.tolist()
     assert early.random(5).tolist() != late.tolist()
 
 

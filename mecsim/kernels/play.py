@@ -153,7 +153,7 @@ class Player:
             if needed:
                 more = int(epochs.bounds[epoch + 1] - epochs.bounds[epoch])
                 self._state = self._state.with_room(more, needed)
-        return TaskColumns(*(column[:done] for column in tasks))
+        return tasks.first(done)
 
     def drain(self) -> TaskColumns:
         """Let what is left run to its end; return the tasks."""

@@ -93,13 +93,13 @@ class State(NamedTuple):
 
     def copy(self) -> State:
         """Return the same state in arrays of its own."""
-        arrays = {name: x.copy() for name, x in self._asdict().items() if name != "metered"}
+        arrays: dict[str, Any] = {n: x.copy() for n, x in self._asdict().items() if n != "metered"}
         return self._replace(**arrays)
 
     def with_room(self, tasks: int, hops: int, batches: int = 1) -> State:
         """Return a state with room for so many more: itself, or one with larger rings."""
         pending = self.marks[END_TASK:] - self.marks[FIRST_TASK:END_TASK]
-        rings = {}
+        rings: dict[str, Any] = {}
         names = ("tasks", "hops", "batches")
         for k, (name, more) in enumerate(zip(names, (tasks, hops, batches), strict=True)):
             ring, needed = getattr(self, name), int(pending[k]) + more

@@ -1,4 +1,4 @@
-"""The program that SimPy's documentation teaches: a process a task, ``simpy.Resource`` for queues."""
+"""The textbook SimPy program: a process a task, a ``simpy.Resource`` a queue."""
 
 from __future__ import annotations
 
