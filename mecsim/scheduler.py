@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mecsim.arrays import Floats, Ints, read_only
+from mecsim.empty_network import EmptyNetwork, Work, route_sums
+from mecsim.empty_network import cheapest_chain as cheapest_chain  # schedulers take it from here
 from mecsim.errors import PlacementError
 from mecsim.model import Model
 from mecsim.network import Links
@@ -49,6 +51,14 @@ class SchedulerSpec:
     """Each device's associated server, 0-based; shape (D,)."""
     links: Links
     """The directed wired links."""
+    cycles: Floats
+    """c_m of a task of size factor 1; shape (M,)."""
+    input_bits: Floats
+    """I_m of a task of size factor 1; shape (M,)."""
+    result_bits: float
+    """The result of a task of size factor 1."""
+    returns_result: bool
+    """Whether the result goes back to the device, as part of the last block."""
     tolerated_s: Floats
     """τ_m; shape (M,)."""
     beta: float
@@ -57,7 +67,7 @@ class SchedulerSpec:
     next_link: Ints
     """Route tables, see :func:`mecsim.network.next_links`; shape (K, N, N)."""
     route: Ints
-    """The route table that each block's input uses; shape (M,)."""
+    """The route table that each block's input uses, and last the result; shape (M + 1,)."""
     rng: np.random.Generator
     """The scheduler's own stream of random numbers."""
 
@@ -70,6 +80,21 @@ class SchedulerSpec:
     def devices(self) -> int:
         """D."""
         return len(self.device_hz)
+
+    @cached_property
+    def empty_network(self) -> EmptyNetwork:
+        """What blocks cost where nothing waits."""
+        return EmptyNetwork(
+            server_hz=self.server_hz,
+            device_hz=self.device_hz,
+            access=self.access,
+            links=self.links,
+            next_link=self.next_link,
+            route=self.route,
+            tolerated_s=self.tolerated_s,
+            beta=self.beta,
+            returns_result=self.returns_result,
+        )
 
     @classmethod
     def of(cls, model: Model) -> SchedulerSpec:
@@ -84,7 +109,11 @@ class SchedulerSpec:
             access=model.access,
             links=model.links,
             next_link=model.next_link,
-            route=model.route[: model.blocks],
+            route=model.route,
+            cycles=model.cycles,
+            input_bits=model.input_bits,
+            result_bits=model.result_bits,
+            returns_result=model.scenario.return_result,
             tolerated_s=model.tolerated_s,
             beta=model.scenario.reward.beta,
             transmit_power_w=model.scenario.radio.transmit_power,
@@ -175,14 +204,38 @@ class Observation:
         """
         links, table = self.spec.links, self.spec.next_link[self.spec.route[block]]
         hop_s = self.input_bits[block] / links.rate_bps + links.latency_s + self.link_backlog_s
-        target = np.arange(self.spec.servers)
-        here = np.repeat(source[:, None], len(target), axis=1)
-        total = np.zeros(here.shape)
-        while (away := here != target).any():
-            link = table[here, target][away]
-            total[away] += hop_s[link]
-            here[away] = links.target[link]
-        return total
+        return route_sums(links, table, hop_s, source)
+
+    @cached_property
+    def result_bits(self) -> float:
+        """The result, scaled by the size factor of the last block.
+
+        By the mean one, if the last block has neither cycles nor input that would tell its own.
+        """
+        spec, size = self.spec, self.size_factor
+        for scaled, mean in ((self.cycles, spec.cycles), (self.input_bits, spec.input_bits)):
+            if mean[-1]:
+                size = float(scaled[-1] / mean[-1])
+                break
+        return spec.result_bits * size
+
+    @cached_property
+    def empty_network_cost_s(self) -> Floats:
+        """Cost of block m at place j after block m − 1 at place i; shape (M, N + 1, N + 1).
+
+        L + β·max(L − τ, 0) (Eqs. 13 and 14) where nothing waits, whatever the backlogs are. Of the
+        task's device or, for a slot, the mean over all devices. The last block's includes the
+        result's return; of the first block, whose input is at the device, only row 0 counts.
+        """
+        network = self.spec.empty_network
+        devices = np.arange(self.spec.devices)[self._devices]
+        cycles, bits = (
+            np.repeat(values[:, None], len(devices), axis=1)
+            for values in (self.cycles, np.append(self.input_bits, self.result_bits))
+        )
+        work = Work(devices, self.rate_bps[devices], cycles, bits)
+        sums = [network.costs(work[piece]).sum(axis=-1) for piece in network.pieces(len(work))]
+        return read_only(np.add.reduce(sums) / len(work))
 
     def _per_server(self, values: Floats) -> Floats:
         """Return the mean over the devices of every server, 0 where it has none; shape (N,)."""
