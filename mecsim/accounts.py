@@ -55,7 +55,8 @@ class TaskColumns(NamedTuple):
     def empty(cls, count: int) -> TaskColumns:
         """Return columns to be filled in."""
         columns: list[Any] = [np.empty(count) for _ in range(6)]
-        return cls(*columns, np.empty(count, np.int32), np.empty(count, np.int8))
+        columns += [np.empty(count, np.int32), np.empty(count, np.int8)]
+        return cls(*columns)
 
     def first(self, count: int) -> TaskColumns:
         """Return the first rows."""
@@ -202,6 +203,37 @@ def gather_costs(
             costs[count] = block_cost(terms, block, arrived_s - ready_s)
             count += 1
     return count
+
+
+@compiled
+def exact_sum(values: Floats) -> float:  # noqa: C901 - as long as its source
+    """Return the sum, rounded once, as ``math.fsum`` does; the values must be finite.
+
+    Shewchuk, "Adaptive precision floating-point arithmetic", 1997, and CPython's rounding of it.
+    """
+    parts, count = np.empty(64), 0  # ever larger, none overlaps another
+    for value in values:
+        kept = 0
+        for part in parts[:count]:
+            large, small = (value, part) if abs(value) >= abs(part) else (part, value)
+            value = large + small  # noqa: PLW2901
+            rest = small - (value - large)
+            if rest != 0.0:
+                parts[kept] = rest
+                kept += 1
+        parts[kept] = value
+        count = kept + 1
+    total = rest = 0.0
+    while count > 0 and rest == 0.0:
+        count -= 1
+        before = total
+        total = before + parts[count]
+        rest = parts[count] - (total - before)
+    if count > 0 and rest * parts[count - 1] > 0.0:  # half-way: the next part decides
+        twice = rest * 2.0
+        if (total + twice) - total == twice:
+            total += twice
+    return total
 
 
 @compiled

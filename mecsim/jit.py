@@ -16,7 +16,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 COMPILE_S: Final = 10
 """What compiling takes, roughly."""
 
-SOURCES: Final = ("rules", "routing", "accounts", "kernels/rings", "kernels/events", "kernels/play")
+SOURCES: Final = ("rules", "routing", "accounts", *(f"kernels/{name}" for name in ("rings", "events", "play", "batch", "branch")))
 """The modules of which something is compiled."""
 
 

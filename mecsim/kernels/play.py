@@ -52,6 +52,15 @@ class Epochs(NamedTuple):
 
 
 @compiled
+def is_room_for(s: State, epochs: Epochs, epoch: int) -> bool:
+    """Return whether there is room for an epoch's tasks and batch (and perhaps for its hops)."""
+    tasks = s.marks[END_TASK] - s.marks[FIRST_TASK]
+    more = epochs.bounds[epoch + 1] - epochs.bounds[epoch]
+    batches = s.marks[END_BATCH] - s.marks[FIRST_BATCH]
+    return tasks + more <= len(s.tasks) and batches < len(s.batches)
+
+
+@compiled
 def submit_epoch(s: State, ways: Ways, epochs: Epochs, epoch: int, placement: Ints) -> int:
     """Submit the tasks of an epoch; return how much more room for hops it needs, 0 if it is done.
 
@@ -113,10 +122,7 @@ def _play(
     for epoch in range(first, len(epochs.time_s)):
         run(s, epochs.time_s[epoch])
         done = account_ended(s, terms, done, tasks, blocks, services)
-        more = epochs.bounds[epoch + 1] - epochs.bounds[epoch]
-        if s.marks[END_TASK] - s.marks[FIRST_TASK] + more > len(s.tasks) or s.marks[
-            END_BATCH
-        ] - s.marks[FIRST_BATCH] >= len(s.batches):
+        if not is_room_for(s, epochs, epoch):
             return epoch, 1, done
         needed = submit_epoch(s, ways, epochs, epoch, placement)
         if needed:

@@ -98,15 +98,23 @@ class State(NamedTuple):
 
     def with_room(self, tasks: int, hops: int, batches: int = 1) -> State:
         """Return a state with room for so many more: itself, or one with larger rings."""
-        pending = self.marks[END_TASK:] - self.marks[FIRST_TASK:END_TASK]
+        marks = self.marks.tolist()
+        return self.with_size(
+            marks[END_TASK] - marks[FIRST_TASK] + tasks,
+            marks[END_HOP] - marks[FIRST_HOP] + hops,
+            marks[END_BATCH] - marks[FIRST_BATCH] + batches,
+        )
+
+    def with_size(self, tasks: int, hops: int, batches: int) -> State:
+        """Return a state whose rings are at least so large: itself, or one with larger rings."""
         rings: dict[str, Any] = {}
-        names = ("tasks", "hops", "batches")
-        for k, (name, more) in enumerate(zip(names, (tasks, hops, batches), strict=True)):
-            ring, needed = getattr(self, name), int(pending[k]) + more
-            if needed > len(ring):
-                rings[name] = _enlarged(ring, int(self.marks[FIRST_TASK + k]), needed)
-        if "tasks" in rings:
+        if tasks > len(self.tasks):
+            rings["tasks"] = _enlarged(self.tasks, int(self.marks[FIRST_TASK]), tasks)
             rings["heap"] = np.resize(self.heap, len(rings["tasks"]))
+        if hops > len(self.hops):
+            rings["hops"] = _enlarged(self.hops, int(self.marks[FIRST_HOP]), hops)
+        if batches > len(self.batches):
+            rings["batches"] = _enlarged(self.batches, int(self.marks[FIRST_BATCH]), batches)
         return self._replace(**rings) if rings else self
 
 
