@@ -206,7 +206,7 @@ def gather_costs(
 
 
 @compiled
-def exact_sum(values: Floats) -> float:  # noqa: C901 - as long as its source
+def exact_sum(values: Floats) -> float:
     """Return the sum, rounded once, as ``math.fsum`` does; the values must be finite.
 
     Shewchuk, "Adaptive precision floating-point arithmetic", 1997, and CPython's rounding of it.

@@ -16,7 +16,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 COMPILE_S: Final = 10
 """What compiling takes, roughly."""
 
-SOURCES: Final = ("rules", "routing", "accounts", *(f"kernels/{name}" for name in ("rings", "events", "play", "batch", "branch")))
+_KERNELS: Final = ("rings", "events", "play", "batch", "branch")
+SOURCES: Final = ("rules", "routing", "accounts", *(f"kernels/{name}" for name in _KERNELS))
 """The modules of which something is compiled."""
 
 

@@ -24,6 +24,7 @@ from mecsim.arrays import Floats, Ints, read_only
 from mecsim.empty_network import EmptyNetwork, Work, route_sums
 from mecsim.empty_network import cheapest_chain as cheapest_chain  # schedulers take it from here
 from mecsim.errors import PlacementError
+from mecsim.features import Seen, features, means_per_server
 from mecsim.model import Model
 from mecsim.network import Links
 from mecsim.streams import stream
@@ -239,29 +240,27 @@ class Observation:
 
     def _per_server(self, values: Floats) -> Floats:
         """Return the mean over the devices of every server, 0 where it has none; shape (N,)."""
-        n, access = self.spec.servers, self.spec.access
-        devices = np.bincount(access, minlength=n)
-        return np.bincount(access, weights=values, minlength=n) / np.maximum(devices, 1)
+        return means_per_server(values[None, :], self.spec.access[None, :], self.spec.servers)[0]
 
     def features(self) -> Floats:
         """Return the observation as one vector, named by :func:`feature_names`."""
-        spec, device = self.spec, self.device
-        of_devices = (
-            self.rate_bps,
-            self.device_backlog_s,
-            self.uplink_backlog_s,
-            self.downlink_backlog_s,
-        )
-        if device is None:
-            radio = [self._per_server(values) for values in of_devices]
-            radio.append(np.array([_mean(self.battery_j)]))
-        else:
-            own = [values[device] for values in of_devices]
-            radio = [np.array([*own, self.battery_j[device], spec.access[device] + 1])]
-        links_out = np.bincount(spec.links.source, self.link_backlog_s, minlength=spec.servers)
-        known = [self.tasks, self.size_factor]
-        blocks = [self.cycles, self.parameter_bytes, self.input_bits]
-        return np.concatenate([known, *blocks, self.server_backlog_s, links_out, *radio])
+        blocks = np.concatenate([self.cycles, self.parameter_bytes, self.input_bits])
+        return features(
+            Seen(
+                tasks=np.array([[self.tasks, self.size_factor]]),
+                blocks=blocks[None, :],
+                rate_bps=self.rate_bps[None, :],
+                server_backlog_s=self.server_backlog_s[None, :],
+                device_backlog_s=self.device_backlog_s[None, :],
+                uplink_backlog_s=self.uplink_backlog_s[None, :],
+                downlink_backlog_s=self.downlink_backlog_s[None, :],
+                link_backlog_s=self.link_backlog_s[None, :],
+                battery_j=self.battery_j[None, :],
+                access=self.spec.access[None, :],
+                link_source=self.spec.links.source,
+                device=None if self.device is None else np.array([self.device]),
+            )
+        )[0]
 
 
 def _mean(values: Floats) -> float:

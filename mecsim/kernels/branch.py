@@ -1,0 +1,135 @@
+"""What if: runs of the compiled kernel that branch off, each under another placement."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from mecsim.accounts import Terms, gather_costs
+from mecsim.arrays import Floats, Ints
+from mecsim.jit import compiled
+from mecsim.kernels.events import run
+from mecsim.kernels.play import Epochs, submit_epoch
+from mecsim.kernels.rings import (
+    END_BATCH,
+    END_HOP,
+    END_TASK,
+    FIRST_BATCH,
+    FIRST_HOP,
+    FIRST_TASK,
+    QUEUED,
+    State,
+)
+from mecsim.routing import Ways
+
+
+class Outcomes(NamedTuple):
+    """What C branches lead to; shape (C,) each."""
+
+    cost: Floats
+    """Minus the reward (Eq. 14) from now on, until the network has drained."""
+    failed: Ints
+    """Tasks that end as failed."""
+
+
+@compiled
+def _restore(s: State, base: State) -> None:
+    """Put a state back to the one that it was copied from; the hops to come need not be."""
+    s.marks[:] = base.marks
+    s.free_s[:] = base.free_s
+    s.last[:] = base.last
+    s.heap[: base.marks[QUEUED]] = base.heap[: base.marks[QUEUED]]
+    for number in range(base.marks[FIRST_TASK], base.marks[END_TASK]):
+        row = number & (len(s.tasks) - 1)
+        s.tasks[row] = base.tasks[row]
+    for number in range(base.marks[FIRST_BATCH], base.marks[END_BATCH]):
+        row = number & (len(s.batches) - 1)
+        s.batches[row] = base.batches[row]
+    if s.metered:
+        s.battery_j[:] = base.battery_j
+        s.spent[:] = base.spent
+        for number in range(base.marks[FIRST_HOP], base.marks[END_HOP]):
+            row = number & (len(s.hops) - 1)
+            s.hops[row]["start_s"] = base.hops[row]["start_s"]
+
+
+@compiled
+def _outcome(s: State, terms: Terms, new: int, now: float, costs: Floats) -> tuple[float, int]:
+    """Return the costs of the blocks that finish after ``now``, and how many tasks failed.
+
+    Tasks from ``new`` on are those of this epoch, of which every block counts.
+    """
+    hop, mask, total, failed = s.marks[FIRST_HOP], len(s.hops) - 1, 0.0, 0
+    for number in range(s.marks[FIRST_TASK], s.marks[END_TASK]):
+        task = s.tasks[number & (len(s.tasks) - 1)]
+        after_s = -math.inf if number >= new else now
+        end, release_s = task["end"], task["release_s"]
+        count = gather_costs(terms, s.hops, mask, hop, end, release_s, after_s, math.inf, costs, 0)
+        for i in range(count):
+            total += costs[i]
+        failed += task["hop"] < end
+        hop = end
+    return total, failed
+
+
+@compiled
+def _explore(
+    base: State,
+    s: State,
+    ways: Ways,
+    terms: Terms,
+    epochs: Epochs,
+    now: float,
+    placements: Ints,
+    first: int,
+    out: Outcomes,
+) -> tuple[int, int]:
+    """Run the branches from ``first`` on in ``s``, a copy of ``base`` with room for the tasks.
+
+    Return the first that needs more room for hops, and how much.
+    """
+    costs = np.empty(len(terms.tolerated_s))
+    for branch in range(first, len(placements)):
+        _restore(s, base)
+        for epoch in range(len(epochs.time_s)):
+            needed = submit_epoch(s, ways, epochs, epoch, placements[branch])
+            if needed:
+                return branch, needed
+        run(s, math.inf)
+        cost, failed = _outcome(s, terms, base.marks[END_TASK], now, costs)
+        out.cost[branch], out.failed[branch] = cost, failed
+    return len(placements), 0
+
+
+class Explorer:
+    """Explores what placements of an epoch's tasks lead to, from a state of the network."""
+
+    def __init__(self, base: State, ways: Ways, terms: Terms, epochs: Epochs, now: float) -> None:
+        self._ways, self._terms, self._epochs, self._now = ways, terms, epochs, now
+        count = len(epochs.time_s)
+        self._base = base.with_room(len(epochs.device), len(epochs.device) * 32, count)
+        self._scratch = self._base.copy()
+
+    def __call__(self, placements: Ints) -> Outcomes:
+        """Return what each of C placements leads to, if nothing else comes; shape (C, M)."""
+        out = Outcomes(np.empty(len(placements)), np.empty(len(placements), dtype=np.int64))
+        branch = 0
+        while branch < len(placements):
+            branch, needed = _explore(
+                self._base,
+                self._scratch,
+                self._ways,
+                self._terms,
+                self._epochs,
+                self._now,
+                placements,
+                branch,
+                out,
+            )
+            if needed:
+                tasks, epochs = len(self._epochs.device), len(self._epochs.time_s)
+                self._base = self._base.with_room(tasks, needed * epochs, epochs)
+                self._scratch = self._base.copy()
+        return out
