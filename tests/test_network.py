@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from mecsim.network import (
     server_positions,
     wired_links,
 )
-from mecsim.scenario import Device, EdgeServer, Radio, Wired
+from mecsim.scenario import Device, EdgeServer, Poisson, Radio, Wired, load
 from tests.support import scenario
 
 Pairs = list[tuple[int, int]]
@@ -195,3 +197,18 @@ def test_a_device_between_two_servers_goes_to_the_first_and_one_out_of_reach_is_
     assert nearest.tolist() == [0, 1]
     with pytest.raises(ScenarioError, match=r"device 1 at .* 750\.5 m from .* 750"):
         associate(np.array([[0.0, 750.0], [0.0, 750.5]]), servers, 750.0, Radio())
+
+
+def test_a_city_is_resolved_in_little_memory() -> None:
+    """1000 servers and 100 000 devices: 8 MB of routes, where all distances would take 800 MB."""
+    city = load(Path(__file__).parents[1] / "scenarios" / "city.yaml")
+    tracemalloc.start()
+    model = resolve(city)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64e6
+    assert model.next_link.nbytes == 8e6
+    assert np.bincount(model.access).tolist() == [100] * 1000
+    assert isinstance(city.arrivals, Poisson)
+    busy = city.arrivals.rate / 1000 * model.cycles.sum() / model.server_hz
+    assert 0.52 < busy.min() < busy.max() < 0.70
