@@ -206,14 +206,17 @@ def _check_memory(scenario: Scenario) -> None:
 def _memory_needed(scenario: Scenario) -> int:
     """Return roughly how many bytes a run needs, before anything is made.
 
-    Routes, links, devices, and the hops of the tasks of one slot (2 kB a block, measured).
+    Route tables (one, or where links differ one for each block and for the result, and the one
+    that is being made), links, devices, and the hops of the tasks of one slot (2 kB a block,
+    measured).
     """
-    n, model = scenario.edge_servers, scenario.dnn.model
-    links = n * n if scenario.wired.topology == "full_mesh" else 4 * n
+    n, model, wired = scenario.edge_servers, scenario.dnn.model, scenario.wired
+    links = n * n if wired.topology == "full_mesh" else 2 * len(wired.links or ()) + 4 * n
     blocks = len(model.flops) if isinstance(model, BlockTable) else scenario.dnn.blocks or 32
+    tables = blocks + 2 if wired.topology == "explicit" else 2
     arrivals = scenario.arrivals
     rate = max(getattr(arrivals, "rates", (getattr(arrivals, "rate", 0.0),)))
-    return 64 * n * n + 200 * links + 700 * scenario.devices + int(2000 * rate * blocks)
+    return 8 * tables * n * n + 200 * links + 700 * scenario.devices + int(2000 * rate * blocks)
 
 
 def _blocks(scenario: Scenario) -> dnn.Blocks:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import networkx as nx
 import numpy as np
+from numpy.typing import NDArray
 
 from mecsim import rules
 from mecsim.arrays import Floats, Ints
 from mecsim.errors import ScenarioError
 from mecsim.scenario import Device, EdgeServer, Radio, Wired
 from mecsim.streams import stream
+
+PAIRS_AT_ONCE: Final = 1 << 19
+"""So many pairs (of a device and a server, a link and a target) are looked at together at most,
+which bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +73,44 @@ def associate(
 
     Shapes (D,) and (D,). Raises ``ScenarioError`` if a device is out of every server's coverage.
     """
-    nearest = np.empty(len(devices), dtype=np.int64)
-    distance = np.empty(len(devices))
-    for first in range(0, len(devices), 4096):  # in pieces: D × N would not fit for a city
-        piece = slice(first, first + 4096)
-        away = np.linalg.norm(devices[piece, None, :] - servers[None, :, :], axis=2)
-        nearest[piece] = away.argmin(axis=1)
-        distance[piece] = away.min(axis=1)
-    outside = np.flatnonzero(distance > coverage_m * (1 + 1e-12))
+    reach = coverage_m * (1 + 1e-12)
+    nearest = np.zeros(len(devices), dtype=np.int64)
+    distance = np.full(len(devices), np.inf)
+    for group in _neighbourhoods(devices, max(1, min(1024, PAIRS_AT_ONCE // len(servers)))):
+        low, high = devices[group].min(axis=0) - reach, devices[group].max(axis=0) + reach
+        near = np.flatnonzero(((servers >= low) & (servers <= high)).all(axis=1))
+        if len(near):
+            away = _distances(devices[group], servers[near])
+            nearest[group], distance[group] = near[away.argmin(axis=1)], away.min(axis=1)
+    outside = np.flatnonzero(distance > reach)
     if outside.size:
         d = int(outside[0])
         raise ScenarioError(
             f"device: device {d} at {tuple(devices[d].round(1).tolist())} m is out of coverage: "
-            f"{distance[d]:.1f} m from its nearest server; "
+            f"{_distances(devices[d : d + 1], servers).min():.1f} m from its nearest server; "
             f"allowed: edge_server.coverage_radius = {coverage_m:g} m"
         )
     metres = np.maximum(distance, 1.0)  # the path-loss model means nothing nearer than a metre
     gain = rules.path_gain(metres, radio.path_loss_intercept_db, radio.path_loss_slope_db)
     return nearest, np.asarray(gain)
+
+
+def _neighbourhoods(points: Floats, size: int) -> Iterator[Ints]:
+    """Yield the numbers of the points in groups of at most ``size`` that lie near each other.
+
+    Each group need be compared with the servers around it only: D × N distances would take long,
+    and not fit, for a city. The plane is cut into strips of equally many points, these into groups.
+    """
+    strips = max(1, math.isqrt(len(points) // size))
+    rank = np.empty(len(points), dtype=np.int64)
+    rank[np.argsort(points[:, 0], kind="stable")] = np.arange(len(points))
+    order = np.lexsort((points[:, 1], rank * strips // len(points)))
+    for first in range(0, len(order), size):
+        yield order[first : first + size]
+
+
+def _distances(points: Floats, servers: Floats) -> Floats:
+    return np.linalg.norm(points[:, None, :] - servers[None, :, :], axis=2)
 
 
 def wired_links(spec: Wired, servers: int) -> Links:
@@ -92,28 +120,33 @@ def wired_links(spec: Wired, servers: int) -> Links:
     """
     if spec.topology == "explicit":
         return _explicit_links(spec, servers)
-    pairs = np.array(_pairs(spec, servers), dtype=np.int64).reshape(-1, 2)
-    both = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
-    rate, latency = np.full(len(both), spec.rate), np.full(len(both), spec.latency)
-    return Links(both[:, 0].copy(), both[:, 1].copy(), rate, latency)
+    one, other = _pairs(spec, servers)
+    number = np.concatenate([one * servers + other, other * servers + one])
+    source, target = np.divmod(np.unique(number), servers)  # a ring of 2 has each pair twice
+    return Links(
+        source, target, np.full(len(source), spec.rate), np.full(len(source), spec.latency)
+    )
 
 
-def _pairs(spec: Wired, n: int) -> list[tuple[int, int]]:
-    columns = grid_columns(n)
+def _pairs(spec: Wired, n: int) -> tuple[Ints, Ints]:
+    """Return the servers that are joined, one way; shape (P,) each."""
+    columns, all_ = grid_columns(n), np.arange(n)
     match spec.topology:
         case "full_mesh":
-            return [(i, j) for i in range(n) for j in range(i)]
+            one, other = np.triu_indices(n, 1)
+            return one, other
         case "ring":
-            return [(i, (i + 1) % n) for i in range(n)] if n > 1 else []
+            return (all_, (all_ + 1) % n) if n > 1 else (all_[1:], all_[1:])
         case "star":
-            return [(0, i) for i in range(1, n)]
+            return np.zeros(n - 1, dtype=np.int64), all_[1:]
         case "line":
-            return [(i, i + 1) for i in range(n - 1)]
+            return all_[:-1], all_[1:]
         case "tree":
-            return [((i - 1) // spec.branching, i) for i in range(1, n)]
+            return (all_[1:] - 1) // spec.branching, all_[1:]
         case _:  # grid
-            across = [(i, i + 1) for i in range(n - 1) if (i + 1) % columns]
-            return across + [(i, i + columns) for i in range(n - columns)]
+            inner = all_[:-1][all_[1:] % columns > 0]
+            upper = all_[: max(n - columns, 0)]
+            return np.append(inner, upper), np.append(inner + 1, upper + columns)
 
 
 def _explicit_links(spec: Wired, servers: int) -> Links:
@@ -149,29 +182,72 @@ def next_links(links: Links, servers: int, bits: float) -> Ints:
     """Return the routes of least transfer time for ``bits``, as a table of next links.
 
     ``table[i, j]`` is the link that data at server i takes next on its way to server j, −1 where
-    i = j; shape (N, N). The time of a hop is bits / rate + latency (Eq. 5); among equally fast
-    next hops the lowest-numbered server is taken.
+    i = j; shape (N, N). ``links`` are sorted by (source, target) and lead from every server to
+    every other. The time of a hop is bits / rate + latency (Eq. 5), added up from the target
+    outwards; among equally fast next hops the lowest-numbered server is taken. Where a hop's time
+    is lost in rounding, so that both its ends seem equally far, it is taken only to a server that
+    is fewer hops away, so no route ever goes round.
     """
     table = np.full((servers, servers), -1, dtype=np.int64)
-    pairs = zip(links.source.tolist(), links.target.tolist(), strict=True)
-    number = {pair: k for k, pair in enumerate(pairs)}
-    if len(number) == servers * (servers - 1) and _alike(links):  # a full mesh: go straight
+    if len(links) == servers * (servers - 1) and _alike(links):  # a full mesh: go straight
         table[links.source, links.target] = np.arange(len(links))
         return table
     bits = max(bits, 1.0)  # nothing to send takes the way that a bit would take
-    seconds = rules.transfer_delay(bits, links.rate_bps) + links.latency_s
-    backwards: nx.DiGraph[int] = nx.DiGraph()
-    backwards.add_weighted_edges_from(
-        (t, s, w) for (s, t), w in zip(number, np.asarray(seconds).tolist(), strict=True)
-    )
-    for target in range(servers) if len(links) else ():
-        after, distance = nx.dijkstra_predecessor_and_distance(backwards, target)
-        order = {server: rank for rank, server in enumerate(distance)}
-        for here, options in after.items():
-            nearer = [server for server in options if order[server] < order[here]]
-            if nearer:  # so no route goes round, even where a hop's time is lost in rounding
-                table[here, target] = number[here, min(nearer)]
+    seconds = np.asarray(rules.transfer_delay(bits, links.rate_bps) + links.latency_s)
+    at_once = max(1, PAIRS_AT_ONCE // max(1, len(links)))
+    for first in range(0, servers if len(links) else 0, at_once):
+        targets = np.arange(first, min(first + at_once, servers))
+        left_s, hops = _ways_left(links, seconds, servers, targets)
+        table[:, targets] = _next_towards(links, seconds, left_s, hops).T
     return table
+
+
+def _ways_left(
+    links: Links, seconds: Floats, servers: int, targets: Ints
+) -> tuple[Floats, NDArray[np.int32]]:
+    """Return the least time from each server to each of T targets, and in how many hops at least.
+
+    Shapes (T, N). Bellman and Ford's algorithm, backwards from the targets: in round k the links
+    into the servers that came nearer in round k − 1 are tried, for all targets together. So a
+    time is found in the round that is the least number of hops of all ways that take it.
+    """
+    into = np.argsort(links.target, kind="stable")
+    source, hop_s = links.source[into], seconds[into]
+    count = np.bincount(links.target, minlength=servers)
+    begin = np.cumsum(count) - count
+    left_s = np.full(len(targets) * servers, np.inf)  # of (target, server), row by row
+    hops = np.zeros(len(left_s), dtype=np.int32)
+    tried = np.empty(len(left_s), dtype=np.int64)
+    nearer = np.arange(len(targets)) * servers + targets
+    left_s[nearer] = 0.0
+    for round_ in itertools.count(1):
+        end = nearer % servers
+        many = count[end]
+        first = np.repeat(begin[end] - np.cumsum(many) + many, many)
+        link = first + np.arange(len(first))
+        start = np.repeat(nearer - end, many) + source.take(link)
+        time_s = np.repeat(left_s[nearer], many) + hop_s.take(link)
+        better = np.flatnonzero(time_s < left_s.take(start))
+        start, time_s = start.take(better), time_s.take(better)
+        if not len(start):
+            break
+        np.minimum.at(left_s, start, time_s)
+        attempt = np.arange(len(start))
+        tried[start] = attempt
+        nearer = start[tried[start] == attempt]  # each once: of several attempts the last is kept
+        hops[nearer] = round_
+    return left_s.reshape(-1, servers), hops.reshape(-1, servers)
+
+
+def _next_towards(links: Links, seconds: Floats, left_s: Floats, hops: NDArray[np.int32]) -> Ints:
+    """Return the link that each server takes next towards each target, or −1; shape (T, N)."""
+    here, there = left_s.take(links.source, axis=1), left_s.take(links.target, axis=1)
+    nearer = (there < here) | (hops.take(links.target, axis=1) < hops.take(links.source, axis=1))
+    best = nearer & (there + seconds == here)
+    number = np.where(best, np.arange(len(links)), len(links))
+    first = np.searchsorted(links.source, np.arange(left_s.shape[1]))
+    lowest = np.minimum.reduceat(number, first, axis=1)
+    return np.where(lowest < len(links), lowest, -1)
 
 
 def _alike(links: Links) -> bool:
@@ -185,7 +261,14 @@ def route_tables(links: Links, servers: int, bits: Floats) -> tuple[Ints, Ints]:
 
     Shapes (K, N, N) and (len(bits),). Links that are all alike need one table only.
     """
-    sizes = np.ones(1) if _alike(links) else np.unique(bits)
-    tables = np.stack([next_links(links, servers, float(size)) for size in sizes])
-    which = np.zeros(len(bits), dtype=np.int64) if _alike(links) else np.searchsorted(sizes, bits)
-    return tables, which
+    if _alike(links):
+        return next_links(links, servers, 1.0)[None], np.zeros(len(bits), dtype=np.int64)
+    sizes, size_of = np.unique(bits, return_inverse=True)
+    tables = np.empty((len(sizes), servers, servers), dtype=np.int64)
+    distinct, table_of = 0, []
+    for size in sizes.tolist():
+        new = tables[distinct]
+        new[:] = next_links(links, servers, size)
+        table_of.append(next(k for k in range(distinct + 1) if np.array_equal(tables[k], new)))
+        distinct = max(distinct, table_of[-1] + 1)
+    return tables[:distinct], np.array(table_of)[size_of]

@@ -132,7 +132,7 @@ def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_shipped_scenarios(path: Path, scheduler: str) -> None:
     spec = load(path)
-    if path.stem == "metro":
+    if path.stem in ("metro", "city"):
         rate = {"process": "poisson", "rate": 150}
         changes = {"slots": 2, "arrivals": rate, "devices": 300}
     else:

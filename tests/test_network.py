@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from mecsim import network as network_module
+from mecsim import rules
 from mecsim.errors import ScenarioError
 from mecsim.model import resolve
 from mecsim.network import (
@@ -20,8 +21,8 @@ from mecsim.network import (
     server_positions,
     wired_links,
 )
-from mecsim.scenario import Device, EdgeServer, Radio, Wired
-from tests.support import chain, scenario, simulate
+from mecsim.scenario import Device, EdgeServer, Poisson, Radio, Wired, load
+from tests.support import scenario
 
 Pairs = list[tuple[int, int]]
 
@@ -123,123 +124,6 @@ def test_links_that_leave_a_server_out_are_refused(
         resolve(scenario(edge_servers=3, wired=explicit(*links).model_dump()))
 
 
-# ---------------------------------------------------------------- routes
-
-Row = tuple[int, int, float, float]
-
-
-def links_of(rows: list[Row]) -> Links:
-    table = np.array(sorted({row[:2]: row for row in rows}.values()), dtype=float).reshape(-1, 4)
-    ends = table[:, :2].astype(np.int64)
-    return Links(ends[:, 0].copy(), ends[:, 1].copy(), table[:, 2].copy(), table[:, 3].copy())
-
-
-@st.composite
-def graphs(draw: st.DrawFn, rates: st.SearchStrategy[float], latencies: Any) -> tuple[int, Links]:
-    """A one-way ring of all servers and any further links."""
-    n = draw(st.integers(2, 7))
-    ends = st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda e: e[0] != e[1])
-    more = draw(st.lists(ends, max_size=12))
-    joined = [(i, (i + 1) % n) for i in range(n)] + more
-    return n, links_of([(i, j, draw(rates), draw(latencies)) for i, j in joined])
-
-
-def walk(table: Any, links: Links, source: int, target: int) -> list[int]:
-    """The links taken, which must come to an end."""
-    taken: list[int] = []
-    while source != target:
-        link = int(table[source, target])
-        assert links.source[link] == source
-        assert len(taken) < len(table), f"goes round: {taken}"
-        taken.append(link)
-        source = int(links.target[link])
-    return taken
-
-
-def seconds_of(links: Links, bits: float) -> tuple[list[float], nx.DiGraph[int]]:
-    seconds = (bits / links.rate_bps + links.latency_s).tolist()
-    graph: nx.DiGraph[int] = nx.DiGraph()
-    for i, j, w in zip(links.source.tolist(), links.target.tolist(), seconds, strict=True):
-        graph.add_edge(i, j, weight=w)
-    return seconds, graph
-
-
-@given(graphs(st.floats(1.0, 1e10), st.floats(0.0, 0.1)), st.floats(1.0, 1e8))
-@settings(max_examples=100, deadline=None, derandomize=True)
-def test_routes_are_shortest(network: tuple[int, Links], bits: float) -> None:
-    n, links = network
-    table = next_links(links, n, bits)
-    seconds, graph = seconds_of(links, bits)
-    for source in range(n):
-        assert table[source, source] == -1
-        for target in range(n):
-            taken = walk(table, links, source, target)
-            shortest = nx.shortest_path_length(graph, source, target, weight="weight")
-            assert sum(seconds[k] for k in taken) == pytest.approx(shortest, rel=1e-12)
-
-
-@given(graphs(st.sampled_from([1.0, 2.0]), st.sampled_from([0.0, 0.5])), st.integers(1, 3))
-@settings(max_examples=100, deadline=None, derandomize=True)
-def test_of_equally_fast_next_hops_the_lowest_numbered_is_taken(
-    network: tuple[int, Links], bits: int
-) -> None:
-    n, links = network
-    table = next_links(links, n, float(bits))
-    _, graph = seconds_of(links, float(bits))
-    left = dict(nx.all_pairs_dijkstra_path_length(graph))
-    for source in range(n):
-        for target in set(range(n)) - {source}:
-            best = min(
-                (graph[source][j]["weight"] + left[j][target], j) for j in graph.successors(source)
-            )
-            assert int(links.target[table[source, target]]) == best[1]
-
-
-def test_tie_break_by_hand() -> None:
-    """A ring of 4: opposite corners have two ways, the lower-numbered neighbour is taken."""
-    links = wired_links(wired(topology="ring"), 4)
-    table = next_links(links, 4, 1.0)
-    through = {(i, j): int(links.target[table[i, j]]) for i, j in [(0, 2), (2, 0), (1, 3), (3, 1)]}
-    assert through == {(0, 2): 1, (2, 0): 1, (1, 3): 0, (3, 1): 0}
-
-
-@pytest.mark.parametrize("rate", [1e9, 1e20, 1e30])
-def test_a_route_ends_also_where_a_link_is_next_to_instantaneous(rate: float) -> None:
-    """ES 1 and 2 are joined by a link whose time vanishes beside that of the way to ES 3."""
-    links = links_of([(0, 1, rate, 0), (1, 0, rate, 0), (1, 2, 1e3, 1), (2, 1, 1e3, 1)])
-    table = next_links(links, 3, 24_576.0)
-    assert [walk(table, links, i, 2) for i in (0, 1)] == [[0, 2], [2]]
-
-
-@pytest.mark.parametrize("topology", ["ring", "star", "line", "tree", "grid"])
-def test_a_route_ends_also_where_there_is_nothing_to_send(topology: str) -> None:
-    links = wired_links(wired(topology=topology, rate=1e3, latency=0.0), 6)
-    table = next_links(links, 6, 0.0)
-    assert all(len(walk(table, links, i, j)) >= (i != j) for i in range(6) for j in range(6))
-
-
-def test_the_route_depends_on_the_size_of_a_block_where_latency_matters() -> None:
-    """Direct: 8 bit/s. By ES 2: 80 bit/s and 0.5 s a hop. 8 bits: 1 s or 1.2 s; 16: 2 or 1.4 s."""
-    fast = {"rate": 80.0, "latency": 0.5}
-    links = [{"from": 1, "to": 2} | fast, {"from": 2, "to": 3} | fast]
-    spec = scenario(
-        dnn=chain([1, 1, 1], [8, 8, 16], result_bits=8),
-        edge_servers=3,
-        return_result=True,
-        device={"positions": [[400, 0]]},
-        wired={"topology": "explicit", "rate": 8.0, "links": [{"from": 1, "to": 3}, *links]},
-    )
-    for placement, between in (
-        ([1, 3, 3], ["es1-es3", "es3-es1"]),  # and back with the result of 8 bits
-        ([1, 1, 3], ["es1-es2", "es2-es3", "es3-es1"]),
-        ([3, 3, 1], ["es1-es3", "es3-es2", "es2-es1"]),
-    ):
-        _, trace = simulate(spec, "fixed", {"placement": placement})
-        names = resolve(spec).resource_names()
-        crossed = [names[r] for r in trace["hops/resource"].tolist()]
-        assert [name for name in crossed if "-" in name] == between
-
-
 # ---------------------------------------------------------------- positions and association
 
 
@@ -278,9 +162,53 @@ def test_association_picks_the_nearest_server() -> None:
     assert gain == pytest.approx(10 ** (-loss / 10), rel=1e-9)
 
 
+@pytest.mark.parametrize("pairs_at_once", [50, 1 << 19])
+@pytest.mark.parametrize("coverage", [120.0, 1e6])
+def test_association_is_that_of_all_distances(
+    pairs_at_once: int, coverage: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where groups are small, far from each other or of one place, and on ties."""
+    monkeypatch.setattr(network_module, "PAIRS_AT_ONCE", pairs_at_once)
+    rng = np.random.default_rng(7)
+    servers = 100.0 * rng.integers(0, 40, (60, 2)).astype(np.float64)
+    around = servers[rng.integers(0, 60, 5000)] + rng.integers(-80, 81, (5000, 2))
+    devices = np.concatenate([around, np.repeat(servers[:1] + 50.0, 1500, axis=0)])
+    distance = np.linalg.norm(devices[:, None, :] - servers[None, :, :], axis=2)
+    nearest, gain = associate(devices, servers, coverage, Radio())
+    assert nearest.tolist() == distance.argmin(axis=1).tolist()
+    metres = np.maximum(distance.min(axis=1), 1.0)
+    assert gain.tolist() == np.asarray(rules.path_gain(metres, 128.1, 37.6)).tolist()
+
+
+def test_of_devices_out_of_coverage_the_first_is_named_with_its_distance() -> None:
+    servers = np.array([[0.0, 0.0], [5000.0, 0.0]])
+    devices = np.array([[4990.0, 0.0], [3000.0, 0.0], [1e6, 0.0], [10.0, 0.0], [1999.0, 0.0]])
+    with pytest.raises(ScenarioError, match=r"device 1 at \(3000\.0, 0\.0\) m .* 2000\.0 m from"):
+        associate(devices, servers, 750.0, Radio())
+    with pytest.raises(ScenarioError, match=r"device 0 .* 2000\.0 m from"):
+        associate(devices[1:2], servers, 750.0, Radio())
+    at_the_edge = np.array([[0.0, np.nextafter(750.0, 751.0)]])
+    assert associate(at_the_edge, servers, 750.0, Radio())[0].tolist() == [0]
+
+
 def test_a_device_between_two_servers_goes_to_the_first_and_one_out_of_reach_is_refused() -> None:
     servers = np.array([[0.0, 0.0], [1000.0, 0.0]])
     nearest, _ = associate(np.array([[500.0, 0.0], [501.0, 0.0]]), servers, 750.0, Radio())
     assert nearest.tolist() == [0, 1]
     with pytest.raises(ScenarioError, match=r"device 1 at .* 750\.5 m from .* 750"):
         associate(np.array([[0.0, 750.0], [0.0, 750.5]]), servers, 750.0, Radio())
+
+
+def test_a_city_is_resolved_in_little_memory() -> None:
+    """1000 servers and 100 000 devices: 8 MB of routes, where all distances would take 800 MB."""
+    city = load(Path(__file__).parents[1] / "scenarios" / "city.yaml")
+    tracemalloc.start()
+    model = resolve(city)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64e6
+    assert model.next_link.nbytes == 8e6
+    assert np.bincount(model.access).tolist() == [100] * 1000
+    assert isinstance(city.arrivals, Poisson)
+    busy = city.arrivals.rate / 1000 * model.cycles.sum() / model.server_hz
+    assert 0.52 < busy.min() < busy.max() < 0.70
