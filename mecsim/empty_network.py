@@ -71,8 +71,8 @@ class EmptyNetwork:
         row i = 0 has a meaning. The last block's cost includes the return of the result.
         """
         seconds = self.delays(work)
-        tolerated = self.tolerated_s[:, None, None, None]
-        return np.asarray(rules.cost(seconds, tolerated, self.beta))
+        late = rules.penalty(seconds, self.tolerated_s[:, None, None, None])
+        return np.asarray(rules.cost(seconds, late, self.beta))
 
     def delays(self, work: Work) -> Floats:
         """Return L of block m at place j after block m − 1 at place i; shape (M, P, P, n)."""

@@ -23,13 +23,16 @@ from mecsim.errors import (
     SchedulerError,
     TraceError,
 )
-from mecsim.kernels.base import Kernel
+from mecsim.kernels.base import IdleKernel, Kernel
+from mecsim.kernels.compiled import CompiledKernel
+from mecsim.kernels.play import Player
+from mecsim.kernels.shadowed import ShadowedKernel
 from mecsim.metrics import Totals
 from mecsim.model import Model, resolve, self_contained
 from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
 from mecsim.scenario import RecordedTasks, Scenario
 from mecsim.scheduler import Scheduler, SchedulerSpec, check_placement
-from mecsim.session import Session
+from mecsim.session import Epoch, Session
 from mecsim.store import Provenance, TraceFile, TraceWriter, resource_columns
 from mecsim.trace import COLUMNS, Column, Difference, MemoryTrace, Rows, Sink, first_difference
 from mecsim.workload import size_columns
@@ -49,18 +52,19 @@ class RunResult:
     trace: Path | None
 
 
-def make_kernel(name: str, model: Model) -> Kernel:
-    """Return a new kernel by its name. Raises ``InputError`` for an unknown name."""
+def make_kernel(name: str, model: Model, *, explored: bool = False) -> Kernel:
+    """Return a new kernel by its name, ``explored`` if runs are to branch off from it.
+
+    Raises ``InputError`` for an unknown name.
+    """
     if name not in KERNELS:
         raise InputError(f"kernel: {name!r} is not known; allowed: {', '.join(KERNELS)}")
-    # Only the one that is used is imported.
     if name == "compiled":
-        from mecsim.kernels.compiled import CompiledKernel  # noqa: PLC0415
-
         return CompiledKernel(model)
-    from mecsim.kernels.simpy_kernel import SimpyKernel  # noqa: PLC0415
+    from mecsim.kernels.simpy_kernel import SimpyKernel  # noqa: PLC0415 - takes its time to load
 
-    return SimpyKernel(model)
+    kernel = SimpyKernel(model)
+    return ShadowedKernel(kernel, model) if explored else kernel
 
 
 def run(
@@ -96,7 +100,8 @@ def run(
             totals = _play(model, recording, made, scheduler, progress)
         else:
             slots = _counted(workload.slots(model, recording), scenario.slots, progress)
-            session = Session(model, slots, make_kernel(kernel, model), spec, sinks)
+            kernel_ = make_kernel(kernel, model, explored=made.explores > 0)
+            session = Session(model, slots, kernel_, spec, sinks, made.explores)
             totals = _drive(session, made, scheduler)
     return RunResult(_document(totals, name, made_by, began, out), out)
 
@@ -180,24 +185,12 @@ def _play(
     progress: Progress | None,
 ) -> Totals:
     """Let a scheduler decide the first epoch, and put all tasks where it says."""
-    from mecsim.kernels.play import Player  # noqa: PLC0415 - for the compiled kernel only
-
-    totals = Totals(model)
-    player, placement, done = Player(model, totals.services), None, 0
+    totals, done = Totals(model), 0
+    player, placements = Player(model, totals.services), _Constant(model, scheduler, name)
     with _interrupted_between_slots() as check:
         for chunk in workload.chunks(model, recording):
-            if placement is None:
-                session = Session(
-                    model, chunk.slots(), make_kernel("compiled", model), scheduler.spec
-                )
-                for epoch in session:
-                    with _blaming(name, epoch.number):
-                        answer = scheduler.decide(session.observe(epoch))
-                        placement = check_placement(answer, scheduler.spec, name, 0, epoch.device)
-                    break
             totals.released += len(chunk.device)
-            if placement is not None:
-                totals.add(player.play(chunk, placement))
+            totals.add(player.play(chunk, placements.of(chunk)))
             done += len(chunk.start_s)
             check()
             if progress is not None:
@@ -208,15 +201,47 @@ def _play(
     return totals
 
 
+class _Constant:
+    """The decisions of a scheduler to which nothing matters that changes during a run."""
+
+    def __init__(self, model: Model, scheduler: Scheduler, name: str) -> None:
+        self._scheduler, self._name = scheduler, name
+        self._session = Session(model, [], IdleKernel(model), scheduler.spec)
+        devices = model.devices if scheduler.spec.epoch == "task" else 1
+        self._placements = np.zeros((devices, model.blocks), dtype=np.int64)
+        self._asked = np.zeros(devices, dtype=np.bool_)
+
+    def of(self, chunk: workload.Chunk) -> Ints:
+        """Return the placements of all devices that have tasks in a chunk, or one for all."""
+        if self._asked.all():
+            return self._placements
+        slot = next(chunk.slots())
+        if self._scheduler.spec.epoch == "slot":
+            self._ask(Epoch(0, slot.start_s, slot, slot.tasks, None))
+            return self._placements
+        for device, row in zip(*np.unique(chunk.device, return_index=True), strict=True):
+            if not self._asked[device]:
+                task = chunk.tasks(slot.number, int(row), int(row) + 1)
+                self._ask(Epoch(0, slot.start_s, slot, task, int(device)))
+        return self._placements
+
+    def _ask(self, epoch: Epoch) -> None:
+        spec, row = self._scheduler.spec, epoch.device or 0
+        with _blaming(self._name, epoch.number):
+            answer = self._scheduler.decide(self._session.observe(epoch))
+            placement = check_placement(answer, spec, self._name, epoch.number, epoch.device)
+        self._placements[row], self._asked[row] = placement, True
+
+
 def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
     """Let a scheduler decide every epoch, and learn if it has the hook."""
     learns = type(scheduler).epoch_ended is not Scheduler.epoch_ended
-    before = None
+    before, known = None, dict[int | None, Ints]()
     try:
         for epoch in session:
-            if scheduler.constant and before is not None and not learns:
+            if epoch.device in known:
                 seen = session.observe(epoch) if session.traced else None
-                session.act(epoch, before[1], seen)
+                session.act(epoch, known[epoch.device], seen)
                 continue
             observation = session.observe(epoch)
             with _blaming(name, epoch.number):
@@ -226,6 +251,8 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
                 placement = check_placement(answer, session.spec, name, epoch.number, epoch.device)
             session.act(epoch, placement, observation)
             before = observation, placement
+            if scheduler.constant and not learns:
+                known[epoch.device] = placement
     except BaseException:
         session.account()  # so that the trace keeps all that has happened
         raise
@@ -396,6 +423,7 @@ def replay_with(
             slots = workload.slots(model, recording)
             counted = _counted(slots, model.scenario.slots, progress)
             sinks = [] if writer is None else [writer]
-            session = Session(model, counted, make_kernel(made_by.kernel, model), spec, sinks)
+            kernel_ = make_kernel(made_by.kernel, model, explored=made.explores > 0)
+            session = Session(model, counted, kernel_, spec, sinks, made.explores)
             totals = _drive(session, made, scheduler)
         return RunResult(_document(totals, path.stem, made_by, began, out), out)

@@ -68,5 +68,5 @@ def _sums(values: Floats, group: Ints, groups: int) -> Floats:
     """Return the sums of every row by group; shape (B, groups)."""
     rows = len(values)
     flat = (group + groups * np.arange(rows)[:, None]).ravel()
-    sums: Floats = np.bincount(flat, values.ravel(), rows * groups)
-    return sums.reshape(rows, groups)
+    sums = np.bincount(flat, weights=values.ravel(), minlength=rows * groups)
+    return np.asarray(sums, dtype=np.float64).reshape(rows, groups)

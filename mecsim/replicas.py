@@ -95,7 +95,8 @@ class Replicas:
         self.features = len(feature_names(self.spec))
         self._terms, self._resources = Terms.of(model), model.resources
         self._models, self._feeds = [model] * replicas, [_Feed(model)] * replicas
-        self._states = [State.of(model, RING)] * replicas
+        self._state = stacked([State.of(model, RING)] * replicas)
+        self._ways, self._page = Ways.of(model), _Page.of(next(workload.chunks(model)), model)
         self._turn = Turn.of(replicas, model.blocks, len(model.resources))
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
         self._shares = list(pairwise(bounds))
@@ -111,7 +112,7 @@ class Replicas:
         rows = list(range(self.replicas)) if which is None else list(which)
         if len(rows) != len(seeds):
             raise ValueError(f"{len(seeds)} seeds for {len(rows)} replicas")
-        states = unstacked(self._state) if which is not None else list(self._states)
+        states = unstacked(self._state)
         for row, seed in zip(rows, seeds, strict=True):
             model = resolve(self.scenario, seed)
             self._models[row], self._feeds[row] = model, _Feed(model)
@@ -165,13 +166,14 @@ class Replicas:
             self._pool.shutdown()
 
     def _take_turns(self) -> None:
-        arguments = self._state, self._ways, self._terms, self._page.epochs, self._turn
+        def work(share: tuple[int, int]) -> None:
+            states, epochs = self._state, self._page.epochs
+            take_turns(*share, states, self._ways, self._terms, epochs, self._turn)
+
         if self._pool is None:
-            take_turns(0, self.replicas, *arguments)
-            return
-        jobs = [self._pool.submit(take_turns, *share, *arguments) for share in self._shares]
-        for job in jobs:
-            job.result()
+            work((0, self.replicas))
+        else:
+            list(self._pool.map(work, self._shares))
 
     def _bind(self) -> None:
         """Put the pages of all replicas into one."""

@@ -145,21 +145,23 @@ def lay_out(  # noqa: C901 - parts called with all of the ways cost twice it
     device: Ints,
     size: Floats,
     rate_bps: Floats,
-    placement: Ints,
+    placements: Ints,
 ) -> int:
-    """Write the hops of n tasks, all under one placement, from ``at`` on; return where they end.
+    """Write the hops of n tasks from ``at`` on; return where they end.
 
     What has no room is counted and not written. ``offset``, of shape (n + 1,), is filled in.
+    ``placements`` has one row for all tasks or one for each device; shape (1, M) or (D, M).
     """
     rows, mask, room_end = room
     cycles, all_bits, speed, access = ways.cycles, ways.bits, ways.speed, ways.access
     route, next_link, link_target = ways.route, ways.next_link, ways.link_target
     latency_s, power_w, kappa = ways.link_latency_s, ways.power_w, ways.kappa
-    blocks, last = len(placement), size.shape[1] - 1  # last: 0 if all have one size factor
+    blocks, last = len(cycles), size.shape[1] - 1  # last: 0 if all have one size factor
     stages = blocks + 1 if ways.returns else blocks
     for task in range(len(device)):
         offset[task] = at
         own, here = device[task], 0
+        placement = placements[own if len(placements) > 1 else 0]
         for stage in range(stages):
             block = min(stage, blocks - 1)
             factor = size[task, min(block, last)]
@@ -228,7 +230,7 @@ class Router:
                 tasks.device,
                 tasks.size,
                 rate_bps,
-                placement,
+                placement[None, :],
             )
             if end <= room:
                 return Hops(tasks, offset, rows[:end])

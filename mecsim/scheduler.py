@@ -12,10 +12,10 @@ A scheduler needs nothing else of mecsim::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,6 +122,15 @@ class SchedulerSpec:
         )
 
 
+class Outcomes(NamedTuple):
+    """What C placements would lead to until the network has drained; shape (C,) each."""
+
+    cost: Floats
+    """Minus the reward (Eq. 14) from now on, if nothing else comes."""
+    failed: Ints
+    """Tasks that end as failed."""
+
+
 @dataclass(frozen=True)
 class Observation:
     """What a scheduler sees at a decision epoch. Every array is read-only.
@@ -146,6 +155,8 @@ class Observation:
     """d_m; shape (M,)."""
     input_bits: Floats
     """I_m, scaled by the size factor; shape (M,)."""
+    result_bits: float
+    """The result, scaled by the size factor (of the last block, if each has its own)."""
     rate_bps: Floats
     """Radio rate R_d of every device; shape (D,)."""
     server_backlog_s: Floats
@@ -160,6 +171,8 @@ class Observation:
     """Shape (L,)."""
     battery_j: Floats
     """Remaining energy E^r of every device, infinite where unlimited (Eq. 11); shape (D,)."""
+    explorer: Callable[[Ints], Outcomes] | None = None
+    """See :meth:`what_if`."""
 
     @property
     def _devices(self) -> slice | list[int]:
@@ -207,18 +220,15 @@ class Observation:
         hop_s = self.input_bits[block] / links.rate_bps + links.latency_s + self.link_backlog_s
         return route_sums(links, table, hop_s, source)
 
-    @cached_property
-    def result_bits(self) -> float:
-        """The result, scaled by the size factor of the last block.
+    def what_if(self, placements: ArrayLike) -> Outcomes:
+        """Simulate what C placements would lead to, from the network as it is; shape (C, M).
 
-        By the mean one, if the last block has neither cycles nor input that would tell its own.
+        For schedulers that say how far they look, see :attr:`Scheduler.explores`. Where this
+        epoch's tasks are not known yet, as many as expected are supposed to come evenly.
         """
-        spec, size = self.spec, self.size_factor
-        for scaled, mean in ((self.cycles, spec.cycles), (self.input_bits, spec.input_bits)):
-            if mean[-1]:
-                size = float(scaled[-1] / mean[-1])
-                break
-        return spec.result_bits * size
+        if self.explorer is None:
+            raise TypeError("what_if: the scheduler must set `explores` to 1 or more")
+        return self.explorer(np.asarray(placements, dtype=np.int64))
 
     @cached_property
     def empty_network_cost_s(self) -> Floats:
@@ -297,7 +307,14 @@ class Scheduler(ABC):
     """
 
     constant: ClassVar[bool] = False
-    """Whether all placements of a run are the same: then :meth:`decide` is asked only once."""
+    """Whether decisions depend on nothing that changes during a run.
+
+    Then :meth:`decide` is asked only once (where epochs are tasks, once for each device), which
+    makes runs without a trace faster.
+    """
+
+    explores: int = 0
+    """Over how many epochs :meth:`Observation.what_if` keeps a placement; 0: it is not used."""
 
     def __init__(self, spec: SchedulerSpec) -> None:
         self.spec = spec

@@ -12,6 +12,9 @@ import numpy as np
 from mecsim.accounts import Accounts, RewardBook, Terms, costs_between
 from mecsim.arrays import Floats, Ints, read_only
 from mecsim.kernels.base import Kernel
+from mecsim.kernels.branch import Explorer, supposed
+from mecsim.kernels.compiled import CompiledKernel
+from mecsim.kernels.shadowed import ShadowedKernel
 from mecsim.metrics import Totals
 from mecsim.model import Model
 from mecsim.routing import Hops, Router
@@ -51,10 +54,12 @@ class Session:
         kernel: Kernel,
         spec: SchedulerSpec,
         sinks: Sequence[Sink] = (),
+        explores: int = 0,
     ) -> None:
         self.model, self.spec, self.totals = model, spec, Totals(model)
         self._slots, self._kernel, self._sinks = slots, kernel, sinks
         self._router, self._terms = Router(model), Terms.of(model)
+        self._explores = explores
         self._unlimited = read_only(np.full(model.devices, np.inf))
         self._opened = self._collected = self._ended_hops = 0
         self._rewards = RewardBook.empty()
@@ -102,6 +107,7 @@ class Session:
             cycles=read_only(model.cycles * size),
             parameter_bytes=model.parameter_bytes,
             input_bits=read_only(model.input_bits * size),
+            result_bits=float(model.result_bits * size[-1]),
             rate_bps=slot.rate_bps,
             server_backlog_s=backlog[: parts.device],
             device_backlog_s=backlog[parts.device : parts.uplink],
@@ -109,7 +115,17 @@ class Session:
             downlink_backlog_s=backlog[parts.downlink : parts.link],
             link_backlog_s=backlog[parts.link :],
             battery_j=self._battery(),
+            explorer=self._explorer(epoch) if self._explores else None,
         )
+
+    def _explorer(self, epoch: Epoch) -> Explorer:
+        """Return what simulates placements from here on, with a copy of the network's state."""
+        kernel = self._kernel
+        shadow = kernel.shadow if isinstance(kernel, ShadowedKernel) else kernel
+        if not isinstance(shadow, CompiledKernel):
+            raise TypeError("explores: needs the compiled kernel, or another one with its shadow")
+        epochs = supposed(self.model, epoch.slot, epoch.tasks, epoch.time_s, self._explores)
+        return Explorer(shadow.state, self._router.ways, self._terms, epochs, epoch.time_s)
 
     def act(self, epoch: Epoch, placement: Ints, observation: Observation | None = None) -> None:
         """Submit the epoch's tasks with a checked placement of shape (M,); record the decision."""

@@ -91,18 +91,17 @@ class Chunk(NamedTuple):
     expected_size: Floats
     """Shape (K, 1) or (K, M)."""
 
+    def tasks(self, slot: int, begin: int, end: int) -> Tasks:
+        """Return some tasks of a slot."""
+        rows = slice(begin, end)
+        first = self.first_task + begin
+        return Tasks(slot, first, self.release_s[rows], self.device[rows], self.size[rows])
+
     def slots(self) -> Iterator[Slot]:
         """Yield the slots one by one."""
         bounds, varies = self.bounds.tolist(), len(self.rate_bps) > 1
         for k, start_s in enumerate(self.start_s.tolist()):
-            begin, end = bounds[k], bounds[k + 1]
-            tasks = Tasks(
-                self.first_slot + k,
-                self.first_task + begin,
-                self.release_s[begin:end],
-                self.device[begin:end],
-                self.size[begin:end],
-            )
+            tasks = self.tasks(self.first_slot + k, bounds[k], bounds[k + 1])
             rate, expected = self.rate_bps[k * varies], float(self.expected_tasks[k])
             yield Slot(tasks.slot, start_s, tasks, rate, expected, self.expected_size[k])
 

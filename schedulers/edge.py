@@ -8,6 +8,8 @@ from mecsim import Observation, Placement, Scheduler
 class Edge(Scheduler):
     """Every block runs at the associated server (for a slot: at the one with most devices)."""
 
+    constant = True
+
     def decide(self, observation: Observation) -> Placement:
         """Return the associated server of the task's device for every block."""
         access = self.spec.access

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from mecsim.arrays import Floats
+import numpy as np
+
+from mecsim.arrays import Floats, read_only
+from mecsim.model import Model
 from mecsim.routing import Hops
 
 COMPLETION: Final = 0
@@ -57,3 +60,37 @@ class Kernel(Protocol):
     def collect(self) -> list[Hops]:
         """Hand over, in order, the hops of the leading epochs of which every task has ended."""
         ...
+
+
+class IdleKernel:
+    """A network in which nothing ever happens, as one sees it before a run."""
+
+    def __init__(self, model: Model) -> None:
+        self._backlog_s = read_only(np.zeros(len(model.resources)))
+        self._battery_j = read_only(np.full(model.devices, model.battery_j))
+
+    def submit(self, hops: Hops) -> None:
+        """Refuse tasks."""
+        raise TypeError("an idle network takes no tasks")
+
+    def advance(self, until_s: float) -> None:
+        """Do nothing."""
+
+    def drain(self) -> None:
+        """Do nothing."""
+
+    def backlog_s(self) -> Floats:
+        """Return no backlog; shape (R,)."""
+        return self._backlog_s
+
+    def battery_j(self) -> Floats:
+        """Return full batteries; shape (D,)."""
+        return self._battery_j
+
+    def active(self) -> dict[int, Hops]:
+        """Return nothing."""
+        return {}
+
+    def collect(self) -> list[Hops]:
+        """Return nothing."""
+        return []

@@ -138,7 +138,7 @@ def take_turns(
         own = _ways_of(ways, ways.speed[b], ways.access[b])
         turn.needed[b] = 1
         if is_room_for(s, epochs, epoch):
-            turn.needed[b] = submit_epoch(s, own, epochs, epoch, turn.placement[b])
+            turn.needed[b] = submit_epoch(s, own, epochs, epoch, turn.placement[b : b + 1])
         if turn.needed[b]:
             continue
         turn.pending[b] = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,16 +21,11 @@ from mecsim.kernels.rings import (
     QUEUED,
     State,
 )
+from mecsim.model import Model
 from mecsim.routing import Ways
-
-
-class Outcomes(NamedTuple):
-    """What C branches lead to; shape (C,) each."""
-
-    cost: Floats
-    """Minus the reward (Eq. 14) from now on, until the network has drained."""
-    failed: Ints
-    """Tasks that end as failed."""
+from mecsim.scenario import Slotted
+from mecsim.scheduler import Outcomes
+from mecsim.workload import Slot, Tasks
 
 
 @compiled
@@ -94,7 +88,7 @@ def _explore(
     for branch in range(first, len(placements)):
         _restore(s, base)
         for epoch in range(len(epochs.time_s)):
-            needed = submit_epoch(s, ways, epochs, epoch, placements[branch])
+            needed = submit_epoch(s, ways, epochs, epoch, placements[branch : branch + 1])
             if needed:
                 return branch, needed
         run(s, math.inf)
@@ -133,3 +127,42 @@ class Explorer:
                 self._base = self._base.with_room(tasks, needed * epochs, epochs)
                 self._scratch = self._base.copy()
         return out
+
+
+def supposed(model: Model, slot: Slot, tasks: Tasks, now: float, horizon: int) -> Epochs:
+    """Return the tasks of an epoch as far as a scheduler may know them, and those of later slots.
+
+    Tasks that are not all released now are not known: as many as expected come evenly, dealt to
+    the devices in turn. So do those of the next ``horizon`` − 1 slots, if epochs are slots.
+    """
+    known = bool(len(tasks)) and tasks.release_s[-1] == now
+    count = round(slot.expected_tasks)
+    first = (tasks.release_s, tasks.device, tasks.size)
+    later = horizon if model.scenario.epoch == "slot" else 1
+    usual = np.ones((count, tasks.size.shape[1]))
+    pieces = [] if known else [_evenly(model, slot, 0, usual * slot.expected_size)]
+    pieces += [_evenly(model, slot, k, usual) for k in range(len(pieces) + known, later)]
+    pieces = [first, *pieces] if known else pieces
+    counts = [len(device) for _, device, _ in pieces]
+    release_s, device, size = (np.concatenate(columns) for columns in zip(*pieces, strict=True))
+    length = model.scenario.slot_length
+    return Epochs(
+        time_s=now + length * np.arange(len(pieces), dtype=np.float64),
+        bounds=np.concatenate([[0], np.cumsum(counts)]),
+        rates=np.zeros(len(pieces), dtype=np.int64),
+        release_s=release_s,
+        device=device,
+        size=size,
+        rate_bps=slot.rate_bps[None, :],
+    )
+
+
+def _evenly(model: Model, slot: Slot, later: int, size: Floats) -> tuple[Floats, Ints, Floats]:
+    """Return release times, devices and sizes of the tasks supposed to come in a slot."""
+    count, length = len(size), model.scenario.slot_length
+    numbers = np.arange(count, dtype=np.int64)
+    start_s = slot.start_s + later * length
+    slotted = isinstance(model.scenario.arrivals, Slotted)
+    gap_s = 0.0 if slotted else length / max(count, 1)
+    release_s = start_s + gap_s * numbers.astype(np.float64)
+    return release_s, ((slot.number + later) * count + numbers) % model.devices, size

@@ -61,16 +61,16 @@ def is_room_for(s: State, epochs: Epochs, epoch: int) -> bool:
 
 
 @compiled
-def submit_epoch(s: State, ways: Ways, epochs: Epochs, epoch: int, placement: Ints) -> int:
+def submit_epoch(s: State, ways: Ways, epochs: Epochs, epoch: int, placements: Ints) -> int:
     """Submit the tasks of an epoch; return how much more room for hops it needs, 0 if it is done.
 
-    There must be room for its tasks and its batch.
+    There must be room for its tasks and its batch. ``placements``: see ``lay_out``.
     """
     begin, end = epochs.bounds[epoch], epochs.bounds[epoch + 1]
     device, size = epochs.device[begin:end], epochs.size[begin:end]
     offset, room = np.empty(end - begin + 1, np.int64), room_of(s)
     rate_bps = epochs.rate_bps[epochs.rates[epoch]]
-    end_hop = lay_out(room, s.marks[END_HOP], offset, ways, device, size, rate_bps, placement)
+    end_hop = lay_out(room, s.marks[END_HOP], offset, ways, device, size, rate_bps, placements)
     if end_hop > room.end:
         return end_hop - s.marks[END_HOP]
     enter(s, offset, epochs.release_s[begin:end], device)
@@ -108,13 +108,13 @@ def _play(
     terms: Terms,
     epochs: Epochs,
     first: int,
-    placement: Ints,
+    placements: Ints,
     done: int,
     tasks: TaskColumns,
     blocks: BlockColumns,
     services: Services,
 ) -> tuple[int, int, int]:
-    """Play the epochs from ``first`` on, all under one placement.
+    """Play the epochs from ``first`` on; ``placements`` as in ``lay_out``.
 
     Return the first that was not played, because it needs more room for hops, how much, and how
     many rows of ``tasks`` are filled in.
@@ -124,22 +124,25 @@ def _play(
         done = account_ended(s, terms, done, tasks, blocks, services)
         if not is_room_for(s, epochs, epoch):
             return epoch, 1, done
-        needed = submit_epoch(s, ways, epochs, epoch, placement)
+        needed = submit_epoch(s, ways, epochs, epoch, placements)
         if needed:
             return epoch, needed, done
     return len(epochs.time_s), 0, done
 
 
 class Player:
-    """Plays a run under one placement on the compiled kernel, chunk by chunk."""
+    """Plays a run under given placements on the compiled kernel, chunk by chunk."""
 
     def __init__(self, model: Model, services: Services, size: int = 4096) -> None:
         self._state, self._services = State.of(model, size), services
         self._ways, self._terms = Ways.of(model), Terms.of(model)
         self._blocks = BlockColumns.empty(0)
 
-    def play(self, chunk: Chunk, placement: Ints) -> TaskColumns:
-        """Play the slots of a chunk; return the tasks that have ended, in order."""
+    def play(self, chunk: Chunk, placements: Ints) -> TaskColumns:
+        """Play the slots of a chunk; return the tasks that have ended, in order.
+
+        ``placements`` has one row for all tasks or one for each device; shape (1, M) or (D, M).
+        """
         epochs, marks = Epochs.of(chunk), self._state.marks
         tasks = TaskColumns.empty(int(marks[END_TASK] - marks[FIRST_TASK]) + len(chunk.device))
         epoch = done = 0
@@ -150,7 +153,7 @@ class Player:
                 self._terms,
                 epochs,
                 epoch,
-                placement,
+                placements,
                 done,
                 tasks,
                 self._blocks,

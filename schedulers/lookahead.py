@@ -1,0 +1,87 @@
+"""Search over placements by simulating what each of them leads to."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecsim import Observation, Placement, Scheduler, SchedulerSpec
+
+Ints = NDArray[np.int64]
+
+
+class Lookahead(Scheduler):
+    """The best placement found by simulating many: coordinate descent from several starts.
+
+    From the network as it is now, each candidate is run until all tasks have ended, and what its
+    blocks cost (Eq. 14) is compared. ``budget`` is the number of candidates simulated an epoch,
+    ``horizon`` the number of slots for which the placement is supposed to be kept.
+    """
+
+    def __init__(self, spec: SchedulerSpec, *, budget: int = 300, horizon: int = 1) -> None:
+        super().__init__(spec)
+        if budget < 1 or horizon < 1:
+            raise ValueError(f"budget: {budget} and horizon: {horizon} should be at least 1")
+        self.budget = budget
+        self.explores = horizon
+        self._best = np.zeros(spec.blocks, dtype=np.int64)
+        self._costs: dict[bytes, tuple[float, float]] = {}
+
+    def decide(self, observation: Observation) -> Placement:
+        """Return the placement of fewest failures and least cost among those simulated."""
+        self._costs = {}
+        self._look(observation, self._starts(observation))
+        starts = sorted(self._costs, key=self._costs.__getitem__)
+        for start in starts:
+            self._descend(observation, np.frombuffer(start, dtype=np.int64))
+        self._best = np.frombuffer(min(self._costs, key=self._costs.__getitem__), dtype=np.int64)
+        return self._best
+
+    def _descend(self, observation: Observation, placement: Ints) -> None:
+        """Move to the best neighbour, in one block or a swap of two, until none is better."""
+        while len(self._costs) < self.budget:
+            near = self._neighbours(placement)
+            self._look(observation, near)
+            known = [row for row in near if row.tobytes() in self._costs]
+            best = min(known, key=self._cost, default=placement)
+            if self._cost(best) >= self._cost(placement):
+                return
+            placement = best
+
+    def _cost(self, placement: Ints) -> tuple[float, float]:
+        return self._costs[placement.tobytes()]
+
+    def _look(self, observation: Observation, placements: Ints) -> None:
+        """Simulate those placements that have not been simulated yet, as far as the budget goes."""
+        new = {row.tobytes(): row for row in placements if row.tobytes() not in self._costs}
+        rows = list(new)[: self.budget - len(self._costs)]
+        if rows:
+            cost, failed = observation.what_if(np.stack([new[key] for key in rows]))
+            found = zip(failed.tolist(), cost.tolist(), strict=True)
+            self._costs |= dict(zip(rows, found, strict=True))
+
+    def _starts(self, observation: Observation) -> Ints:
+        """Return the last decision, greedy placements in both directions, and random ones."""
+        spec, random = self.spec, max(2, self.budget // 50)
+        drawn = spec.rng.integers(spec.servers + 1, size=(random, spec.blocks))
+        order = np.arange(spec.blocks)
+        greedy = [self._greedy(observation, blocks) for blocks in (order, order[::-1])]
+        return np.concatenate([[self._best], greedy, drawn])
+
+    def _greedy(self, observation: Observation, blocks: Ints) -> Ints:
+        """Put block after block where it would be done first."""
+        backlog, placement = observation.place_backlog_s.copy(), np.zeros_like(self._best)
+        for block in blocks:
+            load = observation.load_s[:, block]
+            placement[block] = (backlog + load).argmin()
+            backlog[placement[block]] += load[placement[block]]
+        return placement
+
+    def _neighbours(self, placement: Ints) -> Ints:
+        """Return all placements that differ in one block, and all with two blocks swapped."""
+        blocks, places = self.spec.blocks, self.spec.servers + 1
+        moved = np.tile(placement, (blocks, places, 1))
+        moved[np.arange(blocks), :, np.arange(blocks)] = np.arange(places)
+        first, second = np.triu_indices(blocks, 1)
+        swapped = np.tile(placement, (len(first), 1))
+        rows = np.arange(len(first))
+        swapped[rows, first], swapped[rows, second] = placement[second], placement[first]
+        return np.concatenate([moved.reshape(-1, blocks), swapped])
