@@ -70,6 +70,9 @@ def run(
         ),
     ] = None,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="Write no trace.")] = False,
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Also tell how far the reward is from its upper bound.")
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -97,6 +100,7 @@ def run(
             seed=seed,
             kernel=kernel,
             out=path,
+            bound=bound,
             progress=progress,
         )
     _print_summary(result.summary, json_=json_, quiet=quiet)
@@ -493,6 +497,7 @@ def _print_summary(summary: dict[str, Any], *, json_: bool, quiet: bool) -> None
         _print(
             display.summary_table(summary),
             display.totals_line(summary),
+            *([display.bound_line(summary["lower_bound"])] if "lower_bound" in summary else []),
             "",
             display.resources_table(summary["resources"]),
             "",

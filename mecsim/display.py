@@ -66,6 +66,13 @@ def totals_line(summary: Mapping[str, Any]) -> str:
     )
 
 
+def bound_line(bound: Mapping[str, Any]) -> str:
+    """Return how far a reward is from that of empty queues, in one line."""
+    gap = bound["gap_percent"]
+    above = "" if gap is None else f"; this run costs {gap:,.1f}% more"
+    return f"if nothing ever waited the reward could be {bound['reward']:,.1f}{above}"
+
+
 def resources_table(resources: Sequence[Mapping[str, Any]], count: int = 6) -> Table:
     """Return the busiest resources of a run."""
     table = Table(title="Busiest resources", title_justify="left", box=None, pad_edge=False)

@@ -27,6 +27,7 @@ from mecsim.kernels.base import IdleKernel, Kernel
 from mecsim.kernels.compiled import CompiledKernel
 from mecsim.kernels.play import Player
 from mecsim.kernels.shadowed import ShadowedKernel
+from mecsim.lower_bound import LowerBound
 from mecsim.metrics import Totals
 from mecsim.model import Model, resolve, self_contained
 from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
@@ -77,12 +78,14 @@ def run(
     kernel: str = "simpy",
     out: Path | None = None,
     memory: MemoryTrace | None = None,
+    bound: bool = False,
     progress: Progress | None = None,
 ) -> RunResult:
     """Simulate a scenario under a scheduler.
 
-    The trace goes to the file ``out`` and into ``memory``, if given. Raises ``InputError`` for
-    whatever is wrong with the input and ``Interrupted`` on Ctrl-C.
+    The trace goes to the file ``out`` and into ``memory``, if given. With ``bound`` the summary
+    also has the reward that no scheduler exceeds, see :mod:`mecsim.lower_bound`. Raises
+    ``InputError`` for whatever is wrong with the input and ``Interrupted`` on Ctrl-C.
     """
     with scenario.locating():
         scenario = self_contained(scenario)
@@ -96,14 +99,31 @@ def run(
         _trace_writer(out, model, spec, made_by, size_columns(model, recording)) as writer,
     ):
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
+        least = LowerBound(model) if bound else None
+        chunks = _bounded(workload.chunks(model, recording), least)
         if kernel == "compiled" and made.constant and not sinks:
-            totals = _play(model, recording, made, scheduler, progress)
+            totals = _play(model, chunks, made, scheduler, progress)
         else:
-            slots = _counted(workload.slots(model, recording), scenario.slots, progress)
+            each = (slot for chunk in chunks for slot in chunk.slots())
+            slots = _counted(each, scenario.slots, progress)
             kernel_ = make_kernel(kernel, model, explored=made.explores > 0)
             session = Session(model, slots, kernel_, spec, sinks, made.explores)
             totals = _drive(session, made, scheduler)
-    return RunResult(_document(totals, name, made_by, began, out), out)
+    document = _document(totals, name, made_by, began, out)
+    if least is not None:
+        gap = None if document["failed"] else least.gap_percent(document["reward"])
+        document["lower_bound"] = {"reward": least.reward, "gap_percent": gap}
+    return RunResult(document, out)
+
+
+def _bounded(
+    chunks: Iterator[workload.Chunk], least: LowerBound | None
+) -> Iterator[workload.Chunk]:
+    for chunk in chunks:
+        if least is not None:
+            for slot in chunk.slots():
+                least.add(slot)
+        yield chunk
 
 
 def _document(
@@ -179,7 +199,7 @@ def _interrupted_between_slots() -> Iterator[Callable[[], None]]:
 
 def _play(
     model: Model,
-    recording: workload.Recording | None,
+    chunks: Iterator[workload.Chunk],
     scheduler: Scheduler,
     name: str,
     progress: Progress | None,
@@ -188,7 +208,7 @@ def _play(
     totals, done = Totals(model), 0
     player, placements = Player(model, totals.services), _Constant(model, scheduler, name)
     with _interrupted_between_slots() as check:
-        for chunk in workload.chunks(model, recording):
+        for chunk in chunks:
             totals.released += len(chunk.device)
             totals.add(player.play(chunk, placements.of(chunk)))
             done += len(chunk.start_s)
