@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import TypeAlias
 
 Job: TypeAlias = Callable[[], None]
@@ -26,6 +26,7 @@ class Background:
             self._room.put(None)
         self._last: Job | None = None
         self._error: BaseException | None = None
+        self._ended = Event()
         self._thread = Thread(target=self._work, name="mecsim-trace", daemon=True)
 
     def start(self) -> None:
@@ -55,6 +56,7 @@ class Background:
 
     def join(self) -> None:
         """Wait for the last job."""
+        self._ended.wait()  # unlike Thread.join (bpo-45274) it may be interrupted and called again
         self._thread.join()
         self.check()
 
@@ -65,6 +67,7 @@ class Background:
             self._room.put(None)
         if self._last is not None:
             self._attempt(self._last)
+        self._ended.set()
 
     def _attempt(self, job: Job) -> None:
         try:

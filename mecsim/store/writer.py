@@ -108,17 +108,22 @@ class TraceWriter:
         self._interrupted = kind is not None
         self._background.end(self._finish)
         try:
-            self._background.join()
+            self._wait()
         except OutputError:
             if kind is None:
                 raise
-        except KeyboardInterrupt:
-            self._interrupted = True
-            self._background.join()
-            raise
         if kind is None:
             with _writing(self.path):
                 self.partial.replace(self.path)
+
+    def _wait(self) -> None:
+        """Wait until the file is closed, also under Ctrl-C: it is soon. Then raise that."""
+        try:
+            self._background.join()
+        except KeyboardInterrupt:
+            self._interrupted = True
+            self._wait()
+            raise
 
     def _finish(self) -> None:
         """Write what is left and close the file; the last job."""
