@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import platform
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -110,6 +111,9 @@ class OutputFile:
         self._columns["decisions", "reward"].extend(self.decided)  # known later
         for name, values in self._resources.items():
             self._resource_columns[name].write(h5s.ALL, h5s.ALL, values)
+        time.sleep(
+            0
+        )  # let others run now, and not between what puts the mark and what takes it off
         self._file.flush()
         clear_write_mark(self._descriptor)
 
