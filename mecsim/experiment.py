@@ -260,8 +260,7 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
     try:
         for epoch in session:
             if epoch.device in known:
-                seen = session.observe(epoch) if session.traced else None
-                session.act(epoch, known[epoch.device], seen)
+                session.act(epoch, known[epoch.device])
                 continue
             observation = session.observe(epoch)
             with _blaming(name, epoch.number):
@@ -269,7 +268,7 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
                     scheduler.epoch_ended(*before, session.reward())
                 answer = scheduler.decide(observation)
                 placement = check_placement(answer, session.spec, name, epoch.number, epoch.device)
-            session.act(epoch, placement, observation)
+            session.act(epoch, placement)
             before = observation, placement
             if scheduler.constant and not learns:
                 known[epoch.device] = placement
@@ -407,7 +406,7 @@ def _follow(session: Session, trace: TraceFile, comparison: _Comparison) -> None
             placement = check_placement(recorded, session.spec, name, epoch.number, epoch.device)
         except PlacementError as error:
             raise TraceError(f"{trace.path}: column /decisions/placement: {error}") from error
-        session.act(epoch, placement, session.observe(epoch))
+        session.act(epoch, placement)
 
 
 def _decisions(trace: TraceFile) -> Iterator[Ints]:

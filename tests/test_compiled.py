@@ -120,7 +120,7 @@ def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:
     for epoch in session:
         placement = placements[epoch.number % len(placements)]
         session.reward()
-        session.act(epoch, np.array(placement), session.observe(epoch))
+        session.act(epoch, np.array(placement))
     session.reward()
     return both
 
