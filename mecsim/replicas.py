@@ -113,9 +113,14 @@ class Replicas:
         if len(rows) != len(seeds):
             raise ValueError(f"{len(seeds)} seeds for {len(rows)} replicas")
         states = unstacked(self._state)
-        for row, seed in zip(rows, seeds, strict=True):
-            model = resolve(self.scenario, seed)
-            self._models[row], self._feeds[row] = model, _Feed(model)
+        models = [resolve(self.scenario, seed) for seed in seeds]
+        feeds = [_Feed(model) for model in models]
+        for model, feed in zip(models, feeds, strict=True):
+            if feed.page is None:
+                problem = "has no decision epoch: no task is released; replicas need at least one"
+                raise ScenarioError(f"arrivals: under seed {model.seed} a run {problem}")
+        for row, model, feed in zip(rows, models, feeds, strict=True):
+            self._models[row], self._feeds[row] = model, feed
             states[row] = State.of(model, RING)
             self._at[row] = 0
         self._state = stacked(states)

@@ -21,7 +21,7 @@ from stable_baselines3.common import env_checker
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from mecsim import Scenario, load
+from mecsim import Scenario, load, workload
 from mecsim.arrays import Floats, Ints
 from mecsim.env import ID, PartitionEnv, PartitionVectorEnv
 from mecsim.errors import InputError, PlacementError, ScenarioError
@@ -293,6 +293,24 @@ def test_a_step_needs_an_episode() -> None:
         env.step(good[0])
     env.reset()
     env.step(good[0])
+
+
+def test_a_run_without_epochs_is_an_error_and_changes_nothing() -> None:
+    rare = ["slots=3", "epoch=task", "arrivals={process: poisson, rate: 0.01}"]
+    env = PartitionEnv(DEFAULT, overrides=rare)
+    with pytest.raises(ScenarioError, match="arrivals: under seed 0 a run has no decision epoch"):
+        env.reset(seed=0)
+    many = PartitionVectorEnv(DEFAULT, 2, overrides=[*rare[:2], rare[2].replace("0.01", "0.5")])
+    none = next(seed for seed in range(99) if not released(many.scenario, seed))
+    some = next(seed for seed in range(99) if released(many.scenario, seed))
+    before, _ = many.reset(options={"workload_seed": some})
+    with pytest.raises(ScenarioError, match=f"under seed {none} a run has no decision epoch"):
+        many.reset(options={"workload_seed": [some, none]})
+    np.testing.assert_array_equal(many.reset(options={"workload_seed": some})[0], before)
+
+
+def released(spec: Scenario, seed: int) -> int:
+    return sum(len(slot.tasks) for slot in workload.slots(resolve(spec, seed)))
 
 
 # ---------------------------------------------------------------- what Gymnasium asks for
