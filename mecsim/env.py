@@ -99,9 +99,10 @@ class PartitionEnv(gymnasium.Env[Seen, Ints]):
     def step(self, action: Ints) -> tuple[Seen, float, bool, bool, dict[str, Any]]:
         """Act on the present epoch; return what is seen at the next one, the reward, and info.
 
-        ``info`` has the number of the epoch that is now to be acted on (``epoch``) and the seed of
-        the run (``workload_seed``). Raises ``PlacementError``, after which the episode can go on,
-        and Gymnasium's ``ResetNeeded``.
+        ``info`` has the number of the epoch that is now to be acted on (``epoch``), its time
+        (``time_s``, infinite where none is left) and the seed of the run (``workload_seed``).
+        Raises ``PlacementError``, after which the episode can go on, and Gymnasium's
+        ``ResetNeeded``.
         """
         if self._runs.replicas.ended[0]:
             raise ResetNeeded(f"{ID}: no episode is going on; call reset() first")
@@ -253,7 +254,11 @@ class _Runs:
 
     def infos(self) -> dict[str, NDArray[Any]]:
         """Return info on every run; arrays of shape (B,), new ones."""
-        return {"epoch": self._epoch.copy(), "workload_seed": self._seed.copy()}
+        return {
+            "epoch": self._epoch.copy(),
+            "time_s": self.replicas.time_s,
+            "workload_seed": self._seed.copy(),
+        }
 
     def _seen(self, raw: Floats) -> Seen:
         scaled = raw / self.scale

@@ -165,6 +165,12 @@ class Replicas:
             self._bind()
         return self._observe(), turn.reward.copy(), self.ended.copy()
 
+    @property
+    def time_s(self) -> Floats:
+        """When the present epoch of every replica comes; infinity at its end; shape (B,)."""
+        row = self._first + np.minimum(self._at, self._count - 1)
+        return np.where(self.ended, math.inf, self._page.epochs.time_s[row])
+
     def close(self) -> None:
         """Let the threads go."""
         if self._pool is not None:

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mecsim import Scenario, load, workload
 from mecsim.arrays import Floats, Ints
-from mecsim.env import ID, PartitionEnv, PartitionVectorEnv
+from mecsim.env import ID, PartitionEnv, PartitionVectorEnv, Seen
 from mecsim.errors import InputError, PlacementError, ScenarioError
 from mecsim.model import resolve
 from tests.support import SCRIPTED, chain, scenario, simulate
@@ -51,14 +51,15 @@ def placements(spec: Scenario, count: int) -> Ints:
     return np.random.default_rng(7).integers(model.servers + 1, size=(count, model.blocks))
 
 
-def seen_by_a_run(spec: Scenario, seed: int, env: PartitionEnv) -> tuple[Floats, Floats]:
-    """Observations and rewards in the trace of a run, the former scaled by hand."""
+def seen_by_a_run(spec: Scenario, seed: int, env: PartitionEnv) -> tuple[Seen, Floats, Floats]:
+    """Observations, rewards and times in the trace of a run, the first of them scaled by hand."""
     script = placements(spec, 50).tolist()
     trace = simulate(spec, SCRIPTED, {"placements": script}, seed).trace
     raw = trace["decisions/observation"]
     battery = [name.endswith("battery_J") for name in env.feature_names]
     raw = np.where(np.isinf(raw) & battery, 1.0, raw)
-    return (raw / env.scale).astype(np.float32), trace["decisions/reward"]
+    scaled = (raw / env.scale).astype(np.float32)
+    return scaled, trace["decisions/reward"], trace["decisions/time_s"]
 
 
 # ---------------------------------------------------------------- what is computed
@@ -68,11 +69,11 @@ def seen_by_a_run(spec: Scenario, seed: int, env: PartitionEnv) -> tuple[Floats,
 def test_an_episode_is_a_run(spec: Scenario) -> None:
     env = PartitionEnv(spec)
     for seed in (3, 0):
-        observations, rewards = seen_by_a_run(spec, seed, env)
+        observations, rewards, times_s = seen_by_a_run(spec, seed, env)
         script = placements(spec, 50)
         observation, info = env.reset(seed=seed)
         for epoch, (expected, reward) in enumerate(zip(observations, rewards, strict=True)):
-            assert info == {"epoch": epoch, "workload_seed": seed}
+            assert info == {"epoch": epoch, "time_s": times_s[epoch], "workload_seed": seed}
             assert observation.dtype == expected.dtype == np.float32
             np.testing.assert_array_equal(observation, expected)
             action = script[epoch % len(script)]
@@ -81,12 +82,13 @@ def test_an_episode_is_a_run(spec: Scenario) -> None:
             assert truncated is False
             assert terminated is (epoch == len(rewards) - 1)
         assert info["epoch"] == len(rewards) > 3
+        assert info["time_s"] == np.inf
         assert not observation.any()
 
 
 def test_the_comparison_with_a_run_can_fail() -> None:
     env = PartitionEnv(SHORT)
-    observations, rewards = seen_by_a_run(SHORT, 3, env)
+    observations, rewards, _ = seen_by_a_run(SHORT, 3, env)
     observation, _ = env.reset(seed=4)
     assert not np.array_equal(observation, observations[0])
     assert env.step(placements(SHORT, 50)[0])[1] != rewards[0]
