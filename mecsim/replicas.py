@@ -113,9 +113,14 @@ class Replicas:
         if len(rows) != len(seeds):
             raise ValueError(f"{len(seeds)} seeds for {len(rows)} replicas")
         states = unstacked(self._state)
-        for row, seed in zip(rows, seeds, strict=True):
-            model = resolve(self.scenario, seed)
-            self._models[row], self._feeds[row] = model, _Feed(model)
+        models = [resolve(self.scenario, seed) for seed in seeds]
+        feeds = [_Feed(model) for model in models]
+        for model, feed in zip(models, feeds, strict=True):
+            if feed.page is None:
+                problem = "has no decision epoch: no task is released; replicas need at least one"
+                raise ScenarioError(f"arrivals: under seed {model.seed} a run {problem}")
+        for row, model, feed in zip(rows, models, feeds, strict=True):
+            self._models[row], self._feeds[row] = model, feed
             states[row] = State.of(model, RING)
             self._at[row] = 0
         self._state = stacked(states)
@@ -159,6 +164,12 @@ class Replicas:
                 at[row] = 0
             self._bind()
         return self._observe(), turn.reward.copy(), self.ended.copy()
+
+    @property
+    def time_s(self) -> Floats:
+        """When the present epoch of every replica comes; infinity at its end; shape (B,)."""
+        row = self._first + np.minimum(self._at, self._count - 1)
+        return np.where(self.ended, math.inf, self._page.epochs.time_s[row])
 
     def close(self) -> None:
         """Let the threads go."""
