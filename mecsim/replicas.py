@@ -20,7 +20,7 @@ from mecsim.accounts import Terms
 from mecsim.arrays import Floats, Ints
 from mecsim.errors import PlacementError, ScenarioError
 from mecsim.features import Seen, features
-from mecsim.kernels.batch import Turn, stacked, take_turns, unstacked
+from mecsim.kernels.batch import Turns, stacked, take_turns, unstacked
 from mecsim.kernels.play import Epochs
 from mecsim.kernels.rings import State
 from mecsim.model import Model, resolve
@@ -97,10 +97,12 @@ class Replicas:
         self._models, self._feeds = [model] * replicas, [_Feed(model)] * replicas
         self._state = stacked([State.of(model, RING)] * replicas)
         self._ways, self._page = Ways.of(model), _Page.of(next(workload.chunks(model)), model)
-        self._turn = Turn.of(replicas, model.blocks, len(model.resources))
+        self._backlog_s = np.zeros((replicas, len(model.resources)))
+        if threads < 1:
+            raise ValueError(f"threads: {threads} should be at least 1")
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
         self._shares = list(pairwise(bounds))
-        self._pool = ThreadPoolExecutor(len(self._shares)) if len(self._shares) > 1 else None
+        self._pool = ThreadPoolExecutor(len(self._shares) - 1) if len(self._shares) > 1 else None
         self._at = np.zeros(replicas, dtype=np.int64)
         self.ended = np.ones(replicas, dtype=np.bool_)
 
@@ -128,7 +130,7 @@ class Replicas:
             speed=np.stack([model.speed for model in self._models]),
             access=np.stack([model.access for model in self._models]),
         )
-        self._turn.backlog_s[rows] = 0.0
+        self._backlog_s[rows] = 0.0
         self._bind()
         return self._observe()
 
@@ -139,31 +141,41 @@ class Replicas:
         rewards of the epochs acted on (Eq. 14), shape (B,), and which replicas have come to the
         end: all tasks have ended, and they wait for a reset. Raises ``PlacementError``.
         """
-        turn, at = self._turn, self._at
-        turn.placement[:] = self._checked(placements)
-        turn.epoch[:] = self._first + at
-        turn.pending[:] = ~self.ended
-        turn.reward[:] = 0.0
-        last = at + 1 >= self._count
-        following = np.minimum(turn.epoch + 1, len(self._page.epochs.time_s) - 1)
-        turn.until_s[:] = np.where(last, self._next_s, self._page.epochs.time_s[following])
-        while True:
-            self._take_turns()
-            if not turn.pending.any():
-                break
-            self._state = stacked(
-                [
-                    state.with_room(self._most_tasks, int(turn.needed[b]))
-                    for b, state in enumerate(unstacked(self._state))
-                ]
-            )
-        at += ~self.ended
-        if last.any():
-            for row in np.flatnonzero(last & ~self.ended):
-                self._feeds[row].turn()
-                at[row] = 0
+        seen, rewards, ended = self.roll(np.asarray(placements)[None])
+        return seen, rewards[0], ended
+
+    def roll(self, placements: Ints) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Act on K epochs, one after the other, as :meth:`step` does on one; shape (K, B, M).
+
+        Returns what is seen in the end, the rewards of shape (K, B), 0 after the end of a replica,
+        and which have come to the end.
+        """
+        places = self._checked(placements)
+        rewards = np.zeros(places.shape[:2])
+        done = np.zeros(self.replicas, dtype=np.int64)
+        needed = np.zeros(self.replicas, dtype=np.int64)
+        while (going := (done < len(places)) & ~self.ended).any():
+            end = self._first + np.where(self.ended, 0, self._count)
+            epoch = self._first + np.where(self.ended, 0, self._at)
+            turns = Turns(epoch, end, self._next_s, done, needed, places, rewards, self._backlog_s)
+            self._take_turns(turns)
+            self._at = np.where(going, epoch - self._first, self._at)
+            if needed.any():
+                self._make_room(needed)
+            self._turn_pages(going & (epoch == end))
+        return self._observe(), rewards, self.ended.copy()
+
+    def _turn_pages(self, which: NDArray[np.bool_]) -> None:
+        for row in np.flatnonzero(which):
+            self._feeds[row].turn()
+            self._at[row] = 0
+        if which.any():
             self._bind()
-        return self._observe(), turn.reward.copy(), self.ended.copy()
+
+    def _make_room(self, needed: Ints) -> None:
+        """Double the rings that were too small for the tasks of an epoch or for their hops."""
+        states = zip(unstacked(self._state), needed.tolist(), strict=True)
+        self._state = stacked([s.with_room(self._most_tasks, hops) for s, hops in states])
 
     @property
     def time_s(self) -> Floats:
@@ -176,15 +188,20 @@ class Replicas:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _take_turns(self) -> None:
+    def _take_turns(self, turns: Turns) -> None:
+        """Let the threads work, this one included."""
+
         def work(share: tuple[int, int]) -> None:
             states, epochs = self._state, self._page.epochs
-            take_turns(*share, states, self._ways, self._terms, epochs, self._turn)
+            take_turns(*share, states, self._ways, self._terms, epochs, turns)
 
         if self._pool is None:
-            work((0, self.replicas))
-        else:
-            list(self._pool.map(work, self._shares))
+            work(self._shares[0])
+            return
+        others = [self._pool.submit(work, share) for share in self._shares[1:]]
+        work(self._shares[0])
+        for other in others:
+            other.result()
 
     def _bind(self) -> None:
         """Put the pages of all replicas into one."""
@@ -219,7 +236,7 @@ class Replicas:
 
     def _observe(self) -> Floats:
         """Return what is seen at the present epochs; of a replica at its end, an idle network."""
-        page, parts, backlog_s = self._page, self._resources, self._turn.backlog_s
+        page, parts, backlog_s = self._page, self._resources, self._backlog_s
         row = self._first + np.minimum(self._at, self._count - 1)
         tasks = np.where(self.ended[:, None], [0.0, 1.0], page.tasks[row])
         return features(
@@ -243,14 +260,15 @@ class Replicas:
         places = np.asarray(placements)
         if places.dtype.kind not in "iu":
             raise PlacementError(f"placements hold {places.dtype}; allowed: integers")
-        if places.shape != (self.replicas, self.blocks):
+        if places.shape[1:] != (self.replicas, self.blocks):
             shape = f"({self.replicas}, {self.blocks}), one place a block of every replica"
-            raise PlacementError(f"placements have the shape {places.shape}; allowed: {shape}")
-        wrong = np.argwhere((places < 0) | (places >= self.places))
-        if len(wrong):
-            replica, block = wrong[0].tolist()
+            found = places.shape[1:]
+            raise PlacementError(f"placements have the shape {found}; allowed: {shape}")
+        if places.min(initial=0) < 0 or places.max(initial=0) >= self.places:
+            wrong = np.argwhere((places < 0) | (places >= self.places))[0]
+            _, replica, block = wrong.tolist()
             raise PlacementError(
-                f"placements: replica {replica} puts block {block} at {places[replica, block]}; "
+                f"placements: replica {replica} puts block {block} at {places[tuple(wrong)]}; "
                 f"allowed: 0 (the device) to {self.places - 1}"
             )
-        return places.astype(np.int64)
+        return np.ascontiguousarray(places, dtype=np.int64)
