@@ -7,8 +7,9 @@ and to the last bit; all of them take their turns in one compiled call.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -61,22 +62,36 @@ class _Page(NamedTuple):
 
 
 class _Feed:
-    """The epochs of one replica, a page at a time; the next page is known in advance."""
+    """The epochs of one replica, a page at a time; the page after this one is known, too."""
 
     def __init__(self, model: Model) -> None:
-        chunks = workload.chunks(model)
-        pages = (_Page.of(chunk, model) for chunk in chunks)
-        self._pages = (page for page in pages if len(page.epochs.time_s))
-        self.page, self._next = next(self._pages, None), next(self._pages, None)
+        self._chunks, self._model = workload.chunks(model), model
+        self._ahead: deque[_Page | None] = deque()  # None: there is no more
+        self.page = self._draw()
+        self.look_ahead(1)
+
+    def _draw(self) -> _Page | None:
+        for chunk in self._chunks:
+            page = _Page.of(chunk, self._model)
+            if len(page.epochs.time_s):
+                return page
+        return None
+
+    def look_ahead(self, pages: int) -> None:
+        """Draw pages until so many after this one are known."""
+        while len(self._ahead) < pages:
+            self._ahead.append(self._draw())
 
     @property
     def next_s(self) -> float:
         """When the first epoch after this page comes; infinity if there is none."""
-        return math.inf if self._next is None else float(self._next.epochs.time_s[0])
+        following = self._ahead[0]
+        return math.inf if following is None else float(following.epochs.time_s[0])
 
     def turn(self) -> None:
         """Go on to the next page."""
-        self.page, self._next = self._next, next(self._pages, None)
+        self.page = self._ahead.popleft()
+        self.look_ahead(1)
 
 
 class Replicas:
@@ -102,7 +117,8 @@ class Replicas:
             raise ValueError(f"threads: {threads} should be at least 1")
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
         self._shares = list(pairwise(bounds))
-        self._pool = ThreadPoolExecutor(len(self._shares) - 1) if len(self._shares) > 1 else None
+        self._pool = ThreadPoolExecutor(len(self._shares)) if len(self._shares) > 1 else None
+        self._drawing: Future[None] | None = None
         self._at = np.zeros(replicas, dtype=np.int64)
         self.ended = np.ones(replicas, dtype=np.bool_)
 
@@ -114,6 +130,7 @@ class Replicas:
         rows = list(range(self.replicas)) if which is None else list(which)
         if len(rows) != len(seeds):
             raise ValueError(f"{len(seeds)} seeds for {len(rows)} replicas")
+        self._await_drawing()
         states = unstacked(self._state)
         models = [resolve(self.scenario, seed) for seed in seeds]
         feeds = [_Feed(model) for model in models]
@@ -166,6 +183,8 @@ class Replicas:
         return self._observe(), rewards, self.ended.copy()
 
     def _turn_pages(self, which: NDArray[np.bool_]) -> None:
+        if which.any():
+            self._await_drawing()
         for row in np.flatnonzero(which):
             self._feeds[row].turn()
             self._at[row] = 0
@@ -199,9 +218,20 @@ class Replicas:
             work(self._shares[0])
             return
         others = [self._pool.submit(work, share) for share in self._shares[1:]]
+        if self._drawing is None:  # meanwhile, as the work is free of the GIL
+            self._drawing = self._pool.submit(self._look_ahead)
         work(self._shares[0])
         for other in others:
             other.result()
+
+    def _await_drawing(self) -> None:
+        if self._drawing is not None:
+            self._drawing.result()
+            self._drawing = None
+
+    def _look_ahead(self) -> None:
+        for feed in self._feeds:
+            feed.look_ahead(2)
 
     def _bind(self) -> None:
         """Put the pages of all replicas into one."""
