@@ -106,8 +106,8 @@ def run(
         else:
             each = (slot for chunk in chunks for slot in chunk.slots())
             slots = _counted(each, scenario.slots, progress)
-            kernel_ = make_kernel(kernel, model, explored=made.explores > 0)
-            session = Session(model, slots, kernel_, spec, sinks, made.explores)
+            kernel_ = make_kernel(kernel, model, explored=made.explores)
+            session = Session(model, slots, kernel_, spec, sinks, explores=made.explores)
             totals = _drive(session, made, scheduler)
     document = _document(totals, name, made_by, began, out)
     if least is not None:
@@ -442,7 +442,7 @@ def replay_with(
             slots = workload.slots(model, recording)
             counted = _counted(slots, model.scenario.slots, progress)
             sinks = [] if writer is None else [writer]
-            kernel_ = make_kernel(made_by.kernel, model, explored=made.explores > 0)
-            session = Session(model, counted, kernel_, spec, sinks, made.explores)
+            kernel_ = make_kernel(made_by.kernel, model, explored=made.explores)
+            session = Session(model, counted, kernel_, spec, sinks, explores=made.explores)
             totals = _drive(session, made, scheduler)
         return RunResult(_document(totals, path.stem, made_by, began, out), out)

@@ -55,7 +55,8 @@ class Session:
         kernel: Kernel,
         spec: SchedulerSpec,
         sinks: Sequence[Sink] = (),
-        explores: int = 0,
+        *,
+        explores: bool = False,
     ) -> None:
         self.model, self.spec, self.totals = model, spec, Totals(model)
         self._slots, self._kernel, self._sinks = slots, kernel, sinks
@@ -144,7 +145,7 @@ class Session:
         shadow = kernel.shadow if isinstance(kernel, ShadowedKernel) else kernel
         if not isinstance(shadow, CompiledKernel):
             raise TypeError("explores: needs the compiled kernel, or another one with its shadow")
-        epochs = supposed(self.model, epoch.slot, epoch.tasks, epoch.time_s, self._explores)
+        epochs = supposed(self.model, epoch.slot, epoch.tasks, epoch.time_s)
         return Explorer(shadow.state, self._router.ways, self._terms, epochs, epoch.time_s)
 
     def act(self, epoch: Epoch, placement: Ints) -> None:
