@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mecsim.accounts import Accounts, RewardBook, Terms, costs_between
+from mecsim.accounts import Accounts, RewardBook, Terms, costs_between, exact_sum
 from mecsim.arrays import Floats, Ints, read_only
 from mecsim.kernels.base import Kernel
 from mecsim.kernels.branch import Explorer, supposed
@@ -166,7 +166,7 @@ class Session:
             costs_between(self._terms, hops, self._begun_s(epoch), self._now)
             for epoch, hops in active.items()
         ]
-        return 0.0 - math.fsum(np.concatenate(costs).tolist()) if costs else 0.0
+        return 0.0 - exact_sum(np.concatenate(costs)) if costs else 0.0
 
     def _begun_s(self, epoch: int) -> float:
         """Return after what time blocks of an epoch's tasks count for the epoch acted on last."""

@@ -36,11 +36,14 @@ def seconds(replicas: Replicas, epochs: int) -> float:
 def test_replicas(capsys: pytest.CaptureFixture[str]) -> None:
     scenario = load(SCENARIO)
     one, two = (Replicas(scenario, REPLICAS, threads=threads) for threads in (1, 2))
+    how = (
+        f"Python {platform.python_version()}; medians of {ROUNDS} rounds, one and two threads in "
+        "turn in one process. Every call gives observations and rewards."
+    )
     lines = [
         f"# {REPLICAS} replicas of vgg16_4es, {scenario.slots} epochs each",
         "",
-        f"Python {platform.python_version()}; medians of {ROUNDS} rounds, one and two threads in "
-        "turn in one process. A step gives observations and rewards.",
+        how,
         "",
         "| epochs a call | one thread: µs an epoch of one replica | two threads | ratio |",
         "|---:|---:|---:|---:|",
@@ -49,7 +52,10 @@ def test_replicas(capsys: pytest.CaptureFixture[str]) -> None:
         seconds(one, epochs)
         seconds(two, epochs)
         rounds = [(seconds(one, epochs), seconds(two, epochs)) for _ in range(ROUNDS)]
-        each = [1e6 * median(column) / (REPLICAS * scenario.slots) for column in zip(*rounds)]
+        each = [
+            1e6 * median(column) / (REPLICAS * scenario.slots)
+            for column in zip(*rounds, strict=True)
+        ]
         ratio = median(first / second for first, second in rounds)
         lines.append(f"| {epochs} | {each[0]:.1f} | {each[1]:.1f} | {ratio:.2f} |")
     report = "\n".join(lines) + "\n"
