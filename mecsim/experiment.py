@@ -15,6 +15,7 @@ import numpy as np
 
 from mecsim import registry, workload
 from mecsim.arrays import Ints
+from mecsim.comparison import Comparison
 from mecsim.errors import (
     InputError,
     Interrupted,
@@ -34,8 +35,8 @@ from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
 from mecsim.scenario import RecordedTasks, Scenario
 from mecsim.scheduler import Scheduler, SchedulerSpec, check_placement
 from mecsim.session import Epoch, Session
-from mecsim.store import Provenance, TraceFile, TraceWriter, resource_columns
-from mecsim.trace import COLUMNS, Column, Difference, MemoryTrace, Rows, Sink, first_difference
+from mecsim.store import Provenance, TraceFile, TraceWriter
+from mecsim.trace import Difference, MemoryTrace, Sink
 from mecsim.workload import size_columns
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -306,70 +307,6 @@ class ReplayResult:
     summary: dict[str, Any]
 
 
-class _Comparison:
-    """A sink that compares the rows of a run with those of a recorded trace."""
-
-    BUFFER_BYTES = 4 << 20
-
-    def __init__(self, trace: TraceFile) -> None:
-        self._trace = trace
-        self._buffer: dict[tuple[str, str], list[Column]] = {}
-        self._bytes = 0
-        self._done: dict[tuple[str, str], int] = {}
-        self.difference: Difference | None = None
-
-    def append(self, group: str, rows: Rows) -> None:
-        """Take further rows; compare them when there are enough to be worth reading the file."""
-        if group == "resources":
-            return
-        for name, values in rows.items():
-            self._buffer.setdefault((group, name), []).append(values)
-            self._bytes += values.nbytes
-        if self._bytes >= self.BUFFER_BYTES:
-            self._compare_buffer()
-
-    def _compare_buffer(self) -> None:
-        for (group, name), pieces in self._buffer.items():
-            values = np.concatenate(pieces)
-            begin = self._done.get((group, name), 0)
-            self._done[group, name] = begin + len(values)
-            if self.difference is None:
-                self.difference = self._compare(group, name, begin, values)
-        self._buffer.clear()
-        self._bytes = 0
-
-    def _compare(self, group: str, name: str, begin: int, values: Any) -> Difference | None:
-        recorded = self._trace.read(group, name, begin, begin + len(values))
-        if not self._trace.complete:  # rows that were not flushed, rewards that were not known
-            values = values[: len(recorded)]
-            if name == "reward":
-                known = ~np.isnan(recorded)
-                recorded, values = recorded[known], values[known]
-        return first_difference(group, name, begin, recorded, values)
-
-    def finish(self, session: Session) -> None:
-        """Compare what is left: the last rows, the numbers of rows, the resources."""
-        self._compare_buffer()
-        for group, columns in COLUMNS.items():
-            for name in columns if group != "resources" else ():
-                if self.difference is None:
-                    self.difference = self._missing(group, name)
-        if self._trace.complete and self.difference is None:
-            rows = resource_columns(session.model) | dict(session.totals.resource_rows())
-            found = (self._compare("resources", name, 0, rows[name]) for name in rows)
-            self.difference = next((d for d in found if d is not None), None)
-
-    def _missing(self, group: str, name: str) -> Difference | None:
-        done, recorded = self._done.get((group, name), 0), self._trace.rows(group, name)
-        if done >= recorded or (name == "reward" and not self._trace.complete):
-            return None
-        return Difference(group, name, done, f"{recorded} rows", f"{done} rows")
-
-    def rows(self) -> dict[str, int]:
-        """Return the number of rows compared in each group."""
-        return {group: self._trace.length(group) for group in COLUMNS}
-
-
 def replay(
     path: Path, *, kernel: str | None = None, progress: Progress | None = None
 ) -> ReplayResult:
@@ -382,7 +319,7 @@ def replay(
         model = resolve(trace.scenario, trace.made_by.seed)
         recorded = isinstance(trace.scenario.arrivals, RecordedTasks)
         recording = recorded_tasks(model, trace) if recorded else None
-        comparison = _Comparison(trace)
+        comparison = Comparison(trace)
         slots = _counted(workload.slots(model, recording), model.scenario.slots, progress)
         kernel_ = make_kernel(kernel or trace.made_by.kernel, model)
         session = Session(model, slots, kernel_, SchedulerSpec.of(model), [comparison])
@@ -393,7 +330,7 @@ def replay(
         return ReplayResult(comparison.difference, comparison.rows(), trace.complete, summary)
 
 
-def _follow(session: Session, trace: TraceFile, comparison: _Comparison) -> None:
+def _follow(session: Session, trace: TraceFile, comparison: Comparison) -> None:
     """Act as recorded, until the record ends or a difference is found."""
     name = f"the recorded {trace.made_by.scheduler}"
     decisions = _decisions(trace)

@@ -28,8 +28,8 @@ from mecsim.trace import Rows
 FLUSH_SLOTS: Final = 10
 FLUSH_SECONDS: Final = 0.9
 """What a flush itself takes, a tenth of a second at worst, comes on top: together below 1 s."""
-BATCH_BYTES: Final = 8 << 20
-WAITING: Final = 2
+BATCH_BYTES: Final = 4 << 20
+WAITING: Final = 3
 """Batches that wait to be written, at most; then the simulation waits."""
 LEAST_BYTES: Final = 1 << 20
 """Room on the disk without which a run does not begin."""
