@@ -82,7 +82,7 @@ def _explore(
 ) -> tuple[int, int]:
     """Run the branches from ``first`` on in ``s``, a copy of ``base`` with room for the tasks.
 
-    Return the first that needs more room for hops, and how much.
+    Return the first that needs more room for hops, and how much beyond those of ``base``.
     """
     costs = np.empty(len(terms.tolerated_s))
     for branch in range(first, len(placements)):
@@ -90,7 +90,7 @@ def _explore(
         for epoch in range(len(epochs.time_s)):
             needed = submit_epoch(s, ways, epochs, epoch, placements[branch : branch + 1])
             if needed:
-                return branch, needed
+                return branch, s.marks[END_HOP] - base.marks[END_HOP] + needed
         run(s, math.inf)
         cost, failed = _outcome(s, terms, base.marks[END_TASK], now, costs)
         out.cost[branch], out.failed[branch] = cost, failed
@@ -124,7 +124,7 @@ class Explorer:
             )
             if needed:
                 tasks, epochs = len(self._epochs.device), len(self._epochs.time_s)
-                self._base = self._base.with_room(tasks, needed * epochs, epochs)
+                self._base = self._base.with_room(tasks, needed, epochs)
                 self._scratch = self._base.copy()
         return out
 
