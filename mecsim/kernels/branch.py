@@ -103,7 +103,8 @@ class Explorer:
     def __init__(self, base: State, ways: Ways, terms: Terms, epochs: Epochs, now: float) -> None:
         self._ways, self._terms, self._epochs, self._now = ways, terms, epochs, now
         count = len(epochs.time_s)
-        self._base = base.with_room(len(epochs.device), len(epochs.device) * 32, count)
+        room = len(epochs.device), len(epochs.device) * 32, count
+        self._base = base.with_room(*room).copy()  # the run goes on, observations may be kept
         self._scratch = self._base.copy()
 
     def __call__(self, placements: Ints) -> Outcomes:
