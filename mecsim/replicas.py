@@ -26,7 +26,7 @@ from mecsim.kernels.rings import State
 from mecsim.model import Model, resolve
 from mecsim.routing import Ways
 from mecsim.scenario import RecordedTasks, Scenario
-from mecsim.scheduler import SchedulerSpec, feature_names
+from mecsim.scheduler import SchedulerSpec, check_placements, feature_names
 from mecsim.workload import Chunk
 
 RING: int = 256
@@ -229,17 +229,7 @@ class Replicas:
         )
 
     def _checked(self, placements: Ints) -> Ints:
-        places = np.asarray(placements)
-        if places.dtype.kind not in "iu":
-            raise PlacementError(f"placements hold {places.dtype}; allowed: integers")
-        if places.shape != (self.replicas, self.blocks):
-            shape = f"({self.replicas}, {self.blocks}), one place a block of every replica"
-            raise PlacementError(f"placements have the shape {places.shape}; allowed: {shape}")
-        wrong = np.argwhere((places < 0) | (places >= self.places))
-        if len(wrong):
-            replica, block = wrong[0].tolist()
-            raise PlacementError(
-                f"placements: replica {replica} puts block {block} at {places[replica, block]}; "
-                f"allowed: 0 (the device) to {self.places - 1}"
-            )
-        return places.astype(np.int64)
+        places = check_placements(placements, self.spec, "replicas: placement")
+        if len(places) != self.replicas:
+            raise PlacementError(f"{len(places)} placements for {self.replicas} replicas")
+        return places
