@@ -7,7 +7,7 @@ and to the last bit; all of them take their turns in one compiled call.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import NamedTuple
@@ -59,15 +59,39 @@ class _Page(NamedTuple):
         blocks = np.concatenate([model.cycles * size, data, model.input_bits * size], axis=1)
         return cls(epochs, np.stack([tasks, mean], axis=1), blocks, device)
 
+    @classmethod
+    def idle(cls, model: Model) -> _Page:
+        """Return one epoch without tasks, which stands for what comes after the end."""
+        chunk = next(workload.chunks(model))
+        size, nothing = np.ones((1, chunk.size.shape[1])), slice(0)
+        epochs = Epochs(
+            time_s=np.zeros(1),
+            bounds=np.zeros(2, dtype=np.int64),
+            rates=np.zeros(1, dtype=np.int64),
+            release_s=chunk.release_s[nothing],
+            device=chunk.device[nothing],
+            size=chunk.size[nothing],
+            rate_bps=chunk.rate_bps[:1],
+        )
+        work = [model.cycles * size, model.parameter_bytes[None, :], model.input_bits * size]
+        blocks = np.concatenate(work, axis=1)
+        return cls(epochs, np.array([[0.0, 1.0]]), blocks, np.zeros(1, dtype=np.int64))
+
 
 class _Feed:
-    """The epochs of one replica, a page at a time; the next page is known in advance."""
+    """The epochs of one replica, a page at a time; the next page is known in advance.
 
-    def __init__(self, model: Model) -> None:
-        chunks = workload.chunks(model)
-        pages = (_Page.of(chunk, model) for chunk in chunks)
-        self._pages = (page for page in pages if len(page.epochs.time_s))
+    Without a model there are none.
+    """
+
+    def __init__(self, model: Model | None = None) -> None:
+        self._pages = iter(()) if model is None else self._all(model)
         self.page, self._next = next(self._pages, None), next(self._pages, None)
+
+    @staticmethod
+    def _all(model: Model) -> Iterator[_Page]:
+        pages = (_Page.of(chunk, model) for chunk in workload.chunks(model))
+        return (page for page in pages if len(page.epochs.time_s))
 
     @property
     def next_s(self) -> float:
@@ -88,21 +112,23 @@ class Replicas:
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
         if isinstance(scenario.arrivals, RecordedTasks):
             raise ScenarioError("arrivals.process: trace has no seeds; replicas need drawn tasks")
+        if replicas < 1:
+            raise ValueError(f"replicas: {replicas}; allowed: at least 1")
         self.scenario, self.replicas = scenario, replicas
         model = resolve(scenario)
         self.spec = SchedulerSpec.of(model)
         self.blocks, self.places = model.blocks, model.servers + 1
         self.features = len(feature_names(self.spec))
         self._terms, self._resources = Terms.of(model), model.resources
-        self._models, self._feeds = [model] * replicas, [_Feed(model)] * replicas
+        self._models, self._feeds = [model] * replicas, [_Feed()] * replicas
         self._state = stacked([State.of(model, RING)] * replicas)
-        self._ways, self._page = Ways.of(model), _Page.of(next(workload.chunks(model)), model)
+        self._ways, self._idle = self._ways_of_all(), _Page.idle(model)
         self._turn = Turn.of(replicas, model.blocks, len(model.resources))
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
         self._shares = list(pairwise(bounds))
         self._pool = ThreadPoolExecutor(len(self._shares)) if len(self._shares) > 1 else None
         self._at = np.zeros(replicas, dtype=np.int64)
-        self.ended = np.ones(replicas, dtype=np.bool_)
+        self._bind()
 
     def reset(self, seeds: Sequence[int], which: Sequence[int] | None = None) -> Floats:
         """Start the replicas anew, one seed each; return what is seen; shape (B, features).
@@ -112,17 +138,13 @@ class Replicas:
         rows = list(range(self.replicas)) if which is None else list(which)
         if len(rows) != len(seeds):
             raise ValueError(f"{len(seeds)} seeds for {len(rows)} replicas")
-        states = unstacked(self._state)
-        for row, seed in zip(rows, seeds, strict=True):
-            model = resolve(self.scenario, seed)
+        states, models = unstacked(self._state), [resolve(self.scenario, seed) for seed in seeds]
+        for row, model in zip(rows, models, strict=True):
             self._models[row], self._feeds[row] = model, _Feed(model)
             states[row] = State.of(model, RING)
             self._at[row] = 0
         self._state = stacked(states)
-        self._ways = Ways.of(self._models[0])._replace(
-            speed=np.stack([model.speed for model in self._models]),
-            access=np.stack([model.access for model in self._models]),
-        )
+        self._ways = self._ways_of_all()
         self._turn.backlog_s[rows] = 0.0
         self._bind()
         return self._observe()
@@ -153,10 +175,11 @@ class Replicas:
                 ]
             )
         at += ~self.ended
-        if last.any():
-            for row in np.flatnonzero(last & ~self.ended):
-                self._feeds[row].turn()
-                at[row] = 0
+        turned = np.flatnonzero(last & ~self.ended)
+        for row in turned:
+            self._feeds[row].turn()
+            at[row] = 0
+        if len(turned):
             self._bind()
         return self._observe(), turn.reward.copy(), self.ended.copy()
 
@@ -175,12 +198,16 @@ class Replicas:
         else:
             list(self._pool.map(work, self._shares))
 
+    def _ways_of_all(self) -> Ways:
+        return Ways.of(self._models[0])._replace(
+            speed=np.stack([model.speed for model in self._models]),
+            access=np.stack([model.access for model in self._models]),
+        )
+
     def _bind(self) -> None:
         """Put the pages of all replicas into one."""
         self.ended = np.array([feed.page is None for feed in self._feeds])
-        if self.ended.all():
-            return
-        pages = [feed.page or self._page_of_any() for feed in self._feeds]
+        pages = [feed.page or self._idle for feed in self._feeds]
         epochs = [page.epochs for page in pages]
         self._count = np.array([len(each.time_s) for each in epochs])
         self._first = np.cumsum(self._count) - self._count
@@ -202,18 +229,13 @@ class Replicas:
         seen = (np.concatenate(columns) for columns in zip(*(p[1:] for p in pages), strict=True))
         self._page = _Page(together, *seen)
 
-    def _page_of_any(self) -> _Page:
-        """Return a page to stand in for the one that a replica at its end lacks."""
-        return next(feed.page for feed in self._feeds if feed.page is not None)
-
     def _observe(self) -> Floats:
         """Return what is seen at the present epochs; of a replica at its end, an idle network."""
         page, parts, backlog_s = self._page, self._resources, self._turn.backlog_s
-        row = self._first + np.minimum(self._at, self._count - 1)
-        tasks = np.where(self.ended[:, None], [0.0, 1.0], page.tasks[row])
+        row = self._first + self._at
         return features(
             Seen(
-                tasks=tasks,
+                tasks=page.tasks[row],
                 blocks=page.blocks[row],
                 rate_bps=page.epochs.rate_bps[page.epochs.rates[row]],
                 server_backlog_s=backlog_s[:, : parts.device],
