@@ -166,6 +166,16 @@ def test_rings_grow(monkeypatch: pytest.MonkeyPatch, epoch: str) -> None:
     assert len(watched.finish()) == 3
 
 
+def test_memory_is_that_of_the_tasks_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecsim.replicas.RING", 64)
+    watched = Watched(shaken(arrivals={"process": "slotted", "rate": 3}), [1, 2])
+    while not watched.replicas.ended.all():
+        watched.step(np.tile([1, 2, 3], (2, 1)))  # 70 times 3 tasks, of 8 hops at least
+    state = watched.replicas._state
+    assert state.tasks.shape == state.batches.shape == (2, 64)
+    assert state.hops.shape[1] <= 256
+
+
 def test_results_do_not_depend_on_the_threads() -> None:
     many = [Replicas(shaken(epoch="task", slots=10), 5, threads=threads) for threads in (1, 2, 9)]
     for replicas in many:
