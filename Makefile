@@ -22,8 +22,9 @@ run: $(RUN) ## simulate the default scenario (SCENARIO=..., ARGS=...)
 test: $(DEV) ## run the tests, but for the slow ones and the benchmarks (ARGS=...)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-verify: $(DEV) ## run the slow tests, then the known answers
+verify: $(DEV) ## run the slow tests, all tests with the compiler off, then the known answers
 	$(BIN)/python -m pytest -n $(JOBS) -m "slow and not benchmark" $(ARGS)
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 	$(BIN)/mecsim verify
 
 bench: $(DEV) ## run the benchmarks, one at a time

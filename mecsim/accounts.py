@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -308,7 +307,7 @@ class Accounts:
     def _number(self) -> Ints:
         return np.concatenate([t.tasks.first + np.arange(len(t.tasks)) for t in self._tables])
 
-    @property
+    @cached_property
     def tasks_of(self) -> list[int]:
         """How many tasks each epoch has."""
         return [len(table.tasks) for table in self._tables]
@@ -356,12 +355,12 @@ class Accounts:
 class RewardBook:
     """Credits what blocks cost to the epochs in which they finish (Eq. 14).
 
-    Sums are exactly rounded (``math.fsum``), so that they do not depend on when costs are booked.
+    Sums are exactly rounded, so that they do not depend on when costs are booked.
     """
 
     times: list[float]
     """When the epochs not settled yet began, from ``first``."""
-    costs: list[list[float]]
+    costs: list[list[Floats]]
     first: int = 0
 
     @classmethod
@@ -386,7 +385,7 @@ class RewardBook:
         index, cost = index[order], blocks.cost[done][order]
         bounds = np.flatnonzero(np.diff(index, prepend=-1, append=-1))
         for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            self.costs[index[begin]].extend(cost[begin:end].tolist())
+            self.costs[index[begin]].append(cost[begin:end])
 
     def epoch_of(self, released: Ints, finish: Floats) -> Ints:
         """Return the epochs in which blocks of tasks released in given epochs finished.
@@ -398,7 +397,9 @@ class RewardBook:
 
     def settle(self, epochs: int) -> list[float]:
         """Return the rewards of the next ``epochs`` epochs, to which nothing will be added."""
-        rewards = [0.0 - math.fsum(costs) for costs in self.costs[:epochs]]
+        rewards = [
+            0.0 - exact_sum(np.concatenate([np.empty(0), *costs])) for costs in self.costs[:epochs]
+        ]
         del self.costs[:epochs], self.times[:epochs]
         self.first += epochs
         return rewards

@@ -106,8 +106,8 @@ def run(
         else:
             each = (slot for chunk in chunks for slot in chunk.slots())
             slots = _counted(each, scenario.slots, progress)
-            kernel_ = make_kernel(kernel, model, explored=made.explores > 0)
-            session = Session(model, slots, kernel_, spec, sinks, made.explores)
+            kernel_ = make_kernel(kernel, model, explored=made.explores)
+            session = Session(model, slots, kernel_, spec, sinks, explores=made.explores)
             totals = _drive(session, made, scheduler)
     document = _document(totals, name, made_by, began, out)
     if least is not None:
@@ -264,8 +264,7 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
     try:
         for epoch in session:
             if epoch.device in known:
-                seen = session.observe(epoch) if session.traced else None
-                session.act(epoch, known[epoch.device], seen)
+                session.act(epoch, known[epoch.device])
                 continue
             observation = session.observe(epoch)
             with _blaming(name, epoch.number):
@@ -273,7 +272,7 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
                     scheduler.epoch_ended(*before, session.reward())
                 answer = scheduler.decide(observation)
                 placement = check_placement(answer, session.spec, name, epoch.number, epoch.device)
-            session.act(epoch, placement, observation)
+            session.act(epoch, placement)
             before = observation, placement
             if scheduler.constant and not learns:
                 known[epoch.device] = placement
@@ -411,7 +410,7 @@ def _follow(session: Session, trace: TraceFile, comparison: _Comparison) -> None
             placement = check_placement(recorded, session.spec, name, epoch.number, epoch.device)
         except PlacementError as error:
             raise TraceError(f"{trace.path}: column /decisions/placement: {error}") from error
-        session.act(epoch, placement, session.observe(epoch))
+        session.act(epoch, placement)
 
 
 def _decisions(trace: TraceFile) -> Iterator[Ints]:
@@ -447,7 +446,7 @@ def replay_with(
             slots = workload.slots(model, recording)
             counted = _counted(slots, model.scenario.slots, progress)
             sinks = [] if writer is None else [writer]
-            kernel_ = make_kernel(made_by.kernel, model, explored=made.explores > 0)
-            session = Session(model, counted, kernel_, spec, sinks, made.explores)
+            kernel_ = make_kernel(made_by.kernel, model, explored=made.explores)
+            session = Session(model, counted, kernel_, spec, sinks, explores=made.explores)
             totals = _drive(session, made, scheduler)
         return RunResult(_document(totals, path.stem, made_by, began, out), out)

@@ -16,8 +16,10 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 COMPILE_S: Final = 10
 """What compiling takes, roughly."""
 
-_KERNELS: Final = ("rings", "events", "play", "batch", "branch")
-SOURCES: Final = ("rules", "routing", "accounts", *(f"kernels/{name}" for name in _KERNELS))
+SOURCES: Final = (
+    *("rules", "streams", "routing", "accounts"),
+    *(f"kernels/{name}" for name in ("rings", "events", "play", "batch", "branch")),
+)
 """The modules of which something is compiled."""
 
 

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -37,7 +38,12 @@ class Description:
 
 def names() -> list[str]:
     """Return the names of the installed schedulers; imports none of them."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return sorted({point.name for point in _installed(tuple(sys.path))})
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> EntryPoints:
+    return entry_points(group=GROUP)
 
 
 def load(name: str) -> type[Scheduler]:
@@ -60,7 +66,7 @@ def _is_scheduler(value: object) -> bool:
 
 
 def _entry_point(name: str) -> EntryPoint:
-    for point in entry_points(group=GROUP):
+    for point in _installed(tuple(sys.path)):
         if point.name == name:
             return point
     close = difflib.get_close_matches(name, names(), n=1)

@@ -7,8 +7,9 @@ and to the last bit; all of them take their turns in one compiled call.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,13 +21,13 @@ from mecsim.accounts import Terms
 from mecsim.arrays import Floats, Ints
 from mecsim.errors import PlacementError, ScenarioError
 from mecsim.features import Seen, features
-from mecsim.kernels.batch import Turn, stacked, take_turns, unstacked
+from mecsim.kernels.batch import Turns, stacked, take_turns, unstacked
 from mecsim.kernels.play import Epochs
 from mecsim.kernels.rings import State
 from mecsim.model import Model, resolve
 from mecsim.routing import Ways
 from mecsim.scenario import RecordedTasks, Scenario
-from mecsim.scheduler import SchedulerSpec, check_placements, feature_names
+from mecsim.scheduler import SchedulerSpec, feature_names
 from mecsim.workload import Chunk
 
 RING: int = 256
@@ -79,28 +80,37 @@ class _Page(NamedTuple):
 
 
 class _Feed:
-    """The epochs of one replica, a page at a time; the next page is known in advance.
+    """The epochs of one replica, a page at a time; the page after this one is known, too.
 
     Without a model there are none.
     """
 
     def __init__(self, model: Model | None = None) -> None:
-        self._pages = iter(()) if model is None else self._all(model)
-        self.page, self._next = next(self._pages, None), next(self._pages, None)
+        self._pages = iter(()) if model is None else _pages(model)
+        self._ahead: deque[_Page | None] = deque()  # None: there is no more
+        self.page = next(self._pages, None)
+        self.look_ahead(1)
 
-    @staticmethod
-    def _all(model: Model) -> Iterator[_Page]:
-        pages = (_Page.of(chunk, model) for chunk in workload.chunks(model))
-        return (page for page in pages if len(page.epochs.time_s))
+    def look_ahead(self, pages: int) -> None:
+        """Draw pages until so many after this one are known."""
+        while len(self._ahead) < pages:
+            self._ahead.append(next(self._pages, None))
 
     @property
     def next_s(self) -> float:
         """When the first epoch after this page comes; infinity if there is none."""
-        return math.inf if self._next is None else float(self._next.epochs.time_s[0])
+        following = self._ahead[0]
+        return math.inf if following is None else float(following.epochs.time_s[0])
 
     def turn(self) -> None:
         """Go on to the next page."""
-        self.page, self._next = self._next, next(self._pages, None)
+        self.page = self._ahead.popleft()
+        self.look_ahead(1)
+
+
+def _pages(model: Model) -> Iterator[_Page]:
+    pages = (_Page.of(chunk, model) for chunk in workload.chunks(model))
+    return (page for page in pages if len(page.epochs.time_s))
 
 
 class Replicas:
@@ -112,8 +122,9 @@ class Replicas:
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
         if isinstance(scenario.arrivals, RecordedTasks):
             raise ScenarioError("arrivals.process: trace has no seeds; replicas need drawn tasks")
-        if replicas < 1:
-            raise ValueError(f"replicas: {replicas}; allowed: at least 1")
+        for name, count in (("replicas", replicas), ("threads", threads)):
+            if count < 1:
+                raise ValueError(f"{name}: {count} should be at least 1")
         self.scenario, self.replicas = scenario, replicas
         model = resolve(scenario)
         self.spec = SchedulerSpec.of(model)
@@ -122,11 +133,12 @@ class Replicas:
         self._terms, self._resources = Terms.of(model), model.resources
         self._models, self._feeds = [model] * replicas, [_Feed()] * replicas
         self._state = stacked([State.of(model, RING)] * replicas)
-        self._ways, self._idle = self._ways_of_all(), _Page.idle(model)
-        self._turn = Turn.of(replicas, model.blocks, len(model.resources))
+        self._ways, self._idle = Ways.of(model), _Page.idle(model)
+        self._backlog_s = np.zeros((replicas, len(model.resources)))
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
         self._shares = list(pairwise(bounds))
         self._pool = ThreadPoolExecutor(len(self._shares)) if len(self._shares) > 1 else None
+        self._drawing: Future[None] | None = None
         self._at = np.zeros(replicas, dtype=np.int64)
         self._bind()
 
@@ -138,14 +150,24 @@ class Replicas:
         rows = list(range(self.replicas)) if which is None else list(which)
         if len(rows) != len(seeds):
             raise ValueError(f"{len(seeds)} seeds for {len(rows)} replicas")
-        states, models = unstacked(self._state), [resolve(self.scenario, seed) for seed in seeds]
-        for row, model in zip(rows, models, strict=True):
-            self._models[row], self._feeds[row] = model, _Feed(model)
+        self._await_drawing()
+        states = unstacked(self._state)
+        models = [resolve(self.scenario, seed) for seed in seeds]
+        feeds = [_Feed(model) for model in models]
+        for model, feed in zip(models, feeds, strict=True):
+            if feed.page is None:
+                problem = "has no decision epoch: no task is released; replicas need at least one"
+                raise ScenarioError(f"arrivals: under seed {model.seed} a run {problem}")
+        for row, model, feed in zip(rows, models, feeds, strict=True):
+            self._models[row], self._feeds[row] = model, feed
             states[row] = State.of(model, RING)
             self._at[row] = 0
         self._state = stacked(states)
-        self._ways = self._ways_of_all()
-        self._turn.backlog_s[rows] = 0.0
+        self._ways = Ways.of(self._models[0])._replace(
+            speed=np.stack([model.speed for model in self._models]),
+            access=np.stack([model.access for model in self._models]),
+        )
+        self._backlog_s[rows] = 0.0
         self._bind()
         return self._observe()
 
@@ -156,53 +178,80 @@ class Replicas:
         rewards of the epochs acted on (Eq. 14), shape (B,), and which replicas have come to the
         end: all tasks have ended, and they wait for a reset. Raises ``PlacementError``.
         """
-        turn, at = self._turn, self._at
-        turn.placement[:] = self._checked(placements)
-        turn.epoch[:] = self._first + at
-        turn.pending[:] = ~self.ended
-        turn.reward[:] = 0.0
-        last = at + 1 >= self._count
-        following = np.minimum(turn.epoch + 1, len(self._page.epochs.time_s) - 1)
-        turn.until_s[:] = np.where(last, self._next_s, self._page.epochs.time_s[following])
-        while True:
-            self._take_turns()
-            if not turn.pending.any():
-                break
-            self._state = stacked(
-                [
-                    state.with_room(self._most_tasks, int(turn.needed[b]))
-                    for b, state in enumerate(unstacked(self._state))
-                ]
-            )
-        at += ~self.ended
-        turned = np.flatnonzero(last & ~self.ended)
-        for row in turned:
+        seen, rewards, ended = self.roll(np.asarray(placements)[None])
+        return seen, rewards[0], ended
+
+    def roll(self, placements: Ints) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Act on K epochs, one after the other, as :meth:`step` does on one; shape (K, B, M).
+
+        Returns what is seen in the end, the rewards of shape (K, B), 0 after the end of a replica,
+        and which have come to the end.
+        """
+        places = self._checked(placements)
+        rewards = np.zeros(places.shape[:2])
+        done = np.zeros(self.replicas, dtype=np.int64)
+        needed = np.zeros(self.replicas, dtype=np.int64)
+        while (going := (done < len(places)) & ~self.ended).any():
+            end = self._first + np.where(self.ended, 0, self._count)
+            epoch = self._first + np.where(self.ended, 0, self._at)
+            turns = Turns(epoch, end, self._next_s, done, needed, places, rewards, self._backlog_s)
+            self._take_turns(turns)
+            self._at = np.where(going, epoch - self._first, self._at)
+            if needed.any():
+                self._make_room(needed)
+            self._turn_pages(going & (epoch == end))
+        return self._observe(), rewards, self.ended.copy()
+
+    def _turn_pages(self, which: NDArray[np.bool_]) -> None:
+        if which.any():
+            self._await_drawing()
+        for row in np.flatnonzero(which):
             self._feeds[row].turn()
-            at[row] = 0
-        if len(turned):
+            self._at[row] = 0
+        if which.any():
             self._bind()
-        return self._observe(), turn.reward.copy(), self.ended.copy()
+
+    def _make_room(self, needed: Ints) -> None:
+        """Double the rings that were too small for the tasks of an epoch or for their hops."""
+        states = zip(unstacked(self._state), needed.tolist(), strict=True)
+        self._state = stacked([s.with_room(self._most_tasks, hops) for s, hops in states])
+
+    @property
+    def time_s(self) -> Floats:
+        """When the present epoch of every replica comes; infinity at its end; shape (B,)."""
+        row = self._first + self._at
+        return np.where(self.ended, math.inf, self._page.epochs.time_s[row])
 
     def close(self) -> None:
         """Let the threads go."""
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _take_turns(self) -> None:
+    def _take_turns(self, turns: Turns) -> None:
+        """Let the threads work, this one included."""
+
         def work(share: tuple[int, int]) -> None:
             states, epochs = self._state, self._page.epochs
-            take_turns(*share, states, self._ways, self._terms, epochs, self._turn)
+            take_turns(*share, states, self._ways, self._terms, epochs, turns)
 
         if self._pool is None:
-            work((0, self.replicas))
-        else:
-            list(self._pool.map(work, self._shares))
+            work(self._shares[0])
+            return
+        others = [self._pool.submit(work, share) for share in self._shares[1:]]
+        if self._drawing is None:  # meanwhile, as the work is free of the GIL
+            self._drawing = self._pool.submit(self._look_ahead)
+        work(self._shares[0])
+        for other in others:
+            other.result()
 
-    def _ways_of_all(self) -> Ways:
-        return Ways.of(self._models[0])._replace(
-            speed=np.stack([model.speed for model in self._models]),
-            access=np.stack([model.access for model in self._models]),
-        )
+    def _await_drawing(self) -> None:
+        if self._drawing is not None:
+            self._drawing.result()
+            self._drawing = None
+
+    def _look_ahead(self) -> None:
+        for feed in self._feeds:
+            feed.look_ahead(2)
 
     def _bind(self) -> None:
         """Put the pages of all replicas into one."""
@@ -231,7 +280,7 @@ class Replicas:
 
     def _observe(self) -> Floats:
         """Return what is seen at the present epochs; of a replica at its end, an idle network."""
-        page, parts, backlog_s = self._page, self._resources, self._turn.backlog_s
+        page, parts, backlog_s = self._page, self._resources, self._backlog_s
         row = self._first + self._at
         return features(
             Seen(
@@ -251,7 +300,18 @@ class Replicas:
         )
 
     def _checked(self, placements: Ints) -> Ints:
-        places = check_placements(placements, self.spec, "replicas: placement")
-        if len(places) != self.replicas:
-            raise PlacementError(f"{len(places)} placements for {self.replicas} replicas")
-        return places
+        places = np.asarray(placements)
+        if places.dtype.kind not in "iu":
+            raise PlacementError(f"placements hold {places.dtype}; allowed: integers")
+        if places.shape[1:] != (self.replicas, self.blocks):
+            shape = f"({self.replicas}, {self.blocks}), one place a block of every replica"
+            found = places.shape[1:]
+            raise PlacementError(f"placements have the shape {found}; allowed: {shape}")
+        if places.min(initial=0) < 0 or places.max(initial=0) >= self.places:
+            wrong = np.argwhere((places < 0) | (places >= self.places))[0]
+            _, replica, block = wrong.tolist()
+            raise PlacementError(
+                f"placements: replica {replica} puts block {block} at {places[tuple(wrong)]}; "
+                f"allowed: 0 (the device) to {self.places - 1}"
+            )
+        return np.ascontiguousarray(places, dtype=np.int64)

@@ -223,12 +223,12 @@ class Observation:
     def what_if(self, placements: ArrayLike) -> Outcomes:
         """Simulate what C placements would lead to, from the network as it is; shape (C, M).
 
-        For schedulers that say how far they look, see :attr:`Scheduler.explores`. Where this
-        epoch's tasks are not known yet, as many as expected are supposed to come evenly. Raises
+        Only for schedulers that say so, see :attr:`Scheduler.explores`. Where this epoch's tasks
+        are not known yet, as many as expected are supposed to come evenly. Raises
         ``PlacementError``.
         """
         if self.explorer is None:
-            raise TypeError("what_if: the scheduler must set `explores` to 1 or more")
+            raise TypeError("what_if: the scheduler's class must set `explores = True`")
         return self.explorer(check_placements(placements, self.spec, "what_if: placement"))
 
     @cached_property
@@ -314,8 +314,8 @@ class Scheduler(ABC):
     makes runs without a trace faster.
     """
 
-    explores: int = 0
-    """Over how many epochs :meth:`Observation.what_if` keeps a placement; 0: it is not used."""
+    explores: ClassVar[bool] = False
+    """Whether decisions use :meth:`Observation.what_if`, which takes a copy of the network."""
 
     def __init__(self, spec: SchedulerSpec) -> None:
         self.spec = spec

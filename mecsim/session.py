@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mecsim.accounts import Accounts, RewardBook, Terms, costs_between
+from mecsim.accounts import Accounts, RewardBook, Terms, costs_between, exact_sum
 from mecsim.arrays import Floats, Ints, read_only
 from mecsim.kernels.base import Kernel
 from mecsim.kernels.branch import Explorer, supposed
 from mecsim.kernels.compiled import CompiledKernel
 from mecsim.kernels.shadowed import ShadowedKernel
+from mecsim.logbook import Logbook, Sight
 from mecsim.metrics import Totals
 from mecsim.model import Model
 from mecsim.routing import Hops, Router
@@ -54,7 +55,8 @@ class Session:
         kernel: Kernel,
         spec: SchedulerSpec,
         sinks: Sequence[Sink] = (),
-        explores: int = 0,
+        *,
+        explores: bool = False,
     ) -> None:
         self.model, self.spec, self.totals = model, spec, Totals(model)
         self._slots, self._kernel, self._sinks = slots, kernel, sinks
@@ -62,7 +64,8 @@ class Session:
         self._explores = explores
         self._unlimited = read_only(np.full(model.devices, np.inf))
         self._opened = self._collected = self._ended_hops = 0
-        self._rewards = RewardBook.empty()
+        self._rewards, self._logbook = RewardBook.empty(), Logbook(model, sinks)
+        self._seen: Sight | None = None  # at the present epoch
         self._ended: list[Hops] = []  # collected, not accounted for
         self._recent: list[Hops] = []  # collected since the last act
         self._acted_s = self._now = 0.0
@@ -72,7 +75,9 @@ class Session:
         """Yield the epochs in order of time; after the last one, drain the network."""
         for slot in self._slots:
             self._advance(slot.start_s)
-            self._send_slot(slot)
+            if self._sinks:
+                self._logbook.note_slot(slot, self._battery())
+                self._logbook.send_when_due()
             self.totals.released += len(slot.tasks)
             yield from self._epochs_of(slot)
             self._account_when_due()
@@ -93,30 +98,46 @@ class Session:
 
     def observe(self, epoch: Epoch) -> Observation:
         """Return what a scheduler may see at an epoch."""
-        model, slot, one = self.model, epoch.slot, epoch.device is not None
-        backlog, parts = read_only(self._kernel.backlog_s()), self.model.resources
-        size = epoch.tasks.size[0] if one else slot.expected_size
+        model, parts, seen = self.model, self.model.resources, self._see(epoch)
+        backlog_s = seen.backlog_s
+        size = epoch.tasks.size[0] if epoch.device is not None else epoch.slot.expected_size
         return Observation(
             spec=self.spec,
             epoch=epoch.number,
             time_s=epoch.time_s,
-            slot=slot.number,
+            slot=epoch.slot.number,
             device=epoch.device,
-            tasks=1.0 if one else slot.expected_tasks,
-            size_factor=float(np.add.reduce(size)) / len(size),
-            cycles=read_only(model.cycles * size),
+            tasks=seen.tasks,
+            size_factor=seen.size_factor,
+            cycles=seen.cycles,
             parameter_bytes=model.parameter_bytes,
-            input_bits=read_only(model.input_bits * size),
+            input_bits=seen.input_bits,
             result_bits=float(model.result_bits * size[-1]),
-            rate_bps=slot.rate_bps,
-            server_backlog_s=backlog[: parts.device],
-            device_backlog_s=backlog[parts.device : parts.uplink],
-            uplink_backlog_s=backlog[parts.uplink : parts.downlink],
-            downlink_backlog_s=backlog[parts.downlink : parts.link],
-            link_backlog_s=backlog[parts.link :],
-            battery_j=self._battery(),
+            rate_bps=seen.rate_bps,
+            server_backlog_s=backlog_s[: parts.device],
+            device_backlog_s=backlog_s[parts.device : parts.uplink],
+            uplink_backlog_s=backlog_s[parts.uplink : parts.downlink],
+            downlink_backlog_s=backlog_s[parts.downlink : parts.link],
+            link_backlog_s=backlog_s[parts.link :],
+            battery_j=seen.battery_j,
             explorer=self._explorer(epoch) if self._explores else None,
         )
+
+    def _see(self, epoch: Epoch) -> Sight:
+        if self._seen is None:
+            model, slot, one = self.model, epoch.slot, epoch.device is not None
+            size = epoch.tasks.size[0] if one else slot.expected_size
+            self._seen = Sight(
+                device=epoch.device,
+                tasks=1.0 if one else slot.expected_tasks,
+                size_factor=float(np.add.reduce(size)) / len(size),
+                cycles=read_only(model.cycles * size),
+                input_bits=read_only(model.input_bits * size),
+                rate_bps=slot.rate_bps,
+                backlog_s=read_only(self._kernel.backlog_s()),
+                battery_j=self._battery(),
+            )
+        return self._seen
 
     def _explorer(self, epoch: Epoch) -> Explorer:
         """Return what simulates placements from here on, with a copy of the network's state."""
@@ -124,24 +145,18 @@ class Session:
         shadow = kernel.shadow if isinstance(kernel, ShadowedKernel) else kernel
         if not isinstance(shadow, CompiledKernel):
             raise TypeError("explores: needs the compiled kernel, or another one with its shadow")
-        epochs = supposed(self.model, epoch.slot, epoch.tasks, epoch.time_s, self._explores)
+        epochs = supposed(self.model, epoch.slot, epoch.tasks, epoch.time_s)
         return Explorer(shadow.state, self._router.ways, self._terms, epochs, epoch.time_s)
 
-    def act(self, epoch: Epoch, placement: Ints, observation: Observation | None = None) -> None:
+    def act(self, epoch: Epoch, placement: Ints) -> None:
         """Submit the epoch's tasks with a checked placement of shape (M,); record the decision."""
+        if self._sinks:
+            slot = epoch.slot.number
+            self._logbook.note_decision(epoch.time_s, slot, placement, self._see(epoch))
+            self._rewards.open(epoch.time_s)
         self._kernel.submit(self._router.hops(epoch.tasks, placement, epoch.slot.rate_bps))
-        self._rewards.open(epoch.time_s)
         self._opened += 1
-        self._acted_s, self._recent = epoch.time_s, []
-        for sink in self._sinks:
-            rows = {
-                "time_s": np.array([epoch.time_s]),
-                "slot": np.array([epoch.slot.number]),
-                "placement": placement[None, :].astype(np.int32),
-            }
-            if observation is not None:
-                rows["observation"] = observation.features()[None, :]
-            sink.append("decisions", rows)
+        self._acted_s, self._recent, self._seen = epoch.time_s, [], None
 
     def reward(self) -> float:
         """Return the reward (Eq. 14) of the epoch acted on last, once the next one has come."""
@@ -151,16 +166,11 @@ class Session:
             costs_between(self._terms, hops, self._begun_s(epoch), self._now)
             for epoch, hops in active.items()
         ]
-        return 0.0 - math.fsum(np.concatenate(costs).tolist()) if costs else 0.0
+        return 0.0 - exact_sum(np.concatenate(costs)) if costs else 0.0
 
     def _begun_s(self, epoch: int) -> float:
         """Return after what time blocks of an epoch's tasks count for the epoch acted on last."""
         return -math.inf if epoch == self._opened - 1 else self._acted_s
-
-    @property
-    def traced(self) -> bool:
-        """Whether anyone takes the rows of the trace, observations included."""
-        return bool(self._sinks)
 
     @property
     def epochs(self) -> int:
@@ -188,7 +198,8 @@ class Session:
         self._recent += ended
 
     def account(self) -> None:
-        """Turn the epochs whose tasks have all ended into rows."""
+        """Turn all that is known into rows: of slots, decisions, and epochs that have ended."""
+        self._logbook.send()
         if not self._ended:
             return
         self._accounted_at = time.monotonic()
@@ -211,15 +222,3 @@ class Session:
         for sink in self._sinks:
             for group, columns in rows.items():
                 sink.append(group, columns)
-
-    def _send_slot(self, slot: Slot) -> None:
-        for sink in self._sinks:
-            sink.append(
-                "slots",
-                {
-                    "time_s": np.array([slot.start_s]),
-                    "released": np.array([len(slot.tasks)]),
-                    "rate_bps": slot.rate_bps[None, :],
-                    "energy_remaining_J": self._battery()[None, :],
-                },
-            )

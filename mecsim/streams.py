@@ -7,9 +7,15 @@ any other, and all schedulers under one seed meet the same tasks on the same cha
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
+from mecsim.arrays import Floats
+from mecsim.jit import compiled
+
+Keys: TypeAlias = NDArray[np.uint64]
 
 _STREAMS: Final = ("positions", "capacities", "rates", "arrivals", "sizes", "scheduler", "bursts")
 
@@ -20,8 +26,8 @@ class Stream:
     """A named stream of a seed, to be read at one slot after another."""
 
     def __init__(self, seed: int, name: str) -> None:
-        key = np.array([seed, _STREAMS.index(name)], dtype=np.uint64)
-        self._bits = np.random.Philox(key=key, counter=np.zeros(4, dtype=np.uint64))
+        self._key = np.array([seed, _STREAMS.index(name)], dtype=np.uint64)
+        self._bits = np.random.Philox(key=self._key, counter=np.zeros(4, dtype=np.uint64))
         self._start: Any = self._bits.state
         self._generator = np.random.Generator(self._bits)
 
@@ -30,6 +36,46 @@ class Stream:
         self._start["state"]["counter"][3] = slot
         self._bits.state = self._start  # a tenth of the time of a new generator
         return self._generator
+
+    def first(self, slots: range) -> Floats:
+        """Return the first number of every slot, uniform in [0, 1); shape (len(slots),)."""
+        with np.errstate(over="ignore"):  # meant, and told of where the compiler is off
+            return _first_numbers(self._key, slots.start, len(slots))
+
+
+_MULTIPLIERS: Final = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+_WEYL: Final = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+_ROUNDS: Final = 10
+
+
+@compiled
+def _high_product(a: np.uint64, b: np.uint64) -> np.uint64:
+    """Return the upper half of the product of two 64-bit numbers."""
+    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
+    a_low, a_high, b_low, b_high = a & low, a >> half, b & low, b >> half
+    middle = a_high * b_low + ((a_low * b_low) >> half)
+    return a_high * b_high + (middle >> half) + ((a_low * b_high + (middle & low)) >> half)
+
+
+@compiled
+def _first_numbers(key: Keys, first: int, count: int) -> Floats:
+    """Return the first number of slots in a row, as numpy's generator gives it, at once.
+
+    Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011: Philox4x64-10.
+    """
+    numbers = np.empty(count)
+    one, other = np.uint64(_MULTIPLIERS[0]), np.uint64(_MULTIPLIERS[1])
+    for i in range(count):
+        # numpy counts before it draws; the slot is the highest of the counter's four numbers.
+        a, b, c, d = np.uint64(1), np.uint64(0), np.uint64(0), np.uint64(first + i)
+        key_a, key_c = key[0], key[1]
+        for _ in range(_ROUNDS):
+            high_a, low_a = _high_product(one, a), one * a
+            high_c, low_c = _high_product(other, c), other * c
+            a, b, c, d = high_c ^ b ^ key_a, low_c, high_a ^ d ^ key_c, low_a
+            key_a, key_c = key_a + np.uint64(_WEYL[0]), key_c + np.uint64(_WEYL[1])
+        numbers[i] = np.float64(a >> np.uint64(11)) / 2.0**53
+    return numbers
 
 
 def stream(seed: int, name: str) -> np.random.Generator:

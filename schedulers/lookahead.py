@@ -12,17 +12,17 @@ class Lookahead(Scheduler):
     """The best placement found by simulating many: coordinate descent from several starts.
 
     From the network as it is now, each candidate is run until all tasks have ended, and what its
-    blocks cost (Eq. 14) is compared. ``budget`` is the number of candidates simulated an epoch,
-    ``horizon`` the number of slots for which the placement is supposed to be kept. Where the budget
-    allows for all placements, all of them are simulated.
+    blocks cost (Eq. 14) is compared. ``budget`` is the number of candidates simulated an epoch.
+    Where it allows for all placements, all of them are simulated.
     """
 
-    def __init__(self, spec: SchedulerSpec, *, budget: int = 300, horizon: int = 1) -> None:
+    explores = True
+
+    def __init__(self, spec: SchedulerSpec, *, budget: int = 300) -> None:
         super().__init__(spec)
-        if budget < 1 or horizon < 1:
-            raise ValueError(f"budget: {budget} and horizon: {horizon} should be at least 1")
+        if budget < 1:
+            raise ValueError(f"budget: {budget} should be at least 1")
         self.budget = budget
-        self.explores = horizon
         self._exhaustive = (spec.servers + 1) ** spec.blocks <= budget
         self._best = np.zeros(spec.blocks, dtype=np.int64)
         self._costs: dict[bytes, tuple[float, float]] = {}

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec, experiment, workload
@@ -42,18 +41,11 @@ ROUNDING = 1e-12
 class Exploring(Scheduler):
     """Simulates placements at every epoch and then does what its script says all the same."""
 
-    def __init__(
-        self,
-        spec: SchedulerSpec,
-        *,
-        placements: Any,
-        candidates: Any,
-        kept: Any,
-        horizon: int = 1,
-    ) -> None:
+    explores = True
+
+    def __init__(self, spec: SchedulerSpec, *, placements: Any, candidates: Any, kept: Any) -> None:
         super().__init__(spec)
         self.placements, self.candidates, self.kept = placements, candidates, kept
-        self.explores = horizon
 
     def decide(self, observation: Observation) -> Placement:
         outcomes = observation.what_if(self.candidates)
@@ -80,13 +72,13 @@ class Branching(NamedTuple):
 
 
 def explored(
-    spec: Scenario, placements: Sequence[Sequence[int]], candidates: ArrayLike, horizon: int
+    spec: Scenario, placements: Sequence[Sequence[int]], candidates: ArrayLike
 ) -> list[Branching]:
     """Every epoch of a run on the compiled kernel, with the outcomes of the candidates there."""
     model, found, history = resolve(spec), list[Branching](), list[Sequence[int]]()
     kernel = CompiledKernel(model)
     slots = workload.slots(model)
-    session = Session(model, slots, kernel, SchedulerSpec.of(model), [], horizon)
+    session = Session(model, slots, kernel, SchedulerSpec.of(model), [], explores=True)
     for epoch in session:
         outcomes = session.observe(epoch).what_if(candidates)
         forgotten = int(kernel.state.marks[FIRST_TASK])
@@ -98,37 +90,32 @@ def explored(
     return found
 
 
-def until(model: Model, at: Branching, horizon: int) -> Iterator[Slot]:
-    """The slots up to an epoch, and then what a scheduler may suppose of it and of later slots."""
+def until(model: Model, at: Branching) -> Iterator[Slot]:
+    """The slots up to an epoch, and then what a scheduler may suppose of its tasks."""
     for slot in workload.slots(model):
         if slot.number == at.slot.number:
             break
         yield slot
-    tasks, start_s, length = slot.tasks, slot.start_s, model.scenario.slot_length
-    if model.scenario.epoch == "task":
-        yield slot._replace(tasks=tasks[: at.tasks.first - tasks.first + 1])
-        return
+    tasks, start_s = slot.tasks, slot.start_s
     known = len(tasks) > 0 and bool((tasks.release_s == start_s).all())
-    count = round(slot.expected_tasks)
-    at_once = model.scenario.arrivals.process == "slotted"
-    first = tasks.first
-    for k in range(horizon):
-        number, begin_s = slot.number + k, start_s + k * length
-        if k or not known:
-            i, gap_s = np.arange(count), 0.0 if at_once else length / max(count, 1)
-            release_s = np.array([begin_s + gap_s * n for n in range(count)])
-            size = np.ones((count, tasks.size.shape[1]))
-            size *= 1.0 if k else slot.expected_size
-            tasks = Tasks(number, first, release_s, (number * count + i) % model.devices, size)
-        first = tasks.first + len(tasks)
-        yield slot._replace(number=number, start_s=begin_s, tasks=tasks)
+    if model.scenario.epoch == "task":
+        tasks = tasks[: at.tasks.first - tasks.first + 1]
+    elif not known:
+        count = round(slot.expected_tasks)
+        at_once = model.scenario.arrivals.process == "slotted"
+        gap_s = 0.0 if at_once else model.scenario.slot_length / max(count, 1)
+        release_s = np.array([start_s + gap_s * n for n in range(count)])
+        device = (slot.number * count + np.arange(count)) % model.devices
+        size = np.ones((count, tasks.size.shape[1])) * slot.expected_size
+        tasks = Tasks(slot.number, tasks.first, release_s, device, size)
+    yield slot._replace(tasks=tasks)
 
 
-def really(spec: Scenario, at: Branching, candidate: Sequence[int], horizon: int) -> MemoryTrace:
+def really(spec: Scenario, at: Branching, candidate: Sequence[int]) -> MemoryTrace:
     """A run on the SimPy kernel that acts on the candidate, and then nothing else comes."""
     model, memory = resolve(spec), MemoryTrace()
     spec_, kernel = SchedulerSpec.of(model), SimpyKernel(model)
-    session = Session(model, until(model, at, horizon), kernel, spec_, [memory])
+    session = Session(model, until(model, at), kernel, spec_, [memory])
     for epoch in session:
         chosen = candidate if epoch.number >= at.epoch else at.history[epoch.number]
         session.act(epoch, np.array(chosen))
@@ -139,10 +126,9 @@ def assert_true(
     spec: Scenario,
     at: Branching,
     candidates: Sequence[Sequence[int]],
-    horizon: int = 1,
 ) -> None:
     for row, candidate in enumerate(candidates):
-        trace = really(spec, at, candidate, horizon)
+        trace = really(spec, at, candidate)
         cost = -math.fsum(trace["decisions/reward"][at.epoch :].tolist())
         assert at.outcomes.cost[row] == pytest.approx(cost, rel=ROUNDING, abs=ROUNDING)
         failed = (
@@ -151,21 +137,20 @@ def assert_true(
         assert at.outcomes.failed[row] == failed
 
 
-@given(cases(), st.integers(1, 3))
+@given(cases())
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_random_scenarios(case: tuple[Scenario, list[list[int]]], horizon: int) -> None:
+def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, placements = case
     candidates = [
         placements[-1],
         [spec.edge_servers] * len(placements[0]),
         [0] * len(placements[0]),
     ]
-    found = explored(spec, placements, candidates, horizon)
+    found = explored(spec, placements, candidates)
     for at in {row: found[row] for row in (0, len(found) // 2, -1) if found}.values():
-        assert_true(spec, at, candidates, horizon)
+        assert_true(spec, at, candidates)
 
 
-@pytest.mark.parametrize("horizon", [1, 3])
 @pytest.mark.parametrize(
     ("name", "sets"),
     [
@@ -175,13 +160,13 @@ def test_random_scenarios(case: tuple[Scenario, list[list[int]]], horizon: int) 
         ("bursty", ["slots=4"]),
     ],
 )
-def test_shipped_scenarios(name: str, sets: list[str], horizon: int) -> None:
+def test_shipped_scenarios(name: str, sets: list[str]) -> None:
     spec = load(FOLDER / f"{name}.yaml", sets)
     blocks, places = resolve(spec).blocks, spec.edge_servers + 1
     placements = np.random.default_rng(0).integers(places, size=(5, blocks)).tolist()
-    found = explored(spec, placements, placements[:2], horizon)
+    found = explored(spec, placements, placements[:2])
     for at in (found[0], found[len(found) // 2], found[-1]):
-        assert_true(spec, at, placements[:2], horizon)
+        assert_true(spec, at, placements[:2])
     if name == "small_battery":
         assert any(at.outcomes.failed.any() for at in found)
 
@@ -197,7 +182,7 @@ def test_numbers_worked_out_by_hand() -> None:
         radio={"rate": 4.0},
         reward={"beta": 0.5},
     )
-    first, second = explored(spec, [[1]], [[0], [1]], 1)
+    first, second = explored(spec, [[1]], [[0], [1]])
     assert first.outcomes.cost.tolist() == [3 + 0.5, 3 + 0.5]
     # At 1 s the first task has come to the server, where it is until 3 s. The second one is at the
     # device until 4 s, or up until 2 s and at the server from 3 to 5 s.
@@ -218,19 +203,11 @@ def test_the_future_is_not_known(process: str) -> None:
     for seed in range(5):
         kept: list[Any] = []
         options = {"placements": [[0, 0, 0]], "candidates": [[1, 2, 0], [0, 0, 0]], "kept": kept}
-        trace = simulate(spec, EXPLORING, options | {"horizon": 2}, seed).trace
+        trace = simulate(spec, EXPLORING, options, seed).trace
         drawn.add(tuple(trace["tasks/release_s"][:3]))
         found.add(tuple(kept[0][1].cost))
     assert len(drawn) == 5
     assert len(found) == 1
-
-
-def test_later_slots_and_later_tasks_of_a_slot_are_not_known() -> None:
-    """Task epochs: only the task itself, whatever the horizon is."""
-    spec = crowded(epoch="task", arrivals={"process": "poisson", "rate": 4})
-    one, three = (explored(spec, [[1, 2, 0]], [[0, 1, 2]], horizon) for horizon in (1, 3))
-    for a, b in zip(one, three, strict=True):
-        assert a.outcomes.cost.tolist() == b.outcomes.cost.tolist()
 
 
 # ---------------------------------------------------------------- the run goes on as it was
@@ -261,7 +238,7 @@ def test_exploring_changes_nothing(kernel: str, epoch: str, process: str) -> Non
     candidates = np.indices((3, 3, 3)).reshape(3, -1).T
     plain = simulate(spec, SCRIPTED, {"placements": placements}, 1, kernel)
     kept: list[Any] = []
-    options = {"placements": placements, "candidates": candidates, "kept": kept, "horizon": 2}
+    options = {"placements": placements, "candidates": candidates, "kept": kept}
     run = simulate(spec, EXPLORING, options, 1, kernel)
     assert plain.trace.first_difference(run.trace) is None
     assert run.summary | {"scheduler": SCRIPTED} == plain.summary
@@ -299,16 +276,15 @@ def test_an_observation_that_is_kept_still_tells_the_same() -> None:
 # ---------------------------------------------------------------- rings that must grow
 
 
-def explorer(spec: Scenario, horizon: int, size: int) -> Explorer:
+def explorer(spec: Scenario, size: int) -> Explorer:
     """What explores the first epoch, from rings of a given size."""
     model = resolve(spec)
     (slot,) = islice(workload.slots(model), 1)
-    epochs = supposed(model, slot, slot.tasks, 0.0, horizon)
+    epochs = supposed(model, slot, slot.tasks, 0.0)
     return Explorer(State.of(model, size), Ways.of(model), Terms.of(model), epochs, 0.0)
 
 
-@pytest.mark.parametrize("horizon", [1, 2, 5])
-def test_rings_grow(horizon: int) -> None:
+def test_rings_grow() -> None:
     """17 blocks that go to and fro on a line: more hops than there is room for at first."""
     spec = scenario(
         dnn=chain([1] * 17, [1] * 17),
@@ -319,57 +295,46 @@ def test_rings_grow(horizon: int) -> None:
     )
     far, near = [8, 1] * 8 + [8], [1] * 17
     placements = np.array([near, far, near, far])
-    small, large = (explorer(spec, horizon, size)(placements) for size in (2, 1 << 16))
+    small, large = (explorer(spec, size)(placements) for size in (2, 1 << 16))
     assert small.cost.tolist() == large.cost.tolist()
     assert small.cost[0] == small.cost[2] < small.cost[1] == small.cost[3]
-
-
-def test_rings_grow_where_the_first_epoch_has_most_hops() -> None:
-    """Device 0, at ES 1, has the first slot's task, of 37 hops; device 1, at ES 8, the next one's.
-
-    That is more than the 64 for which there is room at first, twice the second's 30 are not.
-    """
-    spec = scenario(
-        dnn=chain([1] * 29, [1] * 29),
-        edge_servers=8,
-        edge_server={"positions": [[1000.0 * n, 0.0] for n in range(8)]},
-        wired={"topology": "line"},
-        devices=2,
-        device={"positions": [[0.0, 0.0], [6900.0, 0.0]]},
-    )
-    placements = np.full((1, 29), 8)
-    small, large = (explorer(spec, 2, size)(placements) for size in (2, 1 << 16))
-    assert small.cost.tolist() == large.cost.tolist()
 
 
 # ---------------------------------------------------------------- what is refused
 
 
-class Asking(Scheduler):
-    """Asks without having said that it would, unless ``horizon`` is given."""
+class Silent(Scheduler):
+    """Asks without having said that it would."""
 
-    def __init__(self, spec: SchedulerSpec, *, candidates: Any, horizon: int = 0) -> None:
+    def __init__(self, spec: SchedulerSpec, *, candidates: Any) -> None:
         super().__init__(spec)
-        self.candidates, self.explores = candidates, horizon
+        self.candidates = candidates
 
     def decide(self, observation: Observation) -> Placement:
         observation.what_if(self.candidates)
         return [0] * self.spec.blocks
 
 
-ASKING = "tests.test_branching:Asking"
+class Asking(Silent):
+    """Says so."""
+
+    explores = True
 
 
 @pytest.mark.parametrize("kernel", experiment.KERNELS)
 def test_a_scheduler_must_say_that_it_explores(kernel: str) -> None:
-    with pytest.raises(SchedulerError, match="what_if: the scheduler must set `explores` to 1"):
-        experiment.run(crowded(), ASKING, {"candidates": [[0, 0, 0]]}, kernel=kernel)
+    with pytest.raises(
+        SchedulerError, match="what_if: the scheduler's class must set `explores = True`"
+    ):
+        experiment.run(
+            crowded(), "tests.test_branching:Silent", {"candidates": [[0, 0, 0]]}, kernel=kernel
+        )
 
 
 def test_a_kernel_without_a_shadow_is_refused() -> None:
     model = resolve(crowded())
     slots = workload.slots(model)
-    session = Session(model, slots, SimpyKernel(model), SchedulerSpec.of(model), [], 1)
+    session = Session(model, slots, SimpyKernel(model), SchedulerSpec.of(model), [], explores=True)
     with pytest.raises(TypeError, match="explores: needs the compiled kernel"):
         session.observe(next(iter(session)))
 
@@ -386,11 +351,11 @@ def test_a_kernel_without_a_shadow_is_refused() -> None:
 )
 def test_wrong_candidates_are_refused(candidates: Any, message: str) -> None:
     with pytest.raises(PlacementError, match=message):
-        experiment.run(crowded(), ASKING, {"candidates": candidates, "horizon": 1})
+        experiment.run(crowded(), "tests.test_branching:Asking", {"candidates": candidates})
 
 
 def test_no_candidates_have_no_outcomes() -> None:
-    outcomes = explorer(crowded(), 1, 1024)(np.zeros((0, 3), dtype=np.int64))
+    outcomes = explorer(crowded(), 1024)(np.zeros((0, 3), dtype=np.int64))
     assert len(outcomes.cost) == len(outcomes.failed) == 0
 
 

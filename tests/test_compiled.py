@@ -38,7 +38,7 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "fixed": {"placement": [0, 1, 1, 2, 1, 0]},
     "greedy": {},
     "local": {},
-    "lookahead": {"budget": 4, "horizon": 2},
+    "lookahead": {"budget": 4},
     "rpdi": {},
     "single-cut": {},
     "viterbi": {},
@@ -123,7 +123,7 @@ def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:
     for epoch in session:
         placement = placements[epoch.number % len(placements)]
         session.reward()
-        session.act(epoch, np.array(placement), session.observe(epoch))
+        session.act(epoch, np.array(placement))
     session.reward()
     return both
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
-from mecsim import Scenario
+from mecsim import Scenario, workload
 from mecsim.arrays import Floats, Ints
 from mecsim.errors import PlacementError, ScenarioError
+from mecsim.model import resolve
 from mecsim.replicas import Replicas
 from mecsim.scenario import load
 from mecsim.scheduler import feature_names
@@ -141,11 +142,33 @@ def test_everything_at_once(epoch: str, process: str) -> None:
         assert len({len(episode.rewards) for episode in episodes}) > 1
 
 
+@pytest.mark.parametrize("epoch", ["slot", "task"])
+def test_many_epochs_in_one_call(epoch: str) -> None:
+    """Across the ends of chunks and of episodes, and with rings that grow."""
+    spec = shaken(epoch=epoch, device={"capacity": 1e8})
+    stepped, rolled = (Replicas(spec, 3, threads=2) for _ in range(2))
+    assert np.array_equal(stepped.reset([1, 2, 3]), rolled.reset([1, 2, 3]))
+    rng, total = np.random.default_rng(0), np.zeros(3)
+    while not stepped.ended.all():
+        placements = rng.integers(4, size=(50, 3, 3))
+        steps = [stepped.step(placement) for placement in placements]
+        seen, rewards, ended = rolled.roll(placements)
+        assert np.array_equal(seen, steps[-1][0])
+        assert np.array_equal(rewards, [reward for _, reward, _ in steps])
+        assert np.array_equal(ended, steps[-1][2])
+        assert np.array_equal(stepped.time_s, rolled.time_s)
+        total += rewards.sum(axis=0)
+    assert (total < 0).all()
+    for replicas in (stepped, rolled):
+        replicas.close()
+
+
 @given(cases())
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     """Replica b begins with placement b of the script, so that replicas differ anyway."""
     spec, script = case
+    assume(all(any(len(slot.tasks) for slot in workload.slots(resolve(spec, n))) for n in (0, 7)))
     watched, epoch = Watched(spec, [0, 7]), 0
     while not watched.replicas.ended.all():
         watched.step(np.array([script[(epoch + b) % len(script)] for b in range(2)]))
@@ -274,20 +297,16 @@ def test_a_step_before_the_first_reset_does_nothing() -> None:
     assert (rewards.tolist(), ended.tolist()) == ([0.0, 0.0], [True, True])
 
 
-@pytest.mark.parametrize("process", ["slotted", "deterministic", "poisson"])
-def test_without_any_epoch(process: str) -> None:
-    spec = scenario(slots=3, epoch="task", arrivals={"process": process, "rate": 0})
-    replicas = Replicas(spec, 2)
-    seen = replicas.reset([1, 2])
-    assert seen.shape == (2, replicas.features)
-    assert replicas.ended.all()
-    assert replicas.step(np.zeros((2, 1), dtype=int))[1].tolist() == [0.0, 0.0]
-
-
-def test_where_only_some_have_epochs() -> None:
+def test_a_seed_without_any_epoch_changes_nothing() -> None:
     spec = scenario(slots=1, epoch="task", arrivals={"process": "poisson", "rate": 0.7})
-    episodes = Watched(spec, range(6)).finish()
-    assert {len(episode.rewards) for episode in episodes} >= {0, 1}
+    without = [
+        seed for seed in range(9) if not len(next(workload.slots(resolve(spec, seed))).tasks)
+    ]
+    seeds = [seed for seed in range(9) if seed not in without]
+    watched = Watched(spec, seeds[:2])
+    with pytest.raises(ScenarioError, match=f"under seed {without[0]} a run has no decision epoch"):
+        watched.replicas.reset([seeds[2], without[0]])
+    assert len(watched.finish()) == 2
 
 
 def test_slots_without_tasks_are_epochs() -> None:
@@ -302,14 +321,14 @@ def test_slots_without_tasks_are_epochs() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: p.astype(float), "replicas: placements hold float64; allowed: integers"),
-        (lambda p: p > 0, "replicas: placements hold bool; allowed: integers"),
-        (lambda p: p[0], r"have the shape \(3,\); allowed: \(number of placements, 3\)"),
-        (lambda p: p[:, :2], r"have the shape \(2, 2\); allowed: \(number of placements, 3\)"),
-        (lambda p: p[:1], "1 placements for 2 replicas"),
-        (lambda p: np.concatenate([p, p]), "4 placements for 2 replicas"),
-        (lambda p: p - [[0, 0, 0], [0, 0, -4]], r"placement 1 puts block 2 at \d; allowed: 0"),
-        (lambda p: p - [[0, 9, 0], [0, 0, 0]], r"placement 0 puts block 1 at -\d; allowed: 0 .* 3"),
+        (lambda p: p.astype(float), "placements hold float64; allowed: integers"),
+        (lambda p: p > 0, "placements hold bool; allowed: integers"),
+        (lambda p: p[0], r"have the shape \(3,\); allowed: \(2, 3\)"),
+        (lambda p: p[:, :2], r"have the shape \(2, 2\); allowed: \(2, 3\)"),
+        (lambda p: p[:1], r"have the shape \(1, 3\)"),
+        (lambda p: np.concatenate([p, p]), r"have the shape \(4, 3\)"),
+        (lambda p: p - [[0, 0, 0], [0, 0, -4]], r"replica 1 puts block 2 at \d; allowed: 0"),
+        (lambda p: p - [[0, 9, 0], [0, 0, 0]], r"replica 0 puts block 1 at -\d; allowed: 0 .* 3"),
     ],
 )
 def test_wrong_placements_change_nothing(change: Callable[[Ints], Ints], message: str) -> None:
@@ -339,9 +358,11 @@ def test_wrong_resets_change_nothing() -> None:
     assert len(watched.finish()) == 2
 
 
-def test_how_many_replicas() -> None:
-    with pytest.raises(ValueError, match="replicas: 0; allowed: at least 1"):
+def test_how_many_replicas_and_threads() -> None:
+    with pytest.raises(ValueError, match="replicas: 0 should be at least 1"):
         Replicas(shaken(), 0)
+    with pytest.raises(ValueError, match="threads: 0 should be at least 1"):
+        Replicas(shaken(), 1, threads=0)
     many = Replicas(shaken(slots=1), 2, threads=9)
     assert many.reset([1, 2]).shape == (2, many.features)
 

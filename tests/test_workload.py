@@ -122,6 +122,15 @@ def test_what_a_slot_brings_of_one_kind_tells_nothing_of_the_others() -> None:
         assert abs(correlations[one, other]) < Z / np.sqrt(n)
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**64 - 1, 12345678901234567890])
+def test_the_first_numbers_of_slots_are_numpys(seed: int) -> None:
+    sizes, slots_ = Stream(seed, "sizes"), range(60, 200)
+    expected = [sizes.at(slot).random() for slot in slots_]
+    assert sizes.first(slots_).tolist() == expected
+    scaled = 0.8 + (1.2 - 0.8) * sizes.first(slots_)
+    assert scaled.tolist() == [sizes.at(slot).uniform(0.8, 1.2) for slot in slots_]
+
+
 # ---------------------------------------------------------------- arrivals
 
 

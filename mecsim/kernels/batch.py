@@ -6,7 +6,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mecsim.accounts import Terms, exact_sum, gather_costs
 from mecsim.arrays import Floats, Ints
@@ -24,36 +23,25 @@ from mecsim.kernels.rings import (
 from mecsim.routing import Ways
 
 
-class Turn(NamedTuple):
-    """What every one of B replicas is to do next, and what came of it."""
+class Turns(NamedTuple):
+    """What every one of B replicas is to do next, up to K epochs, and what came of it."""
 
-    pending: NDArray[np.bool_]
-    """Whether it is still to be done; shape (B,)."""
     epoch: Ints
-    """The epoch to be acted on, as a row of the epochs; shape (B,)."""
-    until_s: Floats
-    """When the next one comes, or infinity: drain the network; shape (B,)."""
-    placement: Ints
-    """Shape (B, M)."""
+    """The epoch to be acted on next, as a row of the epochs; shape (B,)."""
+    end: Ints
+    """Where the replica's epochs end; shape (B,)."""
+    next_s: Floats
+    """When the epoch after those comes, or infinity: drain the network; shape (B,)."""
+    done: Ints
+    """Epochs acted on, of K; shape (B,)."""
     needed: Ints
-    """How much more room for hops is needed before it can be done, else 0; shape (B,)."""
-    reward: Floats
-    """Of the epoch acted on (Eq. 14); shape (B,)."""
+    """How much more room for hops is needed before it can go on, else 0; shape (B,)."""
+    placements: Ints
+    """Shape (K, B, M)."""
+    rewards: Floats
+    """Of the epochs acted on (Eq. 14); shape (K, B)."""
     backlog_s: Floats
     """Shape (B, R)."""
-
-    @classmethod
-    def of(cls, replicas: int, blocks: int, resources: int) -> Turn:
-        """Return a turn to be filled in."""
-        return cls(
-            pending=np.zeros(replicas, dtype=np.bool_),
-            epoch=np.zeros(replicas, dtype=np.int64),
-            until_s=np.zeros(replicas),
-            placement=np.zeros((replicas, blocks), dtype=np.int64),
-            needed=np.zeros(replicas, dtype=np.int64),
-            reward=np.zeros(replicas),
-            backlog_s=np.zeros((replicas, resources)),
-        )
 
 
 @compiled
@@ -125,29 +113,35 @@ def take_turns(
     ways: Ways,
     terms: Terms,
     epochs: Epochs,
-    turn: Turn,
+    turns: Turns,
 ) -> None:
-    """Let the replicas from ``begin`` to ``end`` act on an epoch and go on to the next one.
+    """Let the replicas from ``begin`` to ``end`` act on their epochs, one after the other.
 
     All of ``states`` and, of ``ways``, speed and access have one row a replica.
     """
     for b in range(begin, end):
-        if not turn.pending[b]:
-            continue
-        s, epoch, until_s = _state_of(states, b), turn.epoch[b], turn.until_s[b]
-        own = _ways_of(ways, ways.speed[b], ways.access[b])
-        turn.needed[b] = 1
-        if is_room_for(s, epochs, epoch):
-            turn.needed[b] = submit_epoch(s, own, epochs, epoch, turn.placement[b : b + 1])
-        if turn.needed[b]:
-            continue
-        turn.pending[b] = False
-        run(s, until_s)
-        turn.reward[b] = _reward(s, terms, epochs.time_s[epoch], until_s)
-        while drop_first(s):
-            pass
-        for r in range(len(s.last)):
-            turn.backlog_s[b, r] = max(s.free_s[s.first[r]] - until_s, 0.0)
+        s = _state_of(states, b)
+        own, until_s = _ways_of(ways, ways.speed[b], ways.access[b]), -math.inf
+        turns.needed[b] = 0
+        while turns.done[b] < len(turns.placements) and turns.epoch[b] < turns.end[b]:
+            epoch, k = turns.epoch[b], turns.done[b]
+            turns.needed[b] = 1
+            if is_room_for(s, epochs, epoch):
+                placement = turns.placements[k, b : b + 1]
+                turns.needed[b] = submit_epoch(s, own, epochs, epoch, placement)
+            if turns.needed[b]:
+                break
+            last = epoch + 1 == turns.end[b]
+            until_s = turns.next_s[b] if last else epochs.time_s[epoch + 1]
+            run(s, until_s)
+            turns.rewards[k, b] = _reward(s, terms, epochs.time_s[epoch], until_s)
+            while drop_first(s):
+                pass
+            turns.epoch[b] += 1
+            turns.done[b] += 1
+        if until_s > -math.inf:
+            for r in range(len(s.last)):
+                turns.backlog_s[b, r] = max(s.free_s[s.first[r]] - until_s, 0.0)
 
 
 def stacked(states: list[State]) -> State:

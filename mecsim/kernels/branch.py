@@ -23,7 +23,6 @@ from mecsim.kernels.rings import (
 )
 from mecsim.model import Model
 from mecsim.routing import Ways
-from mecsim.scenario import Slotted
 from mecsim.scheduler import Outcomes
 from mecsim.workload import Slot, Tasks
 
@@ -82,15 +81,14 @@ def _explore(
 ) -> tuple[int, int]:
     """Run the branches from ``first`` on in ``s``, a copy of ``base`` with room for the tasks.
 
-    Return the first that needs more room for hops, and how much beyond those of ``base``.
+    Return the first that needs more room for hops, and how much.
     """
     costs = np.empty(len(terms.tolerated_s))
     for branch in range(first, len(placements)):
         _restore(s, base)
-        for epoch in range(len(epochs.time_s)):
-            needed = submit_epoch(s, ways, epochs, epoch, placements[branch : branch + 1])
-            if needed:
-                return branch, s.marks[END_HOP] - base.marks[END_HOP] + needed
+        needed = submit_epoch(s, ways, epochs, 0, placements[branch : branch + 1])
+        if needed:
+            return branch, needed
         run(s, math.inf)
         cost, failed = _outcome(s, terms, base.marks[END_TASK], now, costs)
         out.cost[branch], out.failed[branch] = cost, failed
@@ -102,8 +100,8 @@ class Explorer:
 
     def __init__(self, base: State, ways: Ways, terms: Terms, epochs: Epochs, now: float) -> None:
         self._ways, self._terms, self._epochs, self._now = ways, terms, epochs, now
-        count = len(epochs.time_s)
-        room = len(epochs.device), len(epochs.device) * 32, count
+        tasks = len(epochs.device)
+        room = tasks, 2 * tasks * len(terms.tolerated_s)
         self._base = base.with_room(*room).copy()  # the run goes on, observations may be kept
         self._scratch = self._base.copy()
 
@@ -124,46 +122,31 @@ class Explorer:
                 out,
             )
             if needed:
-                tasks, epochs = len(self._epochs.device), len(self._epochs.time_s)
-                self._base = self._base.with_room(tasks, needed, epochs)
+                self._base = self._base.with_room(len(self._epochs.device), needed)
                 self._scratch = self._base.copy()
         return out
 
 
-def supposed(model: Model, slot: Slot, tasks: Tasks, now: float, horizon: int) -> Epochs:
-    """Return the tasks of an epoch as far as a scheduler may know them, and those of later slots.
+def supposed(model: Model, slot: Slot, tasks: Tasks, now: float) -> Epochs:
+    """Return the tasks of an epoch as far as a scheduler may know them.
 
-    Tasks that are not all released now are not known: as many as expected come evenly, dealt to
-    the devices in turn. So do those of the next ``horizon`` − 1 slots, if epochs are slots.
+    Tasks that are not all released now are not known: as many as expected come evenly over the
+    slot, dealt to the devices in turn.
     """
-    known = bool(len(tasks)) and tasks.release_s[-1] == now
-    count = round(slot.expected_tasks)
-    first = (tasks.release_s, tasks.device, tasks.size)
-    later = horizon if model.scenario.epoch == "slot" else 1
-    usual = np.ones((count, tasks.size.shape[1]))
-    pieces = [] if known else [_evenly(model, slot, 0, usual * slot.expected_size)]
-    pieces += [_evenly(model, slot, k, usual) for k in range(len(pieces) + known, later)]
-    pieces = [first, *pieces] if known else pieces
-    counts = [len(device) for _, device, _ in pieces]
-    release_s, device, size = (np.concatenate(columns) for columns in zip(*pieces, strict=True))
-    length = model.scenario.slot_length
+    release_s, device, size = tasks.release_s, tasks.device, tasks.size
+    if not len(tasks) or release_s[-1] != now:
+        numbers = np.arange(round(slot.expected_tasks), dtype=np.int64)
+        count = max(len(numbers), 1)
+        gap_s = model.scenario.slot_length / count
+        release_s = slot.start_s + gap_s * numbers.astype(np.float64)
+        device = (slot.number * count + numbers) % model.devices
+        size = np.tile(slot.expected_size, (len(numbers), 1))
     return Epochs(
-        time_s=now + length * np.arange(len(pieces), dtype=np.float64),
-        bounds=np.concatenate([[0], np.cumsum(counts)]),
-        rates=np.zeros(len(pieces), dtype=np.int64),
+        time_s=np.array([now]),
+        bounds=np.array([0, len(device)]),
+        rates=np.zeros(1, dtype=np.int64),
         release_s=release_s,
         device=device,
         size=size,
         rate_bps=slot.rate_bps[None, :],
     )
-
-
-def _evenly(model: Model, slot: Slot, later: int, size: Floats) -> tuple[Floats, Ints, Floats]:
-    """Return release times, devices and sizes of the tasks supposed to come in a slot."""
-    count, length = len(size), model.scenario.slot_length
-    numbers = np.arange(count, dtype=np.int64)
-    start_s = slot.start_s + later * length
-    slotted = isinstance(model.scenario.arrivals, Slotted)
-    gap_s = 0.0 if slotted else length / max(count, 1)
-    release_s = start_s + gap_s * numbers.astype(np.float64)
-    return release_s, ((slot.number + later) * count + numbers) % model.devices, size

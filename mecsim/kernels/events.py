@@ -8,6 +8,7 @@ that would not come after the last of its line, as with several servers, goes to
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from mecsim.arrays import Floats
 from mecsim.jit import compiled
 from mecsim.kernels.rings import END_TASK, QUEUED, RELEASED, State
 from mecsim.routing import Records
+
+_POSITIVE: Final = (1 << 63) - 1
+"""Tells the compiler that a mask is not negative, so that no index needs to be looked at."""
 
 
 @compiled
@@ -82,7 +86,9 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - parts calle
     tasks, hops, batches = s.tasks, s.hops, s.batches
     heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
     metered = s.metered
-    task_mask, hop_mask, batch_mask = len(tasks) - 1, len(hops) - 1, len(batches) - 1
+    task_mask = (len(tasks) - 1) & _POSITIVE
+    hop_mask = (len(hops) - 1) & _POSITIVE
+    batch_mask = (len(batches) - 1) & _POSITIVE
     released, submitted, queued = s.marks[RELEASED], s.marks[END_TASK], s.marks[QUEUED]
     last_s = -math.inf
     while True:

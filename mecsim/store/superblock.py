@@ -8,6 +8,7 @@ flush leaves a file that any reader opens. Layout: HDF5 File Format Specificatio
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import struct
@@ -22,11 +23,19 @@ _VERSION: Final = 3
 _FLAGS: Final = 11
 _LENGTH: Final = 44
 _MASK: Final = 0xFFFFFFFF
+_pread: Final = ctypes.PyDLL(None).pread
+"""Unlike :func:`os.pread` it lets no other thread run, for which one would wait afterwards."""
+_pread.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long)
 
 
 def clear_write_mark(descriptor: int) -> None:
-    """Mark the open file as not being written. Does nothing to a superblock it does not know."""
-    block = _without_mark(os.pread(descriptor, _LENGTH + 4, 0))
+    """Mark the open file as not being written. Does nothing to a superblock it does not know.
+
+    Quick, because a run that is killed before this leaves the mark.
+    """
+    read = ctypes.create_string_buffer(_LENGTH + 4)
+    length = _pread(descriptor, read, len(read), 0)
+    block = _without_mark(read.raw[: max(length, 0)])
     if block is not None:
         os.pwrite(descriptor, block, 0)
 

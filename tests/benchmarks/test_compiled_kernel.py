@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mecsim import experiment, workload
+from mecsim.accounts import BlockColumns, Services, TaskColumns, Terms
+from mecsim.kernels.events import run as run_events
+from mecsim.kernels.play import Epochs, account_ended, submit_epoch
+from mecsim.kernels.rings import State
 from mecsim.model import Model, resolve
-from mecsim.routing import Hops, Router
+from mecsim.routing import HOP, Hops, Router, Ways
 from mecsim.scenario import load
 from tests.benchmarks import lean_simpy, textbook_simpy
 from tests.benchmarks.test_simpy_kernel import ROOT, ROUNDS, SCENARIO, ratio_table, seconds
 
+SHARES = ("drawing the tasks", "laying out the hops", "event loop", "accounts")
 PLACEMENT = [3, 4, 2, 1, 1, 0]  # of the best ones
 
 pytestmark = pytest.mark.benchmark
@@ -38,6 +45,28 @@ def hop_tables(model: Model) -> list[tuple[float, Hops]]:
 def routes(hops: Hops) -> list[lean_simpy.Route]:
     resource, service = hops.column("resource").tolist(), hops.column("service_s").tolist()
     return [(resource[i:j], service[i:j]) for i, j in pairwise(hops.offset.tolist())]
+
+
+def shares(model: Model) -> dict[str, float]:
+    """Seconds that the parts of a run take, chunk by chunk."""
+    placements, state = np.array([PLACEMENT]), State.of(model, 1 << 16)
+    ways, terms, blocks = Ways.of(model), Terms.of(model), BlockColumns.empty(0)
+    services, taken = Services.none(len(model.resources)), dict.fromkeys(SHARES, 0.0)
+    chunks = workload.chunks(model)
+
+    def clocked(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        began = time.perf_counter()
+        result = work(*arguments)
+        taken[name] += time.perf_counter() - began
+        return result
+
+    while chunk := clocked("drawing the tasks", next, chunks, None):
+        epochs, tasks = Epochs.of(chunk), TaskColumns.empty(8192)
+        for epoch in range(len(epochs.time_s)):
+            clocked("laying out the hops", submit_epoch, state, ways, epochs, epoch, placements)
+        clocked("event loop", run_events, state, chunk.start_s[-1] + 1.0)
+        clocked("accounts", account_ended, state, terms, 0, tasks, blocks, services)
+    return taken
 
 
 def test_compiled_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +103,10 @@ def test_compiled_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "one process. Of mecsim the whole of `experiment.run` is timed, resolving and summary "
         "included; the two SimPy programs are given the hops and record nothing."
     )
+    parts = [shares(model) for _ in range(ROUNDS + 1)][1:]
+    profile = {name: float(np.median([part[name] for part in parts])) for name in SHARES}
+    whole = float(np.median([each["compiled, no trace"] for each in rounds]))
+    profile["the rest: resolving, sums, percentiles, Python"] = whole - sum(profile.values())
     lines = [
         f"# Compiled kernel on vgg16_4es under fixed {PLACEMENT}: {count:,} hops",
         "",
@@ -82,6 +115,13 @@ def test_compiled_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         *ratio_table(rounds, count),
         "",
         *(f"{name}: {ratio:.2f}" for name, ratio in ratios.items()),
+        "",
+        "| where the time of a run without a trace goes | ms | ns a hop |",
+        "|---|---:|---:|",
+        *(f"| {name} | {1e3 * s:.1f} | {1e9 * s / count:.1f} |" for name, s in profile.items()),
+        "",
+        f"Memory: {HOP.itemsize} bytes for a hop and {State.of(model, 2).tasks.itemsize} for a task, "
+        "of those in flight only.",
     ]
     report = "\n".join(lines) + "\n"
     (ROOT / "results" / "benchmarks_compiled.md").write_text(report, encoding="utf-8")
