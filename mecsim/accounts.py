@@ -228,7 +228,7 @@ def exact_sum(values: Floats) -> float:
         before = total
         total = before + parts[count]
         rest = parts[count] - (total - before)
-    if count > 0 and rest * parts[count - 1] > 0.0:  # half-way: the next part decides
+    if count > 0 and (rest > 0.0) == (parts[count - 1] > 0.0):  # half-way: the next part decides
         twice = rest * 2.0
         if (total + twice) - total == twice:
             total += twice

@@ -102,7 +102,7 @@ def run(
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
         least = LowerBound(model) if bound else None
         chunks = _bounded(workload.chunks(model, recording), least)
-        if kernel == "compiled" and made.constant and not sinks:
+        if kernel == "compiled" and made.constant and not sinks and not _learns(made):
             totals = _play(model, chunks, made, scheduler, progress)
         else:
             each = (slot for chunk in chunks for slot in chunk.slots())
@@ -254,9 +254,13 @@ class _Constant:
         self._placements[row], self._asked[row] = placement, True
 
 
+def _learns(scheduler: Scheduler) -> bool:
+    return type(scheduler).epoch_ended is not Scheduler.epoch_ended
+
+
 def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
     """Let a scheduler decide every epoch, and learn if it has the hook."""
-    learns = type(scheduler).epoch_ended is not Scheduler.epoch_ended
+    learns = _learns(scheduler)
     before, known = None, dict[int | None, Ints]()
     try:
         for epoch in session:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import NamedTuple
@@ -60,27 +60,41 @@ class _Page(NamedTuple):
         blocks = np.concatenate([model.cycles * size, data, model.input_bits * size], axis=1)
         return cls(epochs, np.stack([tasks, mean], axis=1), blocks, device)
 
+    @classmethod
+    def idle(cls, model: Model) -> _Page:
+        """Return one epoch without tasks, which stands for what comes after the end."""
+        chunk = next(workload.chunks(model))
+        size, nothing = np.ones((1, chunk.size.shape[1])), slice(0)
+        epochs = Epochs(
+            time_s=np.zeros(1),
+            bounds=np.zeros(2, dtype=np.int64),
+            rates=np.zeros(1, dtype=np.int64),
+            release_s=chunk.release_s[nothing],
+            device=chunk.device[nothing],
+            size=chunk.size[nothing],
+            rate_bps=chunk.rate_bps[:1],
+        )
+        work = [model.cycles * size, model.parameter_bytes[None, :], model.input_bits * size]
+        blocks = np.concatenate(work, axis=1)
+        return cls(epochs, np.array([[0.0, 1.0]]), blocks, np.zeros(1, dtype=np.int64))
+
 
 class _Feed:
-    """The epochs of one replica, a page at a time; the page after this one is known, too."""
+    """The epochs of one replica, a page at a time; the page after this one is known, too.
 
-    def __init__(self, model: Model) -> None:
-        self._chunks, self._model = workload.chunks(model), model
+    Without a model there are none.
+    """
+
+    def __init__(self, model: Model | None = None) -> None:
+        self._pages = iter(()) if model is None else _pages(model)
         self._ahead: deque[_Page | None] = deque()  # None: there is no more
-        self.page = self._draw()
+        self.page = next(self._pages, None)
         self.look_ahead(1)
-
-    def _draw(self) -> _Page | None:
-        for chunk in self._chunks:
-            page = _Page.of(chunk, self._model)
-            if len(page.epochs.time_s):
-                return page
-        return None
 
     def look_ahead(self, pages: int) -> None:
         """Draw pages until so many after this one are known."""
         while len(self._ahead) < pages:
-            self._ahead.append(self._draw())
+            self._ahead.append(next(self._pages, None))
 
     @property
     def next_s(self) -> float:
@@ -94,6 +108,11 @@ class _Feed:
         self.look_ahead(1)
 
 
+def _pages(model: Model) -> Iterator[_Page]:
+    pages = (_Page.of(chunk, model) for chunk in workload.chunks(model))
+    return (page for page in pages if len(page.epochs.time_s))
+
+
 class Replicas:
     """B replicas of a scenario; :meth:`reset` them before the first :meth:`step`.
 
@@ -103,24 +122,25 @@ class Replicas:
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
         if isinstance(scenario.arrivals, RecordedTasks):
             raise ScenarioError("arrivals.process: trace has no seeds; replicas need drawn tasks")
+        for name, count in (("replicas", replicas), ("threads", threads)):
+            if count < 1:
+                raise ValueError(f"{name}: {count} should be at least 1")
         self.scenario, self.replicas = scenario, replicas
         model = resolve(scenario)
         self.spec = SchedulerSpec.of(model)
         self.blocks, self.places = model.blocks, model.servers + 1
         self.features = len(feature_names(self.spec))
         self._terms, self._resources = Terms.of(model), model.resources
-        self._models, self._feeds = [model] * replicas, [_Feed(model)] * replicas
+        self._models, self._feeds = [model] * replicas, [_Feed()] * replicas
         self._state = stacked([State.of(model, RING)] * replicas)
-        self._ways, self._page = Ways.of(model), _Page.of(next(workload.chunks(model)), model)
+        self._ways, self._idle = Ways.of(model), _Page.idle(model)
         self._backlog_s = np.zeros((replicas, len(model.resources)))
-        if threads < 1:
-            raise ValueError(f"threads: {threads} should be at least 1")
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
         self._shares = list(pairwise(bounds))
         self._pool = ThreadPoolExecutor(len(self._shares)) if len(self._shares) > 1 else None
         self._drawing: Future[None] | None = None
         self._at = np.zeros(replicas, dtype=np.int64)
-        self.ended = np.ones(replicas, dtype=np.bool_)
+        self._bind()
 
     def reset(self, seeds: Sequence[int], which: Sequence[int] | None = None) -> Floats:
         """Start the replicas anew, one seed each; return what is seen; shape (B, features).
@@ -199,7 +219,7 @@ class Replicas:
     @property
     def time_s(self) -> Floats:
         """When the present epoch of every replica comes; infinity at its end; shape (B,)."""
-        row = self._first + np.minimum(self._at, self._count - 1)
+        row = self._first + self._at
         return np.where(self.ended, math.inf, self._page.epochs.time_s[row])
 
     def close(self) -> None:
@@ -236,9 +256,7 @@ class Replicas:
     def _bind(self) -> None:
         """Put the pages of all replicas into one."""
         self.ended = np.array([feed.page is None for feed in self._feeds])
-        if self.ended.all():
-            return
-        pages = [feed.page or self._page_of_any() for feed in self._feeds]
+        pages = [feed.page or self._idle for feed in self._feeds]
         epochs = [page.epochs for page in pages]
         self._count = np.array([len(each.time_s) for each in epochs])
         self._first = np.cumsum(self._count) - self._count
@@ -260,18 +278,13 @@ class Replicas:
         seen = (np.concatenate(columns) for columns in zip(*(p[1:] for p in pages), strict=True))
         self._page = _Page(together, *seen)
 
-    def _page_of_any(self) -> _Page:
-        """Return a page to stand in for the one that a replica at its end lacks."""
-        return next(feed.page for feed in self._feeds if feed.page is not None)
-
     def _observe(self) -> Floats:
         """Return what is seen at the present epochs; of a replica at its end, an idle network."""
         page, parts, backlog_s = self._page, self._resources, self._backlog_s
-        row = self._first + np.minimum(self._at, self._count - 1)
-        tasks = np.where(self.ended[:, None], [0.0, 1.0], page.tasks[row])
+        row = self._first + self._at
         return features(
             Seen(
-                tasks=tasks,
+                tasks=page.tasks[row],
                 blocks=page.blocks[row],
                 rate_bps=page.epochs.rate_bps[page.epochs.rates[row]],
                 server_backlog_s=backlog_s[:, : parts.device],

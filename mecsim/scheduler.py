@@ -224,11 +224,12 @@ class Observation:
         """Simulate what C placements would lead to, from the network as it is; shape (C, M).
 
         Only for schedulers that say so, see :attr:`Scheduler.explores`. Where this epoch's tasks
-        are not known yet, as many as expected are supposed to come evenly.
+        are not known yet, as many as expected are supposed to come evenly. Raises
+        ``PlacementError``.
         """
         if self.explorer is None:
             raise TypeError("what_if: the scheduler's class must set `explores = True`")
-        return self.explorer(np.asarray(placements, dtype=np.int64))
+        return self.explorer(check_placements(placements, self.spec, "what_if: placement"))
 
     @cached_property
     def empty_network_cost_s(self) -> Floats:
@@ -358,6 +359,26 @@ def check_placement(
         allowed = f"0 (the device) to {spec.servers}"
         raise PlacementError(f"{who} puts block {block} at {places[block]}; allowed: {allowed}")
     return read_only(places.astype(np.int64))
+
+
+def check_placements(placements: ArrayLike, spec: SchedulerSpec, each: str) -> Ints:
+    """Return placements as an array of shape (C, M), or say what is wrong with them.
+
+    Raises ``PlacementError``, in which a placement is called ``each`` and its row.
+    """
+    places = np.asarray(placements)
+    if places.ndim != 2 or places.shape[1] != spec.blocks:
+        shape = f"(number of placements, {spec.blocks})"
+        raise PlacementError(f"{each}s have the shape {places.shape}; allowed: {shape}")
+    if places.dtype.kind not in "iu":
+        raise PlacementError(f"{each}s hold {places.dtype}; allowed: integers")
+    wrong = np.argwhere((places < 0) | (places > spec.servers))
+    if len(wrong):
+        row, block = wrong[0].tolist()
+        allowed = f"0 (the device) to {spec.servers}"
+        at = f"{each} {row} puts block {block} at {places[row, block]}"
+        raise PlacementError(f"{at}; allowed: {allowed}")
+    return places.astype(np.int64)
 
 
 def _short(value: object) -> str:

@@ -13,6 +13,7 @@ class Lookahead(Scheduler):
 
     From the network as it is now, each candidate is run until all tasks have ended, and what its
     blocks cost (Eq. 14) is compared. ``budget`` is the number of candidates simulated an epoch.
+    Where it allows for all placements, all of them are simulated.
     """
 
     explores = True
@@ -22,6 +23,7 @@ class Lookahead(Scheduler):
         if budget < 1:
             raise ValueError(f"budget: {budget} should be at least 1")
         self.budget = budget
+        self._exhaustive = (spec.servers + 1) ** spec.blocks <= budget
         self._best = np.zeros(spec.blocks, dtype=np.int64)
         self._costs: dict[bytes, tuple[float, float]] = {}
 
@@ -29,9 +31,9 @@ class Lookahead(Scheduler):
         """Return the placement of fewest failures and least cost among those simulated."""
         self._costs = {}
         self._look(observation, self._starts(observation))
-        starts = sorted(self._costs, key=self._costs.__getitem__)
-        for start in starts:
-            self._descend(observation, np.frombuffer(start, dtype=np.int64))
+        if not self._exhaustive:
+            for start in sorted(self._costs, key=self._costs.__getitem__):
+                self._descend(observation, np.frombuffer(start, dtype=np.int64))
         self._best = np.frombuffer(min(self._costs, key=self._costs.__getitem__), dtype=np.int64)
         return self._best
 
@@ -59,8 +61,13 @@ class Lookahead(Scheduler):
             self._costs |= dict(zip(rows, found, strict=True))
 
     def _starts(self, observation: Observation) -> Ints:
-        """Return the last decision, greedy placements in both directions, and random ones."""
+        """Return the last decision, greedy placements in both directions, and random ones.
+
+        Or all placements, if they are so few.
+        """
         spec, random = self.spec, max(2, self.budget // 50)
+        if self._exhaustive:
+            return np.indices([spec.servers + 1] * spec.blocks).reshape(spec.blocks, -1).T
         drawn = spec.rng.integers(spec.servers + 1, size=(random, spec.blocks))
         order = np.arange(spec.blocks)
         greedy = [self._greedy(observation, blocks) for blocks in (order, order[::-1])]

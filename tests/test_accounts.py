@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mecsim import Scenario
+from mecsim.accounts import exact_sum
 from mecsim.experiment import run
 from mecsim.trace import MemoryTrace
 from tests.support import LISTENING, SCRIPTED, Run, chain, scenario, simulate
@@ -289,3 +292,48 @@ def test_a_run_closes_its_spools() -> None:
         warnings.simplefilter("always")
         run(scenario(), "local", memory=MemoryTrace())
     assert [str(warning.message) for warning in caught] == []
+
+
+# ---------------------------------------------------------------- sums that are rounded once
+
+HALF_WAY = [  # the last one decides, also where products with it are zero
+    [1.0, 2.0**-53, 2.0**-106],
+    [1.0, 2.0**-53, -(2.0**-106)],
+    [1.0 + 2.0**-52, 2.0**-53, -(2.0**-106)],
+    [-1.0, -(2.0**-53), -(2.0**-106)],
+    [2.0**-600, 2.0**-653, 2.0**-706],
+    [2.0**-600, 2.0**-653, -(2.0**-706)],
+]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *HALF_WAY,
+        [],
+        [-0.0],
+        [0.1] * 10,
+        [1e300, 1.0, -1e300, -1.0],
+        [1e16, 1.0, 1e-16] * 7,
+        [5e-324, -5e-324, 5e-324],
+        [1.0, 1e100, 1.0, -1e100] * 1000,
+    ],
+)
+def test_sums_are_rounded_once(values: list[float]) -> None:
+    assert exact_sum(np.array(values, dtype=np.float64)) == math.fsum(values)
+
+
+@given(st.lists(st.floats(-1e300, 1e300) | st.integers(-99, 99).map(float), max_size=60))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_sums_of_any_numbers_are_rounded_once(values: list[float]) -> None:
+    for signed in (values, [*values, *(-value for value in values[::2])]):
+        assert exact_sum(np.array(signed, dtype=np.float64)) == math.fsum(signed)
+
+
+@pytest.mark.parametrize("exponents", [1, 20, 700])
+def test_sums_of_many_scales_are_rounded_once(exponents: int) -> None:
+    rng = np.random.default_rng(exponents)
+    for count in range(2, 400, 7):
+        values = rng.standard_normal(count) * 2.0 ** rng.integers(-exponents, exponents, count)
+        values = np.concatenate([values, -values[::2] * (1 + 2.0**-50)])
+        assert exact_sum(values) == math.fsum(values.tolist())

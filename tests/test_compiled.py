@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mecsim import Scenario, experiment, workload
+from mecsim import Scenario, experiment, jit, workload
 from mecsim.arrays import Floats
 from mecsim.kernels.compiled import CompiledKernel
 from mecsim.kernels.simpy_kernel import SimpyKernel
@@ -37,8 +38,10 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "fixed": {"placement": [0, 1, 1, 2, 1, 0]},
     "greedy": {},
     "local": {},
+    "lookahead": {"budget": 4},
     "rpdi": {},
     "single-cut": {},
+    "viterbi": {},
 }
 
 
@@ -135,6 +138,8 @@ def test_shipped_scenarios(path: Path, scheduler: str) -> None:
     if path.stem in ("metro", "city"):
         rate = {"process": "poisson", "rate": 150}
         changes = {"slots": 2, "arrivals": rate, "devices": 300}
+        if scheduler == "viterbi":  # which compares all pairs of servers, for every device
+            changes["edge_servers"] = 40
     else:
         changes = {"slots": 12, "arrivals": spec.arrivals.model_dump()}
     spec = Scenario.model_validate(spec.model_dump() | changes)
@@ -309,6 +314,18 @@ def test_a_copy_goes_its_own_way() -> None:
 # ---------------------------------------------------------------- compiler and command line
 
 
+def test_what_is_compiled_ages_with_every_source_of_it() -> None:
+    """Modules that use the compiler, and those whose functions they hand to it."""
+    folder, used = Path(jit.__file__).parent, set[str]()
+    for path in folder.rglob("*.py"):
+        text = path.read_text("utf-8")
+        if "import compiled\n" in text:
+            used.add(path.relative_to(folder).with_suffix("").as_posix())
+            used |= set(re.findall(r"\bcompiled\((\w+)\.", text))
+    assert used == set(jit.SOURCES)
+    assert {"rules", "routing", "kernels/events"} <= used
+
+
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     return subprocess.run(
@@ -322,12 +339,18 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def test_with_the_compiler_off() -> None:
-    names = (
-        "test_random_scenarios",
-        "test_a_crowd_of_ties",
-        "test_every_step_of_shipped_scenarios",
-    )
-    tests = [f"tests/test_compiled.py::{name}" for name in names]
+    tests = [
+        "tests/test_accounts.py::test_sums_are_rounded_once",
+        "tests/test_branching.py::test_random_scenarios",
+        "tests/test_branching.py::test_rings_grow",
+        "tests/test_compiled.py::test_random_scenarios",
+        "tests/test_compiled.py::test_a_crowd_of_ties",
+        "tests/test_compiled.py::test_every_step_of_shipped_scenarios",
+        "tests/test_lookahead.py::test_both_kernels_and_both_times_alike",
+        "tests/test_play.py::test_random_scenarios",
+        "tests/test_replicas.py::test_random_scenarios",
+        "tests/test_replicas.py::test_rings_grow",
+    ]
     tests += [f"tests/test_compiled.py::test_shipped_scenarios[{f.stem}-rpdi]" for f in FILES]
     plain = "-p", "no:cacheprovider", "-n0"
     done = python("-m", "pytest", "-q", *plain, *tests, NUMBA_DISABLE_JIT="1")

@@ -101,7 +101,8 @@ class Explorer:
     def __init__(self, base: State, ways: Ways, terms: Terms, epochs: Epochs, now: float) -> None:
         self._ways, self._terms, self._epochs, self._now = ways, terms, epochs, now
         tasks = len(epochs.device)
-        self._base = base.with_room(tasks, 2 * tasks * len(terms.tolerated_s))
+        room = tasks, 2 * tasks * len(terms.tolerated_s)
+        self._base = base.with_room(*room).copy()  # the run goes on, observations may be kept
         self._scratch = self._base.copy()
 
     def __call__(self, placements: Ints) -> Outcomes:

@@ -191,7 +191,7 @@ def take_first(s: State, rows: Records) -> bool:
 
 def _enlarged(ring: NDArray[Any], begin: int, room: int) -> NDArray[Any]:
     """Return a ring that has ``room``, with the items of the old one, the first being ``begin``."""
-    larger = np.empty(1 << (room - 1).bit_length(), dtype=ring.dtype)
+    larger = np.empty(1 << int(room - 1).bit_length(), dtype=ring.dtype)
     at = begin & (len(ring) - 1)
     for first, piece in ((begin, ring[at:]), (begin + len(ring) - at, ring[:at])):
         to = first & (len(larger) - 1)
