@@ -206,7 +206,7 @@ def gather_costs(
 
 @compiled
 def exact_sum(values: Floats) -> float:
-    """Return the sum, rounded once, as ``math.fsum`` does; the values must be finite.
+    """Return the sum, rounded once, as ``math.fsum`` does; a plain sum if it is not finite.
 
     Shewchuk, "Adaptive precision floating-point arithmetic", 1997, and CPython's rounding of it.
     """
@@ -216,10 +216,14 @@ def exact_sum(values: Floats) -> float:
         for part in parts[:count]:
             large, small = (value, part) if abs(value) >= abs(part) else (part, value)
             value = large + small  # noqa: PLW2901
+            if value - value != 0.0:  # infinite, or no number: nothing to be exact about
+                return values.sum()
             rest = small - (value - large)
             if rest != 0.0:
                 parts[kept] = rest
                 kept += 1
+        if value - value != 0.0:
+            return values.sum()
         parts[kept] = value
         count = kept + 1
     total = rest = 0.0

@@ -11,6 +11,7 @@ import numpy as np
 from mecsim import experiment, registry
 from mecsim.errors import SchedulerError
 from mecsim.scenario import Scenario
+from mecsim.scheduler import Scheduler
 from mecsim.trace import MemoryTrace
 
 _SMALL: Final[dict[str, Any]] = {"slots": 5, "devices": 3, "dnn": {"blocks": 3}}
@@ -65,6 +66,11 @@ def _check(name: str, options: Mapping[str, Any], scenario: Scenario) -> None:
             f"scheduler {name!r}: decides differently when run twice under one seed; "
             "allowed: random numbers from spec.rng only"
         )
+    maker = registry.load(name)
+    if maker.constant and not np.array_equal(first, _asked_always(maker, name, options, scenario)):
+        raise SchedulerError(
+            f"scheduler {name!r}: says constant = True, but its decisions change during a run"
+        )
     if _global_state() != before:
         raise SchedulerError(
             f"scheduler {name!r}: draws from a global random generator; allowed: spec.rng only"
@@ -75,6 +81,17 @@ def _decisions(name: str, options: Mapping[str, Any], scenario: Scenario) -> np.
     trace = MemoryTrace()
     experiment.run(scenario, name, options, seed=1, memory=trace)
     return trace["decisions/placement"] if "decisions/placement" in trace.paths() else np.empty(0)
+
+
+def _asked_always(
+    maker: type[Scheduler], name: str, options: Mapping[str, Any], scenario: Scenario
+) -> np.ndarray[Any, Any]:
+    """Return the decisions of a constant scheduler that is asked at every epoch all the same."""
+    maker.constant = False
+    try:
+        return _decisions(name, options, scenario)
+    finally:
+        maker.constant = True
 
 
 def _global_state() -> tuple[object, str]:

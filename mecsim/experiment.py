@@ -54,19 +54,23 @@ class RunResult:
     trace: Path | None
 
 
-def make_kernel(name: str, model: Model, *, explored: bool = False) -> Kernel:
-    """Return a new kernel by its name, ``explored`` if runs are to branch off from it.
-
-    Raises ``InputError`` for an unknown name.
-    """
+def make_kernel(name: str, model: Model) -> Kernel:
+    """Return a new kernel by its name. Raises ``InputError`` for an unknown name."""
     if name not in KERNELS:
         raise InputError(f"kernel: {name!r} is not known; allowed: {', '.join(KERNELS)}")
     if name == "compiled":
         return CompiledKernel(model)
     from mecsim.kernels.simpy_kernel import SimpyKernel  # noqa: PLC0415 - takes its time to load
 
-    kernel = SimpyKernel(model)
-    return ShadowedKernel(kernel, model) if explored else kernel
+    return SimpyKernel(model)
+
+
+def _kernel_for(scheduler: Scheduler, name: str, model: Model) -> Kernel:
+    """Return a kernel from which runs can branch off if the scheduler explores them."""
+    kernel = make_kernel(name, model)
+    if not scheduler.explores or isinstance(kernel, CompiledKernel):
+        return kernel
+    return ShadowedKernel(kernel, model)
 
 
 def run(
@@ -107,7 +111,7 @@ def run(
         else:
             each = (slot for chunk in chunks for slot in chunk.slots())
             slots = _counted(each, scenario.slots, progress)
-            kernel_ = make_kernel(kernel, model, explored=made.explores)
+            kernel_ = _kernel_for(made, kernel, model)
             session = Session(model, slots, kernel_, spec, sinks, explores=made.explores)
             totals = _drive(session, made, scheduler)
     document = _document(totals, name, made_by, began, out)
@@ -240,10 +244,12 @@ class _Constant:
         if self._scheduler.spec.epoch == "slot":
             self._ask(Epoch(0, slot.start_s, slot, slot.tasks, None))
             return self._placements
-        for device, row in zip(*np.unique(chunk.device, return_index=True), strict=True):
+        _, rows = np.unique(chunk.device, return_index=True)
+        for row in np.sort(rows).tolist():  # in order of their first tasks, as in any run
+            device = int(chunk.device[row])
             if not self._asked[device]:
-                task = chunk.tasks(slot.number, int(row), int(row) + 1)
-                self._ask(Epoch(0, slot.start_s, slot, task, int(device)))
+                task = chunk.tasks(slot.number, row, row + 1)
+                self._ask(Epoch(row, float(task.release_s[0]), slot, task, device))
         return self._placements
 
     def _ask(self, epoch: Epoch) -> None:
@@ -383,7 +389,7 @@ def replay_with(
             slots = workload.slots(model, recording)
             counted = _counted(slots, model.scenario.slots, progress)
             sinks = [] if writer is None else [writer]
-            kernel_ = make_kernel(made_by.kernel, model, explored=made.explores)
+            kernel_ = _kernel_for(made, made_by.kernel, model)
             session = Session(model, counted, kernel_, spec, sinks, explores=made.explores)
             totals = _drive(session, made, scheduler)
         return RunResult(_document(totals, path.stem, made_by, began, out), out)

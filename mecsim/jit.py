@@ -24,9 +24,9 @@ SOURCES: Final = (
 
 
 def _stamp() -> tuple[int, ...]:
-    """Return a number for every source: when it was last changed."""
-    folder = Path(__file__).parent
-    return tuple((folder / f"{name}.py").stat().st_mtime_ns for name in SOURCES)
+    """Return two numbers for every source: its size and when it was last changed."""
+    stats = [(Path(__file__).parent / f"{name}.py").stat() for name in SOURCES]
+    return tuple(number for stat in stats for number in (stat.st_size, stat.st_mtime_ns))
 
 
 _STAMP: Final = _stamp()
@@ -75,6 +75,9 @@ class _Teller(event.Listener):
             _log.warning("%s", message)
 
     def on_start(self, event: event.Event) -> None:
+        function = event.data["dispatcher"].py_func
+        if not function.__module__.startswith("mecsim."):
+            return  # a user's own
         self.tell(f"compiling the kernel, once; about {COMPILE_S} s")
         wanted = getattr(numba.config, "CACHE_DIR", "")
         if self.folder is None:

@@ -15,9 +15,11 @@ from mecsim.trace import Rows, Sink
 from mecsim.workload import Slot
 
 ROWS: Final = 64
+MANY: Final = 1024
 BYTES: Final = 4 << 20
 SECONDS: Final = 0.05
-"""Rows are sent when there are so many, or so many bytes, or after so much wall time: this bounds
+"""Rows are sent at a slot's start when there are so many, within one when there are many decisions
+or so many bytes, or after so much wall time: this bounds
 memory and what a killed run loses, and changes no result."""
 
 
@@ -61,7 +63,7 @@ class Logbook:
         """Take a decision with what there was to be seen."""
         self._decisions.append(_Decision(time_s, slot, placement, sight))
         self._bytes += sight.backlog_s.nbytes + sight.battery_j.nbytes
-        if self._bytes >= BYTES:
+        if self._bytes >= BYTES or len(self._decisions) >= MANY:
             self.send()
 
     def send_when_due(self) -> None:

@@ -22,6 +22,9 @@ PAIRS_AT_ONCE: Final = 1 << 19
 """So many pairs (of a device and a server, a link and a target) are looked at together at most,
 which bounds memory."""
 
+LEAST_GAIN: Final = 1e-200
+"""Below it a rate would be lost in rounding."""
+
 
 @dataclass(frozen=True)
 class Links:
@@ -92,6 +95,14 @@ def associate(
         )
     metres = np.maximum(distance, 1.0)  # the path-loss model means nothing nearer than a metre
     gain = rules.path_gain(metres, radio.path_loss_intercept_db, radio.path_loss_slope_db)
+    faint = np.flatnonzero(np.asarray(gain) < LEAST_GAIN)
+    if faint.size:
+        d = int(faint[0])
+        raise ScenarioError(
+            f"radio: the path gain of device {d}, {metres[d]:g} m from its server, is "
+            f"{np.asarray(gain)[d]:g}; allowed: at least {LEAST_GAIN:g} "
+            "(path_loss_intercept_db, path_loss_slope_db)"
+        )
     return nearest, np.asarray(gain)
 
 

@@ -15,6 +15,7 @@ from mecsim.errors import ScenarioError, TraceError
 from mecsim.model import Model
 from mecsim.scenario import RecordedTasks
 from mecsim.store import TraceFile
+from mecsim.units import LARGEST
 from mecsim.workload import Recording, Tasks, slot_start
 
 _ROWS: Final = 1 << 16
@@ -107,8 +108,9 @@ def _check_fit(model: Model, trace: TraceFile, where: str) -> None:
                 f"allowed: in order, before {end:g} s (slots × slot_length)"
             )
         last = release[-1]
-        if not (np.isfinite(size).all() and (size >= 0).all()):
-            raise ScenarioError(f"{where}: has a size_factor that is no number of at least 0")
+        if not ((size >= 0) & (size <= LARGEST)).all():
+            allowed = f"0 to {LARGEST:g}"
+            raise ScenarioError(f"{where}: has a size_factor out of range; allowed: {allowed}")
         if size.ndim == 2 and size.shape[1] != model.blocks:
             raise ScenarioError(
                 f"{where}: has a size_factor for each of {size.shape[1]} blocks; "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -240,9 +240,10 @@ class Replicas:
         others = [self._pool.submit(work, share) for share in self._shares[1:]]
         if self._drawing is None:  # meanwhile, as the work is free of the GIL
             self._drawing = self._pool.submit(self._look_ahead)
-        work(self._shares[0])
-        for other in others:
-            other.result()
+        try:
+            work(self._shares[0])
+        finally:  # nobody writes any more when Ctrl-C is told
+            wait(others)
 
     def _await_drawing(self) -> None:
         if self._drawing is not None:
@@ -314,4 +315,4 @@ class Replicas:
                 f"placements: replica {replica} puts block {block} at {places[tuple(wrong)]}; "
                 f"allowed: 0 (the device) to {self.places - 1}"
             )
-        return np.ascontiguousarray(places, dtype=np.int64)
+        return np.array(places, dtype=np.int64, order="C")  # of one layout, for the compiler

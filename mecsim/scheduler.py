@@ -366,7 +366,10 @@ def check_placements(placements: ArrayLike, spec: SchedulerSpec, each: str) -> I
 
     Raises ``PlacementError``, in which a placement is called ``each`` and its row.
     """
-    places = np.asarray(placements)
+    try:
+        places = np.asarray(placements)
+    except ValueError as error:
+        raise PlacementError(f"{each}s are not lists of places: {error}") from error
     if places.ndim != 2 or places.shape[1] != spec.blocks:
         shape = f"(number of placements, {spec.blocks})"
         raise PlacementError(f"{each}s have the shape {places.shape}; allowed: {shape}")
@@ -378,7 +381,7 @@ def check_placements(placements: ArrayLike, spec: SchedulerSpec, each: str) -> I
         allowed = f"0 (the device) to {spec.servers}"
         at = f"{each} {row} puts block {block} at {places[row, block]}"
         raise PlacementError(f"{at}; allowed: {allowed}")
-    return places.astype(np.int64)
+    return np.array(places, dtype=np.int64, order="C")  # of one layout, for the compiler
 
 
 def _short(value: object) -> str:

@@ -66,6 +66,7 @@ class Session:
         self._opened = self._collected = self._ended_hops = 0
         self._rewards, self._logbook = RewardBook.empty(), Logbook(model, sinks)
         self._seen: Sight | None = None  # at the present epoch
+        self._seen_at: Epoch | None = None
         self._ended: list[Hops] = []  # collected, not accounted for
         self._recent: list[Hops] = []  # collected since the last act
         self._acted_s = self._now = 0.0
@@ -124,7 +125,8 @@ class Session:
         )
 
     def _see(self, epoch: Epoch) -> Sight:
-        if self._seen is None:
+        if self._seen is None or self._seen_at is not epoch:
+            self._seen_at = epoch
             model, slot, one = self.model, epoch.slot, epoch.device is not None
             size = epoch.tasks.size[0] if one else slot.expected_size
             self._seen = Sight(

@@ -12,10 +12,8 @@ from mecsim.jit import compiled
 from mecsim.kernels.events import run
 from mecsim.kernels.play import Epochs, submit_epoch
 from mecsim.kernels.rings import (
-    END_BATCH,
     END_HOP,
     END_TASK,
-    FIRST_BATCH,
     FIRST_HOP,
     FIRST_TASK,
     QUEUED,
@@ -29,7 +27,7 @@ from mecsim.workload import Slot, Tasks
 
 @compiled
 def _restore(s: State, base: State) -> None:
-    """Put a state back to the one that it was copied from; the hops to come need not be."""
+    """Put a state back to the one that it was copied from, but for what no branch reads."""
     s.marks[:] = base.marks
     s.free_s[:] = base.free_s
     s.last[:] = base.last
@@ -37,9 +35,6 @@ def _restore(s: State, base: State) -> None:
     for number in range(base.marks[FIRST_TASK], base.marks[END_TASK]):
         row = number & (len(s.tasks) - 1)
         s.tasks[row] = base.tasks[row]
-    for number in range(base.marks[FIRST_BATCH], base.marks[END_BATCH]):
-        row = number & (len(s.batches) - 1)
-        s.batches[row] = base.batches[row]
     if s.metered:
         s.battery_j[:] = base.battery_j
         s.spent[:] = base.spent
@@ -103,13 +98,15 @@ class Explorer:
         tasks = len(epochs.device)
         room = tasks, 2 * tasks * len(terms.tolerated_s)
         self._base = base.with_room(*room).copy()  # the run goes on, observations may be kept
-        self._scratch = self._base.copy()
+        self._scratch: State | None = None
 
     def __call__(self, placements: Ints) -> Outcomes:
         """Return what each of C placements leads to, if nothing else comes; shape (C, M)."""
         out = Outcomes(np.empty(len(placements)), np.empty(len(placements), dtype=np.int64))
         branch = 0
         while branch < len(placements):
+            if self._scratch is None:
+                self._scratch = self._base.copy()
             branch, needed = _explore(
                 self._base,
                 self._scratch,
@@ -123,7 +120,7 @@ class Explorer:
             )
             if needed:
                 self._base = self._base.with_room(len(self._epochs.device), needed)
-                self._scratch = self._base.copy()
+                self._scratch = None
         return out
 
 
