@@ -71,7 +71,7 @@ def run(
     ] = None,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="Write no trace.")] = False,
     bound: Annotated[
-        bool, typer.Option("--bound", help="Also tell how far the reward is from its upper bound.")
+        bool, typer.Option("--bound", help="Also tell what the tasks cost at least.")
     ] = False,
     json_: Json = False,
     quiet: Quiet = False,

@@ -67,10 +67,10 @@ def totals_line(summary: Mapping[str, Any]) -> str:
 
 
 def bound_line(bound: Mapping[str, Any]) -> str:
-    """Return how far a reward is from that of empty queues, in one line."""
+    """Return how much a run costs more than if nothing ever waited, in one line."""
     gap = bound["gap_percent"]
-    above = "" if gap is None else f"; this run costs {gap:,.1f}% more"
-    return f"if nothing ever waited the reward could be {bound['reward']:,.1f}{above}"
+    more = "" if gap is None else f"; this run costs {gap:,.1f}% more"
+    return f"cost (minus the reward) if nothing ever waited: {bound['cost']:,.1f}{more}"
 
 
 def resources_table(resources: Sequence[Mapping[str, Any]], count: int = 6) -> Table:

@@ -89,7 +89,7 @@ def run(
     """Simulate a scenario under a scheduler.
 
     The trace goes to the file ``out`` and into ``memory``, if given. With ``bound`` the summary
-    also has the reward that no scheduler exceeds, see :mod:`mecsim.lower_bound`. Raises
+    also has what all tasks cost at least, see :mod:`mecsim.lower_bound`. Raises
     ``InputError`` for whatever is wrong with the input and ``Interrupted`` on Ctrl-C.
     """
     with scenario.locating():
@@ -106,7 +106,8 @@ def run(
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
         least = LowerBound(model) if bound else None
         chunks = _bounded(workload.chunks(model, recording), least)
-        if kernel == "compiled" and made.constant and not sinks and not _learns(made):
+        watched = bool(sinks) or made.explores or _learns(made)
+        if kernel == "compiled" and made.constant and not watched:
             totals = _play(model, chunks, made, scheduler, progress)
         else:
             each = (slot for chunk in chunks for slot in chunk.slots())
@@ -117,7 +118,7 @@ def run(
     document = _document(totals, name, made_by, began, out)
     if least is not None:
         gap = None if document["failed"] else least.gap_percent(document["reward"])
-        document["lower_bound"] = {"reward": least.reward, "gap_percent": gap}
+        document["lower_bound"] = {"cost": least.total, "gap_percent": gap}
     return RunResult(document, out)
 
 
@@ -150,7 +151,10 @@ def _trace_writer(
     out: Path | None, model: Model, spec: SchedulerSpec, made_by: Provenance, size_factors: int
 ) -> Iterator[TraceWriter | None]:
     if out is None:
-        yield None
+        try:
+            yield None
+        except KeyboardInterrupt:
+            raise Interrupted("stopped; nothing is kept of a run without a trace") from None
         return
     writer = TraceWriter(out, model, spec, made_by, size_factors=size_factors)
     try:

@@ -78,7 +78,7 @@ class _Teller(event.Listener):
         function = event.data["dispatcher"].py_func
         if not function.__module__.startswith("mecsim."):
             return  # a user's own
-        self.tell(f"compiling the kernel, once; about {COMPILE_S} s")
+        self.tell(f"compiling what is needed here, once on this machine; about {COMPILE_S} s")
         wanted = getattr(numba.config, "CACHE_DIR", "")
         if self.folder is None:
             self.tell(

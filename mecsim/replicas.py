@@ -116,7 +116,8 @@ def _pages(model: Model) -> Iterator[_Page]:
 class Replicas:
     """B replicas of a scenario; :meth:`reset` them before the first :meth:`step`.
 
-    ``threads`` of them work at a time; results do not depend on it.
+    ``threads`` of them work at a time; results do not depend on it. Call the methods from one thread
+    at a time.
     """
 
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
@@ -150,6 +151,9 @@ class Replicas:
         rows = list(range(self.replicas)) if which is None else list(which)
         if len(rows) != len(seeds):
             raise ValueError(f"{len(seeds)} seeds for {len(rows)} replicas")
+        if len(set(rows)) < len(rows) or not set(rows) <= set(range(self.replicas)):
+            allowed = f"different ones of 0 to {self.replicas - 1}"
+            raise ValueError(f"which: {rows}; allowed: {allowed}")
         self._await_drawing()
         states = unstacked(self._state)
         models = [resolve(self.scenario, seed) for seed in seeds]

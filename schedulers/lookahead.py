@@ -7,6 +7,9 @@ from mecsim import Observation, Placement, Scheduler, SchedulerSpec
 
 Ints = NDArray[np.int64]
 
+MOST = 1_000_000
+"""Candidates that still fit into memory."""
+
 
 class Lookahead(Scheduler):
     """The best placement found by simulating many: coordinate descent from several starts.
@@ -20,8 +23,8 @@ class Lookahead(Scheduler):
 
     def __init__(self, spec: SchedulerSpec, *, budget: int = 300) -> None:
         super().__init__(spec)
-        if budget < 1:
-            raise ValueError(f"budget: {budget} should be at least 1")
+        if not 1 <= budget <= MOST:
+            raise ValueError(f"budget: {budget} should be at least 1 and at most {MOST:,}")
         self.budget = budget
         self._exhaustive = (spec.servers + 1) ** spec.blocks <= budget
         self._best = np.zeros(spec.blocks, dtype=np.int64)

@@ -98,18 +98,16 @@ class Explorer:
         tasks = len(epochs.device)
         room = tasks, 2 * tasks * len(terms.tolerated_s)
         self._base = base.with_room(*room).copy()  # the run goes on, observations may be kept
-        self._scratch: State | None = None
 
     def __call__(self, placements: Ints) -> Outcomes:
         """Return what each of C placements leads to, if nothing else comes; shape (C, M)."""
         out = Outcomes(np.empty(len(placements)), np.empty(len(placements), dtype=np.int64))
-        branch = 0
+        base, branch = self._base, 0
+        scratch = base.copy()  # of this call: several threads may ask
         while branch < len(placements):
-            if self._scratch is None:
-                self._scratch = self._base.copy()
             branch, needed = _explore(
-                self._base,
-                self._scratch,
+                base,
+                scratch,
                 self._ways,
                 self._terms,
                 self._epochs,
@@ -119,8 +117,8 @@ class Explorer:
                 out,
             )
             if needed:
-                self._base = self._base.with_room(len(self._epochs.device), needed)
-                self._scratch = None
+                base = self._base = base.with_room(len(self._epochs.device), needed)
+                scratch = base.copy()
         return out
 
 
