@@ -116,8 +116,8 @@ def _pages(model: Model) -> Iterator[_Page]:
 class Replicas:
     """B replicas of a scenario; :meth:`reset` them before the first :meth:`step`.
 
-    ``threads`` of them work at a time; results do not depend on it. Call the methods from one thread
-    at a time.
+    ``threads`` of them work at a time; results do not depend on it. The methods are to be called
+    from one thread at a time.
     """
 
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
