@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec, experiment
 from mecsim.accounts import Services
 from mecsim.arrays import Ints
-from mecsim.errors import PlacementError, SchedulerError
+from mecsim.errors import Interrupted, PlacementError, SchedulerError
 from mecsim.kernels.play import Player
 from mecsim.lower_bound import LowerBound
 from mecsim.model import Model, resolve
@@ -205,7 +205,7 @@ def test_ctrl_c_ends_it_after_the_chunk() -> None:
         signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="nothing is kept of a run without a trace"):
         summary(busy(), "local", progress=press)
     assert told == [CHUNK]
     assert signal.getsignal(signal.SIGINT) is before

@@ -378,8 +378,8 @@ def test_one_wrong_value_is_found(trace: Path, column: str, value: float) -> Non
         ("release_s", -1.0, "in order, before 6 s"),
         ("release_s", 100.0, "in order, before 6 s"),
         ("release_s", np.nan, "in order, before 6 s"),
-        ("size_factor", np.inf, "no number of at least 0"),
-        ("size_factor", -1.0, "no number of at least 0"),
+        ("size_factor", np.inf, "size_factor out of range"),
+        ("size_factor", -1.0, "size_factor out of range"),
     ],
 )
 def test_recorded_tasks_that_do_not_fit(
