@@ -22,12 +22,13 @@ from mecsim.arrays import Floats, Ints
 from mecsim.errors import PlacementError, ScenarioError
 from mecsim.features import Seen, features
 from mecsim.kernels.batch import Turns, stacked, take_turns, unstacked
+from mecsim.kernels.branch import explore_all
 from mecsim.kernels.play import Epochs
 from mecsim.kernels.rings import State
 from mecsim.model import Model, resolve
 from mecsim.routing import Ways
 from mecsim.scenario import RecordedTasks, Scenario
-from mecsim.scheduler import SchedulerSpec, feature_names
+from mecsim.scheduler import Outcomes, SchedulerSpec, feature_names
 from mecsim.workload import Chunk
 
 RING: int = 256
@@ -205,6 +206,35 @@ class Replicas:
                 self._make_room(needed)
             self._turn_pages(going & (epoch == end))
         return self._observe(), rewards, self.ended.copy()
+
+    def what_if(self, placements: Ints) -> Outcomes:
+        """Simulate what C placements of each present epoch would lead to; shape (B, C, M).
+
+        Every one is run from the network as it is until all tasks have ended; the replicas stay
+        where they are. Outcomes have the shape (B, C); those of a replica at its end mean nothing.
+        Raises ``PlacementError``.
+        """
+        places = self._checked(np.moveaxis(np.asarray(placements), 1, 0))
+        places = np.ascontiguousarray(np.moveaxis(places, 0, 1))
+        shape, row = places.shape[:2], self._first + np.where(self.ended, 0, self._at)
+        out = Outcomes(np.empty(shape), np.empty(shape, dtype=np.int64))
+        needed = np.ones(self.replicas, dtype=np.int64)
+        while needed.any():
+            scratch = [unstacked(self._state)[0].copy() for _ in self._shares]
+            works = zip(self._shares, scratch, strict=True)
+            ways, terms, epochs = self._ways, self._terms, self._page.epochs
+            jobs = [
+                (*share, self._state, s, ways, terms, epochs, row, places, needed, out)
+                for share, s in works
+            ]
+            others = (
+                [self._pool.submit(explore_all, *job) for job in jobs[1:]] if self._pool else []
+            )
+            explore_all(*jobs[0])
+            wait(others)
+            if needed.any():
+                self._make_room(needed)
+        return out
 
     def _turn_pages(self, which: NDArray[np.bool_]) -> None:
         if which.any():
