@@ -9,8 +9,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mecsim.cli import check, export, profile, replay, run, schedulers, verify
-from mecsim.cli.common import write
+from mecsim.cli import check, compare, export, profile, replay, run, schedulers, verify
+from mecsim.cli.common import tell, write
 from mecsim.errors import Interrupted, MecsimError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for command in (
     run.run,
+    compare.compare,
     check.check,
     replay.replay,
     profile.profile,
@@ -59,7 +60,7 @@ def main() -> NoReturn:
     except OSError as error:  # files have errors of their own: this is stdout
         if "--debug" in sys.argv:
             raise
-        _tell(f"the output cannot be written: {error.strerror}")
+        tell(f"the output cannot be written: {error.strerror}")
         os._exit(2)  # without another try at exit
     except MecsimError as error:
         if "--debug" in sys.argv:
@@ -69,10 +70,5 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _tell(message)
+    tell(message)
     sys.exit(code)
-
-
-def _tell(message: str) -> None:
-    for line in message.splitlines() if sys.stderr is not None else ():
-        print(f"mecsim: {line}", file=sys.stderr, flush=True)  # noqa: T201

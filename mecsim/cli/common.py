@@ -96,6 +96,12 @@ def write(text: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
+def tell(message: str) -> None:
+    """Write a message to stderr."""
+    for line in message.splitlines() if sys.stderr is not None else ():
+        print(f"mecsim: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
 def show_json(document: Any) -> None:
     """Write a document to stdout as JSON."""
     write(json.dumps(document, indent=2, allow_nan=False, default=str))
