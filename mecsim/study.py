@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -53,6 +53,8 @@ class Entrant:
     options: dict[str, Any] = field(default_factory=dict)
     seeds: int | None = None
     """Runs on so many of the study's seeds only, the first ones."""
+    workers: int | None = None
+    """Trained by so many workers, if not by as many as the study says."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Cell:
-    """A run of a study, or the lower bound of its tasks (without an entrant)."""
+    """A run of a study, a training for its runs, or the bound of its tasks (without an entrant)."""
 
     scenario: str
     point: Point
@@ -119,7 +121,7 @@ def plan(study: Study) -> list[Cell]:
         for point in study.points:
             scenario = load(path, [*study.overrides, *assignments(point)])
             with scenario.locating():
-                resolve(scenario, study.seeds[0])
+                resolve(scenario, 0)
             for entrant in study.entrants:
                 cells += _cells(study, name, point, entrant, scenario)
             for seed in study.seeds if study.bound else ():
@@ -158,10 +160,14 @@ def _cells(
     study: Study, name: str, point: Point, entrant: Entrant, scenario: Scenario
 ) -> Iterable[Cell]:
     what = (scenario, entrant.scheduler, entrant.options)
+    training = study.training
+    if training is not None and entrant.workers is not None:
+        training = replace(training, workers=entrant.workers)
     for training_seed in study.training_seeds if trained(entrant) else (None,):
         need = None
         if training_seed is not None:
-            need = make_job("train", *what, training_seed, training=study.training)
+            need = make_job("train", *what, training_seed, training=training)
+            yield Cell(name, point, entrant, training_seed, need)
         for seed in study.seeds[: entrant.seeds]:
             job = make_job("run", *what, seed, kernel=study.kernel, needs=need)
             yield Cell(name, point, entrant, training_seed, job)
@@ -177,7 +183,7 @@ def rows(cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]]) -> lis
     found = []
     for cell in cells:
         result = results.get(cell.job.key)
-        if cell.entrant is None or result is None:
+        if cell.entrant is None or result is None or cell.job.kind != "run":
             continue
         row: dict[str, Any] = {
             "scenario": cell.scenario,
@@ -191,6 +197,23 @@ def rows(cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]]) -> lis
             row["lower_bound"] = {**bound, "gap_percent": _gap(row, bound["cost"])}
         found.append(row)
     return found
+
+
+def curves(cells: Iterable[Cell], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the learning curves of the trainings, as rows with ``episode`` and ``reward``."""
+    return [
+        {
+            "scenario": cell.scenario,
+            "sweep": cell.point,
+            "scheduler": cell.entrant.label,
+            "training_seed": cell.training_seed,
+            "episode": point["episode"],
+            "reward": point["reward"],
+        }
+        for cell in cells
+        if cell.entrant is not None and cell.job.kind == "train" and cell.job.key in results
+        for point in results[cell.job.key].get("curve", ())
+    ]
 
 
 def _meeting(cell: Cell) -> tuple[str, str, int]:

@@ -95,8 +95,8 @@ def test_learners_are_trained_for_every_point_and_training_seed() -> None:
         )
     )
     learning = [cell for cell in plan if cell.training_seed is not None]
-    assert len(learning) == 2 * 3 * 2
-    assert len({cell.job.needs for cell in learning}) == 2 * 3
+    assert [cell.job.kind for cell in learning] == 2 * 3 * ["train", "run", "run"]
+    assert len({cell.job.needs for cell in learning if cell.job.needs}) == 2 * 3
     given = Entrant("toy", TOY.scheduler, {"policy": "here.safetensors"})
     assert all(cell.job.needs is None for cell in study.plan(asked(given, baseline="toy")))
 
@@ -166,6 +166,8 @@ def test_a_learner_is_compared_over_its_trainings(
     done = run_batch([cell.job for cell in cells], Folder(tmp_path, resume=False), Inline())
     rows = study.rows(cells, done.results)
     assert [each["training_seed"] for each in rows] == [None, None, 0, 0, 1, 1]
+    curves = study.curves(cells, done.results)
+    assert [(c["training_seed"], c["episode"]) for c in curves] == [(0, 0), (0, 5), (1, 0), (1, 5)]
     toy = of(study.summarise(rows, "greedy"), "toy", "reward")
     assert toy["seeds"] == 2
     assert toy["mean"] == pytest.approx(sum(each["reward"] for each in rows[2:]) / 4)
