@@ -251,25 +251,29 @@ class Observation:
 
     def _per_server(self, values: Floats) -> Floats:
         """Return the mean over the devices of every server, 0 where it has none; shape (N,)."""
-        return means_per_server(values[None, :], self.spec.access[None, :], self.spec.servers)[0]
+        return means_per_server(values, self.spec.access, self.spec.servers)
 
     def features(self) -> Floats:
         """Return the observation as one vector, named by :func:`feature_names`."""
-        blocks = np.concatenate([self.cycles, self.parameter_bytes, self.input_bits])
+        backlogs = (
+            self.server_backlog_s,
+            self.device_backlog_s,
+            self.uplink_backlog_s,
+            self.downlink_backlog_s,
+            self.link_backlog_s,
+        )
+        work = [self.cycles, self.parameter_bytes, self.input_bits]
         return features(
             Seen(
                 tasks=np.array([[self.tasks, self.size_factor]]),
-                blocks=blocks[None, :],
-                rate_bps=self.rate_bps[None, :],
-                server_backlog_s=self.server_backlog_s[None, :],
-                device_backlog_s=self.device_backlog_s[None, :],
-                uplink_backlog_s=self.uplink_backlog_s[None, :],
-                downlink_backlog_s=self.downlink_backlog_s[None, :],
-                link_backlog_s=self.link_backlog_s[None, :],
-                battery_j=self.battery_j[None, :],
-                access=self.spec.access[None, :],
-                link_source=self.spec.links.source,
-                device=None if self.device is None else np.array([self.device]),
+                blocks=np.concatenate(work)[None, :],
+                rate_bps=self.rate_bps[None, :].copy(),
+                backlog_s=np.concatenate(backlogs)[None, :],
+                battery_j=self.battery_j[None, :].copy(),
+                access=self.spec.access[None, :].copy(),
+                link_source=self.spec.links.source.copy(),
+                device=np.array([-1 if self.device is None else self.device]),
+                servers=self.spec.servers,
             )
         )[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,14 @@ class Episode:
         assert np.array_equal(trace["decisions/placement"], self.placements)
         assert np.array_equal(trace["decisions/reward"], self.rewards)
         assert np.array_equal(trace["decisions/observation"], self.seen)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pages() -> Iterator[None]:
+    """Every episode goes through several pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mecsim.pages.SLOTS", 16)
+        yield
 
 
 class Watched:
@@ -99,7 +107,7 @@ class Watched:
 def shaken(**overrides: Any) -> Scenario:
     """Queues everywhere, fading, batteries that run out, results that go back."""
     base: dict[str, Any] = {
-        "slots": 70,  # more than a chunk
+        "slots": 70,  # more than four pages
         "dnn": chain([3e8, 5e8, 4e8], [2e5, 9e5, 3e5], max_tolerated_delay=[0.4, 0.9, 0.5]),
         "size_factor": {"distribution": "exponential", "per": "block"},
         "arrivals": {"process": "poisson", "rate": 6},
@@ -132,6 +140,20 @@ def test_shipped_scenarios(name: str, sets: list[str], threads: int) -> None:
     assert len(Watched(spec, [4, 5, 6], threads).finish()) == 3
 
 
+def test_pages_as_large_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecsim.pages.SLOTS", 256)
+    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=300", "arrivals.rate=8"])
+    assert len(Watched(spec, [4, 5], 2).finish()) == 2
+
+
+def test_pages_are_smaller_where_slots_are_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to one slot; memory does not grow with the slots."""
+    monkeypatch.setattr("mecsim.pages.ITEMS", 5)
+    watched = Watched(shaken(), [1, 2])
+    assert len(watched.finish()) == 2
+    assert len(watched.replicas._pages.together.device) < 10
+
+
 @pytest.mark.parametrize("epoch", ["slot", "task"])
 @pytest.mark.parametrize("process", ["slotted", "deterministic", "poisson", "mmpp"])
 def test_everything_at_once(epoch: str, process: str) -> None:
@@ -146,7 +168,7 @@ def test_everything_at_once(epoch: str, process: str) -> None:
 
 @pytest.mark.parametrize("epoch", ["slot", "task"])
 def test_many_epochs_in_one_call(epoch: str) -> None:
-    """Across the ends of chunks and of episodes, and with rings that grow."""
+    """Across the ends of pages and of episodes, and with rings that grow."""
     spec = shaken(epoch=epoch, device={"capacity": 1e8})
     stepped, rolled = (Replicas(spec, 3, threads=2) for _ in range(2))
     assert np.array_equal(stepped.reset([1, 2, 3]), rolled.reset([1, 2, 3]))

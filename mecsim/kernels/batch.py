@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,6 +145,13 @@ def take_turns(
         if until_s > -math.inf:
             for r in range(len(s.last)):
                 turns.backlog_s[b, r] = max(s.free_s[s.first[r]] - until_s, 0.0)
+
+
+def restart(states: State, rows: Sequence[int], battery_j: float) -> None:
+    """Empty the queues of some replicas and charge their batteries; the rings stay as they are."""
+    at = np.array(rows, dtype=np.int64)
+    states.marks[at], states.free_s[at], states.last[at] = 0, 0.0, -1
+    states.battery_j[at], states.spent[at] = battery_j, False
 
 
 def stacked(states: list[State]) -> State:
