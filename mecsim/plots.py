@@ -158,9 +158,11 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, st
     elif len(places) <= MOST_TICKS:
         axes.set_xticks(sorted(places.values()))
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
-    values = [y for line in panel.lines for y in line.y if math.isfinite(y)]
-    if values and min(values) > 0 and max(values) > WIDE * min(values):
-        axes.set(yscale="log", ylabel=f"{panel.y_label}, log scale")
+    sizes = [abs(y) for line in panel.lines for y in line.y]
+    one_sign = len({y > 0 for line in panel.lines for y in line.y}) == 1
+    if one_sign and 0 < WIDE * min(sizes) < max(sizes):
+        axes.set_yscale("symlog", linthresh=min(sizes) / 2, linscale=0.1)
+        axes.set(ylabel=f"{panel.y_label}, log scale")
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -24,7 +24,7 @@ def write_figures(
 ) -> None:
     """Write picture, page and tables of each figure. Raises ``OutputError``."""
     for name, figure in figures.items():
-        heading = f"{figure.title} (quick: fewer points and seeds)" if quick else figure.title
+        heading = f"{figure.title}\n(quick: fewer points and seeds)" if quick else figure.title
         if drawn := panels(name, figure, results):
             plots.draw(drawn, folder / name, heading=heading)
         page = figure_page(name, figure, results, quick=quick)
@@ -90,7 +90,7 @@ def _interval(each: Mapping[str, Any]) -> str:
     return f"{number(each['mean'])} ± {(each['ci95_high'] - each['ci95_low']) / 2:.2g}"
 
 
-def _curve_table(results: Results, place: str) -> str:
+def _reached_table(results: Results, place: str) -> str:
     """Return the level that each scheduler reaches, and where its curve begins."""
     rows = [
         [line.label, number(line.x[-1]), number(line.y[0]), number(line.y[-1])]
@@ -112,7 +112,7 @@ def claims_page(found: Sequence[tuple[AnyClaim, Finding]], *, quick: bool) -> st
     parts = [
         "# What of the paper's claims holds\n",
         f"Of {len(found)} claims {told}.\n",
-        "The claims are in `mecsim/figures/claims.yaml`, the rules in `mecsim/paper/verdicts.py`.\n",
+        "They are in `mecsim/figures/claims.yaml`, the rules in `mecsim/paper/verdicts.py`.\n",
         *([f"**{QUICK}**\n"] if quick else []),
         as_markdown(head, rows, text=len(head)),
     ]
