@@ -164,13 +164,13 @@ class _Batch:
 
     def run(self) -> None:
         """Do all that is missing."""
-        self._tell()
         while self._waiting or self._suspects or self._running:
             self._start()
+            self._tell()
             if self._running:
                 for future in wait(self._running, timeout=1, return_when=FIRST_COMPLETED).done:
                     self._take(future)
-            self._tell()
+        self._tell()
 
     def _start(self) -> None:
         if self._suspects:

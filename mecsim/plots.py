@@ -107,7 +107,7 @@ def styles(labels: Sequence[str]) -> dict[str, tuple[str, str, str]]:
     return {label: STYLES.get(label) or others[label] for label in labels}
 
 
-def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3) -> list[Path]:
+def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str = "") -> list[Path]:
     """Draw panels side by side into ``stem.png`` and ``stem.svg``. Raises ``OutputError``.
 
     Equal panels make equal files, byte for byte.
@@ -124,6 +124,8 @@ def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3) -> list[Path]
         legend_rows = math.ceil(len(labels) / (3 * wide))
         size = (4.2 * wide, 3.1 * high + 0.3 + 0.22 * legend_rows)
         figure = Figure(figsize=size, layout="constrained")
+        if heading:
+            figure.suptitle(heading)
         axes = figure.subplots(high, wide, squeeze=False).ravel()
         for panel, each in zip(panels, axes, strict=False):
             _draw_panel(each, panel, looks)
@@ -156,9 +158,11 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, st
     elif len(places) <= MOST_TICKS:
         axes.set_xticks(sorted(places.values()))
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
-    values = [y for line in panel.lines for y in line.y if math.isfinite(y)]
-    if values and min(values) > 0 and max(values) > WIDE * min(values):
-        axes.set(yscale="log", ylabel=f"{panel.y_label}, log scale")
+    sizes = [abs(y) for line in panel.lines for y in line.y]
+    one_sign = len({y > 0 for line in panel.lines for y in line.y}) == 1
+    if one_sign and 0 < WIDE * min(sizes) < max(sizes):
+        axes.set_yscale("symlog", linthresh=min(sizes) / 2, linscale=0.1)
+        axes.set(ylabel=f"{panel.y_label}, log scale")
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -229,19 +233,28 @@ def comparison_panels(summary: Sequence[Mapping[str, Any]], metric: str) -> list
     if not any(each["mean"] for found in groups.values() for each in found):
         return []  # no task late, none failed: nothing to see
     return [
-        _comparison_panel(", ".join(filter(None, name)), found, metric)
-        for name, found in groups.items()
+        sweep_panel(found, metric, ", ".join(filter(None, name))) for name, found in groups.items()
     ]
 
 
-def _comparison_panel(title: str, found: Sequence[Mapping[str, Any]], metric: str) -> Panel:
-    key = next(iter(found[0]["sweep"]), None)
+def sweep_panel(
+    found: Sequence[Mapping[str, Any]],
+    metric: str,
+    title: str,
+    x_label: str = "",
+    by: str = "scheduler",
+) -> Panel:
+    """Return entries of a summary as a panel along the first key of the sweep.
+
+    A line a scheduler, or a line a scenario. Without a sweep the lines are points side by side.
+    """
+    key = next(iter(found[0]["sweep"]), None) if found else None
     lines = []
-    for label in dict.fromkeys(each["scheduler"] for each in found):
-        own = [each for each in found if each["scheduler"] == label]
+    for label in dict.fromkeys(each[by] for each in found):
+        own = [each for each in found if each[by] == label]
         x = [label if key is None else _hashable(each["sweep"][key]) for each in own]
         means, low, high = ([each[n] for each in own] for n in ("mean", "ci95_low", "ci95_high"))
         lines.append(Line(label, x, means, low, high))
     units = {unit(x) for line in lines for x in line.x} if key else {""}
-    x_label = (key or "") + (f" ({units.pop()})" if len(units) == 1 and units != {""} else "")
-    return Panel(lines, x_label, LABELS[metric], title)
+    more = f" ({units.pop()})" if len(units) == 1 and units != {""} else ""
+    return Panel(lines, (x_label or key or "") + more, LABELS[metric], title)

@@ -71,6 +71,12 @@ def summary_table(summary: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
+def curve_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return points of learning curves as columns."""
+    names = ("scenario", "scheduler", "training_seed", "episode", "reward")
+    return {name: [row[name] for row in rows] for name in names} | _sweep_columns(rows)
+
+
 def _sweep_columns(rows: Sequence[Mapping[str, Any]]) -> Table:
     keys = dict.fromkeys(key for row in rows for key in row["sweep"])
     return {key: [point_text(row["sweep"].get(key)) for row in rows] for key in keys}
@@ -91,7 +97,10 @@ def as_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def as_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as Markdown, its first column text and the others numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+def as_markdown(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
+    """Return a table as Markdown; its first ``text`` columns are text, the others numbers."""
+    rule = [*["---"] * text, *["---:"] * (len(head) - text)]
+    return "".join(
+        f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n"
+        for line in (head, rule, *rows)
+    )

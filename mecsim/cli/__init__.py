@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mecsim.cli import check, compare, export, profile, replay, run, schedulers, verify
+from mecsim.cli import check, compare, export, profile, replay, reproduce, run, schedulers, verify
 from mecsim.cli.common import tell, write
 from mecsim.errors import Interrupted, MecsimError
 
@@ -26,6 +26,7 @@ for command in (
     compare.compare,
     check.check,
     replay.replay,
+    reproduce.reproduce,
     profile.profile,
     export.export,
     schedulers.schedulers,
