@@ -130,9 +130,9 @@ class Replicas:
 
         def work(share: tuple[int, int]) -> None:
             states, epochs, row = self._state, self._pages.together.epochs, self._pages.epoch
-            scratch = unstacked(states)[0].copy()
-            network = states, scratch, self._ways, self._terms
-            explore_all(*share, *network, epochs, row, places, needed, out)
+            begin, end, scratch = *share, unstacked(states)[0].copy()
+            ways, terms = self._ways, self._terms
+            explore_all(begin, end, states, scratch, ways, terms, epochs, row, places, needed, out)
 
         while needed.any():
             self._in_threads(work)
