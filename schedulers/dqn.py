@@ -110,4 +110,4 @@ class DQN(Learner):
     def train(cls, task: Task, diary: Diary) -> Trained:
         from schedulers import q_learning  # noqa: PLC0415 - PyTorch is for training only
 
-        return q_learning.train(task, diary)
+        return q_learning.train(Values, task, diary)

@@ -7,7 +7,9 @@ episode of one epoch that has ended: its return until the network has drained.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -17,8 +19,7 @@ from torch.nn import functional
 from mecsim.learning import Diary, Replicas, Task, Trained
 from schedulers import asynchronous
 from schedulers.asynchronous import Algorithm, Shared, clipped
-from schedulers.dqn import DQNSettings, Values
-from schedulers.networks import Arrays, Batch, Ints
+from schedulers.networks import Arrays, Batch, Ints, Tensors
 from schedulers.policies import Encoded
 from schedulers.returns import between, usual_cost_s
 
@@ -28,10 +29,33 @@ WARM_UP: Final = 4
 """Batches that are remembered before the first update."""
 
 
-def train(task: Task, diary: Diary) -> Trained:
+class ValueNetwork(Protocol):
+    """Networks that tell the values of places."""
+
+    def initial(self, rng: np.random.Generator) -> Arrays:
+        """Return the parameters of all networks."""
+
+    def values(self, p: Tensors, x: Any) -> Any:
+        """Return Q of every block and place; shape (M, n, N + 1)."""
+
+    def mode(self, p: Arrays, x: Batch) -> Ints:
+        """Return the place of the highest value for every block; shape (n, M)."""
+
+    def draw(
+        self, p: Arrays, x: Batch, count: int, explore: float, rng: np.random.Generator
+    ) -> Ints:
+        """Return ε-greedy placements; shape (n, count, M)."""
+
+
+MakeNetwork: TypeAlias = Callable[[int, int, int, Any], ValueNetwork]
+"""From inputs, blocks, places and settings."""
+
+
+def train(make_network: MakeNetwork, task: Task, diary: Diary) -> Trained:
     """Train the networks. Raises ``TrainingError``."""
-    arrays, reward = asynchronous.train(QLearning, task, diary)
-    return Trained(arrays | QLearning(task).encoded.arrays(), reward)
+    make = partial(QLearning, make_network)
+    arrays, reward = asynchronous.train(make, task, diary)
+    return Trained(arrays | make(task).encoded.arrays(), reward)
 
 
 class Transitions(NamedTuple):
@@ -69,7 +93,8 @@ class Memory:
     def add(self, new: Transitions) -> None:
         """Remember transitions in place of the oldest."""
         rows = np.arange(self._seen, self._seen + len(new.reward)) % self._size
-        for column, values in zip(self._rows, new, strict=True):
+        pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]] = zip(self._rows, new, strict=True)
+        for column, values in pairs:
             column[rows] = values
         self._seen += len(new.reward)
 
@@ -84,15 +109,14 @@ class QLearning(Algorithm):
 
     measures: ClassVar[tuple[str, ...]] = ("training_reward", "exploration", "critic_loss")
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, make_network: MakeNetwork, task: Task) -> None:
         super().__init__(task)
         torch.set_num_threads(1)
-        s: DQNSettings = task.settings
-        self.settings = s
+        self.settings = s = task.settings
         self._replicas = task.replicas(s.replicas)
         spec = self._replicas.spec
         self.encoded = Encoded.of(spec, s.observe)
-        self.network = Values(self.encoded.inputs, spec.blocks, spec.servers + 1, s)
+        self.network = make_network(self.encoded.inputs, spec.blocks, spec.servers + 1, s)
         self._memory = Memory(s.memory, self.encoded.inputs, spec.blocks)
         self._target: Arrays | None = None
         self._updates = 0
