@@ -6,11 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from mecsim.batch import Status
 
 PLAIN_SECONDS = 5.0
 """How often progress is told where there is no terminal."""
@@ -187,10 +190,15 @@ def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return plain_table([head[position] for position in shown], kept)
 
 
+class Update(Protocol):
+    """Shows how much is done, and perhaps what was measured last."""
+
+    def __call__(self, done: int, total: int, measured: str = "") -> None:
+        """Show it, if it is time to."""
+
+
 @contextmanager
-def progress(
-    what: str, *, unit: str = "slots", quiet: bool
-) -> Iterator[Callable[[int, int], None] | None]:
+def progress(what: str, *, unit: str = "slots", quiet: bool) -> Iterator[Update | None]:
     """Show progress on stderr: a bar on a terminal, else a plain line now and then."""
     if quiet or sys.stderr is None:  # a closed stderr is None
         yield None
@@ -202,33 +210,34 @@ def progress(
 
 
 @contextmanager
-def _bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def _bar(what: str, unit: str) -> Iterator[Update]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, "),
         TextColumn("{task.fields[rate]} a second, left:"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[measured]}"),
     )
     began = last = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=1, rate="…", unit=unit)
+        task = bar.add_task(what, total=1, rate="…", unit=unit, measured="")
 
-        def update(done: int, total: int) -> None:
+        def update(done: int, total: int, measured: str = "") -> None:
             nonlocal last
             now = time.monotonic()
             if now - last > 0.1 or done == total:
                 last = now
                 rate = number(done / max(now - began, 1e-9))
-                bar.update(task, completed=done, total=total, rate=rate)
+                bar.update(task, completed=done, total=total, rate=rate, measured=measured)
 
         yield update
 
 
-def _plain(what: str, unit: str) -> Callable[[int, int], None]:
+def _plain(what: str, unit: str) -> Update:
     began = last = time.monotonic()
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int, measured: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= PLAIN_SECONDS:
@@ -236,7 +245,120 @@ def _plain(what: str, unit: str) -> Callable[[int, int], None]:
             rate = done / (now - began)
             left = (total - done) / rate
             pace = f"{number(rate)} a second, {left:.0f} s left"
-            text = f"{what}: {done:,} of {total:,} {unit}, {pace}"
+            text = f"{what}: {done:,} of {total:,} {unit}, {pace}{measured and f'; {measured}'}"
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     return update
+
+
+def study_table(
+    summary: Sequence[Mapping[str, Any]], metric: str, label: str, baseline: str
+) -> Table:
+    """Return the means of a metric, with what each scheduler saves against the others."""
+    shown = [each for each in summary if each["metric"] == metric]
+    others = dict.fromkeys([baseline, *(name for each in shown for name in each["vs"])])
+    several = len({each["scenario"] for each in shown}) > 1
+    keys = list(dict.fromkeys(key for each in shown for key in each["sweep"]))
+    names = [key.rpartition(".")[2] for key in keys]
+    head = [*(["scenario"] if several else []), *names, "scheduler", f"{label}\n± 95%"]
+    head += [
+        f"{'saves against' if other == baseline else 'gap to'}\n{other} (%)" for other in others
+    ]
+    rows = [
+        [
+            *([each["scenario"]] if several else []),
+            *(str(each["sweep"].get(key, "")) for key in keys),
+            each["scheduler"],
+            _with_half(each["mean"], each["ci95_low"], each["ci95_high"]),
+            *(_percent(each["vs"].get(other), saved=other == baseline) for other in others),
+        ]
+        for each in shown
+    ]
+    return plain_table(head, rows, text=len(head) - 1 - len(others))
+
+
+def _with_half(mean: float | None, low: float | None, high: float | None) -> str:
+    half = "" if low is None or high is None else f" ± {(high - low) / 2:.2g}"
+    return number(mean) + half
+
+
+def _percent(versus: Mapping[str, Any] | None, *, saved: bool) -> str:
+    if versus is None or versus["percent"] is None:
+        return ""
+    low, high = versus["percent_ci95_low"], versus["percent_ci95_high"]
+    percent = versus["percent"] if saved else 0.0 - versus["percent"]
+    return _rounded(percent) + ("" if low is None else f" ± {_rounded((high - low) / 2)}")
+
+
+def _rounded(percent: float) -> str:
+    return f"{percent:,.0f}" if abs(percent) >= 100 else f"{percent:.1f}"
+
+
+@contextmanager
+def batch_progress(what: str, *, quiet: bool) -> Iterator[Callable[[Status], None] | None]:
+    """Show on stderr how far a batch is: a bar on a terminal, else a plain line now and then."""
+    if quiet or sys.stderr is None:
+        yield None
+    elif sys.stderr.isatty():
+        columns = TextColumn(what), BarColumn(), TextColumn("{task.description}")
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda status: bar.update(
+                task, total=status.total, completed=status.done, description=_batch_line(status)
+            )
+    else:
+        yield _plain_batch(what)
+
+
+def _plain_batch(what: str) -> Callable[[Status], None]:
+    last = time.monotonic()
+
+    def update(status: Status) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            print(f"{what}: {_batch_line(status)}", file=sys.stderr, flush=True)  # noqa: T201
+
+    return update
+
+
+def _batch_line(status: Status) -> str:
+    failed = f", {status.failed:,} failed" if status.failed else ""
+    left = "" if status.left_s is None else f", about {_duration(status.left_s)} left"
+    return f"{status.done:,} of {status.total:,} jobs, {status.running} running{failed}{left}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def training_progress(
+    what: str, *, quiet: bool
+) -> Iterator[Callable[[float, float, str], None] | None]:
+    """Show the progress of a training on stderr: episodes, rate, time left and what is measured."""
+    with progress(what, unit="episodes", quiet=quiet) as update:
+        if update is None:
+            yield None
+            return
+
+        def told(done: float, total: float, measured: str) -> None:
+            update(round(done), round(total), measured)
+
+        yield told
+
+
+def training_table(summary: Mapping[str, Any]) -> Table:
+    """Return what a training led to: the evaluations along the way."""
+    rate = f"{summary['episodes']} episodes in {summary['wall_s']:.1f} s"
+    how = "serial" if summary["serial"] else f"{summary['workers']} workers"
+    title = (
+        f"{summary['scheduler']} on {summary['scenario']}, seed {summary['seed']}: {rate}, {how}"
+    )
+    rows = [[number(row["episode"]), number(row["reward"])] for row in summary["curve"]]
+    rows.append(["best", number(summary["validation_reward"])])
+    table = plain_table(["episode", "reward (validation)"], rows)
+    table.title = title
+    return table

@@ -7,7 +7,7 @@ and to the last bit; all of them take their turns in one compiled call.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import chain, pairwise
 
@@ -19,12 +19,13 @@ from mecsim.arrays import Floats, Ints
 from mecsim.errors import PlacementError, ScenarioError
 from mecsim.features import Seen, features
 from mecsim.kernels.batch import Turns, restart, stacked, take_turns, unstacked
+from mecsim.kernels.branch import explore_all
 from mecsim.kernels.rings import State
 from mecsim.model import Model, reseeded, resolve
 from mecsim.pages import Feed, Pages, feed
 from mecsim.routing import Ways
 from mecsim.scenario import RecordedTasks, Scenario
-from mecsim.scheduler import SchedulerSpec, feature_names
+from mecsim.scheduler import Outcomes, SchedulerSpec, feature_names
 
 RING: int = 256
 """Tasks that a replica has room for at first."""
@@ -115,6 +116,30 @@ class Replicas:
             pages.turn()
         return self._observe(), rewards, ended.copy()
 
+    def what_if(self, placements: Ints) -> Outcomes:
+        """Simulate what C placements of each present epoch would lead to; shape (B, C, M).
+
+        Every one is run from the network as it is until all tasks have ended; the replicas stay
+        where they are. Outcomes have the shape (B, C); those of a replica at its end mean nothing.
+        Raises ``PlacementError``.
+        """
+        places = self._checked(np.moveaxis(np.asarray(placements), 1, 0))
+        places = np.ascontiguousarray(np.moveaxis(places, 0, 1))
+        out = Outcomes(np.empty(places.shape[:2]), np.empty(places.shape[:2], dtype=np.int64))
+        needed = np.ones(self.replicas, dtype=np.int64)
+
+        def work(share: tuple[int, int]) -> None:
+            states, epochs, row = self._state, self._pages.together.epochs, self._pages.epoch
+            begin, end, scratch = *share, unstacked(states)[0].copy()
+            ways, terms = self._ways, self._terms
+            explore_all(begin, end, states, scratch, ways, terms, epochs, row, places, needed, out)
+
+        while needed.any():
+            self._in_threads(work)
+            if needed.any():
+                self._make_room(needed)
+        return out
+
     def _make_room(self, needed: Ints) -> None:
         """Double the rings that were too small for the tasks of an epoch or for their hops."""
         states = unstacked(self._state)
@@ -140,6 +165,9 @@ class Replicas:
             states, epochs = self._state, self._pages.together.epochs
             take_turns(*share, states, self._ways, self._terms, epochs, turns)
 
+        self._in_threads(work)
+
+    def _in_threads(self, work: Callable[[tuple[int, int]], None]) -> None:
         if self._pool is None:
             work(self._shares[0])
             return

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -27,6 +27,7 @@ from mecsim.errors import PlacementError
 from mecsim.features import Seen, features, means_per_server
 from mecsim.model import Model
 from mecsim.network import Links
+from mecsim.scenario import Scenario
 from mecsim.streams import stream
 
 Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
@@ -71,6 +72,12 @@ class SchedulerSpec:
     """The route table that each block's input uses, and last the result; shape (M + 1,)."""
     rng: np.random.Generator
     """The scheduler's own stream of random numbers."""
+    _scenario: Scenario = field(repr=False)
+
+    @cached_property
+    def scenario_sha256(self) -> str:
+        """Hash of the scenario but for its description and number of slots."""
+        return self._scenario.sha256_of_slots()
 
     @property
     def servers(self) -> int:
@@ -119,6 +126,7 @@ class SchedulerSpec:
             beta=model.scenario.reward.beta,
             transmit_power_w=model.scenario.radio.transmit_power,
             rng=stream(model.seed, "scheduler"),
+            _scenario=model.scenario,
         )
 
 

@@ -204,10 +204,11 @@ def _starts(model: Model, numbers: range) -> Floats:
 def mean_tasks(model: Model, recording: Recording | None = None) -> float:
     """Return how many tasks are released in a slot, on average."""
     recorded = isinstance(model.scenario.arrivals, RecordedTasks)
-    return recording.expected_tasks if recording and recorded else _mean_rate(model)
+    return recording.expected_tasks if recording and recorded else mean_rate(model)
 
 
-def _mean_rate(model: Model) -> float:
+def mean_rate(model: Model) -> float:
+    """Return how many tasks are released in a slot, on average, where they are drawn."""
     match model.scenario.arrivals:
         case Mmpp(rates=rates, mean_dwell=dwell):
             return float(np.average(rates, weights=dwell))

@@ -14,10 +14,12 @@ from hypothesis import assume, given, settings
 from mecsim import Scenario, workload
 from mecsim.arrays import Floats, Ints
 from mecsim.errors import PlacementError, ScenarioError
+from mecsim.kernels.compiled import CompiledKernel
 from mecsim.model import resolve
 from mecsim.replicas import Replicas
 from mecsim.scenario import load
-from mecsim.scheduler import feature_names
+from mecsim.scheduler import Outcomes, SchedulerSpec, feature_names
+from mecsim.session import Session
 from tests.support import SCRIPTED, chain, scenario, simulate
 from tests.test_compiled import cases
 
@@ -395,3 +397,52 @@ def test_recorded_tasks_are_refused(tmp_path: Path) -> None:
     spec = scenario(arrivals={"process": "trace", "file": str(path)})
     with pytest.raises(ScenarioError, match="trace has no seeds"):
         Replicas(spec, 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_if_of_replicas_is_that_of_single_runs(threads: int) -> None:
+    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=6"])
+    rng, replicas = np.random.default_rng(5), Replicas(spec, 3, threads=threads)
+    replicas.reset([4, 5, 6])
+    taken = rng.integers(5, size=(5, 3, 6))
+    asked = rng.integers(5, size=(6, 3, 20, 6))
+    found = []
+    for epoch in range(6):
+        found.append(replicas.what_if(asked[epoch]))
+        if epoch < 5:
+            replicas.step(taken[epoch])
+    for replica, seed in enumerate([4, 5, 6]):
+        expected = _what_ifs_of_a_run(spec, seed, taken[:, replica], asked[:, replica])
+        for epoch, outcomes in enumerate(expected):
+            assert np.array_equal(found[epoch].cost[replica], outcomes.cost)
+            assert np.array_equal(found[epoch].failed[replica], outcomes.failed)
+
+
+def _what_ifs_of_a_run(spec: Scenario, seed: int, taken: Ints, asked: Ints) -> list[Outcomes]:
+    model, found = resolve(spec, seed), []
+    told = SchedulerSpec.of(model)
+    session = Session(model, workload.slots(model), CompiledKernel(model), told, explores=True)
+    for epoch, placement in zip(session, [*taken, taken[0]], strict=True):
+        found.append(session.observe(epoch).what_if(asked[epoch.number]))
+        session.act(epoch, placement)
+    return found
+
+
+def test_what_if_leaves_the_replicas_where_they_are() -> None:
+    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=4"])
+    asked, alone = Replicas(spec, 2), Replicas(spec, 2)
+    asked.reset([1, 2])
+    alone.reset([1, 2])
+    rng = np.random.default_rng(0)
+    while not alone.ended.all():
+        places = rng.integers(5, size=(2, 6))
+        asked.what_if(rng.integers(5, size=(2, 7, 6)))
+        for left, right in zip(asked.step(places), alone.step(places), strict=True):
+            assert np.array_equal(left, right)
+
+
+def test_what_if_refuses_places_out_of_range() -> None:
+    replicas = Replicas(load(FOLDER / "vgg16_4es.yaml", ["slots=4"]), 2)
+    replicas.reset([1, 2])
+    with pytest.raises(PlacementError, match="replica 1 puts block 2 at 9"):
+        replicas.what_if(np.array([[[0] * 6] * 3, [[0] * 6, [0, 0, 9, 0, 0, 0], [0] * 6]]))

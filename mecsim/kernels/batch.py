@@ -46,7 +46,8 @@ class Turns(NamedTuple):
 
 
 @compiled
-def _state_of(states: State, b: int) -> State:
+def state_of(states: State, b: int) -> State:
+    """Return the state of replica b, as views."""
     return State(
         states.marks[b],
         states.first[b],
@@ -63,7 +64,8 @@ def _state_of(states: State, b: int) -> State:
 
 
 @compiled
-def _ways_of(ways: Ways, speed: Floats, access: Ints) -> Ways:
+def ways_of(ways: Ways, speed: Floats, access: Ints) -> Ways:
+    """Return the ways of a replica with its own speeds and associations."""
     return Ways(
         ways.cycles,
         ways.bits,
@@ -121,8 +123,8 @@ def take_turns(
     All of ``states`` and, of ``ways``, speed and access have one row a replica.
     """
     for b in range(begin, end):
-        s = _state_of(states, b)
-        own, until_s = _ways_of(ways, ways.speed[b], ways.access[b]), -math.inf
+        s = state_of(states, b)
+        own, until_s = ways_of(ways, ways.speed[b], ways.access[b]), -math.inf
         turns.needed[b] = 0
         while turns.done[b] < len(turns.placements) and turns.epoch[b] < turns.end[b]:
             epoch, k = turns.epoch[b], turns.done[b]

@@ -1,0 +1,237 @@
+"""Many jobs, whose results survive: each is written, whole or not at all, as soon as it is there.
+
+A batch has a folder: ``jobs/KEY.json`` holds each result, ``policies/KEY.safetensors`` each trained
+policy. A key is a hash of all that decides a result, so to go on with a batch is to do what is
+missing, in whatever order and on however many processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mecsim.engines import Engine
+from mecsim.errors import InputError, Interrupted, OutputError
+from mecsim.jobs import Job, Outcome
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a batch is."""
+
+    done: int
+    running: int
+    failed: int
+    total: int
+    left_s: float | None
+    """Estimated from how long jobs of the same kind took; None if that is not known yet."""
+
+
+Watch: TypeAlias = Callable[[Status], None]
+
+
+class Folder:
+    """The folder of a batch."""
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        """Open or make it. Raises ``InputError`` if it is not empty and not to be resumed."""
+        self.path = path
+        if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(
+                f"{path}: is there already; allowed: --resume to do only what is missing in it, "
+                "or another folder with --out"
+            )
+        for name in ("jobs", "policies"):
+            with _told(path):
+                (path / name).mkdir(parents=True, exist_ok=True)
+
+    def result(self, job: Job) -> dict[str, Any] | None:
+        """Return the result of a job, None if there is none yet (or none that can be read)."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            document = json.loads(self._result_file(job).read_text(encoding="utf-8"))
+            known: bool = document["job"] == job.document()
+            if known and (job.kind != "train" or self._policy_file(job).is_file()):
+                return dict(document["result"])
+        return None
+
+    def policy(self, job: Job) -> bytes:
+        """Return the policy that a training has yielded."""
+        return self._policy_file(job).read_bytes()
+
+    def keep(self, job: Job, outcome: Outcome) -> None:
+        """Write what a job has yielded. Raises ``OutputError``."""
+        document = {"job": job.document(), "result": outcome.result}
+        if outcome.policy is not None:
+            write_whole(self._policy_file(job), outcome.policy)
+        text = json.dumps(document, indent=1, allow_nan=False)
+        write_whole(self._result_file(job), text.encode())
+
+    def _result_file(self, job: Job) -> Path:
+        return self.path / "jobs" / f"{job.key}.json"
+
+    def _policy_file(self, job: Job) -> Path:
+        return self.path / "policies" / f"{job.key}.safetensors"
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Tell an ``OSError`` in one line, as output that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there as a whole or not at all. Raises ``OutputError``."""
+    partial = path.with_name(f".{path.name}.partial")
+    with _told(path):
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+
+@dataclass
+class Results:
+    """What a batch has yielded."""
+
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Key of a job to its result."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Key of a job to why it failed."""
+    found: int = 0
+    """Jobs that were there already."""
+
+
+def with_needs(jobs: Iterable[Job]) -> list[Job]:
+    """Return the jobs and all that they need, each once, before those that need it."""
+    unique: dict[str, Job] = {}
+    for job in jobs:
+        for each in (job.needs, job):
+            if each is not None:
+                unique.setdefault(each.key, each)
+    return list(unique.values())
+
+
+def run_batch(
+    jobs: Iterable[Job], folder: Folder, engine: Engine, watch: Watch | None = None
+) -> Results:
+    """Do what is missing of the jobs and of what they need; return the results of all.
+
+    Trainings go first, for others wait for them. A job that fails sinks only those that need it. A
+    job whose process dies is tried once more, alone; if it dies then, too, it has failed. Raises
+    ``Interrupted`` on Ctrl-C and ``OutputError`` where a result cannot be written.
+    """
+    batch = _Batch(with_needs(jobs), folder, engine, watch)
+    try:
+        batch.run()
+    except KeyboardInterrupt:
+        kept = f"{len(batch.results.results)} of {batch.total} jobs are kept in {folder.path}"
+        raise Interrupted(f"stopped; {kept}; go on with the same command and --resume") from None
+    return batch.results
+
+
+class _Batch:
+    """A batch while it runs."""
+
+    def __init__(
+        self, jobs: Sequence[Job], folder: Folder, engine: Engine, watch: Watch | None
+    ) -> None:
+        self._folder, self._engine, self._watch = folder, engine, watch
+        self.total = len(jobs)
+        self.results = Results()
+        self._running: dict[Future[Outcome], tuple[Job, float]] = {}
+        self._suspects: list[Job] = []  # in flight when a process died: tried again, one by one
+        self._alone: Job | None = None
+        self._took: dict[tuple[str, str], list[float]] = {}
+        self._waiting: list[Job] = []
+        for job in sorted(jobs, key=lambda job: job.kind != "train"):  # stable: trainings first
+            result = folder.result(job)
+            if result is None:
+                self._waiting.append(job)
+            else:
+                self.results.results[job.key] = result
+        self.results.found = len(self.results.results)
+
+    def run(self) -> None:
+        """Do all that is missing."""
+        while self._waiting or self._suspects or self._running:
+            self._start()
+            self._tell()
+            if self._running:
+                for future in wait(self._running, timeout=1, return_when=FIRST_COMPLETED).done:
+                    self._take(future)
+        self._tell()
+
+    def _start(self) -> None:
+        if self._suspects:
+            if not self._running:
+                self._alone = self._suspects.pop(0)
+                self._submit(self._alone)
+            return
+        while self._waiting and len(self._running) < self._engine.slots:
+            job = next((job for job in self._waiting if self._ready(job)), None)
+            if job is None:
+                return
+            self._waiting.remove(job)
+            if job.needs is not None and job.needs.key in self.results.failures:
+                self.results.failures[job.key] = f"needs a training that failed ({job.needs})"
+            else:
+                self._submit(job)
+
+    def _ready(self, job: Job) -> bool:
+        need = job.needs
+        if need is None or need.key in self.results.results:
+            return True
+        return need.key in self.results.failures
+
+    def _submit(self, job: Job) -> None:
+        policy = None if job.needs is None else self._folder.policy(job.needs)
+        self._running[self._engine.submit(job, policy)] = job, time.monotonic()
+
+    def _take(self, future: Future[Outcome]) -> None:
+        job, began = self._running.pop(future)
+        error = future.exception()
+        if error is not None and self._engine.lost(error):
+            if job is self._alone:
+                self.results.failures[job.key] = "its process died (out of memory, or killed)"
+            else:
+                self._suspects.append(job)
+            return
+        outcome = future.result()
+        if outcome.result is None:
+            self.results.failures[job.key] = outcome.error
+            return
+        self._folder.keep(job, outcome)
+        self.results.results[job.key] = outcome.result
+        self._took.setdefault((job.kind, job.scheduler), []).append(time.monotonic() - began)
+
+    def _tell(self) -> None:
+        if self._watch is not None:
+            done, failed = len(self.results.results), len(self.results.failures)
+            left = [*self._waiting, *self._suspects, *(job for job, _ in self._running.values())]
+            left_s = time_left(self._took, left, self._engine.slots)
+            self._watch(Status(done, len(self._running), failed, self.total, left_s))
+
+
+def time_left(
+    took: dict[tuple[str, str], list[float]], left: Sequence[Job], slots: int
+) -> float | None:
+    """Estimate the time for jobs from how long those of the same kind and scheduler took.
+
+    Kinds of which none is done yet count as the mean of the others; None if no job is done.
+    """
+    means = {kind: sum(times) / len(times) for kind, times in took.items()}
+    if not means:
+        return None
+    typical = sum(means.values()) / len(means)
+    return sum(means.get((job.kind, job.scheduler), typical) for job in left) / slots

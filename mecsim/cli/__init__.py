@@ -1,0 +1,87 @@
+"""The command line: parses, calls, prints; no logic. A file a command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from mecsim.cli import (
+    check,
+    compare,
+    export,
+    profile,
+    replay,
+    reproduce,
+    run,
+    schedulers,
+    train,
+    verify,
+)
+from mecsim.cli.common import tell, write
+from mecsim.errors import Interrupted, MecsimError
+
+app = typer.Typer(
+    help="Simulate edge networks that run distributed DNN inference, and compare schedulers.",
+    no_args_is_help=True,
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for command in (
+    run.run,
+    train.train,
+    compare.compare,
+    check.check,
+    replay.replay,
+    reproduce.reproduce,
+    profile.profile,
+    export.export,
+    schedulers.schedulers,
+    verify.verify,
+):
+    app.command()(command)
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Hold the options that belong to no command."""
+    if version:
+        from importlib.metadata import version as installed
+
+        write(f"mecsim {installed('mecsim')}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command line; tell errors in one line and exit with the code they have."""
+    sys.path.append(str(Path.cwd()))  # so that package.module:Class finds what lies here
+    try:
+        app(standalone_mode=True)
+    except Interrupted as error:
+        _fail(str(error), 130)
+    except KeyboardInterrupt:
+        _fail("stopped; nothing was written", 130)
+    except BrokenPipeError:
+        os._exit(0)  # the reader of our output has gone
+    except OSError as error:  # files have errors of their own: this is stdout
+        if "--debug" in sys.argv:
+            raise
+        tell(f"the output cannot be written: {error.strerror}")
+        os._exit(2)  # without another try at exit
+    except MecsimError as error:
+        if "--debug" in sys.argv:
+            raise
+        _fail(str(error), 2)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    tell(message)
+    sys.exit(code)

@@ -1,0 +1,185 @@
+"""`mecsim compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from mecsim.cli.common import (
+    Debug,
+    Json,
+    Overrides,
+    Quiet,
+    file_part,
+    scheduler_options,
+    show,
+    show_json,
+    tag,
+    tell,
+)
+from mecsim.errors import InputError
+
+if TYPE_CHECKING:
+    from mecsim.study import Cell, Entrant, Study
+
+ScenarioPaths = Annotated[
+    list[Path], typer.Argument(metavar="SCENARIO...", help="Scenario files (YAML).")
+]
+Jobs = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--jobs", metavar="N", help="Jobs at a time. Default: as many as cores."),
+]
+EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="Where jobs run: local.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a batch: do only what is missing.")
+]
+
+
+def compare(
+    scenarios: ScenarioPaths,
+    schedulers: Annotated[
+        str, typer.Option("--schedulers", metavar="A,B,C", help="Which schedulers take part.")
+    ] = "greedy,apdi,rpdi,single-cut",
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", help="Seeds 0 to N - 1, the same for all.")
+    ] = 10,
+    sweep: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--sweep", metavar="KEY.PATH=V1,V2,…", help="Values of a scenario's key. Repeatable."
+        ),
+    ] = None,
+    set_: Overrides = None,
+    option: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--option",
+            metavar="SCHEDULER.KEY=VALUE",
+            help="An option of a scheduler. Repeatable.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str, typer.Option("--baseline", metavar="NAME", help="What the others are compared with.")
+    ] = "greedy",
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Also compare with what the tasks cost at least.")
+    ] = False,
+    episodes: Annotated[
+        int, typer.Option("--episodes", metavar="N", help="Train each learner for N episodes.")
+    ] = 0,
+    training_seeds: Annotated[
+        int, typer.Option("--training-seeds", metavar="N", help="Train each learner N times.")
+    ] = 1,
+    kernel: Annotated[
+        str, typer.Option("--kernel", metavar="NAME", help="Event loop: simpy or compiled (fast).")
+    ] = "compiled",
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="Which metric the table shows.")
+    ] = "total_delay_s",
+    jobs: Jobs = None,
+    engine: EngineName = "local",
+    resume: Resume = False,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FOLDER", help="Default: a folder in results/."),
+    ] = None,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compare schedulers on scenarios × a sweep × seeds, in pairs, with 95% intervals.
+
+    All schedulers meet the same tasks on the same channels. Writes tables (CSV, JSON, HDF5) and
+    figures; what is done is kept, and --resume goes on.
+    """
+    from mecsim import display, plots, study
+    from mecsim.batch import Folder, run_batch
+    from mecsim.engines import make_engine
+    from mecsim.jobs import Training
+    from mecsim.report import write_report
+
+    if metric not in study.METRICS:
+        allowed = ", ".join(study.METRICS)
+        raise InputError(f"--metric: {metric!r} is not known; allowed: {allowed}")
+    for name, count in (("--seeds", seeds), ("--training-seeds", training_seeds)):
+        if count < 1:
+            raise InputError(f"{name}: {count}: allowed: 1 or more")
+    if not no_figures:
+        plots.need_matplotlib()
+    asked = study.Study(
+        scenarios=study.name_scenarios(scenarios),
+        entrants=entrants(schedulers, option or []),
+        seeds=range(seeds),
+        points=study.grid(study.parse_sweep(sweep or [])),
+        overrides=tuple(set_ or ()),
+        baseline=baseline,
+        kernel=kernel,
+        bound=bound,
+        training=Training(episodes) if episodes > 0 else None,
+        training_seeds=range(training_seeds),
+    )
+    cells = study.plan(asked)
+    folder = Folder(out or _default_folder(asked, sweep or []), resume=resume)
+    with (
+        display.batch_progress("comparing", quiet=quiet or json_) as watch,
+        make_engine(engine, jobs) as made,
+    ):
+        done = run_batch([cell.job for cell in cells], folder, made, watch)
+    rows = study.rows(cells, done.results)
+    summary = study.summarise(rows, baseline)
+    failed = failures(cells, done.failures)
+    document: dict[str, Any] = {"rows": rows, "summary": summary, "failed": failed}
+    files = write_report(folder.path, document)
+    for name in () if no_figures else study.METRICS:
+        if panels := plots.comparison_panels(summary, name):
+            files += plots.draw(panels, folder.path / "figures" / name)
+    for each in failed:
+        tell(f"failed: {each['job']}: {each['cause']}")
+    if json_:
+        show_json(document)
+    elif not quiet:
+        show(
+            display.study_table(summary, metric, plots.LABELS[metric], baseline),
+            f"{len(rows):,} runs, {done.found:,} jobs were done already; "
+            f"{len(files)} files in {folder.path}",
+        )
+    raise typer.Exit(1 if failed else 0)
+
+
+def entrants(schedulers: str, options: Sequence[str]) -> list[Entrant]:
+    """Return who takes part, each with its options. Raises ``InputError``."""
+    from mecsim.study import Entrant
+
+    names = [name.strip() for name in schedulers.split(",") if name.strip()]
+    if not names:
+        raise InputError("--schedulers: names none")
+    own: dict[str, list[str]] = {name: [] for name in names}
+    for pair in options:
+        found = [name for name in names if pair.startswith(f"{name}.")]
+        if not found:
+            raise InputError(
+                f"--option {pair}: allowed: SCHEDULER.KEY=VALUE with one of {', '.join(names)}"
+            )
+        name = max(found, key=len)
+        own[name].append(pair[len(name) + 1 :])
+    return [Entrant(file_part(name), name, scheduler_options(own[name])) for name in names]
+
+
+def failures(cells: Sequence[Cell], failed: dict[str, str]) -> list[dict[str, Any]]:
+    """Return what failed, with where it belongs and its cause; of trainings each but once."""
+    found: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        for job in (cell.job.needs, cell.job):
+            if job is not None and job.key in failed:
+                place = {"scenario": cell.scenario, "sweep": cell.point, "job": str(job)}
+                found.setdefault(job.key, place | {"cause": failed[job.key]})
+    return list(found.values())
+
+
+def _default_folder(asked: Study, sweep: Sequence[str]) -> Path:
+    names = "-".join(asked.scenarios)[:60]
+    return Path("results") / f"compare-{names}{tag([*asked.overrides, *sweep])}"

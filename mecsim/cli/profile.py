@@ -1,0 +1,121 @@
+"""`mecsim profile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from mecsim.cli.common import (
+    Debug,
+    Json,
+    Quiet,
+    show,
+    show_json,
+)
+from mecsim.errors import InputError
+
+if TYPE_CHECKING:
+    from mecsim.dnn import LayerGraph
+
+
+def profile(
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(
+            metavar="MODEL",
+            help="A shipped model, a saved profile (.json), or package.module:factory.",
+            show_default=False,
+        ),
+    ] = None,
+    blocks: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--blocks", metavar="M", help="Cut into M blocks, balanced by cycles."),
+    ] = None,
+    cut: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--cut", metavar="CUT", help="stages, or layers to cut after: conv1,pool2."),
+    ] = None,
+    input_shape: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--input-shape", metavar="CxHxW", help="Of a factory's module; 3x32x32."),
+    ] = None,
+    save: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--save", metavar="FILE", help="Save the profile as JSON for scenarios."),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the shipped models.")] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show a DNN's layers, its legal cuts and its blocks (c_m, d_m, I_m)."""
+    from mecsim import display, dnn
+
+    if list_ or model is None:
+        _print_models(json_=json_)
+        return
+    graph = _graph(model, input_shape)
+    if save is not None:
+        from mecsim.profile_file import write_profile
+
+        write_profile(graph, save)
+    if quiet and not json_:
+        return
+    if cut is None and blocks is None:
+        _print_layers(graph, json_=json_)
+        return
+    if cut is None or cut == "balanced":
+        if blocks is None:
+            raise InputError("--cut balanced: needs --blocks M")
+        made = dnn.cut_balanced(graph, blocks)
+    else:
+        made = dnn.cut_stages(graph) if cut == "stages" else dnn.cut_at(graph, cut.split(","))
+    table = made.table()
+    if json_:
+        show_json({"model": graph.name, "blocks": table})
+    else:
+        show(display.blocks_table(table, f"{graph.name} in {len(made)} blocks"))
+
+
+def _graph(model: str, input_shape: str | None) -> LayerGraph:
+    from mecsim.profile_file import load_graph
+
+    if ":" not in model:
+        if input_shape is not None:
+            raise InputError("--input-shape: goes with package.module:factory only")
+        return load_graph(model)
+    try:
+        from mecsim import profiler
+    except ImportError as error:
+        raise InputError(
+            f"profile {model}: needs PyTorch; install it with pip install 'mecsim[torch]'"
+        ) from error
+    try:
+        shape = tuple(int(size) for size in (input_shape or "3x32x32").split("x"))
+    except ValueError:
+        raise InputError(f"--input-shape: {input_shape!r} is not of the form 3x32x32") from None
+    return profiler.profile_module(profiler.load_factory(model), shape, model)
+
+
+def _print_models(*, json_: bool) -> None:
+    from mecsim import display, dnn
+    from mecsim.profile_file import load_graph, shipped
+
+    rows = [dnn.overview(load_graph(name)) for name in shipped()]
+    if json_:
+        show_json({"models": rows})
+    else:
+        show(display.models_table(rows))
+
+
+def _print_layers(graph: LayerGraph, *, json_: bool) -> None:
+    from mecsim import display, dnn
+
+    overview, rows = dnn.overview(graph), dnn.layer_table(graph)
+    if json_:
+        show_json(overview | {"layer_table": rows})
+    else:
+        title = f"{graph.name}: 1 to {overview['max_blocks']} blocks"
+        show(display.layers_table(rows, title))

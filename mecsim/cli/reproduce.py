@@ -1,0 +1,101 @@
+"""`mecsim reproduce`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from mecsim.cli.common import Debug, Json, Quiet, show, show_json, tell
+from mecsim.cli.compare import EngineName, Jobs, Resume, failures
+
+
+def reproduce(
+    figures: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="FIGURE...", help="fig6 to fig13; default: all.", show_default=False
+        ),
+    ] = None,
+    short: Annotated[
+        bool, typer.Option("--quick", help="Fewer points, seeds and episodes, marked as such.")
+    ] = False,
+    schedulers: Annotated[
+        str, typer.Option("--schedulers", metavar="A,B,C", help="Only these of each figure's.")
+    ] = "",
+    jobs: Jobs = None,
+    engine: EngineName = "local",
+    resume: Resume = False,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--out", metavar="FOLDER", help="Default: results/paper, or results/paper-quick."
+        ),
+    ] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Regenerate the figures of Li et al. and the table of what of their claims holds.
+
+    Writes a page, a picture and tables for each figure, and claims.md; --resume goes on.
+    """
+    from mecsim import display, plots
+    from mecsim.batch import Folder, run_batch, write_whole
+    from mecsim.engines import make_engine
+    from mecsim.paper import pages
+    from mecsim.paper import reproduce as paper
+    from mecsim.paper.figures import load_figures
+
+    plots.need_matplotlib()
+    chosen = load_figures(figures or [])
+    only = [name.strip() for name in schedulers.split(",") if name.strip()]
+    plans = paper.plan(chosen, quick=short, only=only)
+    place = out or Path("results") / ("paper-quick" if short else "paper")
+    folder = Folder(place, resume=resume)
+    with (
+        display.batch_progress("reproducing", quiet=quiet or json_) as watch,
+        make_engine(engine, jobs) as made,
+    ):
+        done = run_batch(paper.all_jobs(plans), folder, made, watch)
+    results = paper.collect(chosen, plans, done.results)
+    pages.write_figures(place, chosen, results, quick=short)
+    found = paper.judged(results)
+    write_whole(place / "claims.md", pages.claims_page(found, quick=short).encode())
+    volume = paper.volume(paper.all_jobs(plans), done.results)
+    made_by = json.dumps(_made_by() | volume, indent=1)
+    write_whole(place / "made_by.json", made_by.encode())
+    failed = [each for cells in plans.values() for each in failures(cells, done.failures)]
+    for each in failed:
+        tell(f"failed: {each['job']}: {each['cause']}")
+    claims = [
+        {"id": claim.id, "verdict": finding.verdict, "measured": finding.measured,
+         "reason": finding.reason}
+        for claim, finding in found
+    ]  # fmt: skip
+    if json_:
+        show_json({"claims": claims, "volume": volume, "failed": failed, "folder": str(place)})
+    elif not quiet:
+        rows = [[each["id"], str(each["verdict"]), each["measured"]] for each in claims]
+        show(
+            display.plain_table(["claim", "verdict", "measured"], rows, text=3),
+            f"{len(done.results):,} jobs, {done.found:,} of them done already; "
+            f"figures and claims.md in {place}",
+        )
+    raise typer.Exit(1 if failed else 0)
+
+
+def _made_by() -> dict[str, Any]:
+    """Return the command, the version, and the commit where the code lies in a checkout."""
+    found = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    commit = found.stdout.strip() if found.returncode == 0 else ""
+    command = " ".join(["mecsim", *sys.argv[1:]])
+    return {"command": command, "mecsim": version("mecsim"), "commit": commit}

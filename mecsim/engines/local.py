@@ -1,0 +1,61 @@
+"""Jobs in processes of this machine, by loky (a part of joblib)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import Future
+from typing import Final
+
+from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+from mecsim.engines.base import Engine
+from mecsim.jobs import Job, Outcome, execute
+
+ONE_THREAD: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+"""Each job is a process, so more threads would only be in each other's way; and the number of
+threads must not change the order of sums."""
+
+
+class LocalEngine(Engine):
+    """Jobs in so many processes of this machine; they end with the process that started them."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
+        """Start a job in a process; new ones are started if the last ones have died."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.slots, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),)
+            )
+        return self._pool.submit(execute, job, policy)
+
+    def lost(self, error: BaseException) -> bool:
+        """Whether an error means that a process has died; then the others are given up, too."""
+        died = isinstance(error, TerminatedWorkerError)
+        if died:
+            self.close()
+        return died
+
+    def close(self) -> None:
+        """Kill the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, kill_workers=True)
+            self._pool = None
+
+
+def _prepare(parent: int) -> None:
+    """Make this process leave Ctrl-C to the one that started it, and end when that one has."""
+    os.setpgid(0, 0)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

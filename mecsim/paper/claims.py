@@ -1,0 +1,303 @@
+"""The paper's claims as data, and what the results say of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import numpy as np
+from pydantic import Discriminator
+
+from mecsim import statistics
+from mecsim.arrays import Floats
+from mecsim.paper.curves import episodes_to_converge, final_reward
+from mecsim.paper.figures import read
+from mecsim.paper.verdicts import (
+    Finding,
+    Verdict,
+    improvement_verdict,
+    order_verdict,
+    trend_verdict,
+    value_verdict,
+    worst,
+)
+from mecsim.scenario import Section
+from mecsim.statistics import Ratio
+from mecsim.study import Point, Sample, metric
+
+OURS: Final = "mtl-a3c"
+"""The scheduler that the paper proposes."""
+DEFAULT: Final = "vgg16_4es"
+"""The scenario of all figures but the last."""
+
+
+Shape: TypeAlias = Literal[
+    "falling", "rising", "rising slightly", "falls then rises", "rises then flat", "flat"
+]
+
+
+class Claim(Section):
+    """What all claims have."""
+
+    id: str
+    says: str
+    """What the paper claims, in our words."""
+    metric: str
+    """A metric of runs, or of a training: final_reward, episodes_to_converge."""
+    where: tuple[str, ...]
+    """Figures and their studies, as ``fig8.servers``."""
+    context: str = ""
+    """What a reader should know where it does not hold."""
+
+
+class Improvement(Claim):
+    """The proposed scheduler reduces the metric by so many percent, relative to others."""
+
+    kind: Literal["improvement"]
+    over: tuple[str, ...]
+    """The mean over these, if there are several."""
+    at: tuple[dict[str, Any], ...] = ()
+    """Points, each with its percentage; or none, for the mean over all points."""
+    percent: tuple[float, ...]
+
+
+class Order(Claim):
+    """In each pair the first is better, over all points."""
+
+    kind: Literal["order"]
+    pairs: tuple[tuple[str, str], ...]
+    among: Literal["scheduler", "scenario"] = "scheduler"
+
+
+class Trend(Claim):
+    """How a metric moves along a sweep, or along schedulers with different settings."""
+
+    kind: Literal["trend"]
+    shape: Shape
+    more_metrics: tuple[str, ...] = ()
+    """Metrics that move alike, it is claimed."""
+    schedulers: tuple[str, ...] = (OURS,)
+    scenarios: tuple[str, ...] = ("vgg16_4es",)
+    along: Literal["sweep", "schedulers", "episodes"] = "sweep"
+    best: str | None = None
+    gap_to: tuple[str, ...] = ()
+    """Not the metric itself, but by how much that of these is above it, on average."""
+
+
+class Value(Claim):
+    """A number."""
+
+    kind: Literal["value"]
+    scheduler: str
+    value: float
+    incomparable: str = ""
+    """Why the number cannot be compared, if so."""
+
+
+AnyClaim: TypeAlias = Annotated[Improvement | Order | Trend | Value, Discriminator("kind")]
+
+
+class Claims(Section):
+    """All claims."""
+
+    claims: tuple[AnyClaim, ...]
+
+
+def load_claims() -> tuple[AnyClaim, ...]:
+    """Read the claims that come with mecsim."""
+    return read(Path(str(resources.files("mecsim") / "figures" / "claims.yaml")), Claims).claims
+
+
+class MissingError(Exception):
+    """What a claim is about was not run."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The results of the figures' studies, by figure and study."""
+
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    """``fig8.servers`` to rows as :func:`mecsim.study.rows` makes them."""
+    curves: Mapping[str, Sequence[Mapping[str, Any]]]
+    """The same to rows of learning curves."""
+
+    def points(self, where: str, scenario: str | None = None) -> list[Point]:
+        """Return the points of a study, in the order they were simulated."""
+        found: list[Point] = []
+        for row in self.rows.get(where, ()):
+            if row["sweep"] not in found and scenario in (None, row["scenario"]):
+                found.append(row["sweep"])
+        return found
+
+    def samples(
+        self, where: str, name: str, entrants: Sequence[str], point: Point, scenario: str
+    ) -> list[Floats]:
+        """Return a metric of each scheduler as a sample, on seeds that all of them have met.
+
+        Raises ``MissingError`` if one of them was not run.
+        """
+        found = [self._sample(where, name, each, point, scenario) for each in entrants]
+        seeds = sorted(set.intersection(*(set(statistics.complete_seeds(each)) for each in found)))
+        if not seeds:
+            raise MissingError(f"{', '.join(entrants)}: not all were run in {where}")
+        return [statistics.matrix(each, seeds) for each in found]
+
+    def _sample(self, where: str, name: str, entrant: str, point: Point, scenario: str) -> Sample:
+        if name in ("final_reward", "episodes_to_converge"):
+            return self._trained(where, name, entrant, scenario)
+        return {
+            (row["training_seed"] or 0, row["seed"]): value
+            for row in self.rows.get(where, ())
+            if (row["scheduler"], row["sweep"], row["scenario"]) == (entrant, point, scenario)
+            and (value := metric(row, name)) is not None
+        }
+
+    def _trained(self, where: str, name: str, entrant: str, scenario: str) -> Sample:
+        curves: dict[int, list[tuple[float, float]]] = {}
+        for row in self.curves.get(where, ()):
+            if (row["scheduler"], row["scenario"]) == (entrant, scenario):
+                pair = row["episode"], row["reward"]
+                curves.setdefault(row["training_seed"], []).append(pair)
+        number = final_reward if name == "final_reward" else episodes_to_converge
+        return {(seed, 0): number(curve) for seed, curve in curves.items()}
+
+
+def judge(claim: AnyClaim, evidence: Evidence) -> Finding:
+    """Return what the results say of a claim, by the rule for its kind."""
+    try:
+        match claim:
+            case Improvement():
+                return _judge_improvement(claim, evidence)
+            case Order():
+                return _judge_order(claim, evidence)
+            case Trend():
+                return _judge_trend(claim, evidence)
+            case Value():
+                return _judge_value(claim, evidence)
+    except MissingError as error:
+        return Finding(Verdict.INCOMPARABLE, "–", f"not run: {error}")
+
+
+def _judge_improvement(claim: Improvement, evidence: Evidence) -> Finding:
+    if not claim.at:
+        ratio = _pooled(evidence, claim.where, claim.metric, (OURS, *claim.over))
+        return improvement_verdict(ratio, claim.percent[0])
+    findings = []
+    for point, percent in zip(claim.at, claim.percent, strict=True):
+        ours, *others = evidence.samples(
+            claim.where[0], claim.metric, (OURS, *claim.over), point, DEFAULT
+        )
+        measured = statistics.improvement(ours, _mean(others))
+        where = ", ".join(str(value) for value in point.values())
+        if measured is not None:
+            findings.append(improvement_verdict(measured, percent, f"at {where}: "))
+    return worst(findings)
+
+
+def _mean(samples: Sequence[Floats]) -> Floats:
+    """Return the mean of samples; of unlike numbers of trainings, that of their means."""
+    if len({sample.shape for sample in samples}) > 1:
+        samples = [sample.mean(axis=0, keepdims=True) for sample in samples]
+    return np.mean(samples, axis=0)
+
+
+def _pooled(evidence: Evidence, where: Sequence[str], name: str, entrants: Sequence[str]) -> Ratio:
+    """Return how much the first is below the mean of the others, over all points alike.
+
+    Each point counts in units of the others' mean at that point.
+    """
+    sums: list[Floats] = []
+    for place in where:
+        for point in evidence.points(place) or [{}]:
+            first, *others = evidence.samples(place, name, entrants, point, DEFAULT)
+            baseline = _mean(others)
+            scale = abs(float(baseline.mean())) or 1.0
+            sums.append(np.stack(np.broadcast_arrays(first, baseline)) / scale)
+    if len({each.shape for each in sums}) > 1:
+        raise MissingError(f"some runs in {', '.join(where)} failed")
+    total = np.mean(sums, axis=0)
+    ratio = statistics.improvement(total[0], total[1])
+    if ratio is None:
+        raise MissingError(f"{name} is zero in {', '.join(where)}")
+    return ratio
+
+
+def _judge_order(claim: Order, evidence: Evidence) -> Finding:
+    if claim.among == "scheduler":
+        return order_verdict(
+            (*pair, _pooled(evidence, claim.where, claim.metric, pair)) for pair in claim.pairs
+        )
+    return order_verdict((*pair, _scenarios(claim, evidence, pair)) for pair in claim.pairs)
+
+
+def _scenarios(claim: Order, evidence: Evidence, pair: tuple[str, str]) -> Ratio:
+    """Return how much the first scenario's mean is below the second's, over all points."""
+    (where,) = claim.where
+    points = evidence.points(where)
+    found = [
+        [evidence.samples(where, claim.metric, (OURS,), point, each)[0] for point in points]
+        for each in pair
+    ]
+    if not points or len({sample.shape for samples in found for sample in samples}) > 1:
+        raise MissingError(f"{' or '.join(pair)} in {where}")
+    ratio = statistics.improvement(np.mean(found[0], axis=0), np.mean(found[1], axis=0))
+    if ratio is None:
+        raise MissingError(f"{claim.metric} is zero in {where}")
+    return ratio
+
+
+def _judge_trend(claim: Trend, evidence: Evidence) -> Finding:
+    (where,) = claim.where
+    if claim.along == "schedulers":
+        samples = evidence.samples(where, claim.metric, claim.schedulers, {}, DEFAULT)
+        return trend_verdict(claim.shape, claim.schedulers, samples, claim.best)
+    if claim.along == "episodes":
+        return worst([_along_episodes(claim, evidence, each) for each in claim.schedulers])
+    return worst(
+        [
+            _along_sweep(claim.model_copy(update={"metric": name}), evidence, scheduler, scenario)
+            for name in (claim.metric, *claim.more_metrics)
+            for scheduler in claim.schedulers
+            for scenario in claim.scenarios
+        ]
+    )
+
+
+def _along_episodes(claim: Trend, evidence: Evidence, scheduler: str) -> Finding:
+    """Judge runs on one seed after the other as episodes: their first half and their second."""
+    (sample,) = evidence.samples(claim.where[0], claim.metric, (scheduler,), {}, DEFAULT)
+    half = sample.shape[1] // 2
+    if not half:
+        raise MissingError(f"{scheduler}: one seed only in {claim.where[0]}")
+    places = [f"the first half ({scheduler})", "the second"]
+    return trend_verdict(claim.shape, places, [sample[:, :half], sample[:, -half:]])
+
+
+def _along_sweep(claim: Trend, evidence: Evidence, scheduler: str, scenario: str) -> Finding:
+    (where,) = claim.where
+    points = evidence.points(where, scenario)
+    if len(points) < 2:
+        raise MissingError(f"{where}, {scenario}")
+    samples = []
+    for point in points:
+        names = (scheduler, *claim.gap_to)
+        own, *others = evidence.samples(where, claim.metric, names, point, scenario)
+        samples.append(_mean(others) - own if others else own)
+    if len({sample.shape for sample in samples}) > 1:
+        raise MissingError(f"some runs of {scheduler} in {where} failed")
+    places = [", ".join(str(value) for value in point.values()) for point in points]
+    found = trend_verdict(claim.shape, places, samples, claim.best)
+    about = claim.metric if claim.more_metrics else "" if scenario == DEFAULT else scenario
+    return replace(found, measured=f"{about}: {found.measured}" if about else found.measured)
+
+
+def _judge_value(claim: Value, evidence: Evidence) -> Finding:
+    (where,) = claim.where
+    (sample,) = evidence.samples(where, claim.metric, (claim.scheduler,), {}, DEFAULT)
+    found = value_verdict(statistics.estimate(sample), claim.value)
+    if claim.incomparable:
+        return Finding(Verdict.INCOMPARABLE, found.measured, claim.incomparable)
+    return found

@@ -1,0 +1,182 @@
+"""Figures as they are described: what is simulated for them and what their panels show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from mecsim import documents, faults, study
+from mecsim.errors import InputError, ScenarioError
+from mecsim.jobs import Training
+from mecsim.scenario import Section
+
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Sweep: TypeAlias = dict[str, Annotated[list[Any], Field(min_length=1)]]
+CURVE: Final = "learning_curve"
+"""In place of a metric: the reward along the episodes of training."""
+T = TypeVar("T", bound=Section)
+
+
+class EntrantSpec(Section):
+    """A scheduler with options, or under a name of its own."""
+
+    name: str
+    label: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    seeds: Count | None = None
+    """Meets only so many of the seeds, the first ones."""
+    workers: Count | None = None
+
+
+class TrainingSpec(Section):
+    """How each learner is trained, and how often."""
+
+    episodes: Count
+    seeds: Count = 3
+    workers: Count = 1
+
+
+class Quick(Section):
+    """What ``--quick`` does instead."""
+
+    seeds: Count
+    training: TrainingSpec
+
+
+class StudySpec(Section):
+    """What is simulated; what is left out is as the figure says."""
+
+    scenarios: Annotated[tuple[str, ...], Field(min_length=1)] = ("vgg16_4es",)
+    """Names of shipped scenarios."""
+    overrides: tuple[str, ...] = ()
+    sweep: Sweep = Field(default_factory=dict)
+    quick_sweep: Sweep | None = None
+    schedulers: tuple[str | EntrantSpec, ...] | None = None
+    runs: bool = True
+    """False where only the training matters."""
+    ours: str = ""
+    """Why this is here though the paper does not have it."""
+
+
+class PanelSpec(Section):
+    """One pair of axes."""
+
+    study: str
+    metric: Literal[
+        "total_delay_s",
+        "edge_delay_s",
+        "local_delay_s",
+        "energy_J",
+        "reward",
+        "late_blocks",
+        "bound_gap_percent",
+        "learning_curve",
+    ]
+    title: str = ""
+    x: str = ""
+    """What the axis says; otherwise the key of the sweep."""
+    scenario: str | None = None
+    """Show one of the study's scenarios only."""
+    lines: Literal["scheduler", "scenario"] = "scheduler"
+    """A line a scheduler; or a line a scenario, of the first scheduler."""
+
+
+class Figure(Section):
+    """A figure of the paper: studies and panels."""
+
+    title: str
+    note: str = ""
+    """What a reader has to know to compare it with the paper's."""
+    seeds: Count
+    training: TrainingSpec
+    quick: Quick
+    schedulers: tuple[str | EntrantSpec, ...]
+    baseline: str = "greedy"
+    bound: bool = True
+    studies: Annotated[dict[str, StudySpec], Field(min_length=1)]
+    panels: Annotated[tuple[PanelSpec, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _panels_have_studies(self) -> Self:
+        for panel in self.panels:
+            if panel.study not in self.studies:
+                allowed = ", ".join(self.studies)
+                raise ValueError(f"has a panel of study {panel.study!r}; allowed: {allowed}")
+        return self
+
+    def make_study(
+        self, name: str, *, quick: bool = False, only: Sequence[str] = ()
+    ) -> study.Study | None:
+        """Return what is simulated, with fewer points and seeds if it must be quick.
+
+        ``only`` these schedulers take part, if given; None where that leaves nothing.
+        """
+        spec = self.studies[name]
+        training = self.quick.training if quick else self.training
+        seeds = self.quick.seeds if quick else self.seeds
+        entrants = [_entrant(each) for each in spec.schedulers or self.schedulers]
+        entrants = [each for each in entrants if not only or each.scheduler in only]
+        if not entrants:
+            return None
+        labels = [each.label for each in entrants]
+        return study.Study(
+            scenarios={each: shipped_scenario(each) for each in spec.scenarios},
+            entrants=entrants,
+            seeds=range(seeds if spec.runs else 0),
+            points=study.grid((spec.quick_sweep if quick else None) or spec.sweep),
+            overrides=spec.overrides,
+            baseline=self.baseline if self.baseline in labels else labels[0],
+            bound=self.bound and spec.runs,
+            training=Training(training.episodes, training.workers),
+            training_seeds=range(training.seeds),
+        )
+
+
+def _entrant(spec: str | EntrantSpec) -> study.Entrant:
+    if isinstance(spec, str):
+        return study.Entrant(spec, spec)
+    label = spec.label or spec.name
+    return study.Entrant(label, spec.name, dict(spec.options), spec.seeds, spec.workers)
+
+
+def shipped_scenario(name: str) -> Path:
+    """Return the path of a scenario that comes with mecsim. Raises ``InputError``."""
+    package = Path(str(resources.files("mecsim")))
+    for folder in (package / "scenarios", package.parent / "scenarios"):  # a wheel, a checkout
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise InputError(f"scenario {name!r}: does not come with mecsim")
+
+
+def figure_names() -> list[str]:
+    """Return the names of the figures described, in the paper's order."""
+    files = (resources.files("mecsim") / "figures").iterdir()
+    found = [file.name.removesuffix(".yaml") for file in files if file.name.startswith("fig")]
+    return sorted(found, key=lambda name: int(name.removeprefix("fig")))
+
+
+def load_figure(name: str) -> Figure:
+    """Read the description of a figure. Raises ``InputError`` for an unknown name."""
+    known = figure_names()
+    if name not in known:
+        raise InputError(f"figure {name!r}: is not known; allowed: {', '.join(known)} or all")
+    return read(Path(str(resources.files("mecsim") / "figures" / f"{name}.yaml")), Figure)
+
+
+def read(path: Path, kind: type[T]) -> T:
+    """Read a YAML file as a model. Raises ``ScenarioError`` with file, line, key and value."""
+    document = documents.read(path)
+    try:
+        return kind.model_validate(document.values)
+    except ValidationError as error:
+        raise ScenarioError("\n".join(faults.messages(document, error))) from error
+
+
+def load_figures(names: Sequence[str]) -> Mapping[str, Figure]:
+    """Read the descriptions of figures; ``all`` of them, or without names, too."""
+    chosen = figure_names() if not names or "all" in names else list(dict.fromkeys(names))
+    return {name: load_figure(name) for name in chosen}

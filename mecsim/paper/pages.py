@@ -1,0 +1,133 @@
+"""What is written: a page, a picture and tables for each figure, and a page of claims."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mecsim import plots
+from mecsim.batch import write_whole
+from mecsim.display import number
+from mecsim.paper.claims import AnyClaim
+from mecsim.paper.figures import CURVE, Figure, PanelSpec
+from mecsim.paper.reproduce import Results, learning_curves, panels
+from mecsim.paper.verdicts import Finding, Verdict
+from mecsim.report import as_csv, as_markdown, curve_table, point_text, run_table, summary_table
+
+QUICK: Final = "Made with --quick: fewer points, seeds and episodes than the paper's figures need."
+
+
+def write_figures(
+    folder: Path, figures: Mapping[str, Figure], results: Results, *, quick: bool
+) -> None:
+    """Write picture, page and tables of each figure. Raises ``OutputError``."""
+    for name, figure in figures.items():
+        heading = f"{figure.title}\n(quick: fewer points and seeds)" if quick else figure.title
+        if drawn := panels(name, figure, results):
+            plots.draw(drawn, folder / name, heading=heading)
+        page = figure_page(name, figure, results, quick=quick)
+        write_whole(folder / f"{name}.md", page.encode())
+        for each in figure.studies:
+            place = f"{name}.{each}"
+            tables = {
+                "summary": summary_table(results.summary[place]),
+                "runs": run_table(results.rows[place]),
+                "curves": curve_table(results.curves[place]),
+            }
+            for what, table in tables.items():
+                if any(table.values()):
+                    write_whole(folder / f"{place}.{what}.csv", as_csv(table).encode())
+
+
+def figure_page(name: str, figure: Figure, results: Results, *, quick: bool) -> str:
+    """Return a figure's page in Markdown: the picture, and its panels as tables of numbers."""
+    parts = [f"# {name}: {figure.title}\n", f"![{figure.title}]({name}.png)\n"]
+    parts += [f"{figure.note}\n"] if figure.note else []
+    parts += [f"**{QUICK}**\n"] if quick else []
+    for spec in figure.panels:
+        place = f"{name}.{spec.study}"
+        ours = figure.studies[spec.study].ours
+        if spec.metric == CURVE:
+            table = _reached_table(results, place)
+        else:
+            table = _panel_table(results.summary[place], spec)
+        if table:
+            heading = f"{spec.title or name}: {plots.LABELS.get(spec.metric, 'reward')}"
+            parts += [f"## {heading}\n", *([f"{ours}\n"] if ours else []), table]
+    return "\n".join(parts)
+
+
+def _panel_table(summary: Sequence[Mapping[str, Any]], spec: PanelSpec) -> str:
+    """Return a point a row and a scheduler a column, means with half their intervals."""
+    shown = [
+        each
+        for each in summary
+        if each["metric"] == spec.metric and spec.scenario in (None, each["scenario"])
+    ]
+    if not shown:
+        return ""
+    schedulers = list(dict.fromkeys(each["scheduler"] for each in shown))
+    cells = {(each["scenario"], _point(each["sweep"]), each["scheduler"]): each for each in shown}
+    places = dict.fromkeys(place[:2] for place in cells)
+    several = len({scenario for scenario, _ in places}) > 1
+    rows = []
+    for scenario, point in places:
+        found = [cells.get((scenario, point, scheduler)) for scheduler in schedulers]
+        where = f"{scenario}, {point}" if several else point
+        rows.append([where, *("–" if each is None else _interval(each) for each in found)])
+    return as_markdown([spec.x or "", *schedulers], rows)
+
+
+def _point(sweep: Mapping[str, Any]) -> str:
+    return ", ".join(str(point_text(value)) for value in sweep.values())
+
+
+def _interval(each: Mapping[str, Any]) -> str:
+    if each["ci95_low"] is None:
+        return number(each["mean"])
+    return f"{number(each['mean'])} ± {(each['ci95_high'] - each['ci95_low']) / 2:.2g}"
+
+
+def _reached_table(results: Results, place: str) -> str:
+    """Return the level that each scheduler reaches, and where its curve begins."""
+    rows = [
+        [line.label, number(line.x[-1]), number(line.y[0]), number(line.y[-1])]
+        for line in learning_curves(place, results)
+    ]
+    head = ["scheduler", "episodes", "reward at first", "reward at last"]
+    return as_markdown(head, rows) if rows else ""
+
+
+def claims_page(found: Sequence[tuple[AnyClaim, Finding]], *, quick: bool) -> str:
+    """Return the table of claims in Markdown."""
+    counts = Counter(finding.verdict for _, finding in found)
+    told = ", ".join(f"{counts[verdict]} {_PLURAL[verdict]}" for verdict in Verdict)
+    rows = [
+        [claim.id, claim.says, finding.measured, str(finding.verdict), _why(claim, finding)]
+        for claim, finding in found
+    ]
+    head = ["claim", "the paper says", "measured, with 95% intervals", "verdict", "why"]
+    parts = [
+        "# What of the paper's claims holds\n",
+        f"Of {len(found)} claims {told}.\n",
+        "They are in `mecsim/figures/claims.yaml`, the rules in `mecsim/paper/verdicts.py`.\n",
+        *([f"**{QUICK}**\n"] if quick else []),
+        as_markdown(head, rows, text=len(head)),
+    ]
+    return "\n".join(parts)
+
+
+_PLURAL: Final = {
+    Verdict.HOLDS: "hold",
+    Verdict.DIRECTION: "hold in direction only",
+    Verdict.NOT: "do not hold",
+    Verdict.INCOMPARABLE: "cannot be compared",
+}
+
+
+def _why(claim: AnyClaim, finding: Finding) -> str:
+    if finding.verdict is Verdict.HOLDS:
+        return ""
+    return ". ".join(part.rstrip(".") for part in (finding.reason, claim.context) if part)

@@ -1,0 +1,139 @@
+"""From the descriptions of figures to jobs, and from their results to panels and claims."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mecsim import plots, statistics, study
+from mecsim.jobs import Job
+from mecsim.paper.claims import AnyClaim, Evidence, judge, load_claims
+from mecsim.paper.figures import CURVE, Figure, PanelSpec
+from mecsim.paper.verdicts import Finding
+from mecsim.plots import Line, Panel
+from mecsim.study import Cell
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the studies of the figures have yielded; each mapping by ``fig8.servers``."""
+
+    rows: Mapping[str, list[dict[str, Any]]]
+    summary: Mapping[str, list[dict[str, Any]]]
+    curves: Mapping[str, list[dict[str, Any]]]
+
+
+def plan(
+    figures: Mapping[str, Figure], *, quick: bool = False, only: Sequence[str] = ()
+) -> dict[str, list[Cell]]:
+    """Return the runs and trainings of each study of each figure. Raises ``InputError``."""
+    plans = {}
+    for name, figure in figures.items():
+        for each in figure.studies:
+            made = figure.make_study(each, quick=quick, only=only)
+            plans[f"{name}.{each}"] = [] if made is None else study.plan(made)
+    return plans
+
+
+def collect(
+    figures: Mapping[str, Figure],
+    plans: Mapping[str, Sequence[Cell]],
+    results: Mapping[str, Mapping[str, Any]],
+) -> Results:
+    """Return the results of a batch by figures and studies."""
+    rows = {place: study.rows(cells, results) for place, cells in plans.items()}
+    curves = {place: study.curves(cells, results) for place, cells in plans.items()}
+    summary = {
+        place: study.summarise(found, figures[place.partition(".")[0]].baseline)
+        for place, found in rows.items()
+    }
+    return Results(rows, summary, curves)
+
+
+def panels(name: str, figure: Figure, results: Results) -> list[Panel]:
+    """Return those panels of a figure for which there are results."""
+    found = [_panel(f"{name}.{spec.study}", spec, results) for spec in figure.panels]
+    return [panel for panel in found if panel.lines]
+
+
+def _panel(place: str, spec: PanelSpec, results: Results) -> Panel:
+    if spec.metric == CURVE:
+        lines = learning_curves(place, results)
+        return Panel(lines, spec.x, "reward", spec.title, band=True)
+    means = [
+        each
+        for each in results.summary[place]
+        if each["metric"] == spec.metric
+        and each["mean"] is not None
+        and spec.scenario in (None, each["scenario"])
+    ]
+    if spec.lines == "scenario":
+        first = means[0]["scheduler"] if means else ""
+        means = [each for each in means if each["scheduler"] == first]
+    return plots.sweep_panel(means, spec.metric, spec.title, spec.x, by=spec.lines)
+
+
+def learning_curves(place: str, results: Results) -> list[Line]:
+    """Return the curves of the learners of a study, and the levels of the others."""
+    return [*_curves(results.curves[place]), *_levels(place, results)]
+
+
+def _curves(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Return the mean learning curve of each scheduler over its trainings."""
+    lines = []
+    for label in dict.fromkeys(row["scheduler"] for row in rows):
+        rewards: dict[float, list[float]] = {}
+        for row in rows:
+            if row["scheduler"] == label:
+                rewards.setdefault(row["episode"], []).append(row["reward"])
+        means = [statistics.estimate(np.array([each])) for each in rewards.values()]
+        mean, low, high = (list(column) for column in zip(*means, strict=True))
+        lines.append(Line(label, list(rewards), mean, low, high))
+    return lines
+
+
+def _levels(place: str, results: Results) -> list[Line]:
+    """Return what schedulers reach that do not learn: level lines under the whole curve."""
+    learners = {row["scheduler"] for row in results.curves[place]}
+    episodes = [row["episode"] for row in results.curves[place]] or [0, 1]
+    ends = [min(episodes), max(episodes)]
+    return [
+        Line(
+            each["scheduler"],
+            ends,
+            [each["mean"]] * 2,
+            [each["ci95_low"]] * 2,
+            [each["ci95_high"]] * 2,
+        )
+        for each in results.summary[place]
+        if each["metric"] == "reward" and each["scheduler"] not in learners
+    ]
+
+
+def judged(results: Results) -> list[tuple[AnyClaim, Finding]]:
+    """Return each claim with what was found."""
+    evidence = Evidence(results.rows, results.curves)
+    return [(claim, judge(claim, evidence)) for claim in load_claims()]
+
+
+def volume(jobs: Iterable[Job], results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how much was simulated: trainings, runs, slots, hop events of runs, computing time."""
+    done = [job for job in jobs if job.key in results]
+    runs = [job for job in done if job.kind == "run"]
+    return {
+        "trainings": sum(job.kind == "train" for job in done),
+        "runs": len(runs),
+        "slots_of_runs": sum(json.loads(job.scenario)["slots"] for job in runs),
+        "events_of_runs": sum(results[job.key]["events"] for job in runs),
+    }
+
+
+def all_jobs(plans: Mapping[str, Sequence[Cell]]) -> list[Job]:
+    """Return the jobs of all studies, each once: figures share runs."""
+    cells = itertools.chain.from_iterable(plans.values())
+    return list({cell.job.key: cell.job for cell in cells}.values())

@@ -1,0 +1,238 @@
+"""When a claim holds: one rule a kind of claim, as pure functions of what was measured.
+
+A change or difference is *shown* if its 95% interval lies on one side of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from mecsim import statistics
+from mecsim.arrays import Floats
+from mecsim.statistics import Estimate, Ratio
+
+NEAR_PERCENT: Final = 5.0
+"""A value is met if it is off by at most this much."""
+FAR_PERCENT: Final = 25.0
+"""A value has the right size if it is off by at most this much."""
+SLIGHTLY_PERCENT: Final = 25.0
+"""What changes by less from end to end changes slightly."""
+
+
+class Verdict(StrEnum):
+    """What became of a claim, from best to worst."""
+
+    HOLDS = "holds"
+    DIRECTION = "holds in direction only"
+    NOT = "does not hold"
+    INCOMPARABLE = "cannot be compared"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was measured, what follows, and why where the claim does not hold."""
+
+    verdict: Verdict
+    measured: str
+    reason: str = ""
+
+
+def worst(findings: Sequence[Finding]) -> Finding:
+    """Return the findings as one: a claim of several parts holds as well as its worst part."""
+    order = list(Verdict)
+    verdict = max((each.verdict for each in findings), key=order.index)
+    reasons = dict.fromkeys(each.reason for each in findings if each.verdict == verdict)
+    measured = "; ".join(each.measured for each in findings)
+    return Finding(verdict, measured, "; ".join(filter(None, reasons)))
+
+
+def improvement_verdict(measured: Ratio, claimed: float, where: str = "") -> Finding:
+    """Judge a reduction by so many percent.
+
+    Holds: it is shown to be positive, and the interval reaches the claimed percentage. In
+    direction only: it is shown, but to be smaller. Otherwise it does not hold.
+    """
+    text = f"{where}{_percent(measured)}"
+    if measured.low is None or measured.high is None:
+        return Finding(Verdict.INCOMPARABLE, text, "one seed gives no interval")
+    if measured.low <= 0:
+        what = "worse" if measured.high < 0 else "not told apart from none"
+        return Finding(Verdict.NOT, text, f"{where}the difference is {what}")
+    if measured.high < claimed:
+        reason = f"{where}less than the {claimed:g}% claimed"
+        return Finding(Verdict.DIRECTION, text, reason)
+    return Finding(Verdict.HOLDS, text)
+
+
+def order_verdict(pairs: Iterable[tuple[str, str, Ratio]]) -> Finding:
+    """Judge that in each pair the first is better than the second.
+
+    Holds: all differences are shown. In direction only: all means are in this order. A difference
+    is how many percent the first is better.
+    """
+    findings = []
+    for better, other, ratio in pairs:
+        text = f"{better} better than {other} by {_percent(ratio)}"
+        if ratio.percent <= 0:
+            found = Finding(Verdict.NOT, text, f"{other} is ahead of {better}")
+        elif ratio.low is None or ratio.low <= 0:
+            reason = f"{better} and {other} are not told apart"
+            found = Finding(Verdict.DIRECTION, text, reason)
+        else:
+            found = Finding(Verdict.HOLDS, text)
+        findings.append(found)
+    return worst(findings)
+
+
+def value_verdict(measured: Estimate, claimed: float) -> Finding:
+    """Judge a number: holds if the interval has it or it is off by at most 5%.
+
+    In direction only if it is off by at most 25%: the right size.
+    """
+    text = _estimate(measured)
+    off = abs(measured.mean / claimed - 1) * 100
+    inside = None not in measured and measured.low <= claimed <= measured.high  # type: ignore[operator]
+    if inside or off <= NEAR_PERCENT:
+        return Finding(Verdict.HOLDS, text)
+    reason = f"off by {off:.0f}% from {claimed:g}"
+    return Finding(Verdict.DIRECTION if off <= FAR_PERCENT else Verdict.NOT, text, reason)
+
+
+def trend_verdict(
+    shape: str, places: Sequence[str], samples: Sequence[Floats], best: str | None = None
+) -> Finding:
+    """Judge how a quantity moves along places, from samples (T, E) of the same seeds at each.
+
+    ``best`` names the place where it is claimed to be highest, or lowest if the shape is one that
+    falls or a rise from a lowest point; elsewhere, the claim holds in direction only. Raises
+    ``KeyError`` for an unknown shape.
+    """
+    found = SHAPES[shape](samples)
+    means = [float(sample.mean()) for sample in samples]
+    text = ", ".join(f"{_short(mean)} at {p}" for mean, p in zip(means, places, strict=True))
+    found = replace(found, measured=text)
+    if best is None or found.verdict is not Verdict.HOLDS:
+        return found
+    lowest = shape in ("falling", "rising")
+    top = places[int(np.argmin(means) if lowest else np.argmax(means))]
+    if top == best:
+        return found
+    kind = "lowest" if lowest else "highest"
+    return Finding(Verdict.DIRECTION, text, f"{kind} at {top}, not at {best}")
+
+
+def _falling(samples: Sequence[Floats]) -> Finding:
+    """Holds: first to last is a shown fall, and no step in between a shown rise.
+
+    In direction only: the last mean is below the first.
+    """
+    whole = statistics.paired(samples[-1], samples[0])
+    rises = [
+        place
+        for place in range(1, len(samples))
+        if _sign(statistics.paired(samples[place], samples[place - 1])) > 0
+    ]
+    if whole.mean >= 0:
+        moved = "rises" if _sign(whole) > 0 else "does not fall"
+        return Finding(Verdict.NOT, "", f"{moved} from end to end")
+    if _sign(whole) == 0:
+        return Finding(Verdict.DIRECTION, "", "the change from end to end is within chance")
+    if rises:
+        return Finding(Verdict.DIRECTION, "", f"rises in {len(rises)} of {len(samples) - 1} steps")
+    return Finding(Verdict.HOLDS, "")
+
+
+def _rising(samples: Sequence[Floats]) -> Finding:
+    """As falling, turned over."""
+    found = _falling([-sample for sample in samples])
+    swapped = found.reason.replace("does not fall", "does not rise")
+    if swapped.startswith("rises"):
+        swapped = swapped.replace("rises", "falls", 1)
+    return replace(found, reason=swapped)
+
+
+def _rising_slightly(samples: Sequence[Floats]) -> Finding:
+    """Rising, and by less than 25% from end to end; in direction only if by more."""
+    found = _rising(samples)
+    change = 100 * (float(samples[-1].mean() / samples[0].mean()) - 1)
+    if found.verdict is Verdict.HOLDS and change >= SLIGHTLY_PERCENT:
+        return Finding(Verdict.DIRECTION, "", f"rises by {change:.0f}%")
+    return found
+
+
+def _falls_then_rises(samples: Sequence[Floats]) -> Finding:
+    """Holds: the lowest mean lies inside, and is shown to be below both ends.
+
+    In direction only: it lies inside.
+    """
+    low = int(np.argmin([sample.mean() for sample in samples]))
+    if low in (0, len(samples) - 1):
+        return Finding(Verdict.NOT, "", "the lowest is at an end")
+    shown = [_sign(statistics.paired(samples[low], samples[end])) < 0 for end in (0, -1)]
+    if all(shown):
+        return Finding(Verdict.HOLDS, "")
+    return Finding(Verdict.DIRECTION, "", "the dip is within chance")
+
+
+def _rises_then_flat(samples: Sequence[Floats]) -> Finding:
+    """Holds: first to last is a shown rise, and the last step no shown change.
+
+    In direction only: the last mean is above the first.
+    """
+    whole = statistics.paired(samples[-1], samples[0])
+    last = statistics.paired(samples[-1], samples[-2])
+    if whole.mean <= 0:
+        return Finding(Verdict.NOT, "", "does not rise from end to end")
+    if _sign(whole) == 0:
+        return Finding(Verdict.DIRECTION, "", "the rise is within chance")
+    if _sign(last) != 0:
+        moved = "rise" if last.mean > 0 else "fall"
+        return Finding(Verdict.DIRECTION, "", f"the last step is a {moved}")
+    return Finding(Verdict.HOLDS, "")
+
+
+def _flat(samples: Sequence[Floats]) -> Finding:
+    """Holds: first to last is no shown change; in direction only: one of at most 5%."""
+    whole = statistics.paired(samples[-1], samples[0])
+    change = abs(100 * whole.mean / float(samples[0].mean()))
+    if _sign(whole) == 0:
+        return Finding(Verdict.HOLDS, "")
+    verdict = Verdict.DIRECTION if change <= NEAR_PERCENT else Verdict.NOT
+    return Finding(verdict, "", f"changes by {change:.1f}%")
+
+
+SHAPES: Final[dict[str, Callable[[Sequence[Floats]], Finding]]] = {
+    "falling": _falling,
+    "rising": _rising,
+    "rising slightly": _rising_slightly,
+    "falls then rises": _falls_then_rises,
+    "rises then flat": _rises_then_flat,
+    "flat": _flat,
+}
+
+
+def _sign(change: Estimate) -> int:
+    """Return 1 for a shown rise, -1 for a shown fall, 0 for what may be chance."""
+    if change.low is None or change.high is None:
+        return 0
+    return (change.low > 0) - (change.high < 0)
+
+
+def _percent(ratio: Ratio) -> str:
+    interval = "" if ratio.low is None else f" [{ratio.low:.1f}, {ratio.high:.1f}]"
+    return f"{ratio.percent:.1f}%{interval}"
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return _short(estimate.mean)
+    return f"{_short(estimate.mean)} [{_short(estimate.low)}, {_short(estimate.high)}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
