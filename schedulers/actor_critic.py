@@ -32,6 +32,7 @@ from schedulers.returns import (
     advantages,
     between,
     elite_weights,
+    group_weights,
     standardised,
     usual_cost_s,
     within_groups,
@@ -39,6 +40,8 @@ from schedulers.returns import (
 
 Floats = NDArray[np.float64]
 
+RECALLED: Final = 64
+"""Placements that were the best of their state lately, remembered within a round."""
 POOL: Final = 20
 """Batches of advantages that tell which are the best."""
 
@@ -94,6 +97,7 @@ class ActorCritic(Algorithm):
         self._rates = self._rate_of_each()
         self._environments: dict[int, Replicas] = {}
         self._pool: deque[Floats] = deque(maxlen=POOL)
+        self._best: deque[Ints] = deque(maxlen=max(1, RECALLED // self._vines))
 
     def initial(self) -> Arrays:
         """Return the parameters that training begins with."""
@@ -107,6 +111,7 @@ class ActorCritic(Algorithm):
         """Play a round; branched ones come first."""
         rng = self.task.rng(1, number)
         self._pool.clear()
+        self._best.clear()
         if number < self._branched:
             return self._branch(number, shared, rng)
         return self._roll_out(number, shared, rng)
@@ -123,13 +128,9 @@ class ActorCritic(Algorithm):
                 break
             progress = (number + epoch / s.trunk) / self.rounds
             x, p = self.encoded(features), shared.pull()
-            drawn = self.network.draw(p, x, s.candidates, self._explore(progress), rng)
-            drawn[:, 0] = self.network.mode(p, x)
+            drawn = self._candidates(p, x, self._explore(progress), rng)
             returns = -replicas.what_if(drawn).cost
-            found = within_groups(returns)
-            self._pool.append(found)
-            weights = self._weights(found)
-            weights[:, 0] = 0.0
+            weights = self._weights(returns)
             sample = Sample(
                 np.repeat(x, s.candidates, axis=0),
                 drawn.reshape(-1, replicas.blocks),
@@ -138,15 +139,38 @@ class ActorCritic(Algorithm):
                 returns.mean(axis=1) / self._scale_s,
             )
             told.append(self._learn(sample, p, shared, progress))
-            features, rewards, _ = replicas.step(drawn[every, returns.argmax(axis=1)])
+            best = drawn[every, returns.argmax(axis=1)]
+            self._best.append(best)
+            features, rewards, _ = replicas.step(best)
             total += float(rewards.sum())
         share = self.task.epochs / (max(len(told), 1) * self._vines)
         return self._told(total * share, told)
 
-    def _weights(self, found: Floats) -> Floats:
-        if self.settings.elite >= 1.0:
+    def _candidates(self, p: Arrays, x: Batch, explore: float, rng: np.random.Generator) -> Ints:
+        """Return placements to be compared, the mode first; shape (B, C, M)."""
+        s = self.settings
+        found = self.network.draw(p, x, s.candidates, explore, rng)
+        mode = found[:, 0] = self.network.mode(p, x)
+        varied = round(s.varied * (s.candidates - 1))
+        found[:, 1 : 1 + varied] = neighbours(mode, varied, self.network.places, rng)
+        recalled = round(s.recalled * (s.candidates - 1)) if self._best else 0
+        if recalled:
+            known = np.concatenate(self._best)
+            rows = rng.integers(len(known), size=(len(x), recalled))
+            found[:, 1 + varied : 1 + varied + recalled] = known[rows]
+        return found
+
+    def _weights(self, returns: Floats) -> Floats:
+        """Return how much each candidate is followed, by what came of it; shape (B, C)."""
+        s, found = self.settings, within_groups(returns)
+        if s.elite >= 1.0:
             return standardised(found)
-        return elite_weights(found, np.concatenate(self._pool), self.settings.elite)
+        if s.elite_of == "group":
+            return group_weights(found, s.elite)
+        self._pool.append(found)
+        weights = elite_weights(found, np.concatenate(self._pool), s.elite)
+        weights[:, 0] = 0.0  # else the mode strengthens itself
+        return weights
 
     def _roll_out(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
         s, replicas = self.settings, self._environment(self._runs)
@@ -217,6 +241,25 @@ class ActorCritic(Algorithm):
             "actor_loss": actor,
             "critic_loss": critic,
         }
+
+
+def neighbours(mode: Ints, count: int, places: int, rng: np.random.Generator) -> Ints:
+    """Return placements with one or two blocks moved anywhere, or two swapped.
+
+    Shape (B, M) to (B, count, M). Two at once, as a placement may be the best of all that differ in
+    one block, and yet far from the best.
+    """
+    shape, blocks = (len(mode), count), mode.shape[1]
+    found = np.repeat(mode[:, None], count, axis=1)
+    row, column = np.indices(shape)
+    one, other = rng.integers(blocks, size=(2, *shape))
+    kind = rng.integers(3, size=shape)
+    swapped_one, swapped_other = found[row, column, other], found[row, column, one]
+    moved_one, moved_other = rng.integers(places, size=(2, *shape))
+    stays = np.where(kind == 1, moved_other, found[row, column, other])
+    found[row, column, other] = np.where(kind == 2, swapped_other, stays)
+    found[row, column, one] = np.where(kind == 2, swapped_one, moved_one)
+    return found
 
 
 def actor_loss(network: Network, p: Any, sample: Sample, explore: float) -> tuple[Tensor, Tensor]:

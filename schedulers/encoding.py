@@ -34,17 +34,42 @@ def encoding(spec: SchedulerSpec, names: Sequence[str], observed: Observed) -> A
     found = {name: _of_feature(spec, name) for name in kept}
     rows = [(names.index(name), *how) for name, how in found.items() if how is not None]
     column, scale, offset, kind = (np.array(each, np.float32) for each in zip(*rows, strict=True))
-    return {"column": column, "scale": scale, "offset": offset, "kind": kind}
+    how = {"column": column, "scale": scale, "offset": offset, "kind": kind}
+    return how if observed == "paper" else how | {"place": _places(spec, names)}
 
 
 def encode(features: NDArray[np.float64], how: Arrays) -> Batch:
-    """Return features, of shape (B, F), as the input of a network; shape (B, encoded)."""
+    """Return features, of shape (B, F), as the input of a network; shape (B, encoded).
+
+    Where backlogs are seen, how those of the places compare is told once more, within bounds:
+    queues may grow far beyond those that training saw, and what then matters is which is shorter.
+    """
     seen = features[:, how["column"].astype(np.intp)] / how["scale"]
     seen = np.where(np.isfinite(seen), seen, 0.0)  # a battery without limit
     logarithmic = how["kind"] == _LOGARITHMIC
     with np.errstate(invalid="ignore", divide="ignore"):  # of those that are not taken
         encoded = np.where(logarithmic, np.log1p(seen), seen - how["offset"])
-    return encoded.astype(np.float32)
+    if "place" not in how:
+        return encoded.astype(np.float32)
+    backlog = np.where(np.isfinite(features), features, 0.0) @ how["place"].T
+    more = backlog - backlog.min(axis=1, keepdims=True)
+    share = backlog / (backlog.mean(axis=1, keepdims=True) + 0.3)
+    return np.concatenate([encoded, 2.0 * more / (more + 0.7), share], axis=1, dtype=np.float32)
+
+
+def inputs(how: Arrays) -> int:
+    """Return the length of an encoded observation."""
+    return len(how["column"]) + 2 * len(how.get("place", ()))
+
+
+def _places(spec: SchedulerSpec, names: Sequence[str]) -> Batch:
+    """Return what makes the backlogs of the N + 1 places, in slots, from features; (N + 1, F)."""
+    place = np.zeros((spec.servers + 1, len(names)), dtype=np.float32)
+    of_devices = [i for i, name in enumerate(names) if name.endswith("device_backlog_s")]
+    place[0, of_devices] = 1.0 / (len(of_devices) * spec.slot_length_s)
+    for server in range(spec.servers):
+        place[server + 1, names.index(f"es{server + 1}.cpu_backlog_s")] = 1.0 / spec.slot_length_s
+    return place
 
 
 def _of_feature(spec: SchedulerSpec, name: str) -> tuple[float, float, float] | None:

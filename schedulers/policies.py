@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mecsim import SchedulerSpec
 from mecsim.scheduler import feature_names
-from schedulers.encoding import Observed, encode, encoding
+from schedulers.encoding import Observed, encode, encoding, inputs
 from schedulers.networks import Arrays, Batch, Ints, Tensors
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -32,6 +32,12 @@ class Settings:
     """Share of the simulated epochs that go into branched rounds (paper: none)."""
     candidates: Annotated[int, Field(ge=2)] = 16
     """C, placements simulated from each state of a branched round."""
+    elite_of: Literal["pool", "group"] = "group"
+    """Whether the best of all recent branches are followed, or the best of each state."""
+    recalled: Share = 0.2
+    """Share of the candidates that were the best of their state lately."""
+    varied: Share = 0.25
+    """Share of the candidates that are the mode with one or two blocks moved, or two swapped."""
     trunk: Count = 40
     """Epochs of each replica's run in a branched round."""
     elite: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
@@ -117,7 +123,7 @@ class Encoded(NamedTuple):
     @property
     def inputs(self) -> int:
         """Length of an encoded observation."""
-        return len(self.how["column"])
+        return inputs(self.how)
 
     def arrays(self) -> Arrays:
         """Return the encoding as arrays of a policy."""

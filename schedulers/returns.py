@@ -73,6 +73,18 @@ def elite_weights(advantage: Floats, pool: Floats, share: float, limit: float = 
     return np.minimum(np.maximum(advantage - threshold, 0.0) / excess, limit)
 
 
+def group_weights(advantage: Floats, share: float) -> Floats:
+    """Return weights that follow the best of each group, 1 / ``share`` each, and no other.
+
+    Shape (B, C); at least one of each group, none where all are the same.
+    """
+    count = max(1, round(share * advantage.shape[1]))
+    weights = np.zeros_like(advantage)
+    best = np.argsort(-advantage, axis=1, kind="stable")[:, :count]
+    np.put_along_axis(weights, best, advantage.shape[1] / count, axis=1)
+    return weights * (np.ptp(advantage, axis=1, keepdims=True) > 0.0)
+
+
 def between(begin: float, end: float, progress: float) -> float:
     """Return a value on its way from one to the other: geometrically, or in line if one is 0."""
     if begin <= 0.0 or end <= 0.0:
