@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -190,10 +190,15 @@ def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return plain_table([head[position] for position in shown], kept)
 
 
+class Update(Protocol):
+    """Shows how much is done, and perhaps what was measured last."""
+
+    def __call__(self, done: int, total: int, measured: str = "") -> None:
+        """Show it, if it is time to."""
+
+
 @contextmanager
-def progress(
-    what: str, *, unit: str = "slots", quiet: bool
-) -> Iterator[Callable[[int, int], None] | None]:
+def progress(what: str, *, unit: str = "slots", quiet: bool) -> Iterator[Update | None]:
     """Show progress on stderr: a bar on a terminal, else a plain line now and then."""
     if quiet or sys.stderr is None:  # a closed stderr is None
         yield None
@@ -205,33 +210,34 @@ def progress(
 
 
 @contextmanager
-def _bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def _bar(what: str, unit: str) -> Iterator[Update]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, "),
         TextColumn("{task.fields[rate]} a second, left:"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[measured]}"),
     )
     began = last = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=1, rate="…", unit=unit)
+        task = bar.add_task(what, total=1, rate="…", unit=unit, measured="")
 
-        def update(done: int, total: int) -> None:
+        def update(done: int, total: int, measured: str = "") -> None:
             nonlocal last
             now = time.monotonic()
             if now - last > 0.1 or done == total:
                 last = now
                 rate = number(done / max(now - began, 1e-9))
-                bar.update(task, completed=done, total=total, rate=rate)
+                bar.update(task, completed=done, total=total, rate=rate, measured=measured)
 
         yield update
 
 
-def _plain(what: str, unit: str) -> Callable[[int, int], None]:
+def _plain(what: str, unit: str) -> Update:
     began = last = time.monotonic()
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int, measured: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= PLAIN_SECONDS:
@@ -239,7 +245,7 @@ def _plain(what: str, unit: str) -> Callable[[int, int], None]:
             rate = done / (now - began)
             left = (total - done) / rate
             pace = f"{number(rate)} a second, {left:.0f} s left"
-            text = f"{what}: {done:,} of {total:,} {unit}, {pace}"
+            text = f"{what}: {done:,} of {total:,} {unit}, {pace}{measured and f'; {measured}'}"
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     return update
@@ -326,3 +332,33 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def training_progress(
+    what: str, *, quiet: bool
+) -> Iterator[Callable[[float, float, str], None] | None]:
+    """Show the progress of a training on stderr: episodes, rate, time left and what is measured."""
+    with progress(what, unit="episodes", quiet=quiet) as update:
+        if update is None:
+            yield None
+            return
+
+        def told(done: float, total: float, measured: str) -> None:
+            update(round(done), round(total), measured)
+
+        yield told
+
+
+def training_table(summary: Mapping[str, Any]) -> Table:
+    """Return what a training led to: the evaluations along the way."""
+    rate = f"{summary['episodes']} episodes in {summary['wall_s']:.1f} s"
+    how = "serial" if summary["serial"] else f"{summary['workers']} workers"
+    title = (
+        f"{summary['scheduler']} on {summary['scenario']}, seed {summary['seed']}: {rate}, {how}"
+    )
+    rows = [[number(row["episode"]), number(row["reward"])] for row in summary["curve"]]
+    rows.append(["best", number(summary["validation_reward"])])
+    table = plain_table(["episode", "reward (validation)"], rows)
+    table.title = title
+    return table

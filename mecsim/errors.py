@@ -32,6 +32,14 @@ class PlacementError(SchedulerError):
     """A scheduler returned something that is not a placement in {0, …, N}^M."""
 
 
+class PolicyError(SchedulerError):
+    """A policy file is missing, damaged, or does not fit the scenario or the scheduler."""
+
+
+class TrainingError(MecsimError):
+    """A training failed: it diverged, or its workers died."""
+
+
 class OutputError(InputError):
     """A result cannot be written (full disk, folder that is not writable)."""
 

@@ -7,12 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from mecsim.arrays import Floats, Ints
+from mecsim.jit import compiled
 
 
 class Seen(NamedTuple):
     """What is seen at B epochs of as many replicas of a scenario: one row each.
 
-    For the fields see :class:`mecsim.scheduler.Observation`.
+    For the fields see :class:`mecsim.scheduler.Observation`. Arrays are C-contiguous and may be
+    written to, so that the compiler meets one kind of them.
     """
 
     tasks: Floats
@@ -20,53 +22,74 @@ class Seen(NamedTuple):
     blocks: Floats
     """Cycles, parameter bytes and input bits of all blocks; shape (B, 3·M)."""
     rate_bps: Floats
-    server_backlog_s: Floats
-    device_backlog_s: Floats
-    uplink_backlog_s: Floats
-    downlink_backlog_s: Floats
-    link_backlog_s: Floats
+    """Shape (B, D)."""
+    backlog_s: Floats
+    """Of every resource, as :class:`mecsim.model.Resources` numbers them; shape (B, R)."""
     battery_j: Floats
+    """Shape (B, D)."""
     access: Ints
     """Shape (B, D)."""
     link_source: Ints
     """The server that each link starts from; shape (L,)."""
-    device: Ints | None
-    """The device of each epoch's task, shape (B,), or None where an epoch is a whole slot."""
+    device: Ints
+    """The device of each epoch's task, or −1 where an epoch is a whole slot; shape (B,)."""
+    servers: int
+    """N."""
 
 
 def features(seen: Seen) -> Floats:
     """Return B observations as vectors; shape (B, features)."""
-    servers = seen.server_backlog_s.shape[1]
-    of_devices = (
-        seen.rate_bps,
-        seen.device_backlog_s,
-        seen.uplink_backlog_s,
-        seen.downlink_backlog_s,
-    )
-    if seen.device is None:
-        radio = [means_per_server(values, seen.access, servers) for values in of_devices]
-        battery_j = np.add.reduce(seen.battery_j, axis=1, keepdims=True)
-        radio.append(battery_j / seen.battery_j.shape[1])
-    else:
-        own = np.arange(len(seen.device)), seen.device
-        columns = (*of_devices, seen.battery_j, seen.access + 1)
-        radio = [np.asarray(values[own], dtype=np.float64)[:, None] for values in columns]
-    source = np.broadcast_to(seen.link_source, seen.link_backlog_s.shape)
-    links_out = _sums(seen.link_backlog_s, source, servers)
-    return np.concatenate(
-        [seen.tasks, seen.blocks, seen.server_backlog_s, links_out, *radio], axis=1
-    )
+    of_devices = 4 * seen.servers + 1 if seen.device[0] < 0 else 6
+    width = seen.tasks.shape[1] + seen.blocks.shape[1] + 2 * seen.servers + of_devices
+    rows = np.empty((len(seen.tasks), width))
+    mean_battery_j = np.add.reduce(seen.battery_j, axis=1) / seen.battery_j.shape[1]
+    _fill(rows, seen, mean_battery_j)
+    return rows
+
+
+@compiled
+def _fill(rows: Floats, seen: Seen, mean_battery_j: Floats) -> None:
+    servers, devices = seen.servers, seen.rate_bps.shape[1]
+    for b in range(len(rows)):
+        row, backlog_s, access = rows[b], seen.backlog_s[b], seen.access[b]
+        at = 0
+        for known in (seen.tasks[b], seen.blocks[b], backlog_s[:servers]):
+            row[at : at + len(known)] = known
+            at += len(known)
+        row[at : at + servers] = 0.0
+        for link in range(len(seen.link_source)):
+            row[at + seen.link_source[link]] += backlog_s[servers + 3 * devices + link]
+        at += servers
+        device = seen.device[b]
+        for kind in range(4):  # rates, and backlogs of CPUs, uplinks and downlinks
+            first = servers + (kind - 1) * devices
+            values = seen.rate_bps[b] if kind == 0 else backlog_s[first : first + devices]
+            if device < 0:
+                _means_per_server(row[at : at + servers], values, access)
+                at += servers
+            else:
+                row[at] = values[device]
+                at += 1
+        if device < 0:
+            row[at] = mean_battery_j[b]
+        else:
+            row[at] = seen.battery_j[b, device]
+            row[at + 1] = access[device] + 1
+
+
+@compiled
+def _means_per_server(means: Floats, values: Floats, access: Ints) -> None:
+    """Fill in the means over the devices of every server, 0 where it has none; shape (N,)."""
+    count = np.zeros(len(means))
+    means[:] = 0.0
+    for device in range(len(values)):
+        means[access[device]] += values[device]
+        count[access[device]] += 1.0
+    means /= np.maximum(count, 1.0)
 
 
 def means_per_server(values: Floats, access: Ints, servers: int) -> Floats:
-    """Return the means over the devices of every server, 0 where it has none; shape (B, N)."""
-    devices = _sums(np.ones(values.shape), access, servers)
-    return _sums(values, access, servers) / np.maximum(devices, 1)
-
-
-def _sums(values: Floats, group: Ints, groups: int) -> Floats:
-    """Return the sums of every row by group; shape (B, groups)."""
-    rows = len(values)
-    flat = (group + groups * np.arange(rows)[:, None]).ravel()
-    sums = np.bincount(flat, weights=values.ravel(), minlength=rows * groups)
-    return np.asarray(sums, dtype=np.float64).reshape(rows, groups)
+    """Return the means over the devices of every server, 0 where it has none; shape (N,)."""
+    means = np.empty(servers)
+    _means_per_server(means, values.copy(), access.copy())  # which may be written to
+    return means

@@ -17,7 +17,7 @@ COMPILE_S: Final = 10
 """What compiling takes, roughly."""
 
 SOURCES: Final = (
-    *("rules", "streams", "routing", "accounts"),
+    *("rules", "streams", "features", "routing", "accounts"),
     *(f"kernels/{name}" for name in ("rings", "events", "play", "batch", "branch")),
 )
 """The modules of which something is compiled."""

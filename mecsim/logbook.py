@@ -102,25 +102,21 @@ class Logbook:
         }
 
     def _observations(self, sights: Sequence[Sight]) -> Floats:
-        model, parts, count = self._model, self._model.resources, len(sights)
-        devices, *_ = zip(*sights, strict=True)
-        backlog_s = np.stack([sight.backlog_s for sight in sights])
+        model, count = self._model, len(sights)
         own = np.broadcast_to(model.parameter_bytes, (count, model.blocks))
         cycles = np.stack([sight.cycles for sight in sights])
         input_bits = np.stack([sight.input_bits for sight in sights])
+        devices = [-1 if sight.device is None else sight.device for sight in sights]
         return features(
             Seen(
                 tasks=np.array([(sight.tasks, sight.size_factor) for sight in sights]),
                 blocks=np.concatenate([cycles, own, input_bits], axis=1),
                 rate_bps=np.stack([sight.rate_bps for sight in sights]),
-                server_backlog_s=backlog_s[:, : parts.device],
-                device_backlog_s=backlog_s[:, parts.device : parts.uplink],
-                uplink_backlog_s=backlog_s[:, parts.uplink : parts.downlink],
-                downlink_backlog_s=backlog_s[:, parts.downlink : parts.link],
-                link_backlog_s=backlog_s[:, parts.link :],
+                backlog_s=np.stack([sight.backlog_s for sight in sights]),
                 battery_j=np.stack([sight.battery_j for sight in sights]),
-                access=np.broadcast_to(model.access, (count, model.devices)),
-                link_source=model.links.source,
-                device=None if devices[0] is None else np.array(devices),
+                access=np.tile(model.access, (count, 1)),
+                link_source=model.links.source.copy(),
+                device=np.array(devices, dtype=np.int64),
+                servers=model.servers,
             )
         )

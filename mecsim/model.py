@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from mecsim.arrays import Floats, Ints, read_only
 from mecsim.errors import ProfileError, ScenarioError
 from mecsim.network import Links
 from mecsim.scenario import BlockTable, Capacity, Repeat, Scenario, Uniform
-from mecsim.streams import MAX_SEED, stream
+from mecsim.streams import MAX_SEED, Stream
 
 KINDS: Final = ("server", "device", "uplink", "downlink", "link")
 
@@ -149,26 +149,37 @@ def resolve(scenario: Scenario, seed: int = 0) -> Model:
 
     Raises ``ScenarioError`` or ``ProfileError`` with key, value and what is allowed.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise ScenarioError(f"seed: {seed} should be between 0 and {MAX_SEED}")
+    _check_seed(seed)
     with scenario.locating():
         return _resolve(scenario, seed)
+
+
+def reseeded(model: Model, seed: int) -> Model:
+    """Return what :func:`resolve` makes of the model's scenario under another seed, sooner.
+
+    Raises ``ScenarioError``.
+    """
+    _check_seed(seed)
+    with model.scenario.locating():
+        return _frozen(replace(model, seed=seed, **_drawn(model.scenario, seed)))
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed <= MAX_SEED:
+        raise ScenarioError(f"seed: {seed} should be between 0 and {MAX_SEED}")
 
 
 def _resolve(scenario: Scenario, seed: int) -> Model:
     _check_memory(scenario)
     blocks = _blocks(scenario)
-    servers = network.server_positions(scenario.edge_server, scenario.edge_servers)
-    devices = network.device_positions(scenario.device, servers, scenario.devices, seed)
-    coverage = scenario.edge_server.coverage_radius
-    access, gain = network.associate(devices, servers, coverage, scenario.radio)
-    links = network.wired_links(scenario.wired, len(servers))
+    drawn = _drawn(scenario, seed)
+    links = network.wired_links(scenario.wired, scenario.edge_servers)
     input_bits = np.array(blocks.input_bits, dtype=np.float64)
     moved = np.append(input_bits, float(blocks.output_bits))
-    next_link, route = network.route_tables(links, len(servers), moved)
-    capacities = stream(seed, "capacities")
+    next_link, route = network.route_tables(links, scenario.edge_servers, moved)
     battery = scenario.device.battery
     model = Model(
+        **drawn,
         scenario=scenario,
         seed=seed,
         block_names=blocks.names,
@@ -177,16 +188,33 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
         input_bits=input_bits,
         result_bits=float(blocks.output_bits),
         tolerated_s=_tolerated(scenario, len(blocks)),
-        server_hz=_spread(scenario.edge_server.capacity, len(servers), capacities),
-        device_hz=_spread(scenario.device.capacity, len(devices), capacities),
-        access=access,
-        gain=gain,
         links=links,
         next_link=next_link,
         route=route,
         battery_j=np.inf if battery == "unlimited" else battery,
     )
-    for value in (*vars(model).values(), *vars(links).values(), model.speed, model.capacity):
+    return _frozen(model)
+
+
+def _drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
+    """Return the fields of a model that depend on the seed: positions and capacities are drawn."""
+    servers = network.server_positions(scenario.edge_server, scenario.edge_servers)
+    devices = network.device_positions(scenario.device, servers, scenario.devices, seed)
+    coverage = scenario.edge_server.coverage_radius
+    access, gain = network.associate(devices, servers, coverage, scenario.radio)
+    capacities = Stream(seed, "capacities")
+    return {
+        "server_hz": _spread(scenario.edge_server.capacity, len(servers), capacities),
+        "device_hz": _spread(scenario.device.capacity, len(devices), capacities),
+        "access": access,
+        "gain": gain,
+    }
+
+
+def _frozen(model: Model) -> Model:
+    """Make all arrays of a model read-only."""
+    parts = (vars(model), vars(model.links), {"speed": model.speed, "capacity": model.capacity})
+    for value in (value for part in parts for value in part.values()):
         if isinstance(value, np.ndarray):
             read_only(value)
     return model
@@ -287,8 +315,8 @@ def _tolerated(scenario: Scenario, blocks: int) -> Floats:
     return np.broadcast_to(np.array(tolerated, dtype=np.float64), (blocks,)).copy()
 
 
-def _spread(capacity: Capacity, count: int, draws: np.random.Generator) -> Floats:
+def _spread(capacity: Capacity, count: int, draws: Stream) -> Floats:
     if isinstance(capacity, Uniform):
-        return draws.uniform(*capacity.uniform, size=count)
+        return draws.whole.uniform(*capacity.uniform, size=count)
     values = capacity.repeat if isinstance(capacity, Repeat) else capacity
     return np.resize(np.array(values, dtype=np.float64), count)

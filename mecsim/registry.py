@@ -11,12 +11,12 @@ import reprlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -121,8 +121,8 @@ def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Schedu
         return cls(spec, **checked)
 
 
-def check_options(name: str, cls: type[Scheduler], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options as the types that the scheduler's ``__init__`` says."""
+def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options as the types that a scheduler's ``__init__``, or a dataclass, says."""
     known = _parameters(name, cls)
     for key in options:
         if key not in known:
@@ -138,9 +138,16 @@ def check_options(name: str, cls: type[Scheduler], options: Mapping[str, Any]) -
     return {key: _checked(name, known[key], value) for key, value in options.items()}
 
 
-def _parameters(name: str, cls: type[Scheduler]) -> dict[str, inspect.Parameter]:
-    """Return the parameters of ``__init__`` that are options: all that have a name but spec."""
+def _parameters(name: str, cls: type) -> dict[str, inspect.Parameter]:
+    """Return the parameters of ``__init__`` that are options: all that have a name but spec.
+
+    Or the fields of a dataclass of options.
+    """
     with _blaming(f"scheduler {name!r}: has options whose types cannot be read"):
+        if is_dataclass(cls):  # fields that are inherited have types of another module
+            hints = get_type_hints(cls, include_extras=True)
+            fields = inspect.signature(cls).parameters.values()
+            return {each.name: each.replace(annotation=hints[each.name]) for each in fields}
         parameters = list(inspect.signature(cls, eval_str=True).parameters.values())[1:]
     unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {p.name: p for p in parameters if p.kind not in unnamed}

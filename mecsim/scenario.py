@@ -485,7 +485,14 @@ class Scenario(Section):
 
     def sha256(self) -> str:
         """Return the hash of what matters to a run: all but the description."""
-        matters = self.model_copy(update={"description": ""}).canonical_json()
+        return self._sha256_with(description="")
+
+    def sha256_of_slots(self) -> str:
+        """Return the hash of what matters to a slot: all but the description and their number."""
+        return self._sha256_with(description="", slots=1)
+
+    def _sha256_with(self, **changes: Any) -> str:
+        matters = self.model_copy(update=changes).canonical_json()
         return hashlib.sha256(matters.encode()).hexdigest()
 
 

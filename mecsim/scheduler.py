@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -27,6 +27,7 @@ from mecsim.errors import PlacementError
 from mecsim.features import Seen, features, means_per_server
 from mecsim.model import Model
 from mecsim.network import Links
+from mecsim.scenario import Scenario
 from mecsim.streams import stream
 
 Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
@@ -71,6 +72,12 @@ class SchedulerSpec:
     """The route table that each block's input uses, and last the result; shape (M + 1,)."""
     rng: np.random.Generator
     """The scheduler's own stream of random numbers."""
+    _scenario: Scenario = field(repr=False)
+
+    @cached_property
+    def scenario_sha256(self) -> str:
+        """Hash of the scenario but for its description and number of slots."""
+        return self._scenario.sha256_of_slots()
 
     @property
     def servers(self) -> int:
@@ -119,6 +126,7 @@ class SchedulerSpec:
             beta=model.scenario.reward.beta,
             transmit_power_w=model.scenario.radio.transmit_power,
             rng=stream(model.seed, "scheduler"),
+            _scenario=model.scenario,
         )
 
 
@@ -251,25 +259,29 @@ class Observation:
 
     def _per_server(self, values: Floats) -> Floats:
         """Return the mean over the devices of every server, 0 where it has none; shape (N,)."""
-        return means_per_server(values[None, :], self.spec.access[None, :], self.spec.servers)[0]
+        return means_per_server(values, self.spec.access, self.spec.servers)
 
     def features(self) -> Floats:
         """Return the observation as one vector, named by :func:`feature_names`."""
-        blocks = np.concatenate([self.cycles, self.parameter_bytes, self.input_bits])
+        backlogs = (
+            self.server_backlog_s,
+            self.device_backlog_s,
+            self.uplink_backlog_s,
+            self.downlink_backlog_s,
+            self.link_backlog_s,
+        )
+        work = [self.cycles, self.parameter_bytes, self.input_bits]
         return features(
             Seen(
                 tasks=np.array([[self.tasks, self.size_factor]]),
-                blocks=blocks[None, :],
-                rate_bps=self.rate_bps[None, :],
-                server_backlog_s=self.server_backlog_s[None, :],
-                device_backlog_s=self.device_backlog_s[None, :],
-                uplink_backlog_s=self.uplink_backlog_s[None, :],
-                downlink_backlog_s=self.downlink_backlog_s[None, :],
-                link_backlog_s=self.link_backlog_s[None, :],
-                battery_j=self.battery_j[None, :],
-                access=self.spec.access[None, :],
-                link_source=self.spec.links.source,
-                device=None if self.device is None else np.array([self.device]),
+                blocks=np.concatenate(work)[None, :],
+                rate_bps=self.rate_bps[None, :].copy(),
+                backlog_s=np.concatenate(backlogs)[None, :],
+                battery_j=self.battery_j[None, :].copy(),
+                access=self.spec.access[None, :].copy(),
+                link_source=self.spec.links.source.copy(),
+                device=np.array([-1 if self.device is None else self.device]),
+                servers=self.spec.servers,
             )
         )[0]
 

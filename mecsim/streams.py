@@ -7,6 +7,7 @@ any other, and all schedulers under one seed meet the same tasks on the same cha
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -27,15 +28,31 @@ class Stream:
 
     def __init__(self, seed: int, name: str) -> None:
         self._key = np.array([seed, _STREAMS.index(name)], dtype=np.uint64)
-        self._bits = np.random.Philox(key=self._key, counter=np.zeros(4, dtype=np.uint64))
-        self._start: Any = self._bits.state
-        self._generator = np.random.Generator(self._bits)
 
     def at(self, slot: int) -> np.random.Generator:
         """Return the stream's one generator, put to the start of ``slot``."""
         self._start["state"]["counter"][3] = slot
         self._bits.state = self._start  # a tenth of the time of a new generator
         return self._generator
+
+    @cached_property
+    def whole(self) -> np.random.Generator:
+        """The generator at the stream's start, to be read on and on."""
+        return self.at(0)
+
+    @cached_property
+    def _bits(self) -> np.random.Philox:
+        return np.random.Philox(0)  # without a seed it would ask the system for a random one
+
+    @cached_property
+    def _generator(self) -> np.random.Generator:
+        return np.random.Generator(self._bits)
+
+    @cached_property
+    def _start(self) -> Any:
+        state: Any = self._bits.state
+        state["state"] = {"counter": np.zeros(4, dtype=np.uint64), "key": self._key}
+        return state
 
     def first(self, slots: range) -> Floats:
         """Return the first number of every slot, uniform in [0, 1); shape (len(slots),)."""
@@ -80,4 +97,4 @@ def _first_numbers(key: Keys, first: int, count: int) -> Floats:
 
 def stream(seed: int, name: str) -> np.random.Generator:
     """Return the generator of the named stream, which is read from its start."""
-    return Stream(seed, name).at(0)
+    return Stream(seed, name).whole

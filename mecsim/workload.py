@@ -130,15 +130,19 @@ def slots(model: Model, recording: Recording | None = None) -> Iterator[Slot]:
         yield from chunk.slots()
 
 
-def chunks(model: Model, recording: Recording | None = None) -> Iterator[Chunk]:
-    """Yield the slots of a run, many at a time: as recorded, or drawn from the model's seed."""
+def chunks(
+    model: Model, recording: Recording | None = None, length: int = CHUNK
+) -> Iterator[Chunk]:
+    """Yield the slots of a run, ``length`` at a time: as recorded, or drawn from the seed."""
     recorded = isinstance(model.scenario.arrivals, RecordedTasks)
-    mean = recording.expected_tasks if recording and recorded else _mean_rate(model)
+    mean = recording.expected_tasks if recording and recorded else mean_rate(model)
     slotted, first_task = isinstance(model.scenario.arrivals, Slotted), 0
-    released = _drawn(model) if recording is None else _recorded(model, recording)
-    rates = (recording.rates if recording else None) or _rates(model)
-    for numbers, tasks in zip(_numbers(model), released, strict=True):
-        start_s = np.array([slot_start(model, number) for number in numbers])
+    every = _Parts(model.scenario.slots, length)
+    released = _drawn(model, every) if recording is None else _recorded(every, recording)
+    given = recording.rates if recording else None
+    rates = _rates(model, every) if given is None else _stacked(every, given)
+    for numbers, tasks, rate_bps in zip(every, released, rates, strict=True):
+        start_s = _starts(model, numbers)
         bounds = np.concatenate([[0], np.cumsum(tasks.counts)])
         some = tasks.counts > 0
         known = some & (tasks.release_s[bounds[1:] - 1] == start_s) if some.any() else some
@@ -154,23 +158,30 @@ def chunks(model: Model, recording: Recording | None = None) -> Iterator[Chunk]:
             release_s=tasks.release_s,
             device=tasks.device,
             size=tasks.size,
-            rate_bps=_stacked(list(islice(rates, len(numbers)))),
+            rate_bps=rate_bps,
             expected_tasks=np.where(known | slotted, tasks.counts, mean),
             expected_size=size,
         )
         first_task += len(tasks.release_s)
 
 
-def _numbers(model: Model) -> Iterator[range]:
-    """Yield the slots of every chunk."""
-    slots = model.scenario.slots
-    for first in range(0, slots, CHUNK):
-        yield range(first, min(first + CHUNK, slots))
+class _Parts:
+    """The numbers of a run's slots, so many at a time."""
+
+    def __init__(self, slots: int, length: int) -> None:
+        self._slots, self._length = slots, length
+
+    def __iter__(self) -> Iterator[range]:
+        """Yield the slots of every chunk."""
+        for first in range(0, self._slots, self._length):
+            yield range(first, min(first + self._length, self._slots))
 
 
-def _stacked(rates: list[Floats]) -> Floats:
-    same = all(rate is rates[0] for rate in rates)
-    return read_only(np.stack(rates[:1] if same else rates))
+def _stacked(every: _Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
+    for numbers in every:
+        rows = list(islice(rates, len(numbers)))
+        same = all(row is rows[0] for row in rows)
+        yield read_only(np.stack(rows[:1] if same else rows))
 
 
 def size_columns(model: Model, recording: Recording | None = None) -> int:
@@ -185,7 +196,14 @@ def slot_start(model: Model, number: int) -> float:
     return number * model.scenario.slot_length
 
 
-def _mean_rate(model: Model) -> float:
+def _starts(model: Model, numbers: range) -> Floats:
+    """Return when some slots in a row start, as :func:`slot_start` says; shape (len(numbers),)."""
+    first, end = float(numbers.start), float(numbers.stop)
+    return np.arange(first, end) * model.scenario.slot_length
+
+
+def mean_rate(model: Model) -> float:
+    """Return how many tasks are released in a slot, on average, where they are drawn."""
     match model.scenario.arrivals:
         case Mmpp(rates=rates, mean_dwell=dwell):
             return float(np.average(rates, weights=dwell))
@@ -207,8 +225,8 @@ class _Released(NamedTuple):
     """Size factors to be expected in each slot where its tasks are not known; shape (K, 1 or M)."""
 
 
-def _recorded(model: Model, recording: Recording) -> Iterator[_Released]:
-    for numbers in _numbers(model):
+def _recorded(every: _Parts, recording: Recording) -> Iterator[_Released]:
+    for numbers in every:
         slots = list(islice(recording.tasks, len(numbers)))
         yield _Released(
             np.concatenate([tasks.release_s for tasks in slots]),
@@ -219,9 +237,9 @@ def _recorded(model: Model, recording: Recording) -> Iterator[_Released]:
         )
 
 
-def _drawn(model: Model) -> Iterator[_Released]:
-    sizes, arrivals = Stream(model.seed, "sizes"), _arrivals(model)
-    for numbers in _numbers(model):
+def _drawn(model: Model, every: _Parts) -> Iterator[_Released]:
+    sizes, arrivals = Stream(model.seed, "sizes"), _arrivals(model, every)
+    for numbers in every:
         release_s, device, counts = next(arrivals)
         size, usual = _sizes(model, sizes, numbers, counts)
         yield _Released(release_s, device, counts, size, usual)
@@ -233,33 +251,35 @@ _Chunks: TypeAlias = Iterator[tuple[Floats, Ints, Ints]]
 """The same of every chunk, and how many tasks each of its slots has."""
 
 
-def _arrivals(model: Model) -> _Chunks:
+def _arrivals(model: Model, every: _Parts) -> _Chunks:
     match model.scenario.arrivals:
         case Slotted(rate=rate):
-            return _slotted(model, rate)
+            return _slotted(model, rate, every)
         case Deterministic(rate=rate):
-            return _joined(model, _deterministic(model, rate))
+            return _joined(_deterministic(model, rate), every)
         case Poisson(rate=rate):
-            return _joined(model, _modulated(model, (rate,), (math.inf,)))
+            return _joined(_modulated(model, (rate,), (math.inf,)), every)
         case Mmpp(rates=rates, mean_dwell=dwell):
-            return _joined(model, _modulated(model, rates, dwell))
+            return _joined(_modulated(model, rates, dwell), every)
         case RecordedTasks():
             raise ValueError("recorded tasks need a recording")
 
 
-def _joined(model: Model, slots: _Slots) -> _Chunks:
-    for numbers in _numbers(model):
+def _joined(slots: _Slots, every: _Parts) -> _Chunks:
+    for numbers in every:
         release_s, device = zip(*islice(slots, len(numbers)), strict=True)
         counts = np.array([len(tasks) for tasks in device])
         yield np.concatenate(release_s), np.concatenate(device), counts
 
 
-def _slotted(model: Model, rate: float) -> _Chunks:
-    for numbers in _numbers(model):
-        start_s = [slot_start(model, number) for number in numbers]
-        until = [math.floor(n * rate) for n in range(numbers.start, numbers.stop + 1)]
-        counts = np.diff(until)
-        yield np.repeat(start_s, counts), np.arange(until[0], until[-1]) % model.devices, counts
+def _slotted(model: Model, rate: float, every: _Parts) -> _Chunks:
+    for numbers in every:
+        until = np.floor(np.arange(numbers.start, numbers.stop + 1) * rate).astype(np.int64)
+        counts = until[1:] - until[:-1]
+        every_device = np.tile(np.arange(model.devices), counts.sum() // model.devices + 2)
+        begin = until[0] % model.devices
+        device = every_device[begin : begin + counts.sum()]  # in a tenth of the time of numbers % D
+        yield np.repeat(_starts(model, numbers), counts), device, counts
 
 
 def _deterministic(model: Model, rate: float) -> _Slots:
@@ -329,25 +349,29 @@ def _draw_sizes(
             return draws.lognormal(-(sigma**2) / 2, sigma, size=shape)
 
 
-def _rates(model: Model) -> Iterator[Floats]:
+def _rates(model: Model, every: _Parts) -> Iterator[Floats]:
     varies = model.scenario.radio.fading == "rayleigh" or (
         isinstance(model.scenario.radio.rate, UniformRate)
         and model.scenario.radio.rate.redraw == "slot"
     )
     draws = Stream(model.seed, "rates")
-    rates = _draw_rates(model, draws.at(0))
-    for number in range(model.scenario.slots):
-        yield _draw_rates(model, draws.at(number)) if varies else rates
+    constant = read_only(_draw_rates(model, draws, 0)[None])
+    for numbers in every:
+        if varies:
+            yield read_only(np.stack([_draw_rates(model, draws, n) for n in numbers]))
+        else:
+            yield constant
 
 
-def _draw_rates(model: Model, draws: np.random.Generator) -> Floats:
-    radio = model.scenario.radio
+def _draw_rates(model: Model, draws: Stream, slot: int) -> Floats:
+    radio, count = model.scenario.radio, model.devices
     if isinstance(radio.rate, UniformRate):
-        rates = draws.uniform(*radio.rate.uniform, size=model.devices)
+        rates = draws.at(slot).uniform(*radio.rate.uniform, size=count)
     elif radio.rate is not None:
-        rates = np.full(model.devices, radio.rate)
+        rates = np.full(count, radio.rate)
     else:
-        fading = draws.exponential(size=model.devices) if radio.fading == "rayleigh" else 1.0
+        fades = radio.fading == "rayleigh"
+        fading = draws.at(slot).exponential(size=count) if fades else 1.0
         rates = rules.shannon_rate(
             radio.bandwidth, radio.transmit_power, model.gain * fading, radio.noise_density
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from hypothesis import assume, given, settings
 from mecsim import Scenario, workload
 from mecsim.arrays import Floats, Ints
 from mecsim.errors import PlacementError, ScenarioError
+from mecsim.kernels.compiled import CompiledKernel
 from mecsim.model import resolve
 from mecsim.replicas import Replicas
 from mecsim.scenario import load
-from mecsim.scheduler import feature_names
+from mecsim.scheduler import Outcomes, SchedulerSpec, feature_names
+from mecsim.session import Session
 from tests.support import SCRIPTED, chain, scenario, simulate
 from tests.test_compiled import cases
 
@@ -42,6 +44,14 @@ class Episode:
         assert np.array_equal(trace["decisions/placement"], self.placements)
         assert np.array_equal(trace["decisions/reward"], self.rewards)
         assert np.array_equal(trace["decisions/observation"], self.seen)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pages() -> Iterator[None]:
+    """Every episode goes through several pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mecsim.pages.SLOTS", 16)
+        yield
 
 
 class Watched:
@@ -97,7 +107,7 @@ class Watched:
 def shaken(**overrides: Any) -> Scenario:
     """Queues everywhere, fading, batteries that run out, results that go back."""
     base: dict[str, Any] = {
-        "slots": 70,  # more than a chunk
+        "slots": 70,  # more than four pages
         "dnn": chain([3e8, 5e8, 4e8], [2e5, 9e5, 3e5], max_tolerated_delay=[0.4, 0.9, 0.5]),
         "size_factor": {"distribution": "exponential", "per": "block"},
         "arrivals": {"process": "poisson", "rate": 6},
@@ -130,6 +140,20 @@ def test_shipped_scenarios(name: str, sets: list[str], threads: int) -> None:
     assert len(Watched(spec, [4, 5, 6], threads).finish()) == 3
 
 
+def test_pages_as_large_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecsim.pages.SLOTS", 256)
+    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=300", "arrivals.rate=8"])
+    assert len(Watched(spec, [4, 5], 2).finish()) == 2
+
+
+def test_pages_are_smaller_where_slots_are_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to one slot; memory does not grow with the slots."""
+    monkeypatch.setattr("mecsim.pages.ITEMS", 5)
+    watched = Watched(shaken(), [1, 2])
+    assert len(watched.finish()) == 2
+    assert len(watched.replicas._pages.together.device) < 10
+
+
 @pytest.mark.parametrize("epoch", ["slot", "task"])
 @pytest.mark.parametrize("process", ["slotted", "deterministic", "poisson", "mmpp"])
 def test_everything_at_once(epoch: str, process: str) -> None:
@@ -144,7 +168,7 @@ def test_everything_at_once(epoch: str, process: str) -> None:
 
 @pytest.mark.parametrize("epoch", ["slot", "task"])
 def test_many_epochs_in_one_call(epoch: str) -> None:
-    """Across the ends of chunks and of episodes, and with rings that grow."""
+    """Across the ends of pages and of episodes, and with rings that grow."""
     spec = shaken(epoch=epoch, device={"capacity": 1e8})
     stepped, rolled = (Replicas(spec, 3, threads=2) for _ in range(2))
     assert np.array_equal(stepped.reset([1, 2, 3]), rolled.reset([1, 2, 3]))
@@ -373,3 +397,52 @@ def test_recorded_tasks_are_refused(tmp_path: Path) -> None:
     spec = scenario(arrivals={"process": "trace", "file": str(path)})
     with pytest.raises(ScenarioError, match="trace has no seeds"):
         Replicas(spec, 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_if_of_replicas_is_that_of_single_runs(threads: int) -> None:
+    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=6"])
+    rng, replicas = np.random.default_rng(5), Replicas(spec, 3, threads=threads)
+    replicas.reset([4, 5, 6])
+    taken = rng.integers(5, size=(5, 3, 6))
+    asked = rng.integers(5, size=(6, 3, 20, 6))
+    found = []
+    for epoch in range(6):
+        found.append(replicas.what_if(asked[epoch]))
+        if epoch < 5:
+            replicas.step(taken[epoch])
+    for replica, seed in enumerate([4, 5, 6]):
+        expected = _what_ifs_of_a_run(spec, seed, taken[:, replica], asked[:, replica])
+        for epoch, outcomes in enumerate(expected):
+            assert np.array_equal(found[epoch].cost[replica], outcomes.cost)
+            assert np.array_equal(found[epoch].failed[replica], outcomes.failed)
+
+
+def _what_ifs_of_a_run(spec: Scenario, seed: int, taken: Ints, asked: Ints) -> list[Outcomes]:
+    model, found = resolve(spec, seed), []
+    told = SchedulerSpec.of(model)
+    session = Session(model, workload.slots(model), CompiledKernel(model), told, explores=True)
+    for epoch, placement in zip(session, [*taken, taken[0]], strict=True):
+        found.append(session.observe(epoch).what_if(asked[epoch.number]))
+        session.act(epoch, placement)
+    return found
+
+
+def test_what_if_leaves_the_replicas_where_they_are() -> None:
+    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=4"])
+    asked, alone = Replicas(spec, 2), Replicas(spec, 2)
+    asked.reset([1, 2])
+    alone.reset([1, 2])
+    rng = np.random.default_rng(0)
+    while not alone.ended.all():
+        places = rng.integers(5, size=(2, 6))
+        asked.what_if(rng.integers(5, size=(2, 7, 6)))
+        for left, right in zip(asked.step(places), alone.step(places), strict=True):
+            assert np.array_equal(left, right)
+
+
+def test_what_if_refuses_places_out_of_range() -> None:
+    replicas = Replicas(load(FOLDER / "vgg16_4es.yaml", ["slots=4"]), 2)
+    replicas.reset([1, 2])
+    with pytest.raises(PlacementError, match="replica 1 puts block 2 at 9"):
+        replicas.what_if(np.array([[[0] * 6] * 3, [[0] * 6, [0, 0, 9, 0, 0, 0], [0] * 6]]))

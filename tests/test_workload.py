@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mecsim.model import resolve
+from mecsim.model import Model, reseeded, resolve
 from mecsim.streams import Stream
 from mecsim.theory import batch_means, mean_interval
-from mecsim.workload import Slot, Tasks, slots
+from mecsim.workload import Slot, Tasks, chunks, slots
 from tests.support import chain, scenario, simulate
 
 NAMES = ("positions", "capacities", "rates", "arrivals", "sizes", "scheduler")
@@ -83,6 +83,20 @@ def test_a_longer_run_begins_like_a_shorter_one(process: str) -> None:
             values, others = getattr(one.tasks, name), getattr(other.tasks, name)
             assert values.tolist() == others.tolist()
             assert len(values) > 0
+
+
+@pytest.mark.parametrize("hz", [{"uniform": [1e9, 2e9]}, 1e9])
+def test_a_model_under_another_seed_is_the_one_resolved_under_it(hz: Any) -> None:
+    spec = scenario(devices=7, device={"capacity": hz}, edge_server={"capacity": hz})
+    made, resolved = reseeded(resolve(spec, 3), 5), resolve(spec, 5)
+    assert made.seed == 5
+    for name in (*vars(resolved), "speed", "capacity"):
+        one, other = getattr(made, name), getattr(resolved, name)
+        if isinstance(other, np.ndarray):
+            assert np.array_equal(one, other, equal_nan=True)
+            assert not one.flags.writeable
+    assert isinstance(made, Model)
+    assert not np.array_equal(made.gain, resolve(spec, 3).gain)
 
 
 def test_what_a_scheduler_draws_shifts_nothing() -> None:
@@ -183,6 +197,32 @@ def test_tasks_are_released_in_order_in_their_slots(process: str) -> None:
         first += len(release)
     assert first > 200
     assert set(column(workload, "device").tolist()) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("per", ["slot", "block"])
+@pytest.mark.parametrize("process", PROCESSES)
+def test_it_does_not_matter_how_many_slots_are_drawn_at_once(process: str, per: str) -> None:
+    model = resolve(
+        scenario(
+            slots=80,
+            devices=3,
+            dnn=chain([1, 2], [3, 4]),
+            arrivals={"process": process} | PROCESSES[process],
+            size_factor={"distribution": "uniform", "low": 0.5, "high": 1.5, "per": per},
+            radio={"fading": "rayleigh"},
+        )
+    )
+    for length in (1, 7, 300):
+        others = (slot for chunk in chunks(model, length=length) for slot in chunk.slots())
+        for one, other in zip(slots(model), others, strict=True):
+            for x, y in zip(of_slot(one), of_slot(other), strict=True):
+                assert np.array_equal(x, y)
+
+
+def of_slot(slot: Slot) -> list[Any]:
+    number, start_s, tasks, *rest = slot
+    of_tasks = (tasks.slot, tasks.first, tasks.release_s, tasks.device, tasks.size)
+    return [number, start_s, *of_tasks, *rest]
 
 
 @pytest.mark.parametrize("process", ["slotted", "deterministic", "poisson"])

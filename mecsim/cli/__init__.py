@@ -9,7 +9,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mecsim.cli import check, compare, export, profile, replay, reproduce, run, schedulers, verify
+from mecsim.cli import (
+    check,
+    compare,
+    export,
+    profile,
+    replay,
+    reproduce,
+    run,
+    schedulers,
+    train,
+    verify,
+)
 from mecsim.cli.common import tell, write
 from mecsim.errors import Interrupted, MecsimError
 
@@ -23,6 +34,7 @@ app = typer.Typer(
 )
 for command in (
     run.run,
+    train.train,
     compare.compare,
     check.check,
     replay.replay,

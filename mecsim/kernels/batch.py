@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +46,8 @@ class Turns(NamedTuple):
 
 
 @compiled
-def _state_of(states: State, b: int) -> State:
+def state_of(states: State, b: int) -> State:
+    """Return the state of replica b, as views."""
     return State(
         states.marks[b],
         states.first[b],
@@ -62,7 +64,8 @@ def _state_of(states: State, b: int) -> State:
 
 
 @compiled
-def _ways_of(ways: Ways, speed: Floats, access: Ints) -> Ways:
+def ways_of(ways: Ways, speed: Floats, access: Ints) -> Ways:
+    """Return the ways of a replica with its own speeds and associations."""
     return Ways(
         ways.cycles,
         ways.bits,
@@ -120,8 +123,8 @@ def take_turns(
     All of ``states`` and, of ``ways``, speed and access have one row a replica.
     """
     for b in range(begin, end):
-        s = _state_of(states, b)
-        own, until_s = _ways_of(ways, ways.speed[b], ways.access[b]), -math.inf
+        s = state_of(states, b)
+        own, until_s = ways_of(ways, ways.speed[b], ways.access[b]), -math.inf
         turns.needed[b] = 0
         while turns.done[b] < len(turns.placements) and turns.epoch[b] < turns.end[b]:
             epoch, k = turns.epoch[b], turns.done[b]
@@ -142,6 +145,13 @@ def take_turns(
         if until_s > -math.inf:
             for r in range(len(s.last)):
                 turns.backlog_s[b, r] = max(s.free_s[s.first[r]] - until_s, 0.0)
+
+
+def restart(states: State, rows: Sequence[int], battery_j: float) -> None:
+    """Empty the queues of some replicas and charge their batteries; the rings stay as they are."""
+    at = np.array(rows, dtype=np.int64)
+    states.marks[at], states.free_s[at], states.last[at] = 0, 0.0, -1
+    states.battery_j[at], states.spent[at] = battery_j, False
 
 
 def stacked(states: list[State]) -> State:

@@ -9,8 +9,9 @@ import numpy as np
 from mecsim.accounts import Terms, gather_costs
 from mecsim.arrays import Floats, Ints
 from mecsim.jit import compiled
+from mecsim.kernels.batch import state_of, ways_of
 from mecsim.kernels.events import run
-from mecsim.kernels.play import Epochs, submit_epoch
+from mecsim.kernels.play import Epochs, is_room_for, submit_epoch
 from mecsim.kernels.rings import (
     END_HOP,
     END_TASK,
@@ -69,6 +70,7 @@ def _explore(
     ways: Ways,
     terms: Terms,
     epochs: Epochs,
+    epoch: int,
     now: float,
     placements: Ints,
     first: int,
@@ -81,13 +83,53 @@ def _explore(
     costs = np.empty(len(terms.tolerated_s))
     for branch in range(first, len(placements)):
         _restore(s, base)
-        needed = submit_epoch(s, ways, epochs, 0, placements[branch : branch + 1])
+        needed = submit_epoch(s, ways, epochs, epoch, placements[branch : branch + 1])
         if needed:
             return branch, needed
         run(s, math.inf)
         cost, failed = _outcome(s, terms, base.marks[END_TASK], now, costs)
         out.cost[branch], out.failed[branch] = cost, failed
     return len(placements), 0
+
+
+@compiled
+def _adopt(s: State, base: State) -> None:
+    """Make a state with rings of the same size the same as another one."""
+    _restore(s, base)
+    for number in range(base.marks[FIRST_HOP], base.marks[END_HOP]):
+        row = number & (len(s.hops) - 1)
+        s.hops[row] = base.hops[row]
+
+
+@compiled
+def explore_all(
+    begin: int,
+    end: int,
+    states: State,
+    s: State,
+    ways: Ways,
+    terms: Terms,
+    epochs: Epochs,
+    rows: Ints,
+    placements: Ints,
+    needed: Ints,
+    out: Outcomes,
+) -> None:
+    """Explore placements, of shape (B, C, M), of the epochs ``rows`` of replicas begin to end.
+
+    ``s`` has rings of the size of theirs. Where ``needed`` is not 0 afterwards, it says how much
+    more room for hops is needed, and nothing is known.
+    """
+    for b in range(begin, end):
+        base, own = state_of(states, b), ways_of(ways, ways.speed[b], ways.access[b])
+        needed[b] = 1
+        if is_room_for(base, epochs, rows[b]):
+            _adopt(s, base)
+            found = Outcomes(out.cost[b], out.failed[b])
+            now = epochs.time_s[rows[b]]
+            _, needed[b] = _explore(
+                base, s, own, terms, epochs, rows[b], now, placements[b], 0, found
+            )
 
 
 class Explorer:
@@ -111,6 +153,7 @@ class Explorer:
                 self._ways,
                 self._terms,
                 self._epochs,
+                0,
                 self._now,
                 placements,
                 branch,

@@ -1,0 +1,141 @@
+"""`mecsim train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from mecsim.cli.common import (
+    Debug,
+    Json,
+    Overrides,
+    Quiet,
+    ScenarioPath,
+    SchedulerName,
+    Seed,
+    file_part,
+    scheduler_options,
+    show,
+    show_json,
+    stdout_kept,
+    tag,
+    tell,
+)
+from mecsim.errors import InputError, TrainingError
+
+Settings = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this form
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="A training option of the learner, see --settings. Repeatable.",
+    ),
+]
+
+
+def train(
+    scenario: ScenarioPath,
+    scheduler: SchedulerName = "mtl-a3c",
+    option: Settings = None,
+    set_: Overrides = None,
+    episodes: Annotated[
+        int, typer.Option("--episodes", metavar="N", help="Runs of the scenario to learn from.")
+    ] = 400,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="Processes that learn, 1 to 16.")
+    ] = 2,
+    serial: Annotated[
+        bool,
+        typer.Option("--serial", help="In one process: the same policy from the same seed."),
+    ] = False,
+    seed: Seed = 0,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="Policy file (.safetensors), or a folder for it. Default: results/training/.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was stopped.")
+    ] = False,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="List the learner's training options and exit.")
+    ] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
+    from mecsim import display
+    from mecsim.scenario import load
+
+    try:
+        from mecsim import training
+    except ImportError as error:
+        raise InputError(f"train: needs {error.name}; pip install 'mecsim[torch]'") from error
+    if settings:
+        _show_settings(training.settings_of(scheduler), json_=json_)
+        return
+    loaded = load(scenario, set_ or [])
+    changes = [*(set_ or []), *(option or [])]
+    name = f"{scenario.stem} ({', '.join(set_)})" if set_ else scenario.stem
+    default = f"{scenario.stem}-{file_part(scheduler)}-{seed}{tag(changes)}.safetensors"
+    with (
+        display.training_progress(f"training {scheduler}", quiet=quiet or json_) as progress,
+        stdout_kept(json_),
+    ):
+        try:
+            summary = training.train(
+                loaded,
+                scheduler,
+                scheduler_options(option),
+                episodes=episodes,
+                seed=seed,
+                workers=workers,
+                serial=serial,
+                out=_policy_path(out, default),
+                name=name,
+                resume=resume,
+                progress=progress,
+            )
+        except TrainingError as error:
+            tell(str(error))
+            raise typer.Exit(1) from None
+    if json_:
+        show_json(summary)
+    elif not quiet:
+        show(display.training_table(summary), *_how_to_use(summary, scenario, scheduler, set_))
+
+
+def _policy_path(out: Path | None, default: str) -> Path:
+    if out is None:
+        return Path("results", "training") / default
+    if out.suffix == ".safetensors":
+        return out
+    if out.suffix and not out.is_dir():
+        problem = "allowed: a name that ends in .safetensors, or a folder"
+        raise InputError(f"--out: {out}: {problem}")
+    return out / default
+
+
+def _how_to_use(
+    summary: dict[str, Any], scenario: Path, scheduler: str, changes: list[str] | None
+) -> tuple[str, str]:
+    changed = "".join(f" --set {change}" for change in changes or ())
+    policy = f"--option policy={summary['policy']}"
+    run = f"mecsim run {scenario}{changed} --scheduler {scheduler} {policy}"
+    return f"use it:       {run}", f"learning curve: {summary['curve_file']}"
+
+
+def _show_settings(settings: list[dict[str, str]], *, json_: bool) -> None:
+    from mecsim import display
+
+    if json_:
+        show_json({"settings": settings})
+        return
+    rows = [[each["name"], each["type"], each["default"], each["meaning"]] for each in settings]
+    show(display.plain_table(["option", "type", "default", "meaning"], rows, text=4))

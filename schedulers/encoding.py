@@ -1,0 +1,65 @@
+"""What a network is fed: the features of an observation, scaled to about one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecsim import SchedulerSpec
+
+Arrays = dict[str, NDArray[np.float32]]
+Batch = NDArray[np.float32]
+
+Observed = Literal["full", "paper"]
+"""``paper`` is the state of the paper: c_m, d_m, R and E^r, but no backlogs."""
+
+REFERENCE_RATE_BPS: Final = 8e6
+"""1 MB/s, amid the rates of the paper."""
+STEEPNESS: Final = 4.0
+"""A backlog of a quarter of a slot is worth log 2."""
+
+_LINEAR, _LOGARITHMIC = 0.0, 1.0
+
+
+def encoding(spec: SchedulerSpec, names: Sequence[str], observed: Observed) -> Arrays:
+    """Return how features are encoded: which ones, and each one's scale, offset and kind.
+
+    Sizes, rates and servers are linear, x / scale − offset; tasks, backlogs and energies, which
+    have no upper limit, are log(1 + x / scale).
+    """
+    rows = [(column, *_of_feature(spec, name)) for column, name in enumerate(names)]
+    if observed == "paper":
+        rows = [row for row in rows if not names[row[0]].endswith("backlog_s")]
+    column, scale, offset, kind = (np.array(each, np.float32) for each in zip(*rows, strict=True))
+    return {"column": column, "scale": scale, "offset": offset, "kind": kind}
+
+
+def encode(features: NDArray[np.float64], how: Arrays) -> Batch:
+    """Return features, of shape (B, F), as the input of a network; shape (B, encoded)."""
+    seen = features[:, how["column"].astype(np.intp)] / how["scale"]
+    seen = np.where(np.isfinite(seen), seen, 0.0)  # a battery without limit
+    logarithmic = how["kind"] == _LOGARITHMIC
+    with np.errstate(invalid="ignore", divide="ignore"):  # of those that are not taken
+        encoded = np.where(logarithmic, np.log1p(seen), seen - how["offset"])
+    return encoded.astype(np.float32)
+
+
+def _of_feature(spec: SchedulerSpec, name: str) -> tuple[float, float, float]:
+    """Return the scale, the offset and the kind of a feature."""
+    owner, _, quantity = name.rpartition(".")
+    if name.endswith("backlog_s"):
+        return spec.slot_length_s / STEEPNESS, 0.0, _LOGARITHMIC
+    if name == "tasks" or name.endswith("battery_J"):
+        return 1.0, 0.0, _LOGARITHMIC
+    if name.endswith("rate_bps"):
+        return REFERENCE_RATE_BPS, 1.0, _LINEAR
+    if quantity == "access":
+        return max(spec.servers, 1), 0.0, _LINEAR
+    if name == "size_factor":
+        return 0.2, 5.0, _LINEAR
+    nominal = {"cycles": spec.cycles, "input_bits": spec.input_bits}.get(quantity)
+    size = 0.0 if nominal is None else float(nominal[int(owner.removeprefix("block"))])
+    return (0.2 * size, 5.0, _LINEAR) if size > 0.0 else (np.inf, 0.0, _LINEAR)

@@ -1,0 +1,134 @@
+"""Actors and critics, their options and their input; without PyTorch, as policies run without."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mecsim import SchedulerSpec
+from mecsim.scheduler import feature_names
+from schedulers.encoding import Observed, encode, encoding
+from schedulers.networks import Arrays, Batch, Ints, Tensors
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Training options of actor-critic learners. In brackets: what the paper says, if anything."""
+
+    observe: Observed = "full"
+    """``paper``: no backlogs. With them the policy knows what earlier epochs left behind."""
+    width: Count = 64
+    """Units of each of the two hidden layers."""
+    branched: Share = 0.9
+    """Share of the simulated epochs that go into branched rounds (paper: none)."""
+    candidates: Annotated[int, Field(ge=2)] = 16
+    """C, placements simulated from each state of a branched round."""
+    trunk: Count = 40
+    """Epochs of each replica's run in a branched round."""
+    elite: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Share of the advantages of branches that is followed; 1: the plain policy gradient."""
+    batch: Count = 128
+    """Decisions in an update (paper: 32)."""
+    steps: Count = 8
+    """k of the k-step returns (paper: not said)."""
+    gamma: Share = 0.95
+    """Discount factor (paper: 0.95)."""
+    decay: Share = 0.9
+    """Weight of longer returns, λ; 1 is the k-step return alone (paper: 1)."""
+    actor_rate: Positive = 5e-4
+    """Learning rate η of the actor (paper: 0.01)."""
+    critic_rate: Positive = 5e-4
+    """Learning rate of the critic (paper: 0.01)."""
+    entropy: Annotated[float, Field(ge=0.0)] = 0.01
+    """Weight β of the entropy at the beginning; it falls geometrically (paper: not said)."""
+    entropy_end: Annotated[float, Field(ge=0.0)] = 0.001
+    """Weight of the entropy at the end."""
+    exploration: Share = 0.0
+    """Share of places drawn uniformly at the beginning; falls geometrically (paper: 1)."""
+    exploration_end: Share = 0.0
+    """That share at the end (paper: 0.01)."""
+    clip: Positive = 1.0
+    """Largest norm of a gradient."""
+
+
+class Heads(NamedTuple):
+    """What an actor says of given placements: H distributions over O outputs each."""
+
+    logits: Any
+    """Shape (n, H, O)."""
+    chosen: Any
+    """The outputs that the placements stand for; shape (n, H)."""
+
+
+class Network(ABC):
+    """An actor and a critic over encoded features: M blocks, P = N + 1 places."""
+
+    def __init__(self, inputs: int, blocks: int, places: int, settings: Any) -> None:
+        self.inputs, self.blocks, self.places = inputs, blocks, places
+        self.settings = settings
+
+    @abstractmethod
+    def initial(self, rng: np.random.Generator) -> Arrays:
+        """Return parameters; names begin with ``actor``, ``critic`` or ``shared``."""
+
+    @abstractmethod
+    def draw(
+        self, p: Arrays, x: Batch, count: int, explore: float, rng: np.random.Generator
+    ) -> Ints:
+        """Draw placements; shape (n, count, M)."""
+
+    @abstractmethod
+    def mode(self, p: Arrays, x: Batch) -> Ints:
+        """Return the placements thought best; shape (n, M)."""
+
+    @abstractmethod
+    def heads(self, p: Tensors, x: Any, places: Any) -> Heads:
+        """Return what the actor says of placements of shape (n, M)."""
+
+    @abstractmethod
+    def value(self, p: Tensors, x: Any) -> Any:
+        """Return V (Eq. 15); shape (n,)."""
+
+    def penalty(self, p: Tensors) -> Any:
+        """Return what keeps parameters together that are softly shared."""
+        del p
+        return 0.0
+
+
+class Encoded(NamedTuple):
+    """How observations are encoded, and how long a network's input is."""
+
+    how: Arrays
+
+    @classmethod
+    def of(cls, spec: SchedulerSpec, observed: Observed) -> Encoded:
+        """Return the encoding of a scenario's observations."""
+        return cls(encoding(spec, feature_names(spec), observed))
+
+    @property
+    def inputs(self) -> int:
+        """Length of an encoded observation."""
+        return len(self.how["column"])
+
+    def arrays(self) -> Arrays:
+        """Return the encoding as arrays of a policy."""
+        return {f"encoding.{name}": array for name, array in self.how.items()}
+
+    def __call__(self, features: NDArray[np.float64]) -> Batch:
+        """Return features as a network's input."""
+        return encode(features, self.how)
+
+
+def encoding_in(arrays: Arrays) -> Encoded:
+    """Return the encoding that a policy was trained with."""
+    prefix = "encoding."
+    return Encoded({n.removeprefix(prefix): x for n, x in arrays.items() if n.startswith(prefix)})
