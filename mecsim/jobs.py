@@ -82,7 +82,8 @@ class Job:
     def __str__(self) -> str:
         """Say in a few words what the job does."""
         what = "lower bound" if self.kind == "bound" else self.scheduler
-        return f"{'training of ' if self.kind == 'train' else ''}{what}, seed {self.seed}"
+        policy = "" if self.needs is None else f" with policy {self.needs.seed}"
+        return f"{'training of ' if self.kind == 'train' else ''}{what}{policy}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
