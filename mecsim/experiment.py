@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -31,6 +31,7 @@ from mecsim.kernels.shadowed import ShadowedKernel
 from mecsim.lower_bound import LowerBound
 from mecsim.metrics import Totals
 from mecsim.model import Model, resolve, self_contained
+from mecsim.played import TracedPlayer, slots_at_once
 from mecsim.recording import arrivals_of, recorded_channels, recorded_tasks
 from mecsim.scenario import RecordedTasks, Scenario
 from mecsim.scheduler import Scheduler, SchedulerSpec, check_placement
@@ -105,10 +106,14 @@ def run(
     ):
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
         least = LowerBound(model) if bound else None
-        chunks = _bounded(workload.chunks(model, recording), least)
-        watched = bool(sinks) or made.explores or _learns(made)
-        if kernel == "compiled" and made.constant and not watched:
-            totals = _play(model, chunks, made, scheduler, progress)
+        played = kernel == "compiled" and made.constant and not (made.explores or _learns(made))
+        played &= spec.epoch == "slot" or not sinks
+        length = workload.CHUNK
+        if played and sinks:
+            length = slots_at_once(model, workload.mean_tasks(model, recording), length)
+        chunks = _bounded(workload.chunks(model, recording, length), least)
+        if played:
+            totals = _play(model, chunks, made, scheduler, progress, sinks)
         else:
             each = (slot for chunk in chunks for slot in chunk.slots())
             slots = _counted(each, scenario.slots, progress)
@@ -212,10 +217,13 @@ def _play(
     scheduler: Scheduler,
     name: str,
     progress: Progress | None,
+    sinks: Sequence[Sink],
 ) -> Totals:
     """Let a scheduler decide the first epoch, and put all tasks where it says."""
     totals, done = Totals(model), 0
-    player, placements = Player(model, totals.services), _Constant(model, scheduler, name)
+    traced = TracedPlayer(model, totals, sinks) if sinks else None
+    player = traced or Player(model, totals.services)
+    placements = _Constant(model, scheduler, name)
     with _interrupted_between_slots() as check:
         for chunk in chunks:
             totals.released += len(chunk.device)

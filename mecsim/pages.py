@@ -43,6 +43,12 @@ class Page(NamedTuple):
         mean = np.add.reduce(size, axis=1) / size.shape[1]
         return cls(epochs, np.stack([tasks, mean], axis=1), size, device)
 
+    def blocks(self, model: Model, rows: slice | Ints) -> Floats:
+        """Return cycles, parameter bytes and input bits of some E epochs; shape (E, 3·M)."""
+        size = self.size[rows]
+        own = np.broadcast_to(model.parameter_bytes, (len(size), model.blocks))
+        return np.concatenate([model.cycles * size, own, model.input_bits * size], axis=1)
+
     @classmethod
     def idle(cls, model: Model) -> Page:
         """Return one epoch without tasks, which stands for what comes after the end."""
@@ -66,7 +72,7 @@ Feed: TypeAlias = Iterator[tuple[Page, float]]
 
 def feed(model: Model) -> Feed:
     """Yield the pages of a run; none if it has no epoch."""
-    items = workload.mean_rate(model) + model.devices
+    items = workload.mean_tasks(model) + model.devices
     chunks = workload.chunks(model, length=max(1, min(SLOTS, int(ITEMS / items))))
     if model.scenario.epoch == "slot":  # what comes need not be drawn
         for chunk in chunks:

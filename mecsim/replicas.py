@@ -180,19 +180,16 @@ class Replicas:
     def _observe(self) -> Floats:
         """Return what is seen at the present epochs; of a replica at its end, an idle network."""
         page, row, model = self._pages.together, self._pages.epoch, self._model
-        size, device = page.size[row], page.device[row]
-        own = np.broadcast_to(model.parameter_bytes, (len(row), self.blocks))
-        work = [model.cycles * size, own, model.input_bits * size]
         return features(
             Seen(
                 tasks=page.tasks[row],
-                blocks=np.concatenate(work, axis=1),
+                blocks=page.blocks(model, row),
                 rate_bps=page.epochs.rate_bps[page.epochs.rates[row]],
                 backlog_s=self._backlog_s,
                 battery_j=self._state.battery_j,
                 access=self._ways.access,
                 link_source=self._link_source,
-                device=device if self.spec.epoch == "task" else np.full(len(row), -1),
+                device=page.device[row] if self.spec.epoch == "task" else np.full(len(row), -1),
                 servers=model.servers,
             )
         )

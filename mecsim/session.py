@@ -20,7 +20,7 @@ from mecsim.metrics import Totals
 from mecsim.model import Model
 from mecsim.routing import Hops, Router
 from mecsim.scheduler import Observation, SchedulerSpec
-from mecsim.trace import Sink
+from mecsim.trace import Rows, Sink
 from mecsim.workload import Slot, Tasks
 
 BATCH_HOPS = 20_000
@@ -209,18 +209,19 @@ class Session:
         accounts = Accounts(self.model, ended, self.totals.services, detailed=bool(self._sinks))
         self.totals.add(accounts.tasks)
         if self._sinks:
-            self._send_accounts(accounts)
+            rows = account_rows(accounts, self._rewards, self.totals)
+            for sink in self._sinks:
+                for group, columns in rows.items():
+                    sink.append(group, columns)
 
-    def _send_accounts(self, accounts: Accounts) -> None:
-        self._rewards.book(accounts)
-        rewards = np.array(self._rewards.settle(len(accounts.tasks_of)))
-        rows = {
-            "tasks": accounts.task_rows(),
-            "blocks": accounts.block_rows(),
-            "hops": accounts.hop_rows(),
-            "decisions": {"reward": rewards},
-            "resources": self.totals.resource_rows(),
-        }
-        for sink in self._sinks:
-            for group, columns in rows.items():
-                sink.append(group, columns)
+
+def account_rows(accounts: Accounts, rewards: RewardBook, totals: Totals) -> dict[str, Rows]:
+    """Book what the next epochs cost; return all rows about them and their tasks, by group."""
+    rewards.book(accounts)
+    return {
+        "tasks": accounts.task_rows(),
+        "blocks": accounts.block_rows(),
+        "hops": accounts.hop_rows(),
+        "decisions": {"reward": np.array(rewards.settle(len(accounts.tasks_of)))},
+        "resources": totals.resource_rows(),
+    }

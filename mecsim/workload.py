@@ -134,8 +134,7 @@ def chunks(
     model: Model, recording: Recording | None = None, length: int = CHUNK
 ) -> Iterator[Chunk]:
     """Yield the slots of a run, ``length`` at a time: as recorded, or drawn from the seed."""
-    recorded = isinstance(model.scenario.arrivals, RecordedTasks)
-    mean = recording.expected_tasks if recording and recorded else mean_rate(model)
+    mean = mean_tasks(model, recording)
     slotted, first_task = isinstance(model.scenario.arrivals, Slotted), 0
     every = _Parts(model.scenario.slots, length)
     released = _drawn(model, every) if recording is None else _recorded(every, recording)
@@ -200,6 +199,12 @@ def _starts(model: Model, numbers: range) -> Floats:
     """Return when some slots in a row start, as :func:`slot_start` says; shape (len(numbers),)."""
     first, end = float(numbers.start), float(numbers.stop)
     return np.arange(first, end) * model.scenario.slot_length
+
+
+def mean_tasks(model: Model, recording: Recording | None = None) -> float:
+    """Return how many tasks are released in a slot, on average."""
+    recorded = isinstance(model.scenario.arrivals, RecordedTasks)
+    return recording.expected_tasks if recording and recorded else mean_rate(model)
 
 
 def mean_rate(model: Model) -> float:

@@ -28,7 +28,14 @@ from schedulers import asynchronous
 from schedulers.asynchronous import Algorithm, Shared, clipped
 from schedulers.networks import Arrays, Batch, Ints
 from schedulers.policies import Encoded, Network, Settings
-from schedulers.returns import advantages, elite_weights, standardised, within_groups
+from schedulers.returns import (
+    advantages,
+    between,
+    elite_weights,
+    standardised,
+    usual_cost_s,
+    within_groups,
+)
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +89,8 @@ class ActorCritic(Algorithm):
         if not self._branched + self._rollouts:
             self._branched, self._rollouts = (1, 0) if s.branched else (0, 1)
         self.rounds = self._branched + self._rollouts
-        self._scale_s = _usual_cost_s(task.replicas(1), spec, task.validation_seeds(1))
+        tasks = float(task.replicas(1).reset(task.validation_seeds(1))[0, 0])
+        self._scale_s = usual_cost_s(spec, tasks)
         self._rates = self._rate_of_each()
         self._environments: dict[int, Replicas] = {}
         self._pool: deque[Floats] = deque(maxlen=POOL)
@@ -179,7 +187,7 @@ class ActorCritic(Algorithm):
         """Push the gradient of the loss (Eq. 20); return entropy, actor's and critic's loss."""
         s = self.settings
         tensors = {name: torch.from_numpy(x).requires_grad_() for name, x in p.items()}
-        weight = _between(s.entropy, s.entropy_end, progress)
+        weight = between(s.entropy, s.entropy_end, progress)
         actor, entropy = actor_loss(self.network, tensors, sample, self._explore(progress))
         critic = critic_loss(self.network, tensors, sample)
         loss = actor - weight * entropy + critic + self.network.penalty(tensors)
@@ -198,7 +206,7 @@ class ActorCritic(Algorithm):
         return np.concatenate(list(rates), dtype=np.float32)
 
     def _explore(self, progress: float) -> float:
-        return _between(self.settings.exploration, self.settings.exploration_end, progress)
+        return between(self.settings.exploration, self.settings.exploration_end, progress)
 
     @staticmethod
     def _told(reward: float, told: list[Floats]) -> dict[str, float]:
@@ -231,17 +239,3 @@ def critic_loss(network: Network, p: Any, sample: Sample) -> Tensor:
     """Return the loss of the critic (Eq. 19), linear where it is large (Huber)."""
     targets = torch.from_numpy(sample.targets.astype(np.float32))
     return functional.smooth_l1_loss(network.value(p, torch.from_numpy(sample.states)), targets)
-
-
-def _between(begin: float, end: float, progress: float) -> float:
-    """Return a value that falls geometrically."""
-    if begin <= 0.0 or end <= 0.0:
-        return begin + (end - begin) * progress
-    return float(begin * (end / begin) ** progress)
-
-
-def _usual_cost_s(replicas: Replicas, spec: Any, seeds: list[int]) -> float:
-    """Return what an epoch costs roughly: its work, shared by all servers, waited for by half."""
-    tasks = float(replicas.reset(seeds)[0, 0])
-    together_hz = float((spec.server_hz * spec.cores).sum())
-    return max(tasks, 1.0) * (1.0 + tasks) / 2.0 * float(spec.cycles.sum()) / together_hz

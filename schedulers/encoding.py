@@ -30,9 +30,9 @@ def encoding(spec: SchedulerSpec, names: Sequence[str], observed: Observed) -> A
     Sizes, rates and servers are linear, x / scale − offset; tasks, backlogs and energies, which
     have no upper limit, are log(1 + x / scale).
     """
-    rows = [(column, *_of_feature(spec, name)) for column, name in enumerate(names)]
-    if observed == "paper":
-        rows = [row for row in rows if not names[row[0]].endswith("backlog_s")]
+    kept = [n for n in names if observed == "full" or not n.endswith("backlog_s")]
+    found = {name: _of_feature(spec, name) for name in kept}
+    rows = [(names.index(name), *how) for name, how in found.items() if how is not None]
     column, scale, offset, kind = (np.array(each, np.float32) for each in zip(*rows, strict=True))
     return {"column": column, "scale": scale, "offset": offset, "kind": kind}
 
@@ -47,8 +47,8 @@ def encode(features: NDArray[np.float64], how: Arrays) -> Batch:
     return encoded.astype(np.float32)
 
 
-def _of_feature(spec: SchedulerSpec, name: str) -> tuple[float, float, float]:
-    """Return the scale, the offset and the kind of a feature."""
+def _of_feature(spec: SchedulerSpec, name: str) -> tuple[float, float, float] | None:
+    """Return the scale, the offset and the kind of a feature; None if it never changes."""
     owner, _, quantity = name.rpartition(".")
     if name.endswith("backlog_s"):
         return spec.slot_length_s / STEEPNESS, 0.0, _LOGARITHMIC
@@ -62,4 +62,4 @@ def _of_feature(spec: SchedulerSpec, name: str) -> tuple[float, float, float]:
         return 0.2, 5.0, _LINEAR
     nominal = {"cycles": spec.cycles, "input_bits": spec.input_bits}.get(quantity)
     size = 0.0 if nominal is None else float(nominal[int(owner.removeprefix("block"))])
-    return (0.2 * size, 5.0, _LINEAR) if size > 0.0 else (np.inf, 0.0, _LINEAR)
+    return (0.2 * size, 5.0, _LINEAR) if size > 0.0 else None

@@ -46,10 +46,16 @@ def body(name: str, inputs: int, width: int, rng: np.random.Generator) -> Arrays
 
 def hidden(p: Tensors, name: str, x: Any) -> Any:
     """Return what the second hidden layer gives; shape (n, width)."""
-    return _tanh(apply(p, f"{name}.2", _tanh(apply(p, f"{name}.1", x))))
+    return tanh(apply(p, f"{name}.2", tanh(apply(p, f"{name}.1", x))))
 
 
-def _tanh(x: Any) -> Any:
+def stacked_apply(p: Tensors, name: str, x: Any) -> Any:
+    """Return the outputs of M layers whose parameters are stacked; shape (M, n, outputs)."""
+    return x @ p[f"{name}.weight"] + p[f"{name}.bias"][:, None]
+
+
+def tanh(x: Any) -> Any:
+    """Return the hyperbolic tangents of an array or a tensor."""
     return np.tanh(x) if isinstance(x, np.ndarray) else x.tanh()
 
 

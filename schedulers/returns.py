@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mecsim import SchedulerSpec
+
 Floats = NDArray[np.float64]
 
 
@@ -69,3 +71,16 @@ def elite_weights(advantage: Floats, pool: Floats, share: float, limit: float = 
     if excess <= 0.0:
         return np.zeros_like(advantage)
     return np.minimum(np.maximum(advantage - threshold, 0.0) / excess, limit)
+
+
+def between(begin: float, end: float, progress: float) -> float:
+    """Return a value on its way from one to the other: geometrically, or in line if one is 0."""
+    if begin <= 0.0 or end <= 0.0:
+        return begin + (end - begin) * progress
+    return float(begin * (end / begin) ** progress)
+
+
+def usual_cost_s(spec: SchedulerSpec, tasks: float) -> float:
+    """Return what an epoch costs roughly: its work, shared by all servers, waited for by half."""
+    together_hz = float((spec.server_hz * spec.cores).sum())
+    return max(tasks, 1.0) * (1.0 + tasks) / 2.0 * float(spec.cycles.sum()) / together_hz

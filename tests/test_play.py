@@ -20,7 +20,9 @@ from mecsim.errors import Interrupted, PlacementError, SchedulerError
 from mecsim.kernels.play import Player
 from mecsim.lower_bound import LowerBound
 from mecsim.model import Model, resolve
+from mecsim.played import TracedPlayer
 from mecsim.scenario import load
+from mecsim.trace import MemoryTrace
 from mecsim.workload import CHUNK, slots
 from tests.support import chain, scenario
 from tests.test_compiled import cases
@@ -61,12 +63,15 @@ def summary(spec: Scenario, scheduler: str, options: Any = None, **more: Any) ->
 
 
 def assert_same(spec: Scenario, placements: list[list[int]], seed: int = 0) -> dict[str, Any]:
-    """Played and stepped through, a run ends with the same numbers."""
-    played, stepped = (
-        summary(spec, f"tests.test_play:{name}", {"placements": placements}, seed=seed)
-        for name in ("Constant", "Changing")
-    )
+    """Played and stepped through, a run ends with the same numbers, and has the same trace."""
+    options, traces = {"placements": placements}, [MemoryTrace(), MemoryTrace()]
+    names = [f"tests.test_play:{name}" for name in ("Constant", "Changing")]
+    played, stepped = (summary(spec, name, options, seed=seed) for name in names)
     assert played == stepped | {"scheduler": SCRIPT}
+    for name, trace in zip(names, traces, strict=True):
+        traced = summary(spec, name, options, seed=seed, memory=trace)
+        assert traced == played | {"scheduler": name}
+    assert traces[0].first_difference(traces[1]) is None
     return played
 
 
@@ -139,6 +144,32 @@ def test_rings_grow_under_overload(epoch: str, monkeypatch: pytest.MonkeyPatch) 
     assert assert_same(spec, [[0, 0, 1]])["tasks"] > 1000
     (player,) = made
     assert len(player._state.tasks) > 512
+
+
+def test_a_trace_whose_rings_and_tables_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[TracedPlayer] = []
+
+    def watched(*arguments: Any) -> TracedPlayer:
+        made.append(TracedPlayer(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("mecsim.experiment.TracedPlayer", watched)
+    monkeypatch.setattr("mecsim.played.RING", 2)
+    wired = {"topology": "line", "rate": 5e6}
+    spec = busy(device={"capacity": 1e7}, wired=wired, edge_servers=9)
+    for placement in ([0, 0, 1], [9, 1, 9]):  # a long line, more hops than are expected
+        assert_same(spec, [placement])
+    backlogged, travelling = made
+    assert len(backlogged._state.tasks) > 512
+    assert travelling._most_hops > 0
+
+
+@pytest.mark.parametrize("numbers", [0, 100, 1000])
+def test_a_trace_does_not_depend_on_the_slots_at_once(
+    numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mecsim.played.NUMBERS", numbers)
+    assert_same(busy(), SEVERAL, seed=1)
 
 
 @pytest.mark.parametrize("rate", [0, 0.01])

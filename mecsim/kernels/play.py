@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mecsim.accounts import BlockColumns, Services, TaskColumns, Terms, account
-from mecsim.arrays import Floats, Ints
+from mecsim.arrays import Floats, Ints, raw
 from mecsim.jit import compiled
 from mecsim.kernels.events import run
 from mecsim.kernels.rings import (
@@ -24,7 +24,7 @@ from mecsim.kernels.rings import (
     room_of,
 )
 from mecsim.model import Model
-from mecsim.routing import Ways, lay_out
+from mecsim.routing import HOP, Records, Ways, lay_out
 from mecsim.workload import Chunk
 
 
@@ -128,6 +128,87 @@ def _play(
         if needed:
             return epoch, needed, done
     return len(epochs.time_s), 0, done
+
+
+class Ended(NamedTuple):
+    """Hops of tasks that have ended, handed over in order."""
+
+    rows: Records
+    """Of type ``HOP``."""
+    offset: Ints
+    """The hops of task i are those from ``offset[i]``, up to ``offset[i + 1]``."""
+    filled: Ints
+    """How many hops, tasks and batches there are; shape (3,)."""
+
+    @classmethod
+    def empty(cls, tasks: int, hops: int) -> Ended:
+        """Return room for so many."""
+        offset = np.zeros(tasks + 1, dtype=np.int64)
+        return cls(np.empty(hops, dtype=HOP), offset, np.zeros(3, dtype=np.int64))
+
+    def with_room(self, hops: int) -> Ended:
+        """Return the same with room for so many hops more, and for as many as there are now."""
+        rows = np.empty(len(self.rows) + max(hops, len(self.rows)), dtype=HOP)
+        raw(rows)[: len(self.rows)] = raw(self.rows)
+        return self._replace(rows=rows)
+
+
+@compiled
+def hand_over(s: State, ended: Ended) -> int:
+    """Hand over the leading batches that have ended; return how many hops have no room, or 0."""
+    rows, offset, filled = ended
+    while s.marks[FIRST_BATCH] < s.marks[END_BATCH]:
+        batch = s.batches[s.marks[FIRST_BATCH] & (len(s.batches) - 1)]
+        task, hop = s.marks[FIRST_TASK], s.marks[FIRST_HOP]
+        count = batch["end_hop"] - hop
+        if batch["unfinished"] == 0 and filled[0] + count > len(rows):
+            return filled[0] + count - len(rows)
+        if not drop_first(s):
+            break
+        for row in range(count):
+            rows[filled[0] + row] = s.hops[(hop + row) & (len(s.hops) - 1)]
+        for number in range(task, s.marks[FIRST_TASK]):
+            end = s.tasks[number & (len(s.tasks) - 1)]["end"]
+            filled[1] += 1
+            offset[filled[1]] = filled[0] + end - hop
+        filled[0] += count
+        filled[2] += 1
+    return 0
+
+
+@compiled
+def play_noted(
+    s: State,
+    ways: Ways,
+    epochs: Epochs,
+    first: int,
+    placements: Ints,
+    backlog_s: Floats,
+    battery_j: Floats,
+    ended: Ended,
+) -> tuple[int, int]:
+    """Play the epochs from ``first`` on and hand over what ends; ``placements`` as in ``lay_out``.
+
+    What is seen at each is noted in its row of ``backlog_s``, shape (E, R), and, where there are
+    batteries, of ``battery_j``, shape (E, D). Return the first that was not played, and how much
+    room for hops it needs in the ring or, if negative, among those that have ended.
+    """
+    for epoch in range(first, len(epochs.time_s)):
+        now = epochs.time_s[epoch]
+        run(s, now)
+        lacking = hand_over(s, ended)
+        if lacking:
+            return epoch, -lacking
+        for r in range(len(s.last)):
+            backlog_s[epoch, r] = max(s.free_s[s.first[r]] - now, 0.0)
+        if s.metered:
+            battery_j[epoch] = s.battery_j
+        if not is_room_for(s, epochs, epoch):
+            return epoch, 1
+        needed = submit_epoch(s, ways, epochs, epoch, placements)
+        if needed:
+            return epoch, needed
+    return len(epochs.time_s), 0
 
 
 class Player:

@@ -86,8 +86,10 @@ class GrowingColumn:
 
     def append(self, pieces: Sequence[Column]) -> None:
         """Take further rows; write the chunks that are full."""
-        values = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        values = np.ascontiguousarray(values, self._storage.dtype)
+        for piece in pieces:
+            self._append(np.ascontiguousarray(piece, self._storage.dtype))
+
+    def _append(self, values: Column) -> None:
         while len(values):
             held = self.rows - self._begin
             chunk, values = values[: self._length - held], values[self._length - held :]

@@ -60,10 +60,13 @@ class Encoder:
         return stream.end()
 
     def _sampled(self, raw: NDArray[np.uint8], constant: Sequence[bool]) -> Sequence[bool]:
-        """Return which planes are worth compressing: by the last sample, or by another one."""
+        """Return which planes are worth compressing: by the last sample, or by another one.
+
+        A chunk that is not full is believed to be like those before it.
+        """
         whole = len(raw) == self._items
         worth = self._worth
-        if not whole or self._made % _TRUST == 0:
+        if not worth or (whole and self._made % _TRUST == 0):
             sample = raw[:_SAMPLE_ROWS].T
             worth = [same or _shrinks(plane) for plane, same in zip(sample, constant, strict=True)]
         if whole:
@@ -75,7 +78,8 @@ class Encoder:
 def _constant(values: NDArray[Any]) -> list[bool]:
     """Return which planes are one byte throughout."""
     words = values.view(f"u{values.itemsize}")
-    return [byte == 0 for byte in np.bitwise_or.reduce(words ^ words[0]).tobytes()]
+    differing = np.bitwise_or.reduce(words) ^ np.bitwise_and.reduce(words)
+    return [byte == 0 for byte in differing.tobytes()]
 
 
 def _shrinks(sample: NDArray[np.uint8]) -> bool:

@@ -28,7 +28,10 @@ from mecsim.trace import Rows
 FLUSH_SLOTS: Final = 10
 FLUSH_SECONDS: Final = 0.9
 """What a flush itself takes, a tenth of a second at worst, comes on top: together below 1 s."""
+FIRST_BYTES: Final = 256 << 10
 BATCH_BYTES: Final = 4 << 20
+"""A batch is handed over when it is so large: the first one sooner, so that the thread has work,
+and each after it at twice as many bytes, at most the latter."""
 WAITING: Final = 3
 """Batches that wait to be written, at most; then the simulation waits."""
 LEAST_BYTES: Final = 1 << 20
@@ -56,6 +59,7 @@ class TraceWriter:
         self.path = path
         self._taken: deque[Taken] = deque()
         self._batch = self._bytes = self._slots = 0
+        self._enough = min(FIRST_BYTES, BATCH_BYTES)
         self._flushed = time.monotonic()
         self._interrupted = False
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name too long
@@ -79,7 +83,8 @@ class TraceWriter:
         if late and self._slots >= FLUSH_SLOTS and group == "slots":
             self._slots, self._flushed = 0, time.monotonic()
             self._hand_over(flush=True)
-        elif self._bytes >= BATCH_BYTES:
+        elif self._bytes >= self._enough:
+            self._enough = min(2 * self._enough, BATCH_BYTES)
             self._hand_over(flush=False)
 
     def _hand_over(self, *, flush: bool) -> None:

@@ -1,0 +1,113 @@
+"""Distributed DQN: a Q-network a block, each with the same reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from mecsim import Observation, Placement, SchedulerSpec
+from mecsim.learning import Diary, Learner, Task, Trained
+from schedulers.encoding import Observed
+from schedulers.networks import Arrays, Batch, Ints, Tensors, body, dense, stacked_apply, tanh
+from schedulers.policies import Count, Encoded, Positive, Share, encoding_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class DQNSettings:
+    """Training options of DQN. In brackets: what the paper says, if anything."""
+
+    observe: Observed = "full"
+    """``paper``: no backlogs. With them the policy knows what earlier epochs left behind."""
+    width: Count = 64
+    """Units of each of the two hidden layers of every Q-network."""
+    branched: Share = 0.9
+    """Share of the simulated epochs that go into branched rounds (paper: none)."""
+    candidates: Annotated[int, Field(ge=2)] = 16
+    """C, placements simulated from each state of a branched round."""
+    trunk: Count = 40
+    """Epochs of each replica's run in a branched round."""
+    replicas: Count = 8
+    """Environments of a worker."""
+    batch: Count = 128
+    """Transitions in an update (paper: 32)."""
+    memory: Annotated[int, Field(ge=100)] = 20_000
+    """Transitions that each worker remembers."""
+    target_every: Count = 100
+    """Updates between two copies into the target network."""
+    gamma: Share = 0.95
+    """Discount factor (paper: 0.95)."""
+    rate: Positive = 1e-3
+    """Learning rate η (paper: 0.01)."""
+    exploration: Share = 1.0
+    """ε, the share of places drawn uniformly, at the beginning; falls geometrically (paper: 1)."""
+    exploration_end: Share = 0.01
+    """ε at the end (paper: 0.01)."""
+    clip: Positive = 1.0
+    """Largest norm of a gradient."""
+
+
+class Values:
+    """M networks of two hidden layers; each tells the values of its block's N + 1 places."""
+
+    def __init__(self, inputs: int, blocks: int, places: int, settings: DQNSettings) -> None:
+        self.inputs, self.blocks, self.places, self.settings = inputs, blocks, places, settings
+
+    def initial(self, rng: np.random.Generator) -> Arrays:
+        """Return the parameters of all networks, stacked along their first axis."""
+        width = self.settings.width
+        each = [
+            body("q", self.inputs, width, rng) | dense("q.places", width, self.places, 0.01, rng)
+            for _ in range(self.blocks)
+        ]
+        return {name: np.stack([p[name] for p in each]) for name in each[0]}
+
+    def values(self, p: Tensors, x: Any) -> Any:
+        """Return Q of every block and place; shape (M, n, N + 1)."""
+        first = tanh(stacked_apply(p, "q.1", x[None]))
+        return stacked_apply(p, "q.places", tanh(stacked_apply(p, "q.2", first)))
+
+    def mode(self, p: Arrays, x: Batch) -> Ints:
+        """Return the place of the highest value for every block; shape (n, M)."""
+        found: Ints = self.values(p, x).argmax(axis=-1).T
+        return found
+
+    def draw(
+        self, p: Arrays, x: Batch, count: int, explore: float, rng: np.random.Generator
+    ) -> Ints:
+        """Return ε-greedy placements; shape (n, count, M)."""
+        shape = len(x), count, self.blocks
+        best = np.broadcast_to(self.mode(p, x)[:, None], shape)
+        uniform = rng.integers(self.places, size=shape)
+        return np.where(rng.random(shape) < explore, uniform, best)
+
+
+class DQN(Learner):
+    """A Q-network a block with replay memory, target network and epsilon-greedy exploration."""
+
+    name = "dqn"
+    settings = DQNSettings
+
+    @classmethod
+    def untrained(cls, spec: SchedulerSpec, settings: DQNSettings) -> Arrays:
+        encoded = Encoded.of(spec, settings.observe)
+        network = Values(encoded.inputs, spec.blocks, spec.servers + 1, settings)
+        return network.initial(np.random.default_rng(0)) | encoded.arrays()
+
+    def load(self, settings: DQNSettings, arrays: Arrays) -> None:
+        self._encoded, self._arrays = encoding_in(arrays), arrays
+        inputs, places = self._encoded.inputs, self.spec.servers + 1
+        self._network = Values(inputs, self.spec.blocks, places, settings)
+
+    def decide(self, observation: Observation) -> Placement:
+        """Return the place of the highest value for every block."""
+        x = self._encoded(observation.features()[None])
+        return self._network.mode(self._arrays, x)[0]
+
+    @classmethod
+    def train(cls, task: Task, diary: Diary) -> Trained:
+        from schedulers import q_learning  # noqa: PLC0415 - PyTorch is for training only
+
+        return q_learning.train(Values, task, diary)
