@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -83,7 +82,8 @@ class Job:
     def __str__(self) -> str:
         """Say in a few words what the job does."""
         what = "lower bound" if self.kind == "bound" else self.scheduler
-        return f"{'training of ' if self.kind == 'train' else ''}{what}, seed {self.seed}"
+        policy = "" if self.needs is None else f" with policy {self.needs.seed}"
+        return f"{'training of ' if self.kind == 'train' else ''}{what}{policy}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,9 @@ def _bound(job: Job) -> Outcome:
 
 
 def _train(job: Job) -> Outcome:
+    from mecsim.training import train  # noqa: PLC0415 - takes its time to load
+
     assert job.training is not None
-    train = import_module("mecsim.training").train  # only here: it takes torch along
     with tempfile.TemporaryDirectory(prefix="mecsim-") as folder:
         path = Path(folder) / "policy.safetensors"
         summary = train(
@@ -188,7 +189,9 @@ def _train(job: Job) -> Outcome:
             episodes=job.training.episodes,
             seed=job.seed,
             workers=job.training.workers,
-            serial=True,  # the same policy whatever else runs beside it
+            serial=job.training.workers == 1,  # then the seed decides the policy to the last bit
             out=path,
         )
-        return Outcome(json.loads(json.dumps(summary)), path.read_bytes())
+        files = ("policy", "curve_file", "events")  # gone with the folder
+        kept = {name: value for name, value in summary.items() if name not in files}
+        return Outcome(json.loads(json.dumps(kept)), path.read_bytes())

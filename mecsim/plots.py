@@ -158,13 +158,24 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, st
     elif len(places) <= MOST_TICKS:
         axes.set_xticks(sorted(places.values()))
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
-    sizes = [abs(y) for line in panel.lines for y in line.y]
-    one_sign = len({y > 0 for line in panel.lines for y in line.y}) == 1
-    if one_sign and 0 < WIDE * min(sizes) < max(sizes):
-        axes.set_yscale("symlog", linthresh=min(sizes) / 2, linscale=0.1)
-        axes.set(ylabel=f"{panel.y_label}, log scale")
+    _scale(axes, panel)
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scale(axes: Axes, panel: Panel) -> None:
+    """Make the scale logarithmic where values of one sign lie far apart."""
+    values = [y for line in panel.lines for y in line.y]
+    sizes = [abs(y) for y in values]
+    one_sign = bool(values) and not min(values) < 0 < max(values)
+    if not one_sign or not 0 < WIDE * min(sizes) < max(sizes):
+        return
+    if max(values) > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_yscale("symlog", linthresh=min(sizes) / 2)
+        axes.set_ylim(-1.3 * max(sizes), -min(sizes) / 1.3)
+    axes.set(ylabel=f"{panel.y_label}, log scale")
 
 
 def _draw_line(

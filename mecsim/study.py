@@ -6,6 +6,7 @@ a summary with intervals. All of it is plain values; the work is that of :mod:`m
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import os
@@ -139,11 +140,8 @@ def _check(study: Study) -> None:
     if len(set(labels)) < len(labels):
         raise InputError(f"--schedulers: {', '.join(labels)}: one is named twice")
     for entrant in study.entrants:
-        cls = registry.load(entrant.scheduler)
-        to_train = trained(entrant)
-        policy = {"policy": "its own"} if to_train else {}
-        registry.check_options(entrant.scheduler, cls, entrant.options | policy)
-        if to_train and study.training is None:
+        _options(entrant)
+        if trained(entrant) and study.training is None:
             raise InputError(
                 f"scheduler {entrant.scheduler!r}: has to be trained; say for how long with "
                 f"--episodes N, or give --option {entrant.label}.policy=FILE"
@@ -156,20 +154,40 @@ def trained(entrant: Entrant) -> bool:
     return bool(learns) and "policy" not in entrant.options
 
 
+def _options(entrant: Entrant) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the runs, and those of the training. Raises ``SchedulerError``.
+
+    What a scheduler's ``__init__`` does not know is for its training, if it is to be trained; a
+    class that has ``settings`` says by them what its training knows.
+    """
+    name, given = entrant.scheduler, entrant.options
+    cls = registry.load(name)
+    if not trained(entrant):
+        registry.check_options(name, cls, given)
+        return given, {}
+    known = inspect.signature(cls).parameters
+    of_runs = {key: value for key, value in given.items() if key in known}
+    of_training = {key: value for key, value in given.items() if key not in known}
+    registry.check_options(name, cls, of_runs | {"policy": "its own"})
+    registry.check_options(name, getattr(cls, "settings", cls), of_training)
+    return of_runs, of_training
+
+
 def _cells(
     study: Study, name: str, point: Point, entrant: Entrant, scenario: Scenario
 ) -> Iterable[Cell]:
-    what = (scenario, entrant.scheduler, entrant.options)
+    of_runs, of_training = _options(entrant)
+    what = (scenario, entrant.scheduler)
     training = study.training
     if training is not None and entrant.workers is not None:
         training = replace(training, workers=entrant.workers)
     for training_seed in study.training_seeds if trained(entrant) else (None,):
         need = None
         if training_seed is not None:
-            need = make_job("train", *what, training_seed, training=training)
+            need = make_job("train", *what, of_training, training_seed, training=training)
             yield Cell(name, point, entrant, training_seed, need)
         for seed in study.seeds[: entrant.seeds]:
-            job = make_job("run", *what, seed, kernel=study.kernel, needs=need)
+            job = make_job("run", *what, of_runs, seed, kernel=study.kernel, needs=need)
             yield Cell(name, point, entrant, training_seed, job)
 
 

@@ -275,10 +275,18 @@ def tables(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("batches") / "whole"
+    with start(folder) as process:
+        assert process.wait(300) == 0
+    return folder
+
+
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_resumed_the_tables_are_the_same(sent: signal.Signals, tmp_path: Path) -> None:
-    with start(tmp_path / "whole") as whole:
-        assert whole.wait(300) == 0
+def test_killed_and_resumed_the_tables_are_the_same(
+    sent: signal.Signals, whole: Path, tmp_path: Path
+) -> None:
     with start(tmp_path / "cut") as cut:
         until_jobs(tmp_path / "cut", 5, cut)
         os.kill(cut.pid, sent)
@@ -294,6 +302,6 @@ def test_killed_and_resumed_the_tables_are_the_same(sent: signal.Signals, tmp_pa
         assert refused.wait(60) == 2
     with start(tmp_path / "cut", "--resume") as resumed:
         assert resumed.wait(300) == 0
-    assert tables(tmp_path / "cut") == tables(tmp_path / "whole")
+    assert tables(tmp_path / "cut") == tables(whole)
     document = json.loads((tmp_path / "cut" / "comparison.json").read_text(encoding="utf-8"))
     assert len(document["rows"]) == 36

@@ -101,6 +101,18 @@ def test_learners_are_trained_for_every_point_and_training_seed() -> None:
     assert all(cell.job.needs is None for cell in study.plan(asked(given, baseline="toy")))
 
 
+def test_options_are_for_the_training_or_for_the_runs() -> None:
+    wishing = Entrant("toy", TOY.scheduler, {"wish": 2}, workers=4)
+    plan = study.plan(asked(wishing, baseline="toy", training=Training(5)))
+    assert [(cell.job.kind, cell.job.options) for cell in plan] == [
+        ("train", '{"wish": 2}'), ("run", "{}"), ("run", "{}"),
+    ]  # fmt: skip
+    assert plan[0].job.training == Training(5, workers=4)
+    wrong = Entrant("toy", TOY.scheduler, {"wishes": 2})
+    with pytest.raises(InputError, match="did you mean 'wish'"):
+        study.plan(asked(wrong, baseline="toy", training=Training(5)))
+
+
 @pytest.mark.parametrize(
     ("entrants", "more", "told"),
     [

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
 
 
+@dataclass(frozen=True)
+class ToySettings:
+    """Options of the training."""
+
+    wish: int = 0
+
+
 class Toy(Scheduler):
     """Everything to the server that the policy file names."""
 
     learns = True
+    settings = ToySettings
 
-    def __init__(self, spec: SchedulerSpec, *, policy: str, wish: int = 1) -> None:
+    def __init__(self, spec: SchedulerSpec, *, policy: str) -> None:
         super().__init__(spec)
         self.server = int(json.loads(Path(policy).read_text(encoding="utf-8"))["server"])
 
@@ -58,8 +67,8 @@ def train(
     """Stand in for ``mecsim.training.train``."""
     if scheduler.endswith("Bad"):
         raise ValueError("no policy found")
-    assert serial
+    assert serial == (workers == 1)
     server = 1 + (seed + options.get("wish", 0)) % scenario.edge_servers
     out.write_text(json.dumps({"server": server}), encoding="utf-8")
     curve = [{"episode": n, "reward": -100.0 / (n + 1)} for n in range(0, episodes + 1, 5)]
-    return {"curve": curve, "seed": seed}
+    return {"curve": curve, "seed": seed, "policy": str(out)}

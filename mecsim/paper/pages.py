@@ -129,5 +129,5 @@ _PLURAL: Final = {
 
 def _why(claim: AnyClaim, finding: Finding) -> str:
     if finding.verdict is Verdict.HOLDS:
-        return ""
+        return finding.reason
     return ". ".join(part.rstrip(".") for part in (finding.reason, claim.context) if part)

@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured, what follows, and why where the claim does not hold."""
+    """What was measured, what follows, and why: where it does not hold, or needs a word."""
 
     verdict: Verdict
     measured: str
@@ -66,7 +66,8 @@ def improvement_verdict(measured: Ratio, claimed: float, where: str = "") -> Fin
     if measured.high < claimed:
         reason = f"{where}less than the {claimed:g}% claimed"
         return Finding(Verdict.DIRECTION, text, reason)
-    return Finding(Verdict.HOLDS, text)
+    more = f"{where}more than the {claimed:g}% claimed" if measured.low > claimed else ""
+    return Finding(Verdict.HOLDS, text, more)
 
 
 def order_verdict(pairs: Iterable[tuple[str, str, Ratio]]) -> Finding:
