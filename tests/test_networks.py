@@ -15,7 +15,7 @@ from scipy import stats
 from mecsim.learning import SchedulerError, TrainingError
 from mecsim.model import resolve
 from mecsim.scheduler import SchedulerSpec
-from schedulers.a3c import MOST_JOINT, A3C, A3CSettings, BlockByBlock, Joint, network_of
+from schedulers.a3c import A3C, MOST_JOINT, A3CSettings, BlockByBlock, Joint, network_of
 from schedulers.actor_critic import Sample, actor_loss, critic_loss
 from schedulers.asynchronous import Shared, clipped, flat, layout_of, named
 from schedulers.dqn import DQNSettings, Values
