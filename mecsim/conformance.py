@@ -10,6 +10,7 @@ import numpy as np
 
 from mecsim import experiment, registry
 from mecsim.errors import SchedulerError
+from mecsim.learning import UNTRAINED
 from mecsim.scenario import Scenario
 from mecsim.scheduler import Scheduler
 from mecsim.trace import MemoryTrace
@@ -36,13 +37,16 @@ def check_scheduler(name: str, options: Mapping[str, Any] | None = None) -> list
     Checks that it is made from a spec and its options, returns placements in {0, …, N}^M, leaves
     what it observes as it is (arrays are read-only), draws only from its own stream, and decides
     the same under the same seed. Options that only fit one number of blocks are checked on the
-    shapes that have it. Raises ``SchedulerError`` that says on which shape and what.
+    shapes that have it; one that learns decides by its untrained policy unless another is named.
+    Raises ``SchedulerError`` that says on which shape and what.
     """
-    registry.load(name)
+    learns = getattr(registry.load(name), "learns", False)
+    given: dict[str, Any] = {"policy": UNTRAINED} if learns else {}
+    given |= options or {}
     passed = []
-    for shape, scenario in _scenarios(options or {}):
+    for shape, scenario in _scenarios(given):
         try:
-            _check(name, options or {}, scenario)
+            _check(name, given, scenario)
         except SchedulerError as error:
             raise SchedulerError(f"{error} (on a scenario with {shape})") from error
         passed.append(shape)
