@@ -26,6 +26,7 @@ from torch.nn import functional
 from mecsim.learning import Diary, Replicas, Task, Trained
 from schedulers import asynchronous
 from schedulers.asynchronous import Algorithm, Shared, clipped
+from schedulers.branches import Proposals, led_on
 from schedulers.networks import Arrays, Batch, Ints
 from schedulers.policies import Encoded, Network, Settings
 from schedulers.returns import (
@@ -40,8 +41,6 @@ from schedulers.returns import (
 
 Floats = NDArray[np.float64]
 
-RECALLED: Final = 64
-"""Placements that were the best of their state lately, remembered within a round."""
 POOL: Final = 20
 """Batches of advantages that tell which are the best."""
 
@@ -86,7 +85,7 @@ class ActorCritic(Algorithm):
         self.network = kind(self.encoded.inputs, spec.blocks, spec.servers + 1, s)
         self._vines, self._runs = max(1, s.batch // s.candidates), max(1, s.batch // s.steps)
         whole = task.episodes * task.epochs
-        each = self._vines * (s.candidates + 1) * min(s.trunk, task.epochs)
+        each = s.cost(self._vines, task.epochs)
         self._branched = round(whole * s.branched / each)
         self._rollouts = round(task.episodes * (1.0 - s.branched) / self._runs)
         if not self._branched + self._rollouts:
@@ -97,7 +96,7 @@ class ActorCritic(Algorithm):
         self._rates = self._rate_of_each()
         self._environments: dict[int, Replicas] = {}
         self._pool: deque[Floats] = deque(maxlen=POOL)
-        self._best: deque[Ints] = deque(maxlen=max(1, RECALLED // self._vines))
+        self._proposals = Proposals(s, self._vines, spec.servers + 1)
 
     def initial(self) -> Arrays:
         """Return the parameters that training begins with."""
@@ -111,7 +110,7 @@ class ActorCritic(Algorithm):
         """Play a round; branched ones come first."""
         rng = self.task.rng(1, number)
         self._pool.clear()
-        self._best.clear()
+        self._proposals.forget()
         if number < self._branched:
             return self._branch(number, shared, rng)
         return self._roll_out(number, shared, rng)
@@ -122,13 +121,18 @@ class ActorCritic(Algorithm):
     def _branch(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
         s, replicas = self.settings, self._environment(self._vines)
         features = replicas.reset(self.task.training_seeds(number, self._vines))
+        most = (self.task.epochs - s.trunk) * number / self.rounds  # the further, the longer
+        decide = partial(self.decide, shared.pull())
+        run = replicas, features, int(rng.random() * most), decide
+        features = led_on(*run, self.encoded.backlogs)
         every, told, total = np.arange(self._vines), [], 0.0
         for epoch in range(s.trunk):
             if replicas.ended.any():
                 break
             progress = (number + epoch / s.trunk) / self.rounds
             x, p = self.encoded(features), shared.pull()
-            drawn = self._candidates(p, x, self._explore(progress), rng)
+            fresh = self.network.draw(p, x, s.candidates, self._explore(progress), rng)
+            drawn = self._proposals.candidates(self.network.mode(p, x), fresh, rng)
             returns = -replicas.what_if(drawn).cost
             weights = self._weights(returns)
             sample = Sample(
@@ -140,25 +144,11 @@ class ActorCritic(Algorithm):
             )
             told.append(self._learn(sample, p, shared, progress))
             best = drawn[every, returns.argmax(axis=1)]
-            self._best.append(best)
+            self._proposals.remember(best)
             features, rewards, _ = replicas.step(best)
             total += float(rewards.sum())
         share = self.task.epochs / (max(len(told), 1) * self._vines)
         return self._told(total * share, told)
-
-    def _candidates(self, p: Arrays, x: Batch, explore: float, rng: np.random.Generator) -> Ints:
-        """Return placements to be compared, the mode first; shape (B, C, M)."""
-        s = self.settings
-        found = self.network.draw(p, x, s.candidates, explore, rng)
-        mode = found[:, 0] = self.network.mode(p, x)
-        varied = round(s.varied * (s.candidates - 1))
-        found[:, 1 : 1 + varied] = neighbours(mode, varied, self.network.places, rng)
-        recalled = round(s.recalled * (s.candidates - 1)) if self._best else 0
-        if recalled:
-            known = np.concatenate(self._best)
-            rows = rng.integers(len(known), size=(len(x), recalled))
-            found[:, 1 + varied : 1 + varied + recalled] = known[rows]
-        return found
 
     def _weights(self, returns: Floats) -> Floats:
         """Return how much each candidate is followed, by what came of it; shape (B, C)."""
@@ -241,25 +231,6 @@ class ActorCritic(Algorithm):
             "actor_loss": actor,
             "critic_loss": critic,
         }
-
-
-def neighbours(mode: Ints, count: int, places: int, rng: np.random.Generator) -> Ints:
-    """Return placements with one or two blocks moved anywhere, or two swapped.
-
-    Shape (B, M) to (B, count, M). Two at once, as a placement may be the best of all that differ in
-    one block, and yet far from the best.
-    """
-    shape, blocks = (len(mode), count), mode.shape[1]
-    found = np.repeat(mode[:, None], count, axis=1)
-    row, column = np.indices(shape)
-    one, other = rng.integers(blocks, size=(2, *shape))
-    kind = rng.integers(3, size=shape)
-    swapped_one, swapped_other = found[row, column, other], found[row, column, one]
-    moved_one, moved_other = rng.integers(places, size=(2, *shape))
-    stays = np.where(kind == 1, moved_other, found[row, column, other])
-    found[row, column, other] = np.where(kind == 2, swapped_other, stays)
-    found[row, column, one] = np.where(kind == 2, swapped_one, moved_one)
-    return found
 
 
 def actor_loss(network: Network, p: Any, sample: Sample, explore: float) -> tuple[Tensor, Tensor]:

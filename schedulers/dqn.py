@@ -10,25 +10,20 @@ from pydantic import Field
 
 from mecsim import Observation, Placement, SchedulerSpec
 from mecsim.learning import Diary, Learner, Task, Trained
+from schedulers.branches import BranchSettings, Share
 from schedulers.encoding import Observed
 from schedulers.networks import Arrays, Batch, Ints, Tensors, body, dense, stacked_apply, tanh
-from schedulers.policies import Count, Encoded, Positive, Share, encoding_in
+from schedulers.policies import Count, Encoded, Positive, encoding_in
 
 
 @dataclass(frozen=True, kw_only=True)
-class DQNSettings:
+class DQNSettings(BranchSettings):
     """Training options of DQN. In brackets: what the paper says, if anything."""
 
     observe: Observed = "full"
     """``paper``: no backlogs. With them the policy knows what earlier epochs left behind."""
     width: Count = 64
     """Units of each of the two hidden layers of every Q-network."""
-    branched: Share = 0.9
-    """Share of the simulated epochs that go into branched rounds (paper: none)."""
-    candidates: Annotated[int, Field(ge=2)] = 16
-    """C, placements simulated from each state of a branched round."""
-    trunk: Count = 40
-    """Epochs of each replica's run in a branched round."""
     replicas: Count = 8
     """Environments of a worker."""
     batch: Count = 128

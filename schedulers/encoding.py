@@ -35,7 +35,8 @@ def encoding(spec: SchedulerSpec, names: Sequence[str], observed: Observed) -> A
     rows = [(names.index(name), *how) for name, how in found.items() if how is not None]
     column, scale, offset, kind = (np.array(each, np.float32) for each in zip(*rows, strict=True))
     how = {"column": column, "scale": scale, "offset": offset, "kind": kind}
-    return how if observed == "paper" else how | {"place": _places(spec, names)}
+    how["compared"] = np.array([observed == "full"], np.float32)
+    return how | {"place": _places(spec, names)}
 
 
 def encode(features: NDArray[np.float64], how: Arrays) -> Batch:
@@ -49,17 +50,23 @@ def encode(features: NDArray[np.float64], how: Arrays) -> Batch:
     logarithmic = how["kind"] == _LOGARITHMIC
     with np.errstate(invalid="ignore", divide="ignore"):  # of those that are not taken
         encoded = np.where(logarithmic, np.log1p(seen), seen - how["offset"])
-    if "place" not in how:
+    if not how["compared"]:
         return encoded.astype(np.float32)
-    backlog = np.where(np.isfinite(features), features, 0.0) @ how["place"].T
+    backlog = backlogs(features, how)
     more = backlog - backlog.min(axis=1, keepdims=True)
     share = backlog / (backlog.mean(axis=1, keepdims=True) + 0.3)
     return np.concatenate([encoded, 2.0 * more / (more + 0.7), share], axis=1, dtype=np.float32)
 
 
+def backlogs(features: NDArray[np.float64], how: Arrays) -> NDArray[np.float64]:
+    """Return the backlog of every place, in slots; shape (B, N + 1)."""
+    found: NDArray[np.float64] = np.where(np.isfinite(features), features, 0.0) @ how["place"].T
+    return found
+
+
 def inputs(how: Arrays) -> int:
     """Return the length of an encoded observation."""
-    return len(how["column"]) + 2 * len(how.get("place", ()))
+    return len(how["column"]) + 2 * len(how["place"]) * bool(how["compared"])
 
 
 def _places(spec: SchedulerSpec, names: Sequence[str]) -> Batch:

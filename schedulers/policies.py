@@ -12,36 +12,26 @@ from pydantic import Field
 
 from mecsim import SchedulerSpec
 from mecsim.scheduler import feature_names
-from schedulers.encoding import Observed, encode, encoding, inputs
+from schedulers.branches import BranchSettings, Share
+from schedulers.encoding import Observed, backlogs, encode, encoding, inputs
 from schedulers.networks import Arrays, Batch, Ints, Tensors
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BranchSettings):
     """Training options of actor-critic learners. In brackets: what the paper says, if anything."""
 
     observe: Observed = "full"
     """``paper``: no backlogs. With them the policy knows what earlier epochs left behind."""
     width: Count = 64
     """Units of each of the two hidden layers."""
-    branched: Share = 0.9
-    """Share of the simulated epochs that go into branched rounds (paper: none)."""
-    candidates: Annotated[int, Field(ge=2)] = 16
-    """C, placements simulated from each state of a branched round."""
-    elite_of: Literal["pool", "group"] = "group"
-    """Whether the best of all recent branches are followed, or the best of each state."""
-    recalled: Share = 0.2
-    """Share of the candidates that were the best of their state lately."""
-    varied: Share = 0.25
-    """Share of the candidates that are the mode with one or two blocks moved, or two swapped."""
-    trunk: Count = 40
-    """Epochs of each replica's run in a branched round."""
     elite: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     """Share of the advantages of branches that is followed; 1: the plain policy gradient."""
+    elite_of: Literal["pool", "group"] = "pool"
+    """Whether the best of all recent branches are followed, or the best of each state."""
     batch: Count = 128
     """Decisions in an update (paper: 32)."""
     steps: Count = 8
@@ -128,6 +118,10 @@ class Encoded(NamedTuple):
     def arrays(self) -> Arrays:
         """Return the encoding as arrays of a policy."""
         return {f"encoding.{name}": array for name, array in self.how.items()}
+
+    def backlogs(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the backlog of every place, in slots; shape (B, N + 1)."""
+        return backlogs(features, self.how)
 
     def __call__(self, features: NDArray[np.float64]) -> Batch:
         """Return features as a network's input."""

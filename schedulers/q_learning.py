@@ -19,6 +19,7 @@ from torch.nn import functional
 from mecsim.learning import Diary, Replicas, Task, Trained
 from schedulers import asynchronous
 from schedulers.asynchronous import Algorithm, Shared, clipped
+from schedulers.branches import Proposals, led_on
 from schedulers.networks import Arrays, Batch, Ints, Tensors
 from schedulers.policies import Encoded
 from schedulers.returns import between, usual_cost_s
@@ -120,8 +121,9 @@ class QLearning(Algorithm):
         self._memory = Memory(s.memory, self.encoded.inputs, spec.blocks)
         self._target: Arrays | None = None
         self._updates = 0
-        vines = s.replicas * (s.candidates + 1) * min(s.trunk, task.epochs)
-        self._branched = round(task.episodes * task.epochs * s.branched / vines)
+        each = s.cost(s.replicas, task.epochs)
+        self._branched = round(task.episodes * task.epochs * s.branched / each)
+        self._proposals = Proposals(s, s.replicas, spec.servers + 1)
         rollouts = round(task.episodes * (1.0 - s.branched) / s.replicas)
         self.rounds = max(1, self._branched + rollouts)
         tasks = float(task.replicas(1).reset(task.validation_seeds(1))[0, 0])
@@ -141,6 +143,12 @@ class QLearning(Algorithm):
         replicas, s = self._replicas, self.settings
         features = replicas.reset(self.task.training_seeds(number, s.replicas))
         most = min(s.trunk, self.task.epochs) if branched else self.task.epochs
+        self._proposals.forget()
+        if branched:
+            further = (self.task.epochs - s.trunk) * number / self.rounds
+            decide = partial(self.decide, shared.pull())
+            run = replicas, features, int(rng.random() * further), decide
+            features = led_on(*run, self.encoded.backlogs)
         total, epochs, losses, explore = 0.0, 0, list[float](), 0.0
         while not replicas.ended.all() and (epochs < most or not branched):
             progress = (number + min(1.0, epochs / most)) / self.rounds
@@ -167,8 +175,8 @@ class QLearning(Algorithm):
     ) -> tuple[Floats, Floats]:
         """Remember what placements would lead to, and go on with the best of them."""
         s, x = self.settings, self.encoded(features)
-        drawn = self.network.draw(p, x, s.candidates, explore, rng)
-        drawn[:, 0] = self.network.mode(p, x)
+        fresh = self.network.draw(p, x, s.candidates, explore, rng)
+        drawn = self._proposals.candidates(self.network.mode(p, x), fresh, rng)
         returns = -replicas.what_if(drawn).cost
         going = ~replicas.ended
         seen = np.repeat(x[going], s.candidates, axis=0)
@@ -176,6 +184,7 @@ class QLearning(Algorithm):
         places = drawn[going].reshape(-1, replicas.blocks)
         self._memory.add(Transitions(seen, places, earned, seen, np.ones(len(earned), np.bool_)))
         best = drawn[np.arange(len(drawn)), returns.argmax(axis=1)]
+        self._proposals.remember(best)
         features, rewards, _ = replicas.step(best)
         return features, rewards
 

@@ -30,7 +30,7 @@ from mecsim.errors import InputError
 
 def run(
     scenario: ScenarioPath,
-    scheduler: SchedulerName = "greedy",
+    scheduler: SchedulerName = "mtl-a3c",
     option: Options = None,
     set_: Overrides = None,
     seed: Seed = 0,

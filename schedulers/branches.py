@@ -1,0 +1,110 @@
+"""What learners simulate in branched rounds: many placements from each state of a run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mecsim.learning import Replicas
+from schedulers.networks import Ints
+
+Floats = NDArray[np.float64]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Decide: TypeAlias = Callable[[Floats], Ints]
+"""From features to the placements that the policy thinks best."""
+
+LONG: Final = 20.0
+"""Slots of backlog that no good policy leaves behind."""
+RECALLED: Final = 64
+"""Placements that were the best of their state lately, remembered within a round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchSettings:
+    """Training options of branched rounds; the paper has none."""
+
+    branched: Share = 0.9
+    """Share of the simulated epochs that go into branched rounds."""
+    candidates: Annotated[int, Field(ge=2)] = 16
+    """C, placements simulated from each state."""
+    recalled: Share = 0.0
+    """Share of the candidates that were the best of their state lately."""
+    varied: Share = 0.0
+    """Share of the candidates that are the policy's best with one or two blocks moved or swapped."""
+    trunk: Annotated[int, Field(ge=1)] = 40
+    """Epochs of each replica's run in a branched round."""
+
+    def cost(self, replicas: int, epochs: int) -> int:
+        """Return how many epochs a branched round simulates, for runs of so many epochs."""
+        return replicas * (self.candidates + 1) * min(self.trunk, epochs)
+
+
+class Proposals:
+    """Makes candidates of what a policy draws: its best, variations of it, what was best lately."""
+
+    def __init__(self, settings: BranchSettings, replicas: int, places: int) -> None:
+        self._settings, self._places = settings, places
+        self._best: deque[Ints] = deque(maxlen=max(1, RECALLED // replicas))
+
+    def forget(self) -> None:
+        """Begin a round."""
+        self._best.clear()
+
+    def remember(self, best: Ints) -> None:
+        """Remember what was the best of every replica's state; shape (B, M)."""
+        self._best.append(best)
+
+    def candidates(self, mode: Ints, drawn: Ints, rng: np.random.Generator) -> Ints:
+        """Return placements to be compared, the mode first, drawn ones last; shape (B, C, M)."""
+        s, found = self._settings, drawn.copy()
+        found[:, 0] = mode
+        varied = round(s.varied * (s.candidates - 1))
+        found[:, 1 : 1 + varied] = neighbours(mode, varied, self._places, rng)
+        recalled = min(round(s.recalled * (s.candidates - 1)), s.candidates - 1 - varied)
+        if self._best and recalled:
+            known = np.concatenate(self._best)
+            rows = rng.integers(len(known), size=(len(mode), recalled))
+            found[:, 1 + varied : 1 + varied + recalled] = known[rows]
+        return found
+
+
+def neighbours(mode: Ints, count: int, places: int, rng: np.random.Generator) -> Ints:
+    """Return placements with one or two blocks moved anywhere, or two swapped.
+
+    Shape (B, M) to (B, count, M). Two at once, as a placement may be the best of all that differ in
+    one block, and yet far from the best.
+    """
+    shape, blocks = (len(mode), count), mode.shape[1]
+    found = np.repeat(mode[:, None], count, axis=1)
+    row, column = np.indices(shape)
+    one, other = rng.integers(blocks, size=(2, *shape))
+    kind = rng.integers(3, size=shape)
+    was_one, was_other = found[row, column, one], found[row, column, other]
+    moved_one, moved_other = rng.integers(places, size=(2, *shape))
+    found[row, column, other] = np.choose(kind, [was_other, moved_other, was_one])
+    found[row, column, one] = np.choose(kind, [moved_one, moved_one, was_other])
+    return found
+
+
+def led_on(
+    replicas: Replicas,
+    features: Floats,
+    epochs: int,
+    decide: Decide,
+    backlogs: Callable[[Floats], Floats],
+) -> Floats:
+    """Let a policy run for some epochs, so that branches begin in states that it leads to.
+
+    No further than to where queues seem to explode. Returns what is seen then.
+    """
+    for _ in range(epochs):
+        if replicas.ended.any() or backlogs(features).max() > LONG:
+            break
+        features, _, _ = replicas.step(decide(features))
+    return features
