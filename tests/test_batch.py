@@ -199,6 +199,12 @@ def test_a_process_that_dies_harms_no_other_job(tmp_path: Path) -> None:
     assert len(results.results) == 3
 
 
+def test_a_job_may_start_processes(tmp_path: Path) -> None:
+    with make_engine("local", 1) as engine:
+        results = done(jobs("tests.toy_learner:Parent", seeds=1), tmp_path, engine)
+    assert not results.failures
+
+
 def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
     told: list[Status] = []
     found = [*jobs("greedy"), *jobs("tests.toy_learner:Faulty", seeds=1, servers=5)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,18 @@ class Deadly(Scheduler):
         import os  # noqa: PLC0415
 
         os._exit(9)
+
+
+class Parent(Scheduler):
+    """Starts a process of its own, as a training with several workers does."""
+
+    def decide(self, observation: Observation) -> Placement:
+        child = multiprocessing.Process(target=print)
+        child.start()
+        child.join()
+        if child.exitcode:
+            raise RuntimeError("the child has failed")
+        return [1] * self.spec.blocks
 
 
 class Faulty(Scheduler):

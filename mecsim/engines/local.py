@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import time
@@ -50,8 +51,12 @@ class LocalEngine(Engine):
 
 
 def _prepare(parent: int) -> None:
-    """Make this process leave Ctrl-C to the one that started it, and end when that one has."""
+    """Make this process leave Ctrl-C to the one that started it, and end when that one has.
+
+    It may start processes of its own, as a training with several workers does.
+    """
     os.setpgid(0, 0)
+    multiprocessing.set_start_method("spawn", force=True)  # loky's is unknown to its children
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
