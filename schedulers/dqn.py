@@ -12,7 +12,7 @@ from mecsim import Observation, Placement, SchedulerSpec
 from mecsim.learning import Diary, Learner, Task, Trained
 from schedulers.encoding import Observed
 from schedulers.networks import Arrays, Batch, Ints, Tensors, body, dense, stacked_apply, tanh
-from schedulers.policies import Count, Encoded, Positive, Share, encoding_in
+from schedulers.policies import Count, Encoded, Positive, Share, Width, encoding_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class DQNSettings:
 
     observe: Observed = "full"
     """``paper``: no backlogs. With them the policy knows what earlier epochs left behind."""
-    width: Count = 64
+    width: Width = 64
     """Units of each of the two hidden layers of every Q-network."""
     branched: Share = 0.9
     """Share of the simulated epochs that go into branched rounds (paper: none)."""
