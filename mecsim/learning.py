@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from mecsim.errors import PolicyError
+from mecsim.arrays import Floats
+from mecsim.errors import PolicyError, ScenarioError
 from mecsim.errors import SchedulerError as SchedulerError  # learners take these from here
 from mecsim.errors import TrainingError as TrainingError
 from mecsim.model import resolve
@@ -37,6 +39,8 @@ VALIDATION_SEEDS: Final = 900_000
 """The first of the seeds under which policies are evaluated during training."""
 TRAINING_SEEDS: Final = 1_000_000
 """All seeds of training are at least so large: comparisons use smaller ones."""
+TRIALS: Final = 1000
+"""Seeds that are tried for one under which there are tasks."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,18 @@ class Task:
         """Return environments."""
         return Replicas(self.scenario, count)
 
+    def begin(self, replicas: Replicas, seeds: Sequence[int]) -> Floats:
+        """Start replicas anew; return what is seen; shape (B, features).
+
+        A seed under which no task is released, where epochs are tasks, gives way to the next one.
+        Raises ``ScenarioError`` if tasks are too rare for that.
+        """
+        try:
+            return replicas.reset(seeds)
+        except ScenarioError:
+            trial = self.replicas(1)
+            return replicas.reset([_with_tasks(trial, seed) for seed in seeds])
+
     def training_seeds(self, number: int, count: int) -> list[int]:
         """Return seeds for the environments of a round."""
         drawn = np.random.SeedSequence([self.seed, number]).generate_state(count, np.uint32)
@@ -76,6 +92,16 @@ class Task:
     def rng(self, *which: int) -> np.random.Generator:
         """Return random numbers for some part of the training."""
         return np.random.default_rng([self.seed, 1, *which])
+
+
+def _with_tasks(trial: Replicas, first: int) -> int:
+    """Return the first seed under which there are tasks. Raises ``ScenarioError``."""
+    for seed in range(first, first + TRIALS):
+        with suppress(ScenarioError):
+            trial.reset([seed])
+            return seed
+    trial.reset([first + TRIALS])
+    return first + TRIALS
 
 
 class Checkpoint(NamedTuple):

@@ -249,7 +249,11 @@ class Records:
 
     def note(self, share: float, measures: Mapping[str, float]) -> None:
         """Add a row to the learning curve, and tell it."""
-        told = {name: float(value) for name, value in measures.items() if name in MEASURES}
+        told = {
+            name: float(value)
+            for name, value in measures.items()
+            if name in MEASURES and math.isfinite(value)  # nothing was learned in some rounds
+        }
         episode = share * self._episodes
         self._rows.append({"share": share, "episode": episode, "wall_s": self.wall_s} | told)
         self._latest |= told

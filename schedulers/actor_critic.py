@@ -91,7 +91,7 @@ class ActorCritic(Algorithm):
         if not self._branched + self._rollouts:
             self._branched, self._rollouts = (1, 0) if s.branched else (0, 1)
         self.rounds = self._branched + self._rollouts
-        tasks = float(task.replicas(1).reset(task.validation_seeds(1))[0, 0])
+        tasks = float(task.begin(task.replicas(1), task.validation_seeds(1))[0, 0])
         self._scale_s = usual_cost_s(spec, tasks)
         self._rates = self._rate_of_each()
         self._environments: dict[int, Replicas] = {}
@@ -120,7 +120,7 @@ class ActorCritic(Algorithm):
 
     def _branch(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
         s, replicas = self.settings, self._environment(self._vines)
-        features = replicas.reset(self.task.training_seeds(number, self._vines))
+        features = self.task.begin(replicas, self.task.training_seeds(number, self._vines))
         most = (self.task.epochs - s.trunk) * number / self.rounds  # the further, the longer
         decide = partial(self.decide, shared.pull())
         run = replicas, features, int(rng.random() * most), decide
@@ -164,7 +164,7 @@ class ActorCritic(Algorithm):
 
     def _roll_out(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
         s, replicas = self.settings, self._environment(self._runs)
-        features = replicas.reset(self.task.training_seeds(number, self._runs))
+        features = self.task.begin(replicas, self.task.training_seeds(number, self._runs))
         x, total, told, epoch = self.encoded(features), 0.0, [], 0
         while not replicas.ended.all():
             p = shared.pull()

@@ -37,6 +37,9 @@ RESTARTS: Final = 3
 EVALUATIONS: Final = 10
 """How often a training is evaluated on seeds that it does not use."""
 VALIDATION_RUNS: Final = 8
+_REMEMBERED: Final = "remembered."
+LARGEST: Final = 1e6
+"""Parameters that training may lead to; with larger ones networks overflow."""
 
 
 class Shared:
@@ -59,10 +62,17 @@ class Shared:
     def push(
         self, gradient: Flat, rate: float | Flat, *, decay: float = 0.99, epsilon: float = 1e-5
     ) -> None:
-        """Follow a gradient downhill by RMSProp (Eqs. 23 and 24)."""
+        """Follow a gradient downhill by RMSProp (Eqs. 23 and 24).
+
+        Raises ``TrainingError`` if that leads beyond all sense.
+        """
         self.squares *= decay
         self.squares += (1.0 - decay) * gradient * gradient
-        self.values -= rate * gradient / np.sqrt(self.squares + epsilon)
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            self.values -= rate * gradient / np.sqrt(self.squares + epsilon)
+        if not np.abs(self.values).max() <= LARGEST:
+            problem = f"a parameter is larger than {LARGEST:g}, or no number"
+            raise TrainingError(f"the training diverged: {problem}; use lower rates")
 
 
 def layout_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
@@ -86,7 +96,8 @@ def named(layout: Mapping[str, tuple[int, ...]], vector: Flat) -> Arrays:
 
 def clipped(gradient: Flat, limit: float) -> Flat:
     """Return a gradient whose norm is at most ``limit``. Raises ``TrainingError`` if it is none."""
-    norm = float(np.linalg.norm(gradient))
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(gradient))
     if not np.isfinite(norm):
         raise TrainingError("the training diverged: a gradient is not finite; use lower rates")
     return gradient * np.float32(min(1.0, limit / max(norm, 1e-12)))
@@ -119,6 +130,14 @@ class Algorithm(ABC):
     def decide(self, parameters: Arrays, features: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the placements that the policy thinks best; shape (B, M)."""
 
+    def remembered(self) -> Arrays:
+        """Return what later rounds depend on beside the parameters, for a checkpoint."""
+        return {}
+
+    def remember(self, arrays: Arrays) -> None:
+        """Go on from what :meth:`remembered` returned."""
+        del arrays
+
 
 @dataclass(frozen=True)
 class Job:
@@ -150,7 +169,7 @@ def evaluate(algorithm: Algorithm, parameters: Arrays) -> float:
     """Return the mean reward of runs under the policy, on seeds that training does not use."""
     seeds = algorithm.task.validation_seeds(VALIDATION_RUNS)
     replicas = algorithm.task.replicas(len(seeds))
-    features, total = replicas.reset(seeds), 0.0
+    features, total = algorithm.task.begin(replicas, seeds), 0.0
     while not replicas.ended.all():
         features, rewards, _ = replicas.step(algorithm.decide(parameters, features))
         total += float(rewards.sum())
@@ -371,6 +390,8 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
         best = Best(_fitting(kept.arrays["best"], shared), kept.state["best_reward"])
         shared.values[:] = _fitting(kept.arrays["values"], shared)
         shared.squares[:] = _fitting(kept.arrays["squares"], shared)
+        prefix, every = _REMEMBERED, kept.arrays.items()
+        algorithm.remember({n.removeprefix(prefix): x for n, x in every if n.startswith(prefix)})
     crew: Crew = (
         SerialCrew(algorithm, shared)
         if task.serial
@@ -382,6 +403,7 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
             best = best.or_better(result)
             diary.note(course.share, result.measures)
             arrays = {"values": shared.values, "squares": shared.squares, "best": best.values}
+            arrays |= {_REMEMBERED + name: x for name, x in algorithm.remembered().items()}
             done = {"done": sorted(course.done), "evaluated": sorted(course.evaluated)}
             diary.keep(arrays, done | {"best_reward": best.reward})
     finally:

@@ -13,7 +13,7 @@ from mecsim.learning import Diary, Learner, Task, Trained
 from schedulers.branches import BranchSettings, Share
 from schedulers.encoding import Observed
 from schedulers.networks import Arrays, Batch, Ints, Tensors, body, dense, stacked_apply, tanh
-from schedulers.policies import Count, Encoded, Positive, encoding_in
+from schedulers.policies import Count, Encoded, Positive, Width, encoding_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class DQNSettings(BranchSettings):
 
     observe: Observed = "full"
     """``paper``: no backlogs. With them the policy knows what earlier epochs left behind."""
-    width: Count = 64
+    width: Width = 64
     """Units of each of the two hidden layers of every Q-network."""
     replicas: Count = 8
     """Environments of a worker."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
 
 from mecsim import Observation, Placement, SchedulerSpec
 from mecsim.learning import Diary, Learner, Task, Trained
 from schedulers.networks import Arrays, Batch, Ints, Tensors, apply, body, dense, drawn, hidden
-from schedulers.policies import Encoded, Heads, Network, Settings, encoding_in
+from schedulers.policies import Encoded, Heads, Network, Settings, Weight, encoding_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +19,7 @@ class MTLSettings(Settings):
 
     sharing: Literal["soft", "hard"] = "soft"
     """``soft``: hidden layers of their own for actor and critic, held close; ``hard``: the same."""
-    closeness: Annotated[float, Field(ge=0.0)] = 1e-3
+    closeness: Weight = 1e-3
     """Weight of the squared distance between softly shared layers (paper: not said)."""
 
 

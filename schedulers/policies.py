@@ -16,8 +16,10 @@ from schedulers.branches import BranchSettings, Share
 from schedulers.encoding import Observed, backlogs, encode, encoding, inputs
 from schedulers.networks import Arrays, Batch, Ints, Tensors
 
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=1024)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Settings(BranchSettings):
 
     observe: Observed = "full"
     """``paper``: no backlogs. With them the policy knows what earlier epochs left behind."""
-    width: Count = 64
+    width: Width = 64
     """Units of each of the two hidden layers."""
     elite: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     """Share of the advantages of branches that is followed; 1: the plain policy gradient."""
@@ -44,9 +46,9 @@ class Settings(BranchSettings):
     """Learning rate η of the actor (paper: 0.01)."""
     critic_rate: Positive = 5e-4
     """Learning rate of the critic (paper: 0.01)."""
-    entropy: Annotated[float, Field(ge=0.0)] = 0.01
+    entropy: Weight = 0.01
     """Weight β of the entropy at the beginning; it falls geometrically (paper: not said)."""
-    entropy_end: Annotated[float, Field(ge=0.0)] = 0.001
+    entropy_end: Weight = 0.001
     """Weight of the entropy at the end."""
     exploration: Share = 0.0
     """Share of places drawn uniformly at the beginning; falls geometrically (paper: 1)."""

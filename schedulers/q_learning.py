@@ -7,7 +7,7 @@ episode of one epoch that has ended: its return until the network has drained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
@@ -26,6 +26,7 @@ from schedulers.returns import between, usual_cost_s
 
 Floats = NDArray[np.float64]
 
+_TARGET: Final = "target."
 WARM_UP: Final = 4
 """Batches that are remembered before the first update."""
 
@@ -94,10 +95,24 @@ class Memory:
     def add(self, new: Transitions) -> None:
         """Remember transitions in place of the oldest."""
         rows = np.arange(self._seen, self._seen + len(new.reward)) % self._size
-        pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]] = zip(self._rows, new, strict=True)
-        for column, values in pairs:
+        columns: tuple[Any, ...] = self._rows
+        for column, values in zip(columns, new, strict=True):
             column[rows] = values
         self._seen += len(new.reward)
+
+    def arrays(self) -> Arrays:
+        """Return all that is remembered, and how far the oldest have been replaced."""
+        columns: dict[str, NDArray[Any]] = self._rows._asdict()
+        found = {name: x[: len(self)].astype(np.float32) for name, x in columns.items()}
+        seen = len(self) if self._seen <= self._size else self._size + self._seen % self._size
+        return found | {"seen": np.array([seen], np.float32)}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Remember what :meth:`arrays` returned."""
+        columns: dict[str, NDArray[Any]] = self._rows._asdict()
+        for name, column in columns.items():
+            column[: len(arrays[name])] = arrays[name]
+        self._seen = int(arrays["seen"][0])
 
     def sample(self, count: int, rng: np.random.Generator) -> Transitions:
         """Draw transitions uniformly."""
@@ -126,7 +141,7 @@ class QLearning(Algorithm):
         self._proposals = Proposals(s, s.replicas, spec.servers + 1)
         rollouts = round(task.episodes * (1.0 - s.branched) / s.replicas)
         self.rounds = max(1, self._branched + rollouts)
-        tasks = float(task.replicas(1).reset(task.validation_seeds(1))[0, 0])
+        tasks = float(task.begin(task.replicas(1), task.validation_seeds(1))[0, 0])
         self._scale_s = usual_cost_s(spec, tasks)
 
     def initial(self) -> Arrays:
@@ -137,11 +152,23 @@ class QLearning(Algorithm):
         """Return the placements of the highest values; shape (B, M)."""
         return self.network.mode(parameters, self.encoded(features))
 
+    def remembered(self) -> Arrays:
+        """Return the memory, the target network and when it is due."""
+        target = {f"{_TARGET}{name}": x for name, x in (self._target or {}).items()}
+        updates = self._updates % self.settings.target_every
+        return self._memory.arrays() | target | {"updates": np.array([updates], np.float32)}
+
+    def remember(self, arrays: Arrays) -> None:
+        """Go on from what :meth:`remembered` returned."""
+        self._memory.restore(arrays)
+        targets = {n.removeprefix(_TARGET): x for n, x in arrays.items() if n.startswith(_TARGET)}
+        self._target, self._updates = targets or None, int(arrays["updates"][0])
+
     def play(self, number: int, shared: Shared) -> dict[str, float]:
         """Play a round; branched ones come first."""
         rng, branched = self.task.rng(1, number), number < self._branched
         replicas, s = self._replicas, self.settings
-        features = replicas.reset(self.task.training_seeds(number, s.replicas))
+        features = self.task.begin(replicas, self.task.training_seeds(number, s.replicas))
         most = min(s.trunk, self.task.epochs) if branched else self.task.epochs
         self._proposals.forget()
         if branched:

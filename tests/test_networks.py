@@ -155,7 +155,8 @@ def test_the_penalty_pulls_layers_together() -> None:
         others = {n: g for n, g in zip(p, gradients, strict=True) if "branch" in n or "value" in n}
         assert len(others) == 4
         assert not any(g.any() for g in others.values())
-        p = {n: p[n] - 0.2 * g.numpy() for n, g in zip(p, gradients, strict=True)}
+        steps = zip(p, gradients, strict=True)
+        p = {n: (p[n] - 0.2 * g.numpy()).astype(np.float32) for n, g in steps}
     np.testing.assert_allclose(p["actor.1.weight"], p["critic.1.weight"], atol=1e-3)
 
 
@@ -236,7 +237,8 @@ def test_placements_are_drawn_as_probable_as_the_heads_say(network: Network) -> 
     common = expected >= 5.0
     assert common.sum() >= 8
     kept = [np.append(each[common], each[~common].sum()) for each in (observed, expected)]
-    assert stats.chisquare(*[each[kept[1] > 0.0] for each in kept]).pvalue > 0.01
+    counted, wanted = (each[kept[1] > 0.0] for each in kept)
+    assert stats.chisquare(counted, wanted).pvalue > 0.01
 
 
 def test_exploration_of_one_draws_every_placement_alike(network: Network) -> None:
@@ -299,8 +301,9 @@ def test_the_critics_loss_by_hand() -> None:
 
 def test_gradients_against_finite_differences(network: Network) -> None:
     given = sample()
-    p = {name: x.astype(np.float64) for name, x in parameters(network).items()}
-    given = given._replace(x=given.x.astype(np.float64), states=given.states.astype(np.float64))
+    p: dict[str, Any] = {name: x.astype(np.float64) for name, x in parameters(network).items()}
+    x, states = (each.astype(np.float64) for each in (given.x, given.states))
+    given = given._replace(x=x, states=states)  # type: ignore[arg-type] # exact enough to differ
 
     def loss(values: dict[str, torch.Tensor]) -> torch.Tensor:
         actor, entropy = actor_loss(network, values, given, 0.1)
