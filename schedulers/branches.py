@@ -36,7 +36,7 @@ class BranchSettings:
     recalled: Share = 0.0
     """Share of the candidates that were the best of their state lately."""
     varied: Share = 0.0
-    """Share of the candidates that are the policy's best with one or two blocks moved or swapped."""
+    """Share of the candidates: the policy's best with one or two blocks moved, or two swapped."""
     trunk: Annotated[int, Field(ge=1)] = 40
     """Epochs of each replica's run in a branched round."""
 
