@@ -19,7 +19,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decide: TypeAlias = Callable[[Floats], Ints]
 """From features to the placements that the policy thinks best."""
 
-LONG: Final = 20.0
+LONG: Final = 5.0
 """Slots of backlog that no good policy leaves behind."""
 RECALLED: Final = 64
 """Placements that were the best of their state lately, remembered within a round."""
