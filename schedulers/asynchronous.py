@@ -35,7 +35,9 @@ Memory: TypeAlias = "ctypes.Array[ctypes.c_float]"
 RESTARTS: Final = 3
 """Workers that are replaced in one training before it is given up."""
 EVALUATIONS: Final = 10
-"""How often a training is evaluated on seeds that it does not use."""
+"""How often a training is evaluated on seeds that it does not use, at most."""
+EPISODES_BETWEEN: Final = 20
+"""Episodes for each of them, at least."""
 VALIDATION_RUNS: Final = 8
 _REMEMBERED: Final = "remembered."
 LARGEST: Final = 1e6
@@ -332,11 +334,11 @@ class _Course:
     """What is still to be done of a training: rounds, and evaluations between them."""
 
     def __init__(
-        self, rounds: int, done: Iterable[int] = (), evaluated: Iterable[int] = ()
+        self, rounds: int, due: set[int], done: Iterable[int] = (), evaluated: Iterable[int] = ()
     ) -> None:
         self.rounds, self.done, self.evaluated = rounds, set(done), set(evaluated)
         self._todo = deque(number for number in range(rounds) if number not in self.done)
-        self._due = deque(sorted(_evaluations(rounds) - self.evaluated))
+        self._due = deque(sorted(due - self.evaluated))
 
     def next(self) -> Job | None:
         """Return the next job, None while there is none."""
@@ -354,9 +356,14 @@ class _Course:
         return len(self.done) / self.rounds
 
 
-def _evaluations(rounds: int) -> set[int]:
-    """Return after how many rounds the parameters are evaluated."""
-    return {round(rounds * each / EVALUATIONS) for each in range(EVALUATIONS + 1)}
+def evaluations(rounds: int, episodes: int) -> set[int]:
+    """Return after how many rounds the parameters are evaluated.
+
+    More often at the beginning, when they change most, and seldom in short trainings, which
+    evaluations would otherwise make much longer.
+    """
+    count = max(2, min(EVALUATIONS, episodes // EPISODES_BETWEEN))
+    return {round(rounds * (each / count) ** 2) for each in range(count + 1)}
 
 
 class Best(NamedTuple):
@@ -384,9 +391,10 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
     memory = Shared.memory_for(layout)
     shared = Shared(layout, memory)
     shared.values[:] = flat(initial)
-    course, best = _Course(algorithm.rounds), Best(flat(initial))
+    due = evaluations(algorithm.rounds, task.episodes)
+    course, best = _Course(algorithm.rounds, due), Best(flat(initial))
     if (kept := diary.checkpoint) is not None:
-        course = _Course(algorithm.rounds, kept.state["done"], kept.state["evaluated"])
+        course = _Course(algorithm.rounds, due, kept.state["done"], kept.state["evaluated"])
         best = Best(_fitting(kept.arrays["best"], shared), kept.state["best_reward"])
         shared.values[:] = _fitting(kept.arrays["values"], shared)
         shared.squares[:] = _fitting(kept.arrays["squares"], shared)
