@@ -206,6 +206,8 @@ def _check_counts(episodes: int, seed: int, workers: int, out: Path) -> None:
         raise InputError(f"workers: {workers}; allowed: 1 to {MOST_WORKERS}")
     if out.suffix != SUFFIX:
         raise InputError(f"{out}: a policy's name ends in {SUFFIX}")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; allowed: a file's name")
 
 
 class Records:

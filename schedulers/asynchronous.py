@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
@@ -280,7 +281,12 @@ class ProcessCrew:
         process = self._context.Process(
             target=_work, args=(*self._arguments, theirs, os.getpid()), daemon=True
         )
-        process.start()
+        resource_tracker.ensure_running()  # which lets Ctrl-C through again when it starts
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:  # Ctrl-C is for this process; workers inherit that they are not told, from the start
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return _Worker(process, ours)
 
@@ -314,7 +320,6 @@ def _work(
     parent: int,
 ) -> None:
     """Do jobs until the other end is closed, or whoever is there is no longer the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that called
     try:
         algorithm, shared = make(task), Shared(layout, memory)
         while os.getppid() == parent:
