@@ -226,7 +226,7 @@ class Records:
         self._progress, self._latest = progress, dict[str, float]()
         self._rows: list[dict[str, float]] = []
         self._before_s = 0.0
-        self._pending: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._pending: tuple[dict[str, Any], dict[str, Any], int] | None = None
         self._checkpoint = self._read(resume=resume)
         try:
             files.policy.parent.mkdir(parents=True, exist_ok=True)
@@ -265,7 +265,8 @@ class Records:
 
     def keep(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Write a checkpoint if the last one is some time ago."""
-        self._pending = {name: x.copy() for name, x in arrays.items()}, dict(state)
+        copies = {name: x.copy() for name, x in arrays.items()}
+        self._pending = copies, dict(state), len(self._rows)
         if time.monotonic() - self._kept >= KEEP_SECONDS:
             self._write()
 
@@ -277,6 +278,8 @@ class Records:
         """Write what there is; return what was kept."""
         if self._pending is None and self._checkpoint is None:
             return "stopped; nothing was learned yet"
+        if self._pending is not None:
+            del self._rows[self._pending[2] :]  # what was noted since is done again
         self._write()
         done = self._rows[-1]["episode"] if self._rows else 0.0
         kept = f"{done:.0f} of {self._episodes} episodes are kept in {self._files.checkpoint}"
@@ -296,7 +299,7 @@ class Records:
     def _write(self) -> None:
         if self._pending is None:
             return
-        arrays, state = self._pending
+        arrays, state, _ = self._pending
         document = {
             "identity": self._identity,
             "state": state | {"wall_s": self.wall_s},

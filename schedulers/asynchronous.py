@@ -17,6 +17,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -325,12 +326,12 @@ def _work(
         while os.getppid() == parent:
             if pipe.poll(1.0):
                 pipe.send(perform(algorithm, shared, pipe.recv()))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         return
-    except TrainingError as error:
-        pipe.send(str(error))
-    except Exception:  # noqa: BLE001 - told to the process that called
-        pipe.send(f"a worker failed:\n{traceback.format_exc()}")
+    except Exception as error:  # noqa: BLE001 - told to the process that called, if it is there
+        expected = isinstance(error, TrainingError)
+        with suppress(OSError):
+            pipe.send(str(error) if expected else f"a worker failed:\n{traceback.format_exc()}")
 
 
 class _Course:
