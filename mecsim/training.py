@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import glob
 import inspect
 import json
 import logging
@@ -68,6 +69,12 @@ class Files:
     def checkpoint(self) -> Path:
         """What ``resume`` goes on from; gone when training is complete."""
         return self.policy.with_name(f"{self._stem}.checkpoint{SUFFIX}")
+
+    def unfinished(self) -> list[Path]:
+        """Return what a training that was killed was just writing."""
+        written = (self.policy, self.curve, self.checkpoint)
+        patterns = (f".{glob.escape(path.name)}.*.part" for path in written)
+        return [path for pattern in patterns for path in self.policy.parent.glob(pattern)]
 
     @property
     def _stem(self) -> str:
@@ -232,6 +239,8 @@ class Records:
             files.policy.parent.mkdir(parents=True, exist_ok=True)
             if self._checkpoint is None and files.events.is_dir():
                 shutil.rmtree(files.events)
+            for left in files.unfinished():
+                left.unlink()
         except OSError as error:
             raise OutputError(
                 f"{files.policy.parent}: cannot be written: {error.strerror}"

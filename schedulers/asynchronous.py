@@ -13,11 +13,12 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -282,12 +283,8 @@ class ProcessCrew:
         process = self._context.Process(
             target=_work, args=(*self._arguments, theirs, os.getpid()), daemon=True
         )
-        resource_tracker.ensure_running()  # which lets Ctrl-C through again when it starts
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:  # Ctrl-C is for this process; workers inherit that they are not told, from the start
+        with _ctrl_c_waits():
             process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return _Worker(process, ours)
 
@@ -310,6 +307,24 @@ class ProcessCrew:
         self._workers[self._workers.index(worker)] = fresh
         if job is not None:
             self._hand(fresh, job)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Start processes that Ctrl-C is not for; here it is told afterwards."""
+    resource_tracker.ensure_running()  # which would unblock it
+    pressed: list[int] = []
+    here = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(1)) if here else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if here:
+            signal.signal(signal.SIGINT, handler)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _work(

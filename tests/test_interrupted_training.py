@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 
-from mecsim.policy_file import read_policy
+from mecsim import training
+from mecsim.scenario import load
+from tests.test_learners import ACTOR_CRITIC, decisions
 from tests.test_training import SCENARIO, SMALL
 
-LONG = ["--episodes", "1500", "--out", "p.safetensors", "--quiet", *SMALL, "--option", "trunk=12"]
+EPISODES = 1500
+LONG = [f"--episodes={EPISODES}", "--out=p.safetensors", "--quiet", *SMALL, "--option=trunk=12"]
 PREPARED = """\
 import signal
 from mecsim import cli, training
@@ -108,9 +110,19 @@ def test_a_worker_that_is_killed_is_replaced_and_one_whose_parent_is_killed_ends
         assert process.stderr is not None
         err = process.stderr.read()
     assert err == "a worker died with exit code -9; another one takes its place\n"
-    with started(here, "--workers", "1", "--resume") as process:
-        _, err = process.communicate(timeout=60)
-        assert (process.returncode, err) == (0, "")
+    out, scenario = here / "p.safetensors", load(here / "s.yaml")
+    training.train(
+        scenario,
+        "mtl-a3c",
+        ACTOR_CRITIC | {"trunk": 12},
+        episodes=EPISODES,
+        seed=0,
+        workers=1,
+        serial=True,
+        out=out,
+        name="s",
+        resume=True,
+    )
     assert not checkpoint.exists()
-    assert np.isfinite(read_policy(here / "p.safetensors").header.training["validation_reward"])
+    assert (decisions(out, "mtl-a3c", scenario) == 2).all()
     assert not list(here.glob(".*"))

@@ -139,6 +139,14 @@ def test_a_checkpoint_is_only_for_the_training_that_it_is_of(tmp_path: Path) -> 
         learn(out, resume=True)
 
 
+def test_what_a_killed_training_was_writing_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".p.checkpoint.safetensors.123.part").touch()
+    (tmp_path / ".p.curve.h5.123.part").touch()
+    (tmp_path / ".q.curve.h5.123.part").touch()
+    learn(tmp_path / "p.safetensors", episodes=1)
+    assert [path.name for path in tmp_path.glob(".*")] == [".q.curve.h5.123.part"]
+
+
 def test_to_resume_what_never_began_is_to_begin(tmp_path: Path) -> None:
     learn(tmp_path / "p.safetensors", resume=True)
     learn(tmp_path / "q.safetensors")
