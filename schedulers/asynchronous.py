@@ -13,11 +13,14 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
@@ -282,7 +285,8 @@ class ProcessCrew:
         process = self._context.Process(
             target=_work, args=(*self._arguments, theirs, os.getpid()), daemon=True
         )
-        process.start()
+        with _ctrl_c_waits():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -307,6 +311,24 @@ class ProcessCrew:
             self._hand(fresh, job)
 
 
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Start processes that Ctrl-C is not for; here it is told afterwards."""
+    resource_tracker.ensure_running()  # which would unblock it
+    pressed: list[int] = []
+    here = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(1)) if here else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if here:
+            signal.signal(signal.SIGINT, handler)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 def _work(
     make: Callable[[Task], Algorithm],
     task: Task,
@@ -316,18 +338,17 @@ def _work(
     parent: int,
 ) -> None:
     """Do jobs until the other end is closed, or whoever is there is no longer the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that called
     try:
         algorithm, shared = make(task), Shared(layout, memory)
         while os.getppid() == parent:
             if pipe.poll(1.0):
                 pipe.send(perform(algorithm, shared, pipe.recv()))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         return
-    except TrainingError as error:
-        pipe.send(str(error))
-    except Exception:  # noqa: BLE001 - told to the process that called
-        pipe.send(f"a worker failed:\n{traceback.format_exc()}")
+    except Exception as error:  # noqa: BLE001 - told to the process that called, if it is there
+        expected = isinstance(error, TrainingError)
+        with suppress(OSError):
+            pipe.send(str(error) if expected else f"a worker failed:\n{traceback.format_exc()}")
 
 
 class _Course:
