@@ -66,12 +66,21 @@ def score(learner: str, settings: dict[str, Any], seed: int) -> float:
     scenario = load("scenarios/vgg16_4es.yaml")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "policy.safetensors")
-        how = {"episodes": EPISODES, "seed": seed, "workers": 1, "serial": True, "out": out}
         try:
-            return float(train(scenario, learner, settings, **how)["validation_reward"])
+            found = train(
+                scenario,
+                learner,
+                settings,
+                episodes=EPISODES,
+                seed=seed,
+                workers=1,
+                serial=True,
+                out=out,
+            )
         except MecsimError as error:
             print(f"{learner} {settings} seed {seed}: {error}", file=sys.stderr)
             return float("nan")
+    return float(found["validation_reward"])
 
 
 def scores(jobs: Sequence[tuple[str, dict[str, Any], int]]) -> list[float]:
@@ -83,7 +92,7 @@ def tune(learner: str) -> list[dict[str, Any]]:
     """Return a row for each training of the search."""
     trials = list(settings_of(learner))
     rows = []
-    chosen = range(TRIALS)
+    chosen = list(range(TRIALS))
     for seeds in (FIRST, MORE):
         jobs = [(learner, trials[trial], seed) for trial in chosen for seed in seeds]
         found = scores(jobs)
