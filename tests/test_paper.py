@@ -37,6 +37,8 @@ from tests.test_batch import Inline
 from tests.test_cli import answer, mecsim
 
 HOLDS, DIRECTION, NOT, INCOMPARABLE = Verdict
+PAPER = [f"fig{n}" for n in range(6, 14)]
+OURS = ["beyond_224", "beyond_bursts", "beyond_poisson", "beyond_sparse", "beyond_task_epochs"]
 HEURISTICS = ("greedy", "apdi", "rpdi", "single-cut", "lookahead")
 
 
@@ -151,8 +153,9 @@ def test_curves() -> None:
 
 
 def test_the_figures_are_those_of_the_paper() -> None:
-    assert figure_names() == [f"fig{n}" for n in range(6, 14)]
-    sizes = {name: len(figure.panels) for name, figure in load_figures([]).items()}
+    assert figure_names() == [*PAPER, *OURS]
+    assert list(load_figures([])) == list(load_figures(["all"])) == figure_names()
+    sizes = {name: len(figure.panels) for name, figure in load_figures(PAPER).items()}
     assert sizes == {
         "fig6": 1, "fig7": 3, "fig8": 3, "fig9": 3, "fig10": 3, "fig11": 3, "fig12": 6, "fig13": 5,
     }  # fmt: skip
@@ -162,11 +165,26 @@ def test_the_figures_are_those_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize("name", [f"fig{n}" for n in range(6, 14)])
+@pytest.mark.parametrize("name", [*PAPER, *OURS])
 def test_every_figure_can_be_planned(name: str, quick: bool) -> None:
     plans = reproduce.plan({name: load_figure(name)}, quick=quick, only=HEURISTICS)
     if name != "fig7":
         assert all(plans.values())
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_goes_beyond_the_paper_says_so_and_has_all_schedulers(name: str) -> None:
+    figure = load_figure(name)
+    assert figure.title.startswith("Beyond the paper: ")
+    assert figure.note.startswith("Ours, not in the paper.")
+    assert all(panel.title.startswith("ours, ") for panel in figure.panels)
+    for each in figure.studies:
+        made = figure.make_study(each)
+        assert made is not None
+        learners = {"mtl-a3c", "a3c", "dqn"}
+        assert learners | set(HEURISTICS) <= {entrant.label for entrant in made.entrants}
+        assert made.bound
+        assert made.baseline == "greedy"
 
 
 def test_every_sweep_has_the_yardsticks() -> None:

@@ -19,7 +19,10 @@ def reproduce(
     figures: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
-            metavar="FIGURE...", help="fig6 to fig13; default: all.", show_default=False
+            metavar="FIGURE...",
+            help="fig6 to fig13; beyond the paper: beyond_224, beyond_bursts, "
+            "beyond_poisson, beyond_sparse, beyond_task_epochs. Default: all.",
+            show_default=False,
         ),
     ] = None,
     short: Annotated[
@@ -43,7 +46,8 @@ def reproduce(
 ) -> None:
     """Regenerate the figures of Li et al. and the table of what of their claims holds.
 
-    Writes a page, a picture and tables for each figure, and claims.md; --resume goes on.
+    And, beyond the paper, the same comparison in other settings, marked as ours. Writes a page, a
+    picture and tables for each figure, and claims.md; --resume goes on.
     """
     from mecsim import display, plots
     from mecsim.batch import Folder, run_batch, write_whole

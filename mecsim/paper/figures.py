@@ -16,6 +16,8 @@ from mecsim.scenario import Section
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Sweep: TypeAlias = dict[str, Annotated[list[Any], Field(min_length=1)]]
+PAPER, BEYOND = "fig", "beyond_"
+"""How the names of the paper's figures begin, and those of ours."""
 CURVE: Final = "learning_curve"
 """In place of a metric: the reward along the episodes of training."""
 T = TypeVar("T", bound=Section)
@@ -153,10 +155,12 @@ def shipped_scenario(name: str) -> Path:
 
 
 def figure_names() -> list[str]:
-    """Return the names of the figures described, in the paper's order."""
+    """Return the names of the figures described: the paper's in its order, then ours."""
     files = (resources.files("mecsim") / "figures").iterdir()
-    found = [file.name.removesuffix(".yaml") for file in files if file.name.startswith("fig")]
-    return sorted(found, key=lambda name: int(name.removeprefix("fig")))
+    found = sorted(file.name.removesuffix(".yaml") for file in files)
+    of_paper = [name for name in found if name.startswith(PAPER)]
+    ours = [name for name in found if name.startswith(BEYOND)]
+    return [*sorted(of_paper, key=lambda name: int(name.removeprefix(PAPER))), *ours]
 
 
 def load_figure(name: str) -> Figure:
