@@ -11,8 +11,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mecsim.cli.common import Debug, Json, Quiet, show, show_json, tell
-from mecsim.cli.compare import EngineName, Jobs, Resume, failures
+from mecsim.cli.common import Debug, Json, Quiet, show, show_json
+from mecsim.cli.compare import EngineName, Jobs, Resume, failures, tell_troubles
 
 
 def reproduce(
@@ -20,8 +20,9 @@ def reproduce(
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
             metavar="FIGURE...",
-            help="fig6 to fig13; beyond the paper: beyond_224, beyond_bursts, "
-            "beyond_poisson, beyond_sparse, beyond_task_epochs. Default: all.",
+            help="fig6 to fig13, and beyond the paper beyond_224, beyond_bursts, "
+            "beyond_generalisation, beyond_poisson, beyond_sparse, beyond_task_epochs; "
+            "default: all.",
             show_default=False,
         ),
     ] = None,
@@ -75,8 +76,7 @@ def reproduce(
     made_by = json.dumps(_made_by() | volume, indent=1)
     write_whole(place / "made_by.json", made_by.encode())
     failed = [each for cells in plans.values() for each in failures(cells, done.failures)]
-    for each in failed:
-        tell(f"failed: {each['job']}: {each['cause']}")
+    tell_troubles(done.warnings, failed)
     claims = [
         {"id": claim.id, "verdict": finding.verdict, "measured": finding.measured,
          "reason": finding.reason}
