@@ -39,6 +39,8 @@ RESTARTS: Final = 3
 """Workers that are replaced in one training before it is given up."""
 EVALUATIONS: Final = 10
 """How often a training is evaluated on seeds that it does not use, at most."""
+HOPELESS: Final = 5.0
+"""An evaluation is given up when its reward is so many times that of the best."""
 EPISODES_BETWEEN: Final = 20
 """Episodes for each of them, at least."""
 VALIDATION_RUNS: Final = 8
@@ -150,6 +152,8 @@ class Job:
 
     kind: Literal["play", "evaluate"]
     number: int
+    floor: float = -math.inf
+    """Rewards below that need not be known exactly."""
 
 
 class Result(NamedTuple):
@@ -166,16 +170,20 @@ def perform(algorithm: Algorithm, shared: Shared, job: Job) -> Result:
     if job.kind == "play":
         return Result(job, algorithm.play(job.number, shared), None)
     parameters = shared.pull()
-    reward = evaluate(algorithm, parameters)
+    reward = evaluate(algorithm, parameters, job.floor)
     return Result(job, {"validation_reward": reward}, flat(parameters))
 
 
-def evaluate(algorithm: Algorithm, parameters: Arrays) -> float:
-    """Return the mean reward of runs under the policy, on seeds that training does not use."""
+def evaluate(algorithm: Algorithm, parameters: Arrays, floor: float = -math.inf) -> float:
+    """Return the mean reward of runs under the policy, on seeds that training does not use.
+
+    As rewards are never positive, it is given up where the mean is below ``floor``: runs whose
+    queues explode take long. What is returned then is at least the reward.
+    """
     seeds = algorithm.task.validation_seeds(VALIDATION_RUNS)
     replicas = algorithm.task.replicas(len(seeds))
     features, total = algorithm.task.begin(replicas, seeds), 0.0
-    while not replicas.ended.all():
+    while not replicas.ended.all() and total >= floor * len(seeds):
         features, rewards, _ = replicas.step(algorithm.decide(parameters, features))
         total += float(rewards.sum())
     return total / len(seeds)
@@ -360,11 +368,12 @@ class _Course:
         self.rounds, self.done, self.evaluated = rounds, set(done), set(evaluated)
         self._todo = deque(number for number in range(rounds) if number not in self.done)
         self._due = deque(sorted(due - self.evaluated))
+        self.floor = -math.inf
 
     def next(self) -> Job | None:
         """Return the next job, None while there is none."""
         if self._due and self._due[0] <= len(self.done):
-            return Job("evaluate", self._due.popleft())
+            return Job("evaluate", self._due.popleft(), self.floor)
         return Job("play", self._todo.popleft()) if self._todo else None
 
     def note(self, job: Job) -> None:
@@ -417,6 +426,7 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
     if (kept := diary.checkpoint) is not None:
         course = _Course(algorithm.rounds, due, kept.state["done"], kept.state["evaluated"])
         best = Best(_fitting(kept.arrays["best"], shared), kept.state["best_reward"])
+        course.floor = HOPELESS * best.reward
         shared.values[:] = _fitting(kept.arrays["values"], shared)
         shared.squares[:] = _fitting(kept.arrays["squares"], shared)
         prefix, every = _REMEMBERED, kept.arrays.items()
@@ -430,6 +440,7 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
         for result in _results(crew, course):
             course.note(result.job)
             best = best.or_better(result)
+            course.floor = HOPELESS * best.reward
             diary.note(course.share, result.measures)
             arrays = {"values": shared.values, "squares": shared.squares, "best": best.values}
             arrays |= {_REMEMBERED + name: x for name, x in algorithm.remembered().items()}
