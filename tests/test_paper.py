@@ -239,7 +239,7 @@ def test_policies_are_evaluated_where_they_were_not_trained() -> None:
     assert points == {f"{n} tasks" for n in (30, 50, 70, 90, 110)} | {"fading", "bursts"}
     of_figures = {cell.job.key for cell in [*plans["fig6.default"], *plans["fig10.rates"]]}
     further = [job for job in jobs if job.kind == "train" and job.key not in of_figures]
-    assert len(further) == 3 * 3 * 2  # for fading and bursts: all others are those of the figures
+    assert len(further) == 3 * 3 * 3  # the default, fading and bursts; others are the figures'
     quick = figures["beyond_generalisation"].make_study("settings", quick=True)
     assert quick is not None
     assert len(quick.points) == 3
