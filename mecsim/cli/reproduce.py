@@ -47,8 +47,9 @@ def reproduce(
 ) -> None:
     """Regenerate the figures of Li et al. and the table of what of their claims holds.
 
-    And, beyond the paper, the same comparison in other settings, marked as ours. Writes a page, a
-    picture and tables for each figure, and claims.md; --resume goes on.
+    Beyond the paper, the same comparison in other settings, marked as ours.
+
+    Writes a page, a picture and tables for each figure, and claims.md; --resume goes on.
     """
     from mecsim import display, plots
     from mecsim.batch import Folder, run_batch, write_whole
