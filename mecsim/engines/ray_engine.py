@@ -8,9 +8,11 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack, redirect_stdout
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -34,8 +36,8 @@ class Cluster:
 
     Without an address (``HOST:PORT``) and without the environment's ``RAY_ADDRESS`` a cluster with
     so many CPUs is started on this machine; it listens on 127.0.0.1 only and ends with the
-    connection, or with this process. Raises ``InputError`` if Ray is not installed or nobody
-    answers.
+    connection, or with this process. What Ray tells on stdout meanwhile (nodes that died, jobs that
+    it moves) goes to stderr. Raises ``InputError`` if Ray is not installed or nobody answers.
     """
 
     def __init__(self, address: str = "", cpus: int | None = None) -> None:
@@ -45,6 +47,8 @@ class Cluster:
             os.environ.setdefault(_LOOPBACK, "0")
         self._ray = _import_ray()
         self._folder = "" if address else tempfile.mkdtemp(prefix="mecsim-ray-")
+        self._told = ExitStack()
+        self._told.enter_context(redirect_stdout(sys.stderr))
         own = {
             "num_cpus": cpus or len(os.sched_getaffinity(0)),
             "include_dashboard": False,
@@ -77,6 +81,7 @@ class Cluster:
     def close(self) -> None:
         """Let go: what was started here ends, and with it what still runs of ours elsewhere."""
         self._ray.shutdown()
+        self._told.close()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
