@@ -23,6 +23,7 @@ from mecsim.errors import SchedulerError as SchedulerError  # learners take thes
 from mecsim.errors import TrainingError as TrainingError
 from mecsim.model import resolve
 from mecsim.policy_file import SUFFIX, Arrays, Policy, read_policy
+from mecsim.registry import check_options
 from mecsim.replicas import Replicas as Replicas
 from mecsim.scenario import Scenario
 from mecsim.scheduler import Scheduler, SchedulerSpec, feature_names
@@ -155,9 +156,18 @@ class Learner(Scheduler):
             settings, arrays = self.settings(), self.untrained(spec, self.settings())
         else:
             found = _fitting(Path(policy), self.name, spec) if policy else find(self.name, spec)
-            settings, arrays = self.settings(**found.header.settings), found.arrays
+            settings, arrays = self._settings_in(found, policy), found.arrays
         self._check(arrays, self.untrained(spec, settings), policy)
-        self.load(settings, arrays)
+        try:
+            self.load(settings, arrays)
+        except SchedulerError as error:
+            raise PolicyError(f"policy {policy}: {error}") from error
+
+    def _settings_in(self, found: Policy, policy: str) -> Any:
+        try:
+            return self.settings(**check_options(self.name, self.settings, found.header.settings))
+        except SchedulerError as error:
+            raise PolicyError(f"policy {policy}: its settings: {error}") from error
 
     @staticmethod
     def _check(arrays: Arrays, expected: Arrays, policy: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import glob
 import inspect
 import json
 import logging
@@ -68,6 +69,12 @@ class Files:
     def checkpoint(self) -> Path:
         """What ``resume`` goes on from; gone when training is complete."""
         return self.policy.with_name(f"{self._stem}.checkpoint{SUFFIX}")
+
+    def unfinished(self) -> list[Path]:
+        """Return what a training that was killed was just writing."""
+        written = (self.policy, self.curve, self.checkpoint)
+        patterns = (f".{glob.escape(path.name)}.*.part" for path in written)
+        return [path for pattern in patterns for path in self.policy.parent.glob(pattern)]
 
     @property
     def _stem(self) -> str:
@@ -206,6 +213,8 @@ def _check_counts(episodes: int, seed: int, workers: int, out: Path) -> None:
         raise InputError(f"workers: {workers}; allowed: 1 to {MOST_WORKERS}")
     if out.suffix != SUFFIX:
         raise InputError(f"{out}: a policy's name ends in {SUFFIX}")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; allowed: a file's name")
 
 
 class Records:
@@ -224,12 +233,14 @@ class Records:
         self._progress, self._latest = progress, dict[str, float]()
         self._rows: list[dict[str, float]] = []
         self._before_s = 0.0
-        self._pending: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._pending: tuple[dict[str, Any], dict[str, Any], int] | None = None
         self._checkpoint = self._read(resume=resume)
         try:
             files.policy.parent.mkdir(parents=True, exist_ok=True)
             if self._checkpoint is None and files.events.is_dir():
                 shutil.rmtree(files.events)
+            for left in files.unfinished():
+                left.unlink()
         except OSError as error:
             raise OutputError(
                 f"{files.policy.parent}: cannot be written: {error.strerror}"
@@ -263,7 +274,8 @@ class Records:
 
     def keep(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Write a checkpoint if the last one is some time ago."""
-        self._pending = {name: x.copy() for name, x in arrays.items()}, dict(state)
+        copies = {name: x.copy() for name, x in arrays.items()}
+        self._pending = copies, dict(state), len(self._rows)
         if time.monotonic() - self._kept >= KEEP_SECONDS:
             self._write()
 
@@ -275,6 +287,8 @@ class Records:
         """Write what there is; return what was kept."""
         if self._pending is None and self._checkpoint is None:
             return "stopped; nothing was learned yet"
+        if self._pending is not None:
+            del self._rows[self._pending[2] :]  # what was noted since is done again
         self._write()
         done = self._rows[-1]["episode"] if self._rows else 0.0
         kept = f"{done:.0f} of {self._episodes} episodes are kept in {self._files.checkpoint}"
@@ -294,7 +308,7 @@ class Records:
     def _write(self) -> None:
         if self._pending is None:
             return
-        arrays, state = self._pending
+        arrays, state, _ = self._pending
         document = {
             "identity": self._identity,
             "state": state | {"wall_s": self.wall_s},

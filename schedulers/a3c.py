@@ -149,7 +149,7 @@ class A3C(Learner):
         return network.initial(np.random.default_rng(0)) | encoded.arrays()
 
     def load(self, settings: A3CSettings, arrays: Arrays) -> None:
-        self._encoded, self._arrays = encoding_in(arrays), arrays
+        self._encoded, self._arrays = encoding_in(arrays, self.spec), arrays
         inputs, places = self._encoded.inputs, self.spec.servers + 1
         self._network = network_of(settings)(inputs, self.spec.blocks, places, settings)
 

@@ -13,11 +13,14 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
@@ -35,7 +38,9 @@ Memory: TypeAlias = "ctypes.Array[ctypes.c_float]"
 RESTARTS: Final = 3
 """Workers that are replaced in one training before it is given up."""
 EVALUATIONS: Final = 10
-"""How often a training is evaluated on seeds that it does not use."""
+"""How often a training is evaluated on seeds that it does not use, at most."""
+EPISODES_BETWEEN: Final = 20
+"""Episodes for each of them, at least."""
 VALIDATION_RUNS: Final = 8
 _REMEMBERED: Final = "remembered."
 LARGEST: Final = 1e6
@@ -280,7 +285,8 @@ class ProcessCrew:
         process = self._context.Process(
             target=_work, args=(*self._arguments, theirs, os.getpid()), daemon=True
         )
-        process.start()
+        with _ctrl_c_waits():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -305,6 +311,24 @@ class ProcessCrew:
             self._hand(fresh, job)
 
 
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Start processes that Ctrl-C is not for; here it is told afterwards."""
+    resource_tracker.ensure_running()  # which would unblock it
+    pressed: list[int] = []
+    here = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(1)) if here else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if here:
+            signal.signal(signal.SIGINT, handler)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 def _work(
     make: Callable[[Task], Algorithm],
     task: Task,
@@ -314,29 +338,28 @@ def _work(
     parent: int,
 ) -> None:
     """Do jobs until the other end is closed, or whoever is there is no longer the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that called
     try:
         algorithm, shared = make(task), Shared(layout, memory)
         while os.getppid() == parent:
             if pipe.poll(1.0):
                 pipe.send(perform(algorithm, shared, pipe.recv()))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         return
-    except TrainingError as error:
-        pipe.send(str(error))
-    except Exception:  # noqa: BLE001 - told to the process that called
-        pipe.send(f"a worker failed:\n{traceback.format_exc()}")
+    except Exception as error:  # noqa: BLE001 - told to the process that called, if it is there
+        expected = isinstance(error, TrainingError)
+        with suppress(OSError):
+            pipe.send(str(error) if expected else f"a worker failed:\n{traceback.format_exc()}")
 
 
 class _Course:
     """What is still to be done of a training: rounds, and evaluations between them."""
 
     def __init__(
-        self, rounds: int, done: Iterable[int] = (), evaluated: Iterable[int] = ()
+        self, rounds: int, due: set[int], done: Iterable[int] = (), evaluated: Iterable[int] = ()
     ) -> None:
         self.rounds, self.done, self.evaluated = rounds, set(done), set(evaluated)
         self._todo = deque(number for number in range(rounds) if number not in self.done)
-        self._due = deque(sorted(_evaluations(rounds) - self.evaluated))
+        self._due = deque(sorted(due - self.evaluated))
 
     def next(self) -> Job | None:
         """Return the next job, None while there is none."""
@@ -354,9 +377,14 @@ class _Course:
         return len(self.done) / self.rounds
 
 
-def _evaluations(rounds: int) -> set[int]:
-    """Return after how many rounds the parameters are evaluated."""
-    return {round(rounds * each / EVALUATIONS) for each in range(EVALUATIONS + 1)}
+def evaluations(rounds: int, episodes: int) -> set[int]:
+    """Return after how many rounds the parameters are evaluated.
+
+    More often at the beginning, when they change most, and seldom in short trainings, which
+    evaluations would otherwise make much longer.
+    """
+    count = max(2, min(EVALUATIONS, episodes // EPISODES_BETWEEN))
+    return {round(rounds * (each / count) ** 2) for each in range(count + 1)}
 
 
 class Best(NamedTuple):
@@ -384,9 +412,10 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
     memory = Shared.memory_for(layout)
     shared = Shared(layout, memory)
     shared.values[:] = flat(initial)
-    course, best = _Course(algorithm.rounds), Best(flat(initial))
+    due = evaluations(algorithm.rounds, task.episodes)
+    course, best = _Course(algorithm.rounds, due), Best(flat(initial))
     if (kept := diary.checkpoint) is not None:
-        course = _Course(algorithm.rounds, kept.state["done"], kept.state["evaluated"])
+        course = _Course(algorithm.rounds, due, kept.state["done"], kept.state["evaluated"])
         best = Best(_fitting(kept.arrays["best"], shared), kept.state["best_reward"])
         shared.values[:] = _fitting(kept.arrays["values"], shared)
         shared.squares[:] = _fitting(kept.arrays["squares"], shared)

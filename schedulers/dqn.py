@@ -92,7 +92,7 @@ class DQN(Learner):
         return network.initial(np.random.default_rng(0)) | encoded.arrays()
 
     def load(self, settings: DQNSettings, arrays: Arrays) -> None:
-        self._encoded, self._arrays = encoding_in(arrays), arrays
+        self._encoded, self._arrays = encoding_in(arrays, self.spec), arrays
         inputs, places = self._encoded.inputs, self.spec.servers + 1
         self._network = Values(inputs, self.spec.blocks, places, settings)
 

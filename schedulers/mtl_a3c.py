@@ -83,7 +83,7 @@ class MTLA3C(Learner):
         return network.initial(np.random.default_rng(0)) | encoded.arrays()
 
     def load(self, settings: MTLSettings, arrays: Arrays) -> None:
-        self._encoded, self._arrays = encoding_in(arrays), arrays
+        self._encoded, self._arrays = encoding_in(arrays, self.spec), arrays
         inputs, places = self._encoded.inputs, self.spec.servers + 1
         self._network = Branches(inputs, self.spec.blocks, places, settings)
 

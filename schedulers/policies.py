@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mecsim import SchedulerSpec
+from mecsim.learning import SchedulerError
 from mecsim.scheduler import feature_names
 from schedulers.branches import BranchSettings, Share
 from schedulers.encoding import Observed, backlogs, encode, encoding, inputs
@@ -130,7 +131,12 @@ class Encoded(NamedTuple):
         return encode(features, self.how)
 
 
-def encoding_in(arrays: Arrays) -> Encoded:
-    """Return the encoding that a policy was trained with."""
+def encoding_in(arrays: Arrays, spec: SchedulerSpec) -> Encoded:
+    """Return the encoding that a policy was trained with. Raises ``SchedulerError``."""
     prefix = "encoding."
-    return Encoded({n.removeprefix(prefix): x for n, x in arrays.items() if n.startswith(prefix)})
+    how = {n.removeprefix(prefix): x for n, x in arrays.items() if n.startswith(prefix)}
+    if not (np.isin(how["column"], np.arange(len(feature_names(spec)))).all()):
+        raise SchedulerError("its encoding names features that there are not")
+    if not (how["scale"] > 0.0).all():
+        raise SchedulerError("its encoding divides by what is not above 0")
+    return Encoded(how)

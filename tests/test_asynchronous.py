@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mecsim.learning import Checkpoint, Task, TrainingError
 from mecsim.scenario import Scenario
 from schedulers import asynchronous
-from schedulers.asynchronous import Algorithm, Arrays, Shared, train
+from schedulers.asynchronous import Algorithm, Arrays, Shared, evaluations, train
 
 SMALL = Scenario.model_validate(
     {"slots": 2, "devices": 1, "edge_servers": 1, "dnn": {"blocks": 1}}
@@ -104,8 +104,8 @@ def test_every_round_is_played_once_and_evaluations_come_between(workers: int) -
     assert rounds_played(notes) == list(range(20))
     assert notes.kept[-1].arrays["values"].tolist() == [20.0] * 3
     assert notes.kept[-1].state["done"] == list(range(20))
-    assert notes.kept[-1].state["evaluated"] == list(range(0, 21, 2))
-    assert len([row for row in notes.rows if "validation_reward" in row]) == 11
+    assert notes.kept[-1].state["evaluated"] == [0, 5, 20]
+    assert len([row for row in notes.rows if "validation_reward" in row]) == 3
     assert notes.shares == sorted(notes.shares)
     assert notes.shares[-1] == 1.0
     assert notes.warnings == []
@@ -119,7 +119,13 @@ def test_evaluations_come_where_they_belong_in_one_process() -> None:
         for s, r in zip(notes.shares, notes.rows, strict=True)
         if len(r) and "validation_reward" in r
     ]
-    assert evaluated == pytest.approx([n / 10 for n in range(11)])
+    assert evaluated == pytest.approx([0.0, 0.25, 1.0])
+
+
+def test_evaluations_are_most_often_at_the_beginning_and_seldom_in_short_trainings() -> None:
+    assert sorted(evaluations(100, 400)) == [0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
+    assert sorted(evaluations(25, 100)) == [0, 1, 4, 9, 16, 25]
+    assert sorted(evaluations(1, 1)) == [0, 1]
 
 
 def test_the_best_parameters_are_the_first_of_the_best() -> None:

@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 SCENARIO = str(ROOT / "scenarios" / "vgg16_4es.yaml")
+GREEDY = ("--scheduler", "greedy")
 STATISTICS = {"mean", "std", "p50", "p95", "p99", "max"}
 
 
@@ -37,7 +38,7 @@ def answer(*arguments: str, cwd: Path | None = None, code: int = 0) -> dict[str,
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("traces") / "t.h5"
-    mecsim("run", SCENARIO, "--set", "slots=4", "--out", str(path), "--quiet")
+    mecsim("run", SCENARIO, *GREEDY, "--set", "slots=4", "--out", str(path), "--quiet")
     return path
 
 
@@ -58,7 +59,9 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_run_prints_the_document_of_the_interface(tmp_path: Path) -> None:
     out = tmp_path / "t.h5"
-    document = answer("run", SCENARIO, "--set", "slots=3", "--seed", "5", "--out", str(out))
+    document = answer(
+        "run", SCENARIO, *GREEDY, "--set", "slots=3", "--seed", "5", "--out", str(out)
+    )
     assert list(document) == [
         "scenario", "scheduler", "seed", "kernel", "tasks", "completed", "failed",
         "total_delay_s", "edge_delay_s", "local_delay_s", "energy_J", "late_blocks", "reward",
@@ -87,14 +90,15 @@ def test_run_writes_to_results_by_default_and_into_folders(tmp_path: Path) -> No
     mecsim("run", "tiny.yaml", "--scheduler", "rpdi", "--quiet", cwd=tmp_path)
     results = tmp_path / "results"
     assert [path.name for path in results.iterdir()] == ["tiny-rpdi-0.h5"]
-    mecsim("run", "tiny.yaml", "--out", "other/place", "--quiet", cwd=tmp_path)
+    mecsim("run", "tiny.yaml", *GREEDY, "--out", "other/place", "--quiet", cwd=tmp_path)
     assert (tmp_path / "other" / "place" / "tiny-greedy-0.h5").is_file()
-    mecsim("run", "tiny.yaml", "--no-trace", cwd=tmp_path)
+    mecsim("run", "tiny.yaml", *GREEDY, "--no-trace", cwd=tmp_path)
     assert len(list(results.iterdir())) == 1
     for rate in (2, 3):  # changed scenarios do not overwrite each other
         mecsim(
             "run",
             "tiny.yaml",
+            *GREEDY,
             "--set",
             f"arrivals={{process: slotted, rate: {rate}}}",
             "--quiet",
@@ -283,7 +287,7 @@ def test_profile_lists_models_layers_and_blocks(tmp_path: Path) -> None:
     mecsim("profile", "vgg16", "--save", str(tmp_path / "mine.json"))
     scenario = tmp_path / "mine.yaml"
     scenario.write_text("dnn: {model: mine.json, blocks: 4}\nslots: 2\n", encoding="utf-8")
-    mecsim("run", str(scenario), "--out", str(tmp_path / "t.h5"), "--quiet")
+    mecsim("run", str(scenario), *GREEDY, "--out", str(tmp_path / "t.h5"), "--quiet")
     (tmp_path / "mine.json").unlink()  # the trace needs no other file
     assert answer("replay", str(tmp_path / "t.h5"))["identical"] is True
     assert "21" in mecsim("profile", "vgg16", "--blocks", "22", code=2).stderr
@@ -304,9 +308,9 @@ def test_recorded_tasks_feed_another_scenario(trace: Path, tmp_path: Path) -> No
     arrivals = f"arrivals: {{process: trace, file: {trace}}}"
     scenario.write_text(f"edge_servers: 2\nslots: 4\n{arrivals}\n", encoding="utf-8")
     out = tmp_path / "t.h5"
-    assert answer("run", str(scenario), "--out", str(out))["tasks"] == 240
+    assert answer("run", str(scenario), *GREEDY, "--out", str(out))["tasks"] == 240
     assert answer("replay", str(out))["identical"] is True
-    short = mecsim("run", str(scenario), "--set", "slots=3", "--no-trace", code=2).stderr
+    short = mecsim("run", str(scenario), *GREEDY, "--set", "slots=3", "--no-trace", code=2).stderr
     assert "released until 3 s" in short
 
 

@@ -357,8 +357,17 @@ def test_with_the_compiler_off() -> None:
     assert done.returncode == 0, done.stdout
 
 
-RUN = ("-W", "error", "-m", "mecsim", "run", "scenarios/vgg16_4es.yaml", "--kernel", "compiled")
-BRIEF = ("--set", "slots=1", "--no-trace", "--json")
+RUN = ("-W", "error", "-m", "mecsim", "run", "scenarios/vgg16_4es.yaml")
+BRIEF = (
+    "--scheduler",
+    "greedy",
+    "--kernel",
+    "compiled",
+    "--set",
+    "slots=1",
+    "--no-trace",
+    "--json",
+)
 
 
 def test_compiles_once_and_says_so(tmp_path: Path) -> None:

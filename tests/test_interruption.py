@@ -54,6 +54,7 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     """A run in a process of its own; no file of it may grow beyond ``file_size``."""
     command = [sys.executable, "-c", PREPARED, str(file_size), "run", str(scenario), "--quiet"]
+    command += ["--scheduler", "greedy"]
     with subprocess.Popen(
         [*command, "--out", out, *options],
         cwd=scenario.parent,

@@ -206,11 +206,6 @@ def test_one_worker_does_what_is_done_in_one_process(train: Train) -> None:
     assert same(serial, train("mtl-a3c", episodes=40, serial=False))
 
 
-def test_several_workers_learn_too(train: Train) -> None:
-    policy = train("mtl-a3c", serial=False, workers=2)
-    assert (decisions(policy, "mtl-a3c", obvious()) == 2).all()
-
-
 def test_seeds_of_training_and_of_validation_are_apart() -> None:
     task = Task(obvious(), None, 0, 1, 1, serial=True)
     valid = task.validation_seeds(100)

@@ -162,7 +162,8 @@ def test_the_lower_bound_stands_beside_the_schedulers(tmp_path: Path) -> None:
     )
     least = of(summary, "lower bound", "total_delay_s")["mean"]  # no block is late: cost is delay
     assert least == pytest.approx(-bound["mean"] / 180)
-    alone = answer("run", str(SCENARIO), "--set", "slots=3", "--no-trace", "--bound")
+    greedy = "--scheduler", "greedy"
+    alone = answer("run", str(SCENARIO), *greedy, "--set", "slots=3", "--no-trace", "--bound")
     assert rows[0]["lower_bound"]["cost"] == alone["lower_bound"]["cost"]  # type: ignore[index]
     assert rows[0]["lower_bound"]["gap_percent"] == alone["lower_bound"]["gap_percent"]  # type: ignore[index]
 
@@ -215,7 +216,7 @@ def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
     assert not (out / "figures" / "failed.png").exists()
     direct = answer(
         "run", str(SCENARIO), "--set", "slots=3", "--set", "edge_servers=2", "--no-trace",
-        "--kernel", "compiled", "--seed", "1",
+        "--scheduler", "greedy", "--kernel", "compiled", "--seed", "1",
     )  # fmt: skip
     assert rows[1]["reward"] == direct["reward"]
     assert "is there already" in mecsim(*arguments, "--out", str(out), code=2).stderr

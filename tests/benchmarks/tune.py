@@ -1,0 +1,138 @@
+"""The same search for all learners: `python -m tests.benchmarks.tune [LEARNER ...]`.
+
+Random search on the default scenario: the defaults and so many settings drawn from the same kind
+of grid are trained under two seeds; the best of them under three seeds more. A setting's score is
+the mean reward under the seeds of validation. Writes results/tuning.csv and prints the best.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from mecsim.errors import MecsimError
+from mecsim.scenario import load
+from mecsim.training import train
+
+TRIALS: Final = 12
+FINALISTS: Final = 3
+EPISODES: Final = 100
+FIRST: Final = (0, 1)
+MORE: Final = (2, 3, 4)
+
+BRANCHES: Final[dict[str, list[Any]]] = {
+    "recalled": [0.0, 0.1, 0.2],
+    "varied": [0.0, 0.0, 0.25],
+    "width": [64, 128],
+}
+ACTORS: Final[dict[str, list[Any]]] = BRANCHES | {
+    "elite": [0.05, 0.1, 0.2, 1.0],
+    "elite_of": ["pool", "group"],
+    "actor_rate": [2e-4, 5e-4, 1e-3, 2e-3],
+    "entropy": [0.01, 0.03],
+}
+GRIDS: Final[dict[str, dict[str, list[Any]]]] = {
+    "mtl-a3c": ACTORS | {"sharing": ["soft", "hard"]},
+    "a3c": ACTORS,
+    "dqn": BRANCHES
+    | {
+        "rate": [3e-4, 1e-3, 3e-3],
+        "target_every": [50, 100, 400],
+        "memory": [5_000, 20_000],
+        "exploration_end": [0.01, 0.1],
+        "gamma": [0.5, 0.95],
+    },
+}
+
+
+def settings_of(learner: str) -> Iterator[dict[str, Any]]:
+    """Yield the defaults, then settings drawn from the learner's grid."""
+    rng = np.random.default_rng(0)
+    yield {}
+    for _ in range(TRIALS - 1):
+        yield {key: values[rng.integers(len(values))] for key, values in GRIDS[learner].items()}
+
+
+def score(learner: str, settings: dict[str, Any], seed: int) -> float:
+    """Train once; return the reward of the best policy under the seeds of validation."""
+    scenario = load("scenarios/vgg16_4es.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "policy.safetensors")
+        try:
+            found = train(
+                scenario,
+                learner,
+                settings,
+                episodes=EPISODES,
+                seed=seed,
+                workers=1,
+                serial=True,
+                out=out,
+            )
+        except MecsimError as error:
+            print(f"{learner} {settings} seed {seed}: {error}", file=sys.stderr)
+            return float("nan")
+    return float(found["validation_reward"])
+
+
+def scores(jobs: Sequence[tuple[str, dict[str, Any], int]]) -> list[float]:
+    """Train for all jobs, two at a time."""
+    return list(Parallel(n_jobs=2)(delayed(score)(*job) for job in jobs))
+
+
+def tune(learner: str) -> list[dict[str, Any]]:
+    """Return a row for each training of the search."""
+    trials = list(settings_of(learner))
+    rows = []
+    chosen = list(range(TRIALS))
+    for seeds in (FIRST, MORE):
+        jobs = [(learner, trials[trial], seed) for trial in chosen for seed in seeds]
+        found = scores(jobs)
+        numbers = [trial for trial in chosen for _ in seeds]
+        for trial, (_, settings, seed), reward in zip(numbers, jobs, found, strict=True):
+            told = json.dumps(settings, sort_keys=True)
+            rows.append(
+                {
+                    "learner": learner,
+                    "trial": trial,
+                    "seed": seed,
+                    "reward": reward,
+                    "settings": told,
+                }
+            )
+        means = {
+            trial: np.mean([r["reward"] for r in rows if r["trial"] == trial]) for trial in chosen
+        }
+        chosen = sorted(chosen, key=lambda trial: -np.nan_to_num(means[trial], nan=-1e99))[
+            :FINALISTS
+        ]
+    best = max(
+        chosen, key=lambda trial: np.mean([r["reward"] for r in rows if r["trial"] == trial])
+    )
+    print(learner, "best:", best, trials[best], [r["reward"] for r in rows if r["trial"] == best])
+    return rows
+
+
+def main(learners: Sequence[str]) -> None:
+    """Search for some learners and write the record."""
+    path = Path("results/tuning.csv")
+    known = list(csv.DictReader(path.open())) if path.exists() else []
+    for learner in learners:
+        rows = [row for row in known if row["learner"] != learner] + tune(learner)
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["learner", "trial", "seed", "reward", "settings"])
+            writer.writeheader()
+            writer.writerows(rows)
+        known = rows
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(GRIDS))
