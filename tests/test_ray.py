@@ -156,9 +156,8 @@ def test_ctrl_c_leaves_nothing_on_a_cluster(
     until(lambda: not processes(cluster, "ray::_execute"))
 
 
-@pytest.mark.parametrize(
-    "sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_cluster_of_ones_own_ends_with_the_command(
     sent: signal.Signals, marking: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -174,6 +173,7 @@ def test_a_cluster_of_ones_own_ends_with_the_command(
     assert [each for each in alive if sent == signal.SIGINT or "Agent" not in each.name()] == []
 
 
+@pytest.mark.slow
 def test_what_jobs_do_to_their_processes_harms_no_other(cluster: Any, tmp_path: Path) -> None:
     """A job that kills its process has failed in the end; one may start processes of its own."""
     deadly, parent = jobs("tests.toy_learner:Deadly"), jobs("tests.toy_learner:Parent")
@@ -192,6 +192,31 @@ def test_a_node_that_cannot_compute_says_why(
         results: Results = run_batch(jobs("greedy"), Folder(tmp_path, resume=False), engine)
     (cause,) = results.failures.values()
     assert cause == "a node has mecsim 0.1.0; allowed: 0.0.1, as here"
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_when_the_node_of_a_worker_is_killed(
+    cluster: Any, tmp_path: Path
+) -> None:
+    doomed = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+    raylet = psutil.Process(doomed.all_processes["raylet"][0].process.pid)
+    arguments = (
+        "train", str(SCENARIO), "--set", "slots=30", "--episodes", "300", "--workers", "2",
+        "--engine", "ray", "--ray-address", cluster.address, "--out", str(tmp_path), "--quiet",
+    )  # fmt: skip
+    command = [sys.executable, "-W", "error", "-m", "mecsim", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as learning:
+        until(lambda: bool(list(tmp_path.glob("*.checkpoint.*"))), 90)
+        assert any("ray::Worker" in str(each.cmdline()) for each in raylet.children())
+        for each in [*raylet.children(recursive=True), raylet]:
+            each.kill()
+        out, err = learning.communicate(timeout=120)
+    cluster.remove_node(doomed)
+    assert (learning.returncode, out) == (0, ""), err
+    assert "a worker died; another one takes its place" in err
+    assert len(list(tmp_path.glob("vgg16_4es-mtl-a3c-0*.safetensors"))) == 1
 
 
 # ---------------------------------------------------------------- without a cluster

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
 
 from mecsim.engines.base import Engine
 from mecsim.engines.local import LocalEngine
@@ -34,3 +35,13 @@ def make_engine(name: str, jobs: int | None = None, address: str = "") -> Engine
 
         return RayEngine(address, jobs)
     return LocalEngine(jobs or len(os.sched_getaffinity(0)))
+
+
+def cluster_for(name: str, workers: int, address: str = "") -> AbstractContextManager[Any]:
+    """Return what a training with so many workers needs around it. Raises as `make_engine`."""
+    check_engine(name, address)
+    if name == "ray":
+        from mecsim.engines.ray_engine import Cluster  # noqa: PLC0415 - Ray is optional
+
+        return Cluster(address, workers)
+    return nullcontext()
