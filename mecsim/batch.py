@@ -41,9 +41,9 @@ class Folder:
     """The folder of a batch."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        """Open or make it. Raises ``InputError`` if it is not empty and not to be resumed."""
+        """Open or make it. Raises ``InputError`` if it holds files and is not to be resumed."""
         self.path = path
-        if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not resume and any(each.is_file() for each in (path, *path.rglob("*"))):
             raise InputError(
                 f"{path}: is there already; allowed: --resume to do only what is missing in it, "
                 "or another folder with --out"

@@ -243,8 +243,8 @@ def _plain(what: str, unit: str) -> Update:
         if now - last >= PLAIN_SECONDS:
             last = now
             rate = done / (now - began)
-            left = (total - done) / rate
-            pace = f"{number(rate)} a second, {left:.0f} s left"
+            left = f", {(total - done) / rate:.0f} s left" if done else ""
+            pace = f"{number(rate)} a second{left}"
             text = f"{what}: {done:,} of {total:,} {unit}, {pace}{measured and f'; {measured}'}"
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 

@@ -11,7 +11,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -124,9 +124,12 @@ def make_job(
 
 
 def _digest(path: Path) -> str:
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -140,6 +143,47 @@ def execute(job: Job, policy: bytes | None = None) -> Outcome:
     except Exception as error:  # noqa: BLE001 - whatever a scheduler raises sinks its job alone
         named = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         return Outcome(None, error=" ".join(f"{named}{error}".split()))
+
+
+def contents(job: Job) -> dict[str, bytes]:
+    """Return what the files hold that a job reads. Raises ``InputError``."""
+    found = {}
+    for name, digest in job.files:
+        found[name] = content = _read(Path(name))
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise InputError(f"{name}: has changed since the batch began; start it again")
+    return found
+
+
+def execute_apart(job: Job, policy: bytes | None, files: Mapping[str, bytes]) -> Outcome:
+    """Do a job where its files are not: what they hold is laid out in a folder."""
+    with tempfile.TemporaryDirectory(prefix="mecsim-") as folder:
+        places = {}
+        for number, (name, content) in enumerate(files.items()):
+            place = Path(folder) / str(number) / Path(name).name
+            place.parent.mkdir()
+            place.write_bytes(content)
+            places[name] = str(place)
+        outcome = execute(_moved(job, places), policy)
+    error = outcome.error
+    for name, there in places.items():
+        error = error.replace(there, name)
+    return replace(outcome, error=error)
+
+
+def _moved(job: Job, places: Mapping[str, str]) -> Job:
+    """Return a job that reads its files at other places."""
+    file, colon, cls = job.scheduler.rpartition(":")
+    options, scenario = json.loads(job.options), json.loads(job.scenario)
+    for holder, key in ((options, "policy"), (scenario["arrivals"], "file")):
+        if holder.get(key) in places:
+            holder[key] = places[holder[key]]
+    return replace(
+        job,
+        scenario=json.dumps(scenario),
+        scheduler=f"{places.get(file, file)}{colon}{cls}",
+        options=json.dumps(options),
+    )
 
 
 def _run(job: Job, policy: bytes | None) -> Outcome:

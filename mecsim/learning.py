@@ -57,6 +57,9 @@ class Task:
     workers: int
     serial: bool
     """Whether all is done in this process, in a fixed order: the same policy from the same seed."""
+    engine: str = "local"
+    """Where workers are: in processes of this machine, or on the Ray cluster (``ray``) to which
+    this process is connected."""
 
     @cached_property
     def epochs(self) -> int:

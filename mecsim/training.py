@@ -91,6 +91,7 @@ def train(
     workers: int,
     serial: bool,
     out: Path,
+    engine: str = "local",
     name: str = "scenario",
     resume: bool = False,
     progress: Progress | None = None,
@@ -98,7 +99,8 @@ def train(
     """Train a scheduler on a scenario; write its policy to ``out`` and return a summary.
 
     Learning curve, event files and checkpoints lie beside the policy, see :class:`Files`. With
-    ``serial`` the same seed gives the same policy to the last bit. With ``resume`` training goes
+    ``serial`` the same seed gives the same policy to the last bit. With the engine ``ray`` workers
+    are on the Ray cluster to which this process is connected. With ``resume`` training goes
     on from the last checkpoint if there is one. Raises ``InputError`` for whatever is wrong with
     the input, ``TrainingError`` if the training fails and ``Interrupted`` on Ctrl-C.
     """
@@ -111,7 +113,7 @@ def train(
         scenario = self_contained(scenario)
     if isinstance(scenario.arrivals, RecordedTasks):
         raise InputError("arrivals.process: trace: recorded tasks cannot be trained on; draw them")
-    task = Task(scenario, settings, seed, episodes, 1 if serial else workers, serial)
+    task = Task(scenario, settings, seed, episodes, 1 if serial else workers, serial, engine)
     files = Files(out)
     identity = {
         "scheduler": scheduler,

@@ -25,7 +25,6 @@ from torch.nn import functional
 
 from mecsim.learning import Diary, Replicas, Task, Trained
 from schedulers import asynchronous
-from schedulers.asynchronous import Algorithm, Shared, clipped
 from schedulers.branches import Proposals, led_on
 from schedulers.networks import Arrays, Batch, Ints
 from schedulers.policies import Encoded, Network, Settings
@@ -38,6 +37,7 @@ from schedulers.returns import (
     usual_cost_s,
     within_groups,
 )
+from schedulers.shared import Algorithm, Shared, clipped
 
 Floats = NDArray[np.float64]
 

@@ -8,202 +8,44 @@ rounds, watches over the workers and keeps the records.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import multiprocessing
 import os
 import signal
 import threading
 import traceback
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from multiprocessing.sharedctypes import RawArray
-from typing import ClassVar, Final, Literal, NamedTuple, Protocol, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final, NamedTuple
 
 from mecsim.learning import Diary, Task, TrainingError
+from schedulers.shared import (
+    RESTARTS,
+    Algorithm,
+    Arrays,
+    Crew,
+    Flat,
+    Job,
+    Memory,
+    Result,
+    Shared,
+    flat,
+    layout_of,
+    named,
+    perform,
+)
 
-Arrays: TypeAlias = dict[str, NDArray[np.float32]]
-Flat: TypeAlias = NDArray[np.float32]
-Memory: TypeAlias = "ctypes.Array[ctypes.c_float]"
-
-RESTARTS: Final = 3
-"""Workers that are replaced in one training before it is given up."""
 EVALUATIONS: Final = 10
 """How often a training is evaluated on seeds that it does not use, at most."""
 HOPELESS: Final = 5.0
 """An evaluation is given up when its reward is so many times that of the best."""
 EPISODES_BETWEEN: Final = 20
 """Episodes for each of them, at least."""
-VALIDATION_RUNS: Final = 8
 _REMEMBERED: Final = "remembered."
-LARGEST: Final = 1e6
-"""Parameters that training may lead to; with larger ones networks overflow."""
-
-
-class Shared:
-    """Parameters, and their running mean squares of gradients, in memory that workers share."""
-
-    def __init__(self, layout: Mapping[str, tuple[int, ...]], memory: Memory) -> None:
-        self._layout = layout
-        both: Flat = np.ctypeslib.as_array(memory)
-        self.values, self.squares = both[: len(both) // 2], both[len(both) // 2 :]
-
-    @classmethod
-    def memory_for(cls, layout: Mapping[str, tuple[int, ...]]) -> Memory:
-        """Return memory for parameters of the given names and shapes."""
-        return RawArray(ctypes.c_float, 2 * sum(int(np.prod(each)) for each in layout.values()))
-
-    def pull(self) -> Arrays:
-        """Return a copy of the parameters as they are now."""
-        return named(self._layout, self.values.copy())
-
-    def push(
-        self, gradient: Flat, rate: float | Flat, *, decay: float = 0.99, epsilon: float = 1e-5
-    ) -> None:
-        """Follow a gradient downhill by RMSProp (Eqs. 23 and 24).
-
-        Raises ``TrainingError`` if that leads beyond all sense.
-        """
-        self.squares *= decay
-        self.squares += (1.0 - decay) * gradient * gradient
-        with np.errstate(over="ignore", invalid="ignore"):  # told below
-            self.values -= rate * gradient / np.sqrt(self.squares + epsilon)
-        if not np.abs(self.values).max() <= LARGEST:
-            problem = f"a parameter is larger than {LARGEST:g}, or no number"
-            raise TrainingError(f"the training diverged: {problem}; use lower rates")
-
-
-def layout_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of arrays."""
-    return {name: array.shape for name, array in arrays.items()}
-
-
-def flat(arrays: Mapping[str, NDArray[np.float32]]) -> Flat:
-    """Return arrays as one vector."""
-    return np.concatenate([array.ravel() for array in arrays.values()])
-
-
-def named(layout: Mapping[str, tuple[int, ...]], vector: Flat) -> Arrays:
-    """Return the parts of a vector as arrays, as views."""
-    found, begin = {}, 0
-    for name, shape in layout.items():
-        end = begin + int(np.prod(shape))
-        found[name], begin = vector[begin:end].reshape(shape), end
-    return found
-
-
-def clipped(gradient: Flat, limit: float) -> Flat:
-    """Return a gradient whose norm is at most ``limit``. Raises ``TrainingError`` if it is none."""
-    with np.errstate(over="ignore"):
-        norm = float(np.linalg.norm(gradient))
-    if not np.isfinite(norm):
-        raise TrainingError("the training diverged: a gradient is not finite; use lower rates")
-    return gradient * np.float32(min(1.0, limit / max(norm, 1e-12)))
-
-
-class Algorithm(ABC):
-    """A way to learn; every worker makes one of its own from the same task."""
-
-    measures: ClassVar[tuple[str, ...]] = ()
-    """What :meth:`play` tells of a round."""
-
-    rounds: int
-    """Rounds of the whole training."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    @abstractmethod
-    def initial(self) -> Arrays:
-        """Return the parameters that training begins with."""
-
-    @abstractmethod
-    def play(self, number: int, shared: Shared) -> dict[str, float]:
-        """Play a round, learning from it; return its measures.
-
-        What is drawn depends on the task's seed and the number of the round alone.
-        """
-
-    @abstractmethod
-    def decide(self, parameters: Arrays, features: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the placements that the policy thinks best; shape (B, M)."""
-
-    def remembered(self) -> Arrays:
-        """Return what later rounds depend on beside the parameters, for a checkpoint."""
-        return {}
-
-    def remember(self, arrays: Arrays) -> None:
-        """Go on from what :meth:`remembered` returned."""
-        del arrays
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker is to do."""
-
-    kind: Literal["play", "evaluate"]
-    number: int
-    floor: float = -math.inf
-    """Rewards below that need not be known exactly."""
-
-
-class Result(NamedTuple):
-    """What a worker did."""
-
-    job: Job
-    measures: dict[str, float]
-    parameters: Flat | None
-    """Those that were evaluated."""
-
-
-def perform(algorithm: Algorithm, shared: Shared, job: Job) -> Result:
-    """Do a job."""
-    if job.kind == "play":
-        return Result(job, algorithm.play(job.number, shared), None)
-    parameters = shared.pull()
-    reward = evaluate(algorithm, parameters, job.floor)
-    return Result(job, {"validation_reward": reward}, flat(parameters))
-
-
-def evaluate(algorithm: Algorithm, parameters: Arrays, floor: float = -math.inf) -> float:
-    """Return the mean reward of runs under the policy, on seeds that training does not use.
-
-    As rewards are never positive, it is given up where the mean is below ``floor``: runs whose
-    queues explode take long. What is returned then is at least the reward.
-    """
-    seeds = algorithm.task.validation_seeds(VALIDATION_RUNS)
-    replicas = algorithm.task.replicas(len(seeds))
-    features, total = algorithm.task.begin(replicas, seeds), 0.0
-    while not replicas.ended.all() and total >= floor * len(seeds):
-        features, rewards, _ = replicas.step(algorithm.decide(parameters, features))
-        total += float(rewards.sum())
-    return total / len(seeds)
-
-
-class Crew(Protocol):
-    """Those who do the jobs."""
-
-    @property
-    def free(self) -> bool:
-        """Whether another job can be given."""
-
-    def give(self, job: Job) -> None:
-        """Let somebody who is free do a job."""
-
-    def next(self) -> Result:
-        """Wait for a job to be done. Raises ``TrainingError``."""
-
-    def close(self) -> None:
-        """Let everybody go."""
 
 
 class SerialCrew:
@@ -225,6 +67,10 @@ class SerialCrew:
     def next(self) -> Result:
         """Return what has been done."""
         return self._results.popleft()
+
+    def parameters(self) -> tuple[Flat, Flat]:
+        """Return the parameters and their squares."""
+        return self._shared.values, self._shared.squares
 
     def close(self) -> None:
         """Nothing is to be let go."""
@@ -248,6 +94,7 @@ class ProcessCrew:
     ) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._arguments, self._warn, self._restarts = (make, task, layout, memory), warn, 0
+        self._shared = Shared(layout, memory)
         self._workers = [self._start() for _ in range(task.workers)]
         self._jobs: dict[Connection, Job] = {}
 
@@ -279,6 +126,10 @@ class ProcessCrew:
                     raise TrainingError(answer)
                 del self._jobs[ready]
                 return answer
+
+    def parameters(self) -> tuple[Flat, Flat]:
+        """Return the parameters and their squares as they are now."""
+        return self._shared.values, self._shared.squares
 
     def close(self) -> None:
         """End all workers, whatever they do."""
@@ -431,18 +282,23 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
         shared.squares[:] = _fitting(kept.arrays["squares"], shared)
         prefix, every = _REMEMBERED, kept.arrays.items()
         algorithm.remember({n.removeprefix(prefix): x for n, x in every if n.startswith(prefix)})
-    crew: Crew = (
-        SerialCrew(algorithm, shared)
-        if task.serial
-        else ProcessCrew(make, task, layout, memory, diary.warn)
-    )
+    crew: Crew
+    if task.serial:
+        crew = SerialCrew(algorithm, shared)
+    elif task.engine == "ray":
+        from schedulers.asynchronous_ray import RayCrew  # noqa: PLC0415 - Ray is optional
+
+        crew = RayCrew(make, task, layout, (shared.values, shared.squares), diary.warn)
+    else:
+        crew = ProcessCrew(make, task, layout, memory, diary.warn)
     try:
         for result in _results(crew, course):
             course.note(result.job)
             best = best.or_better(result)
             course.floor = HOPELESS * best.reward
             diary.note(course.share, result.measures)
-            arrays = {"values": shared.values, "squares": shared.squares, "best": best.values}
+            values, squares = crew.parameters()
+            arrays = {"values": values, "squares": squares, "best": best.values}
             arrays |= {_REMEMBERED + name: x for name, x in algorithm.remembered().items()}
             done = {"done": sorted(course.done), "evaluated": sorted(course.evaluated)}
             diary.keep(arrays, done | {"best_reward": best.reward})

@@ -18,11 +18,11 @@ from torch.nn import functional
 
 from mecsim.learning import Diary, Replicas, Task, Trained
 from schedulers import asynchronous
-from schedulers.asynchronous import Algorithm, Shared, clipped
 from schedulers.branches import Proposals, led_on
 from schedulers.networks import Arrays, Batch, Ints, Tensors
 from schedulers.policies import Encoded
 from schedulers.returns import between, usual_cost_s
+from schedulers.shared import Algorithm, Shared, clipped
 
 Floats = NDArray[np.float64]
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from mecsim.learning import Checkpoint, Task, TrainingError
 from mecsim.scenario import Scenario
 from schedulers import asynchronous
-from schedulers.asynchronous import Algorithm, Arrays, Shared, evaluations, train
+from schedulers.asynchronous import evaluations, train
+from schedulers.shared import Algorithm, Arrays, Shared, evaluate
 
 SMALL = Scenario.model_validate(
     {"slots": 2, "devices": 1, "edge_servers": 1, "dnn": {"blocks": 1}}
@@ -198,5 +199,5 @@ def test_workers_that_cannot_begin_end_the_training(monkeypatch: pytest.MonkeyPa
 
 def test_what_is_evaluated_is_what_was_there() -> None:
     algorithm = Counting(task(serial=True))
-    reward = asynchronous.evaluate(algorithm, algorithm.initial())
-    assert reward == asynchronous.evaluate(algorithm, algorithm.initial()) < 0.0
+    reward = evaluate(algorithm, algorithm.initial())
+    assert reward == evaluate(algorithm, algorithm.initial()) < 0.0

@@ -15,10 +15,11 @@ from types import ModuleType
 
 import pytest
 
+from mecsim import experiment
 from mecsim.batch import Folder, Results, Status, run_batch, time_left, with_needs
 from mecsim.engines import Engine, EngineLostError, make_engine
 from mecsim.errors import InputError, Interrupted
-from mecsim.jobs import Job, Outcome, Training, execute, make_job
+from mecsim.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
 from mecsim.scenario import load
 from tests import toy_learner
 
@@ -127,6 +128,7 @@ def test_a_folder_that_is_not_empty_is_taken_with_resume_only(tmp_path: Path) ->
     with pytest.raises(InputError, match="allowed"):
         Folder(tmp_path / "file", resume=False)
     Folder(tmp_path / "new", resume=False)
+    Folder(tmp_path / "new", resume=False)  # nothing was done yet
 
 
 def test_a_job_that_fails_sinks_no_other_and_is_tried_again(tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_an_unknown_engine_is_told() -> None:
-    with pytest.raises(InputError, match="allowed: local"):
+    with pytest.raises(InputError, match="allowed: local, ray"):
         make_engine("cloud")
     with pytest.raises(InputError, match="1 or more"):
         make_engine("local", 0)
@@ -311,3 +313,52 @@ def test_killed_and_resumed_the_tables_are_the_same(
     assert tables(tmp_path / "cut") == tables(whole)
     document = json.loads((tmp_path / "cut" / "comparison.json").read_text(encoding="utf-8"))
     assert len(document["rows"]) == 36
+
+
+# A job where its files are not ----------------------------------------------------------------
+
+OWN = """\
+from mecsim import Scheduler
+
+
+class Own(Scheduler):
+    def decide(self, observation):
+        if self.spec.servers == 3:
+            raise ValueError("three is too many")
+        return [2] * self.spec.blocks
+"""
+
+
+def test_a_job_takes_its_files_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler, a policy and recorded tasks, by paths that are not there later."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN, encoding="utf-8")
+    Path("toy.json").write_text('{"server": 3}', encoding="utf-8")
+    experiment.run(load(SCENARIO, ["slots=3"]), "local", out=Path("tasks.h5"))
+    recorded = load(SCENARIO, ["slots=3", "arrivals={process: trace, file: tasks.h5}"])
+    found = [
+        make_job("run", recorded, "own.py:Own", {}, 0),
+        make_job("run", load(SCENARIO, ["slots=3"]), TOY, {"policy": "toy.json"}, 0),
+        make_job("run", load(SCENARIO, ["edge_servers=3"]), "own.py:Own", {}, 0),
+    ]
+    here = [execute(job) for job in found]
+    assert here[2].error.endswith("three is too many")
+    files = [contents(job) for job in found]
+    assert [sorted(each) for each in files] == [["own.py", "tasks.h5"], ["toy.json"], ["own.py"]]
+    for each in ("own.py", "toy.json", "tasks.h5"):
+        Path(each).unlink()
+    there = [execute_apart(job, None, each) for job, each in zip(found, files, strict=True)]
+    for one, other in zip(here, there, strict=True):
+        assert one.error == other.error
+        for outcome in (one, other):
+            (outcome.result or {}).pop("wall_s", None)
+        assert one.result == other.result
+
+
+def test_a_file_that_has_changed_since_the_batch_was_planned_is_told(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN, encoding="utf-8")
+    job = make_job("run", load(SCENARIO), f"{own}:Own", {}, 0)
+    own.write_text(OWN + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="has changed since"):
+        contents(job)

@@ -17,11 +17,11 @@ from mecsim.model import resolve
 from mecsim.scheduler import SchedulerSpec
 from schedulers.a3c import A3C, MOST_JOINT, A3CSettings, BlockByBlock, Joint, network_of
 from schedulers.actor_critic import Sample, actor_loss, critic_loss
-from schedulers.asynchronous import Shared, clipped, flat, layout_of, named
 from schedulers.dqn import DQNSettings, Values
 from schedulers.mtl_a3c import Branches, MTLSettings
 from schedulers.networks import Arrays, drawn, softmax
 from schedulers.policies import Network
+from schedulers.shared import Shared, clipped, flat, layout_of, named
 from tests.support import scenario
 
 INPUTS, BLOCKS, PLACES = 5, 3, 4

@@ -32,7 +32,17 @@ Jobs = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--jobs", metavar="N", help="Jobs at a time. Default: as many as cores."),
 ]
-EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="Where jobs run: local.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="Where it is computed: local or ray.")
+]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="A Ray cluster. Default: $RAY_ADDRESS, or one on this machine for the time being.",
+    ),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with a batch: do only what is missing.")
 ]
@@ -81,6 +91,7 @@ def compare(
     ] = "total_delay_s",
     jobs: Jobs = None,
     engine: EngineName = "local",
+    ray_address: RayAddress = "",
     resume: Resume = False,
     out: Annotated[
         Optional[Path],  # noqa: UP045
@@ -126,7 +137,7 @@ def compare(
     folder = Folder(out or _default_folder(asked, sweep or []), resume=resume)
     with (
         display.batch_progress("comparing", quiet=quiet or json_) as watch,
-        make_engine(engine, jobs) as made,
+        make_engine(engine, jobs, ray_address) as made,
     ):
         done = run_batch([cell.job for cell in cells], folder, made, watch)
     rows = study.rows(cells, done.results)

@@ -12,7 +12,14 @@ from typing import Annotated, Any, Optional
 import typer
 
 from mecsim.cli.common import Debug, Json, Quiet, show, show_json
-from mecsim.cli.compare import EngineName, Jobs, Resume, failures, tell_troubles
+from mecsim.cli.compare import (
+    EngineName,
+    Jobs,
+    RayAddress,
+    Resume,
+    failures,
+    tell_troubles,
+)
 
 
 def reproduce(
@@ -34,6 +41,7 @@ def reproduce(
     ] = "",
     jobs: Jobs = None,
     engine: EngineName = "local",
+    ray_address: RayAddress = "",
     resume: Resume = False,
     out: Annotated[
         Optional[Path],  # noqa: UP045
@@ -66,7 +74,7 @@ def reproduce(
     folder = Folder(place, resume=resume)
     with (
         display.batch_progress("reproducing", quiet=quiet or json_) as watch,
-        make_engine(engine, jobs) as made,
+        make_engine(engine, jobs, ray_address) as made,
     ):
         done = run_batch(paper.all_jobs(plans), folder, made, watch)
     results = paper.collect(chosen, plans, done.results)

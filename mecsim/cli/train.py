@@ -23,6 +23,7 @@ from mecsim.cli.common import (
     tag,
     tell,
 )
+from mecsim.cli.compare import EngineName, RayAddress
 from mecsim.errors import InputError, TrainingError
 
 Settings = Annotated[
@@ -50,6 +51,8 @@ def train(
         bool,
         typer.Option("--serial", help="In one process: the same policy from the same seed."),
     ] = False,
+    engine: EngineName = "local",
+    ray_address: RayAddress = "",
     seed: Seed = 0,
     out: Annotated[
         Optional[Path],  # noqa: UP045
@@ -71,6 +74,7 @@ def train(
 ) -> None:
     """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
     from mecsim import display
+    from mecsim.engines import cluster_for
     from mecsim.scenario import load
 
     try:
@@ -80,6 +84,8 @@ def train(
     if settings:
         _show_settings(training.settings_of(scheduler), json_=json_)
         return
+    if serial and engine != "local":
+        raise InputError(f"--serial: is in one process; allowed: without --engine {engine}")
     loaded = load(scenario, set_ or [])
     changes = [*(set_ or []), *(option or [])]
     name = f"{scenario.stem} ({', '.join(set_)})" if set_ else scenario.stem
@@ -87,6 +93,7 @@ def train(
     with (
         display.training_progress(f"training {scheduler}", quiet=quiet or json_) as progress,
         stdout_kept(json_),
+        cluster_for(engine, workers, ray_address),
     ):
         try:
             summary = training.train(
@@ -98,6 +105,7 @@ def train(
                 workers=workers,
                 serial=serial,
                 out=_policy_path(out, default),
+                engine=engine,
                 name=name,
                 resume=resume,
                 progress=progress,
