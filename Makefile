@@ -11,7 +11,7 @@ DEV  := $(VENV)/.dev-installed
 PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run test verify bench lint format pins clean distclean
+.PHONY: help run test verify policies bench lint format pins clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,11 @@ verify: $(DEV) ## run the slow tests, all tests with the compiler off, then the 
 	$(BIN)/python -m pytest -n $(JOBS) -m "slow and not benchmark" $(ARGS)
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 	$(BIN)/mecsim verify
+
+policies: $(DEV) ## train the shipped policies anew (some minutes)
+	for learner in mtl-a3c a3c dqn; do \
+	  $(BIN)/mecsim train scenarios/vgg16_4es.yaml --scheduler $$learner --serial \
+	    --out results/policies/vgg16_4es-$$learner.safetensors || exit; done
 
 bench: $(DEV) ## run the benchmarks, one at a time
 	$(BIN)/python -m pytest -m benchmark --benchmark-enable $(ARGS)

@@ -20,6 +20,8 @@ from schedulers.policies import Count, Encoded, Positive, Width, encoding_in
 class DQNSettings(BranchSettings):
     """Training options of DQN. In brackets: what the paper says, if anything."""
 
+    recalled: Share = 0.1
+    """Share of the candidates that were the best of their state lately."""
     observe: Observed = "full"
     """``paper``: no backlogs. With them the policy knows what earlier epochs left behind."""
     width: Width = 64
@@ -30,15 +32,15 @@ class DQNSettings(BranchSettings):
     """Transitions in an update (paper: 32)."""
     memory: Annotated[int, Field(ge=100)] = 20_000
     """Transitions that each worker remembers."""
-    target_every: Count = 100
+    target_every: Count = 50
     """Updates between two copies into the target network."""
     gamma: Share = 0.95
     """Discount factor (paper: 0.95)."""
-    rate: Positive = 1e-3
+    rate: Positive = 3e-4
     """Learning rate η (paper: 0.01)."""
     exploration: Share = 1.0
     """ε, the share of places drawn uniformly, at the beginning; falls geometrically (paper: 1)."""
-    exploration_end: Share = 0.01
+    exploration_end: Share = 0.1
     """ε at the end (paper: 0.01)."""
     clip: Positive = 1.0
     """Largest norm of a gradient."""
