@@ -63,6 +63,9 @@ WIDE: Final = 8.0
 MOST_TICKS: Final = 10
 """Values of a sweep are all named on the axis up to so many."""
 
+LONG_TICKS: Final = 36
+"""Texts on the axis of more letters than this, all together, are set askew."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -165,6 +168,8 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, st
         _draw_line(axes, line, places, looks[line.label], band=panel.band)
     if ticks:
         axes.set_xticks(range(len(ticks)), ticks)
+        if len("".join(ticks)) > LONG_TICKS:
+            axes.tick_params("x", rotation=40)
     elif len(places) <= MOST_TICKS:
         axes.set_xticks(sorted(places.values()))
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
