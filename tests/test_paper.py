@@ -40,7 +40,15 @@ HOLDS, DIRECTION, NOT, INCOMPARABLE = Verdict
 PAPER = [f"fig{n}" for n in range(6, 14)]
 OURS = [
     f"beyond_{which}"
-    for which in ("224", "bursts", "generalisation", "poisson", "sparse", "task_epochs")
+    for which in (
+        "224",
+        "bursts",
+        "generalisation",
+        "ingredients",
+        "poisson",
+        "sparse",
+        "task_epochs",
+    )
 ]
 HEURISTICS = ("greedy", "apdi", "rpdi", "single-cut", "lookahead")
 
@@ -185,7 +193,10 @@ def test_what_goes_beyond_the_paper_says_so_and_has_all_schedulers(name: str) ->
         made = figure.make_study(each)
         assert made is not None
         learners = {"mtl-a3c", "a3c", "dqn"}
-        most = {"greedy", "single-cut", "lookahead"} if each == "settings" else set(HEURISTICS)
+        most = {
+            "settings": {"greedy", "single-cut", "lookahead"},
+            "ingredients": {"greedy", "lookahead"},
+        }.get(each, set(HEURISTICS))
         assert learners | most <= {entrant.label for entrant in made.entrants}
         assert made.bound
         assert made.baseline == "greedy"
