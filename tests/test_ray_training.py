@@ -47,7 +47,7 @@ class Pushing(Algorithm):
         p = shared.pull()
         assert p["b"].shape == (1, 2)
         p["w"] += 1.0  # a copy of one's own
-        rate = np.float32(trouble.get("rate", 1.0))
+        rate = float(trouble.get("rate", 1.0))
         shared.push(np.full(5, -1.0, np.float32), rate, decay=1.0, epsilon=1.0)
         return {"training_reward": float(number)}
 

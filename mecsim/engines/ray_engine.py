@@ -118,8 +118,13 @@ class RayEngine(Engine):
         retries = 0 if job.key in self._submitted else RETRIES
         self._submitted.add(job.key)
         outcome: Future[Outcome] = Future()
+        try:
+            files = contents(job)
+        except InputError as error:
+            outcome.set_result(Outcome(None, error=str(error)))
+            return outcome
         remote = self._execute.options(max_retries=retries)
-        reference = remote.remote(job, policy, contents(job), version("mecsim"))
+        reference = remote.remote(job, policy, files, version("mecsim"))
         reference.future().add_done_callback(lambda done: self._pass_on(done, outcome))
         return outcome
 
