@@ -110,6 +110,8 @@ class Results:
     """Key of a job to why it failed."""
     found: int = 0
     """Jobs that were there already."""
+    warnings: set[str] = field(default_factory=set)
+    """What jobs that were done now warned of, each but once."""
 
 
 def with_needs(jobs: Iterable[Job]) -> list[Job]:
@@ -212,6 +214,7 @@ class _Batch:
             self.results.failures[job.key] = outcome.error
             return
         self._folder.keep(job, outcome)
+        self.results.warnings |= set(outcome.warnings)
         self.results.results[job.key] = outcome.result
         self._took.setdefault((job.kind, job.scheduler), []).append(time.monotonic() - began)
 

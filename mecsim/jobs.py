@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -96,6 +97,8 @@ class Outcome:
     """The policy file that a training wrote."""
     error: str = ""
     """Why it failed, in one line."""
+    warnings: tuple[str, ...] = ()
+    """What the run warned of; in a batch many warn of the same."""
 
 
 def make_job(
@@ -185,14 +188,31 @@ def _moved(job: Job, places: Mapping[str, str]) -> Job:
 
 def _run(job: Job, policy: bytes | None) -> Outcome:
     scenario, options = from_json(job.scenario, f"job {job.key}"), json.loads(job.options)
-    with _policy_file(policy) as path:
+    with _policy_file(policy) as path, _warnings() as heard:
         if path is not None:
             options["policy"] = str(path)
         done = experiment.run(scenario, job.scheduler, options, seed=job.seed, kernel=job.kernel)
     summary = done.summary
     unsaid = ("scenario", "scheduler", "seed", "trace")  # said where the result is used
     result = {name: value for name, value in summary.items() if name not in unsaid}
-    return Outcome(result | {"resources": summary["resources"][:RESOURCES]})
+    told = tuple(text.replace(str(path), f"of {job.scheduler}") for text in heard)
+    return Outcome(result | {"resources": summary["resources"][:RESOURCES]}, warnings=told)
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Keep what mecsim warns of, in place of telling it."""
+    heard: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("mecsim")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
 
 
 @contextmanager

@@ -100,11 +100,21 @@ def need_matplotlib() -> None:
 
 def styles(labels: Sequence[str]) -> dict[str, tuple[str, str, str]]:
     """Return colour, marker and line of each label: a shipped scheduler always has the same."""
-    unknown = [label for label in labels if label not in STYLES]
-    taken = {STYLES[label] for label in labels if label in STYLES}
+    known = {label: _style(label) for label in labels}
+    unknown = [label for label, style in known.items() if style is None]
+    taken = set(known.values())
     free = [style for style in _OTHERS if style not in taken]
     others = {label: free[place % len(free)] for place, label in enumerate(unknown)}
-    return {label: STYLES.get(label) or others[label] for label in labels}
+    return {label: style or others[label] for label, style in known.items()}
+
+
+def _style(label: str) -> tuple[str, str, str] | None:
+    """Return the style of a shipped scheduler; dotted for one with a remark (``dqn, …``)."""
+    name, comma, _ = label.partition(", ")
+    if name not in STYLES:
+        return None
+    colour, marker, line = STYLES[name]
+    return colour, marker, ":" if comma else line
 
 
 def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str = "") -> list[Path]:

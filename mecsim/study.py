@@ -43,6 +43,9 @@ YARDSTICK: Final = "lookahead"
 BOUND: Final = "lower bound"
 """The name under which a summary holds what the tasks cost, and take, at least."""
 
+PLACE: Final = "evaluated_on"
+"""The key of a point that has a name and not a value of its own."""
+
 
 @dataclass(frozen=True)
 class Entrant:
@@ -56,6 +59,8 @@ class Entrant:
     """Runs on so many of the study's seeds only, the first ones."""
     workers: int | None = None
     """Trained by so many workers, if not by as many as the study says."""
+    once: bool = False
+    """Trained on the scenario as it is without any point, and evaluated at all points so."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Study:
     entrants: Sequence[Entrant]
     seeds: Sequence[int]
     points: Sequence[Point] = ({},)
+    places: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Overrides by the names that points have under ``PLACE``."""
     overrides: Sequence[str] = ()
     baseline: str = "greedy"
     kernel: str = "compiled"
@@ -120,11 +127,14 @@ def plan(study: Study) -> list[Cell]:
     cells: list[Cell] = []
     for name, path in study.scenarios.items():
         for point in study.points:
-            scenario = load(path, [*study.overrides, *assignments(point)])
+            named = study.places.get(point.get(PLACE, ""), ())
+            values = {key: value for key, value in point.items() if key != PLACE}
+            scenario = load(path, [*study.overrides, *assignments(values), *named])
             with scenario.locating():
                 resolve(scenario, 0)
             for entrant in study.entrants:
-                cells += _cells(study, name, point, entrant, scenario)
+                home = load(path, study.overrides) if entrant.once else None
+                cells += _cells(study, name, point, entrant, scenario, home)
             for seed in study.seeds if study.bound else ():
                 job = make_job("bound", scenario, "", {}, seed)
                 cells.append(Cell(name, point, None, None, job))
@@ -146,6 +156,8 @@ def _check(study: Study) -> None:
                 f"scheduler {entrant.scheduler!r}: has to be trained; say for how long with "
                 f"--episodes N, or give --option {entrant.label}.policy=FILE"
             )
+        if entrant.once and not trained(entrant):
+            raise InputError(f"once: {entrant.label!r} is not trained; allowed: for learners only")
 
 
 def trained(entrant: Entrant) -> bool:
@@ -174,20 +186,33 @@ def _options(entrant: Entrant) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _cells(
-    study: Study, name: str, point: Point, entrant: Entrant, scenario: Scenario
+    study: Study,
+    name: str,
+    point: Point,
+    entrant: Entrant,
+    scenario: Scenario,
+    home: Scenario | None,
 ) -> Iterable[Cell]:
+    """Yield runs at a point, and the trainings for them; of those at home each but once."""
     of_runs, of_training = _options(entrant)
-    what = (scenario, entrant.scheduler)
     training = study.training
     if training is not None and entrant.workers is not None:
         training = replace(training, workers=entrant.workers)
     for training_seed in study.training_seeds if trained(entrant) else (None,):
         need = None
         if training_seed is not None:
-            need = make_job("train", *what, of_training, training_seed, training=training)
-            yield Cell(name, point, entrant, training_seed, need)
+            where = home or scenario
+            need = make_job(
+                "train", where, entrant.scheduler, of_training, training_seed, training=training
+            )
+            if home is None:
+                yield Cell(name, point, entrant, training_seed, need)
+            elif point == study.points[0]:
+                yield Cell(name, {}, entrant, training_seed, need)
         for seed in study.seeds[: entrant.seeds]:
-            job = make_job("run", *what, of_runs, seed, kernel=study.kernel, needs=need)
+            job = make_job(
+                "run", scenario, entrant.scheduler, of_runs, seed, kernel=study.kernel, needs=need
+            )
             yield Cell(name, point, entrant, training_seed, job)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from mecsim import Observation, Placement, SchedulerSpec
 from mecsim.learning import Diary, Learner, SchedulerError, Task, Trained
+from schedulers.branches import Share
 from schedulers.networks import Arrays, Batch, Ints, Tensors, apply, body, dense, drawn, hidden
-from schedulers.policies import Encoded, Heads, Network, Settings, encoding_in
+from schedulers.policies import Encoded, Heads, Network, Positive, Settings, encoding_in
 
 MOST_JOINT: Final = 50_000
 """Outputs that a joint head may have."""
@@ -18,8 +19,16 @@ MOST_JOINT: Final = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class A3CSettings(Settings):
-    """Training options of A3C."""
+    """Training options of A3C; where they differ from MTL-A3C's, the search found them better."""
 
+    recalled: Share = 0.2
+    """Share of the candidates that were the best of their state lately."""
+    varied: Share = 0.25
+    """Share of the candidates: the policy's best with one or two blocks moved, or two swapped."""
+    elite_of: Literal["pool", "group"] = "group"
+    """Whether the best of all recent branches are followed, or the best of each state."""
+    actor_rate: Positive = 1e-3
+    """Learning rate η of the actor (paper: 0.01)."""
     head: Literal["blocks", "joint"] = "blocks"
     """``blocks``: N + 1 outputs, applied block by block; ``joint``: (N + 1)^M outputs."""
 

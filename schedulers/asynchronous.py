@@ -41,6 +41,8 @@ from schedulers.shared import (
 
 EVALUATIONS: Final = 10
 """How often a training is evaluated on seeds that it does not use, at most."""
+HOPELESS: Final = 5.0
+"""An evaluation is given up when its reward is so many times that of the best."""
 EPISODES_BETWEEN: Final = 20
 """Episodes for each of them, at least."""
 _REMEMBERED: Final = "remembered."
@@ -217,11 +219,12 @@ class _Course:
         self.rounds, self.done, self.evaluated = rounds, set(done), set(evaluated)
         self._todo = deque(number for number in range(rounds) if number not in self.done)
         self._due = deque(sorted(due - self.evaluated))
+        self.floor = -math.inf
 
     def next(self) -> Job | None:
         """Return the next job, None while there is none."""
         if self._due and self._due[0] <= len(self.done):
-            return Job("evaluate", self._due.popleft())
+            return Job("evaluate", self._due.popleft(), self.floor)
         return Job("play", self._todo.popleft()) if self._todo else None
 
     def note(self, job: Job) -> None:
@@ -274,6 +277,7 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
     if (kept := diary.checkpoint) is not None:
         course = _Course(algorithm.rounds, due, kept.state["done"], kept.state["evaluated"])
         best = Best(_fitting(kept.arrays["best"], shared), kept.state["best_reward"])
+        course.floor = HOPELESS * best.reward
         shared.values[:] = _fitting(kept.arrays["values"], shared)
         shared.squares[:] = _fitting(kept.arrays["squares"], shared)
         prefix, every = _REMEMBERED, kept.arrays.items()
@@ -291,6 +295,7 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
         for result in _results(crew, course):
             course.note(result.job)
             best = best.or_better(result)
+            course.floor = HOPELESS * best.reward
             diary.note(course.share, result.measures)
             values, squares = crew.parameters()
             arrays = {"values": values, "squares": squares, "best": best.values}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ class Job:
 
     kind: Literal["play", "evaluate"]
     number: int
+    floor: float = -math.inf
+    """Rewards below that need not be known exactly."""
 
 
 class Result(NamedTuple):
@@ -144,16 +147,20 @@ def perform(algorithm: Algorithm, shared: Shared, job: Job) -> Result:
     if job.kind == "play":
         return Result(job, algorithm.play(job.number, shared), None)
     parameters = shared.pull()
-    reward = evaluate(algorithm, parameters)
+    reward = evaluate(algorithm, parameters, job.floor)
     return Result(job, {"validation_reward": reward}, flat(parameters))
 
 
-def evaluate(algorithm: Algorithm, parameters: Arrays) -> float:
-    """Return the mean reward of runs under the policy, on seeds that training does not use."""
+def evaluate(algorithm: Algorithm, parameters: Arrays, floor: float = -math.inf) -> float:
+    """Return the mean reward of runs under the policy, on seeds that training does not use.
+
+    As rewards are never positive, it is given up where the mean is below ``floor``: runs whose
+    queues explode take long. What is returned then is at least the reward.
+    """
     seeds = algorithm.task.validation_seeds(VALIDATION_RUNS)
     replicas = algorithm.task.replicas(len(seeds))
     features, total = algorithm.task.begin(replicas, seeds), 0.0
-    while not replicas.ended.all():
+    while not replicas.ended.all() and total >= floor * len(seeds):
         features, rewards, _ = replicas.step(algorithm.decide(parameters, features))
         total += float(rewards.sum())
     return total / len(seeds)

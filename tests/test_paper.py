@@ -37,6 +37,11 @@ from tests.test_batch import Inline
 from tests.test_cli import answer, mecsim
 
 HOLDS, DIRECTION, NOT, INCOMPARABLE = Verdict
+PAPER = [f"fig{n}" for n in range(6, 14)]
+OURS = [
+    f"beyond_{which}"
+    for which in ("224", "bursts", "generalisation", "poisson", "sparse", "task_epochs")
+]
 HEURISTICS = ("greedy", "apdi", "rpdi", "single-cut", "lookahead")
 
 
@@ -151,8 +156,9 @@ def test_curves() -> None:
 
 
 def test_the_figures_are_those_of_the_paper() -> None:
-    assert figure_names() == [f"fig{n}" for n in range(6, 14)]
-    sizes = {name: len(figure.panels) for name, figure in load_figures([]).items()}
+    assert figure_names() == [*PAPER, *OURS]
+    assert list(load_figures([])) == list(load_figures(["all"])) == figure_names()
+    sizes = {name: len(figure.panels) for name, figure in load_figures(PAPER).items()}
     assert sizes == {
         "fig6": 1, "fig7": 3, "fig8": 3, "fig9": 3, "fig10": 3, "fig11": 3, "fig12": 6, "fig13": 5,
     }  # fmt: skip
@@ -162,11 +168,27 @@ def test_the_figures_are_those_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize("name", [f"fig{n}" for n in range(6, 14)])
+@pytest.mark.parametrize("name", [*PAPER, *OURS])
 def test_every_figure_can_be_planned(name: str, quick: bool) -> None:
     plans = reproduce.plan({name: load_figure(name)}, quick=quick, only=HEURISTICS)
     if name != "fig7":
         assert all(plans.values())
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_goes_beyond_the_paper_says_so_and_has_all_schedulers(name: str) -> None:
+    figure = load_figure(name)
+    assert figure.title.startswith("Beyond the paper: ")
+    assert figure.note.startswith("Ours, not in the paper.")
+    assert all(panel.title.startswith("ours, ") for panel in figure.panels)
+    for each in figure.studies:
+        made = figure.make_study(each)
+        assert made is not None
+        learners = {"mtl-a3c", "a3c", "dqn"}
+        most = {"greedy", "single-cut", "lookahead"} if each == "settings" else set(HEURISTICS)
+        assert learners | most <= {entrant.label for entrant in made.entrants}
+        assert made.bound
+        assert made.baseline == "greedy"
 
 
 def test_every_sweep_has_the_yardsticks() -> None:
@@ -194,6 +216,51 @@ def test_a_fault_in_a_description_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"fig.yaml:2: seeds: 0") as told:
         read(path, Figure)
     assert "did you mean 'sweep'" in str(told.value)
+
+
+def test_a_sweep_and_settings_exclude_each_other(tmp_path: Path) -> None:
+    head = "title: x\nseeds: 1\ntraining: {episodes: 1}\nschedulers: [greedy]\n"
+    head += "panels: [{study: a, metric: reward}]\nquick: {seeds: 1, training: {episodes: 1}}\n"
+    path = tmp_path / "fig.yaml"
+    for studies, told in (
+        ("{a: {sweep: {slots: [1]}, evaluate_on: {b: []}}}", "sweep and evaluate_on"),
+        ("{a: {evaluate_on: {b: []}, quick_evaluate_on: [c]}}", "'c' in .*allowed: b"),
+    ):
+        path.write_text(f"{head}studies: {studies}\n", encoding="utf-8")
+        with pytest.raises(ScenarioError, match=told):
+            read(path, Figure)
+
+
+def test_policies_are_evaluated_where_they_were_not_trained() -> None:
+    figures = load_figures(["beyond_generalisation", "fig6", "fig10"])
+    plans = reproduce.plan(figures)
+    ours, jobs = plans["beyond_generalisation.settings"], reproduce.all_jobs(plans)
+    points = {cell.point.get("evaluated_on") for cell in ours if cell.job.kind == "run"}
+    assert points == {f"{n} tasks" for n in (30, 50, 70, 90, 110)} | {"fading", "bursts"}
+    of_figures = {cell.job.key for cell in [*plans["fig6.default"], *plans["fig10.rates"]]}
+    further = [job for job in jobs if job.kind == "train" and job.key not in of_figures]
+    assert len(further) == 3 * 3 * 3  # the default, fading and bursts; others are the figures'
+    quick = figures["beyond_generalisation"].make_study("settings", quick=True)
+    assert quick is not None
+    assert len(quick.points) == 3
+
+
+def test_a_relative_panel_has_the_baseline_at_one() -> None:
+    name = "beyond_generalisation"
+    figure = load_figure(name)
+    results = invented({name: figure})
+    ratios, delays = reproduce.panels(name, figure, results)
+    by_label = {line.label: line for line in ratios.lines}
+    assert list(by_label["greedy"].y) == [1] * 7
+    assert by_label["lookahead"].y[0] == pytest.approx(0.8 / 1.1, rel=1e-2)
+    low, high = by_label["lookahead"].low[0], by_label["lookahead"].high[0]
+    assert low is not None
+    assert high is not None
+    assert low <= by_label["lookahead"].y[0] <= high
+    assert (ratios.y_label, delays.y_label) == ("total delay, greedy = 1", "total delay (s)")
+    page = pages.figure_page(name, figure, results, quick=False)
+    assert "## ours, relative: total delay, greedy = 1" in page
+    assert re.search(r"^\| 110 tasks \|.* 1 ± 0 ", page, re.MULTILINE)
 
 
 def test_the_claims_and_what_they_are_about() -> None:

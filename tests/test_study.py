@@ -186,6 +186,49 @@ def test_a_learner_is_compared_over_its_trainings(
     assert toy["mean"] == pytest.approx(sum(each["reward"] for each in rows[2:]) / 4)
 
 
+def test_trained_once_and_evaluated_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = ModuleType("mecsim.training")
+    module.train = toy_learner.train  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mecsim.training", module)
+    once = Entrant("toy, once", "tests.toy_learner:Wary", once=True)
+    places = {"few": ["arrivals.rate=2"], "faded": ["radio.fading=rayleigh", "arrivals.rate=2"]}
+    points = study.grid({study.PLACE: list(places)})
+    training = Training(5)
+    cells = study.plan(
+        asked(once, TOY, points=points, places=places, baseline="toy", training=training)
+    )
+    trainings = [cell for cell in cells if cell.job.kind == "train"]
+    assert [(cell.entrant and cell.entrant.label, cell.point) for cell in trainings] == [
+        ("toy, once", {}), ("toy", points[0]), ("toy", points[1]),
+    ]  # fmt: skip
+    home = json.loads(trainings[0].job.scenario)
+    assert (home["arrivals"]["rate"], home["radio"]["fading"]) == (60, "none")
+    ran = [json.loads(cell.job.scenario) for cell in cells if cell.job.kind == "run"]
+    assert {scenario["arrivals"]["rate"] for scenario in ran} == {2}
+    assert [scenario["radio"]["fading"] for scenario in ran] == ["none"] * 4 + ["rayleigh"] * 4
+    assert {cell.job.needs for cell in cells if cell.entrant == once and cell.job.needs} == {
+        trainings[0].job
+    }
+    done = run_batch([cell.job for cell in cells], Folder(tmp_path, resume=False), Inline())
+    assert not done.failures
+    assert done.warnings == {"policy of tests.toy_learner:Wary was trained on another scenario"}
+    assert not caplog.records
+    rows = study.rows(cells, done.results)
+    assert [each["sweep"] for each in rows] == [points[0]] * 4 + [points[1]] * 4
+    assert len(study.curves(cells, done.results)) == 3 * 2
+
+
+def test_a_sweep_may_be_evaluated_by_policies_of_its_scenario() -> None:
+    once = Entrant("toy", TOY.scheduler, once=True)
+    points = study.grid({"arrivals.rate": [30, 110]})
+    cells = study.plan(asked(once, points=points, baseline="toy", training=Training(5)))
+    assert [cell.job.kind for cell in cells] == ["train", *["run"] * 4]
+    with pytest.raises(InputError, match="'greedy' is not trained; allowed: for learners only"):
+        study.plan(asked(Entrant("greedy", "greedy", once=True)))
+
+
 def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = (
@@ -258,6 +301,9 @@ def test_a_scheduler_looks_the_same_in_every_figure() -> None:
     assert few["greedy"] == many["greedy"]
     looks = plots.styles(list(plots.STYLES))
     assert len(set(looks.values())) == len(looks)
+    dotted = plots.styles(["dqn, trained elsewhere", "dqn"])
+    assert dotted["dqn, trained elsewhere"][:2] == dotted["dqn"][:2]
+    assert len(set(dotted.values())) == 2
     assert len({plots.styles(list("abcdefgh"))[each] for each in "abcdefgh"}) == 8
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
+
+_log = logging.getLogger("mecsim.toy")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,14 @@ class Toy(Scheduler):
 
     def decide(self, observation: Observation) -> Placement:
         return [self.server] * self.spec.blocks
+
+
+class Wary(Toy):
+    """Warns of its policy as shipped learners do of one that was trained elsewhere."""
+
+    def __init__(self, spec: SchedulerSpec, *, policy: str) -> None:
+        super().__init__(spec, policy=policy)
+        _log.warning("policy %s was trained on another scenario", policy)
 
 
 class Bad(Toy):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -148,8 +148,7 @@ def compare(
     for name in () if no_figures else study.METRICS:
         if panels := plots.comparison_panels(summary, name):
             files += plots.draw(panels, folder.path / "figures" / name)
-    for each in failed:
-        tell(f"failed: {each['job']}: {each['cause']}")
+    tell_troubles(done.warnings, failed)
     if json_:
         show_json(document)
     elif not quiet:
@@ -189,6 +188,14 @@ def failures(cells: Sequence[Cell], failed: dict[str, str]) -> list[dict[str, An
                 place = {"scenario": cell.scenario, "sweep": cell.point, "job": str(job)}
                 found.setdefault(job.key, place | {"cause": failed[job.key]})
     return list(found.values())
+
+
+def tell_troubles(warnings: Iterable[str], failed: Iterable[Mapping[str, Any]]) -> None:
+    """Tell what jobs warned of, each but once, and which failed, with the cause."""
+    for warning in sorted(warnings):
+        tell(f"warning: {warning}")
+    for each in failed:
+        tell(f"failed: {each['job']}: {each['cause']}")
 
 
 def _default_folder(asked: Study, sweep: Sequence[str]) -> Path:

@@ -11,15 +11,26 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mecsim.cli.common import Debug, Json, Quiet, show, show_json, tell
-from mecsim.cli.compare import EngineName, Jobs, RayAddress, Resume, failures
+from mecsim.cli.common import Debug, Json, Quiet, show, show_json
+from mecsim.cli.compare import (
+    EngineName,
+    Jobs,
+    RayAddress,
+    Resume,
+    failures,
+    tell_troubles,
+)
 
 
 def reproduce(
     figures: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
-            metavar="FIGURE...", help="fig6 to fig13; default: all.", show_default=False
+            metavar="FIGURE...",
+            help="fig6 to fig13, and beyond the paper beyond_224, beyond_bursts, "
+            "beyond_generalisation, beyond_poisson, beyond_sparse, beyond_task_epochs; "
+            "default: all.",
+            show_default=False,
         ),
     ] = None,
     short: Annotated[
@@ -43,6 +54,8 @@ def reproduce(
     debug: Debug = False,
 ) -> None:
     """Regenerate the figures of Li et al. and the table of what of their claims holds.
+
+    Beyond the paper, the same comparison in other settings, marked as ours.
 
     Writes a page, a picture and tables for each figure, and claims.md; --resume goes on.
     """
@@ -72,8 +85,7 @@ def reproduce(
     made_by = json.dumps(_made_by() | volume, indent=1)
     write_whole(place / "made_by.json", made_by.encode())
     failed = [each for cells in plans.values() for each in failures(cells, done.failures)]
-    for each in failed:
-        tell(f"failed: {each['job']}: {each['cause']}")
+    tell_troubles(done.warnings, failed)
     claims = [
         {"id": claim.id, "verdict": finding.verdict, "measured": finding.measured,
          "reason": finding.reason}

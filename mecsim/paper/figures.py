@@ -16,6 +16,8 @@ from mecsim.scenario import Section
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Sweep: TypeAlias = dict[str, Annotated[list[Any], Field(min_length=1)]]
+PAPER, BEYOND = "fig", "beyond_"
+"""How the names of the paper's figures begin, and those of ours."""
 CURVE: Final = "learning_curve"
 """In place of a metric: the reward along the episodes of training."""
 T = TypeVar("T", bound=Section)
@@ -30,6 +32,8 @@ class EntrantSpec(Section):
     seeds: Count | None = None
     """Meets only so many of the seeds, the first ones."""
     workers: Count | None = None
+    once: bool = False
+    """A learner that is trained on the study's scenario without sweep and ``evaluate_on``."""
 
 
 class TrainingSpec(Section):
@@ -55,11 +59,33 @@ class StudySpec(Section):
     overrides: tuple[str, ...] = ()
     sweep: Sweep = Field(default_factory=dict)
     quick_sweep: Sweep | None = None
+    evaluate_on: dict[str, list[str]] = Field(default_factory=dict)
+    """In place of a sweep: names of settings, each with what it changes. Schedulers with ``once``
+    are trained without these changes, the other learners with each of them."""
+    quick_evaluate_on: tuple[str, ...] | None = None
+    """The names that are enough if it must be quick."""
     schedulers: tuple[str | EntrantSpec, ...] | None = None
     runs: bool = True
     """False where only the training matters."""
     ours: str = ""
     """Why this is here though the paper does not have it."""
+
+    @model_validator(mode="after")
+    def _either_sweep_or_settings(self) -> Self:
+        if self.sweep and self.evaluate_on:
+            raise ValueError("has sweep and evaluate_on; allowed: one of them")
+        for name in self.quick_evaluate_on or ():
+            if name not in self.evaluate_on:
+                allowed = ", ".join(self.evaluate_on) or "none"
+                raise ValueError(f"has {name!r} in quick_evaluate_on; allowed: {allowed}")
+        return self
+
+    def points(self, *, quick: bool) -> list[study.Point]:
+        """Return where the schedulers meet: the points of the sweep, or the named settings."""
+        if self.evaluate_on:
+            named = self.quick_evaluate_on if quick else None
+            return study.grid({study.PLACE: named or tuple(self.evaluate_on)})
+        return study.grid((self.quick_sweep if quick else None) or self.sweep)
 
 
 class PanelSpec(Section):
@@ -83,6 +109,8 @@ class PanelSpec(Section):
     """Show one of the study's scenarios only."""
     lines: Literal["scheduler", "scenario"] = "scheduler"
     """A line a scheduler; or a line a scenario, of the first scheduler."""
+    relative: bool = False
+    """Show means in units of the baseline's, over the seeds that both have met."""
 
 
 class Figure(Section):
@@ -127,7 +155,8 @@ class Figure(Section):
             scenarios={each: shipped_scenario(each) for each in spec.scenarios},
             entrants=entrants,
             seeds=range(seeds if spec.runs else 0),
-            points=study.grid((spec.quick_sweep if quick else None) or spec.sweep),
+            points=spec.points(quick=quick),
+            places=spec.evaluate_on,
             overrides=spec.overrides,
             baseline=self.baseline if self.baseline in labels else labels[0],
             bound=self.bound and spec.runs,
@@ -140,7 +169,8 @@ def _entrant(spec: str | EntrantSpec) -> study.Entrant:
     if isinstance(spec, str):
         return study.Entrant(spec, spec)
     label = spec.label or spec.name
-    return study.Entrant(label, spec.name, dict(spec.options), spec.seeds, spec.workers)
+    options = dict(spec.options)
+    return study.Entrant(label, spec.name, options, spec.seeds, spec.workers, spec.once)
 
 
 def shipped_scenario(name: str) -> Path:
@@ -153,10 +183,12 @@ def shipped_scenario(name: str) -> Path:
 
 
 def figure_names() -> list[str]:
-    """Return the names of the figures described, in the paper's order."""
+    """Return the names of the figures described: the paper's in its order, then ours."""
     files = (resources.files("mecsim") / "figures").iterdir()
-    found = [file.name.removesuffix(".yaml") for file in files if file.name.startswith("fig")]
-    return sorted(found, key=lambda name: int(name.removeprefix("fig")))
+    found = sorted(file.name.removesuffix(".yaml") for file in files)
+    of_paper = [name for name in found if name.startswith(PAPER)]
+    ours = [name for name in found if name.startswith(BEYOND)]
+    return [*sorted(of_paper, key=lambda name: int(name.removeprefix(PAPER))), *ours]
 
 
 def load_figure(name: str) -> Figure:

@@ -12,7 +12,7 @@ from mecsim.batch import write_whole
 from mecsim.display import number
 from mecsim.paper.claims import AnyClaim
 from mecsim.paper.figures import CURVE, Figure, PanelSpec
-from mecsim.paper.reproduce import Results, learning_curves, panels
+from mecsim.paper.reproduce import Results, learning_curves, panels, shown, y_label
 from mecsim.paper.verdicts import Finding, Verdict
 from mecsim.report import as_csv, as_markdown, curve_table, point_text, run_table, summary_table
 
@@ -52,24 +52,19 @@ def figure_page(name: str, figure: Figure, results: Results, *, quick: bool) -> 
         if spec.metric == CURVE:
             table = _reached_table(results, place)
         else:
-            table = _panel_table(results.summary[place], spec)
+            table = _panel_table(shown(spec, results.summary[place], figure.baseline), spec)
         if table:
-            heading = f"{spec.title or name}: {plots.LABELS.get(spec.metric, 'reward')}"
+            heading = f"{spec.title or name}: {y_label(spec, figure.baseline)}"
             parts += [f"## {heading}\n", *([f"{ours}\n"] if ours else []), table]
     return "\n".join(parts)
 
 
-def _panel_table(summary: Sequence[Mapping[str, Any]], spec: PanelSpec) -> str:
+def _panel_table(entries: Sequence[Mapping[str, Any]], spec: PanelSpec) -> str:
     """Return a point a row and a scheduler a column, means with half their intervals."""
-    shown = [
-        each
-        for each in summary
-        if each["metric"] == spec.metric and spec.scenario in (None, each["scenario"])
-    ]
-    if not shown:
+    if not entries:
         return ""
-    schedulers = list(dict.fromkeys(each["scheduler"] for each in shown))
-    cells = {(each["scenario"], _point(each["sweep"]), each["scheduler"]): each for each in shown}
+    schedulers = list(dict.fromkeys(each["scheduler"] for each in entries))
+    cells = {(each["scenario"], _point(each["sweep"]), each["scheduler"]): each for each in entries}
     places = dict.fromkeys(place[:2] for place in cells)
     several = len({scenario for scenario, _ in places}) > 1
     rows = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,25 +57,57 @@ def collect(
 
 def panels(name: str, figure: Figure, results: Results) -> list[Panel]:
     """Return those panels of a figure for which there are results."""
-    found = [_panel(f"{name}.{spec.study}", spec, results) for spec in figure.panels]
+    found = [
+        _panel(f"{name}.{spec.study}", spec, results, figure.baseline) for spec in figure.panels
+    ]
     return [panel for panel in found if panel.lines]
 
 
-def _panel(place: str, spec: PanelSpec, results: Results) -> Panel:
+def _panel(place: str, spec: PanelSpec, results: Results, baseline: str) -> Panel:
     if spec.metric == CURVE:
         lines = learning_curves(place, results)
         return Panel(lines, spec.x, "reward", spec.title, band=True)
-    means = [
+    means = shown(spec, results.summary[place], baseline)
+    if spec.lines == "scenario":
+        first = means[0]["scheduler"] if means else ""
+        means = [each for each in means if each["scheduler"] == first]
+    panel = plots.sweep_panel(means, spec.metric, spec.title, spec.x, by=spec.lines)
+    return replace(panel, y_label=y_label(spec, baseline))
+
+
+def y_label(spec: PanelSpec, baseline: str) -> str:
+    """Return what a panel shows."""
+    label = plots.LABELS.get(spec.metric, "reward")
+    return f"{label.partition(' (')[0]}, {baseline} = 1" if spec.relative else label
+
+
+def shown(
+    spec: PanelSpec, summary: Sequence[Mapping[str, Any]], baseline: str
+) -> list[Mapping[str, Any]]:
+    """Return the entries of a summary that a panel shows; of relative ones the ratios."""
+    found = [
         each
-        for each in results.summary[place]
+        for each in summary
         if each["metric"] == spec.metric
         and each["mean"] is not None
         and spec.scenario in (None, each["scenario"])
     ]
-    if spec.lines == "scenario":
-        first = means[0]["scheduler"] if means else ""
-        means = [each for each in means if each["scheduler"] == first]
-    return plots.sweep_panel(means, spec.metric, spec.title, spec.x, by=spec.lines)
+    if not spec.relative:
+        return found
+    ratios = [_ratio(each, baseline) for each in found]
+    return [each for each in ratios if each is not None]
+
+
+def _ratio(each: Mapping[str, Any], baseline: str) -> Mapping[str, Any] | None:
+    """Return an entry with its mean in units of the baseline's; None if they share no seeds."""
+    if each["scheduler"] == baseline:
+        return {**each, "mean": 1.0, "ci95_low": 1.0, "ci95_high": 1.0}
+    saved = each["vs"].get(baseline, {})
+    keys = {"mean": "percent", "ci95_low": "percent_ci95_high", "ci95_high": "percent_ci95_low"}
+    percent = {to: saved.get(key) for to, key in keys.items()}
+    if percent["mean"] is None:
+        return None
+    return {**each} | {to: None if x is None else 1 - x / 100 for to, x in percent.items()}
 
 
 def learning_curves(place: str, results: Results) -> list[Line]:

@@ -17,7 +17,10 @@ MEASURES: Final[Mapping[str, tuple[str, str]]] = {
     "share": ("1", "share of the training that was done"),
     "episode": ("1", "runs of the scenario simulated so far, or as many epochs in other pieces"),
     "wall_s": ("s", "wall time since training began, without breaks"),
-    "validation_reward": ("s", "mean reward of a run under the policy, seeds of validation"),
+    "validation_reward": (
+        "s",
+        "mean reward on seeds of validation; at least, if far below the best",
+    ),
     "training_reward": ("s", "mean reward of a run while it is learned from"),
     "entropy": ("nat", "mean entropy of the actor's heads, or of choosing among values"),
     "exploration": ("1", "share of actions drawn uniformly"),
