@@ -21,6 +21,7 @@ from mecsim.errors import InputError
 from mecsim.jobs import Job, make_job
 from mecsim.scenario import load
 from tests.test_batch import SCENARIO, until_jobs
+from tests.test_cli import mecsim
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray keeps to 127.0.0.1
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -241,6 +242,23 @@ def test_an_address_where_no_cluster_is(
         make_engine("ray", 1)
     with pytest.raises(InputError, match="with --engine ray only"):
         make_engine("local", 1, address)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--engine", "ray", "--serial"), "--serial: is in one process"),
+        (("--engine", "cloud"), "allowed: local, ray"),
+        (("--ray-address", "127.0.0.1:1"), "with --engine ray only"),
+        (("--engine", "ray", "--ray-address", "127.0.0.1:1"), "no Ray cluster answers"),
+    ],
+)
+def test_wrong_arguments_of_a_training(
+    arguments: tuple[str, ...], problem: str, tmp_path: Path
+) -> None:
+    done = mecsim("train", str(SCENARIO), *arguments, "--out", str(tmp_path), code=2)
+    assert problem in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_that_ray_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

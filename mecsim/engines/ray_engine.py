@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import re
+import secrets
 import shutil
 import socket
 import sys
@@ -45,6 +46,8 @@ class Cluster:
         host = _answering(address) if address else "127.0.0.1"
         if host in ("127.0.0.1", "localhost"):
             os.environ.setdefault(_LOOPBACK, "0")
+        if not address and "RAY_AUTH_MODE" not in os.environ:  # else Ray keeps a token in ~/.ray
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._ray = _import_ray()
         self._folder = "" if address else tempfile.mkdtemp(prefix="mecsim-ray-")
         self._told = ExitStack()
@@ -65,10 +68,7 @@ class Cluster:
             )
         except (RuntimeError, ValueError, OSError) as error:
             self.close()
-            problem = " ".join(str(error).split())
-            raise InputError(
-                f"--engine ray: {address or 'cannot be started'}: {problem}"
-            ) from error
+            raise InputError(_refused(address, error)) from error
         except BaseException:
             self.close()
             raise
@@ -170,6 +170,16 @@ def _import_ray() -> Any:
     except ImportError as error:
         raise InputError("--engine ray: needs Ray; pip install 'mecsim[ray]'") from error
     return ray
+
+
+def _refused(address: str, error: Exception) -> str:
+    """Say why there is no connection. A cluster that asks for a token tells it to its log alone."""
+    where = f"cluster at {address}" if address else "cluster on this machine"
+    problem = " ".join(str(error).split())
+    hint = ""
+    if address and os.environ.get("RAY_AUTH_MODE") != "token":
+        hint = "; if it asks for a token (`ray start` says so): RAY_AUTH_MODE=token, as with Ray"
+    return f"--engine ray: {where}: {problem}{hint}"
 
 
 def _answering(address: str) -> str:
