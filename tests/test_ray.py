@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -20,11 +19,10 @@ from mecsim.engines import make_engine
 from mecsim.errors import InputError
 from mecsim.jobs import Job, make_job
 from mecsim.scenario import load
+from tests import on_ray  # noqa: F401 - sets up Ray
 from tests.test_batch import SCENARIO, until_jobs
 from tests.test_cli import mecsim
 
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray keeps to 127.0.0.1
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 ROOT = Path(__file__).parents[1]

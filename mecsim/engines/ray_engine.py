@@ -46,7 +46,8 @@ class Cluster:
         host = _answering(address) if address else "127.0.0.1"
         if host in ("127.0.0.1", "localhost"):
             os.environ.setdefault(_LOOPBACK, "0")
-        if not address and "RAY_AUTH_MODE" not in os.environ:  # else Ray keeps a token in ~/.ray
+        if not address and not {"RAY_AUTH_MODE", "ray"} & {*os.environ, *sys.modules}:
+            # Ray would make one that it keeps in ~/.ray; it looks here when it is imported.
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._ray = _import_ray()
         self._folder = "" if address else tempfile.mkdtemp(prefix="mecsim-ray-")
