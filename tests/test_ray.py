@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -20,10 +19,10 @@ from mecsim.engines import make_engine
 from mecsim.errors import InputError
 from mecsim.jobs import Job, make_job
 from mecsim.scenario import load
+from tests import on_ray  # noqa: F401 - sets up Ray
 from tests.test_batch import SCENARIO, until_jobs
+from tests.test_cli import mecsim
 
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray keeps to 127.0.0.1
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 ROOT = Path(__file__).parents[1]
@@ -241,6 +240,23 @@ def test_an_address_where_no_cluster_is(
         make_engine("ray", 1)
     with pytest.raises(InputError, match="with --engine ray only"):
         make_engine("local", 1, address)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--engine", "ray", "--serial"), "--serial: is in one process"),
+        (("--engine", "cloud"), "allowed: local, ray"),
+        (("--ray-address", "127.0.0.1:1"), "with --engine ray only"),
+        (("--engine", "ray", "--ray-address", "127.0.0.1:1"), "no Ray cluster answers"),
+    ],
+)
+def test_wrong_arguments_of_a_training(
+    arguments: tuple[str, ...], problem: str, tmp_path: Path
+) -> None:
+    done = mecsim("train", str(SCENARIO), *arguments, "--out", str(tmp_path), code=2)
+    assert problem in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_that_ray_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

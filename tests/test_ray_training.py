@@ -17,11 +17,10 @@ from mecsim import training
 from mecsim.engines import cluster_for
 from mecsim.learning import Task, TrainingError
 from schedulers.shared import Algorithm, Arrays, Shared
+from tests import on_ray  # noqa: F401 - sets up Ray
 from tests.test_asynchronous import SMALL, Notes, rounds_played
 from tests.test_learners import KINDS, decisions, obvious
 
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray keeps to 127.0.0.1
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray")
 asynchronous = pytest.importorskip("schedulers.asynchronous")
 
@@ -65,6 +64,7 @@ def task(workers: int = 2, **trouble: Any) -> Task:
     return Task(SMALL, trouble, 0, 20, workers, serial=False, engine="ray")
 
 
+@pytest.mark.slow
 def test_every_push_of_every_worker_counts_once() -> None:
     notes = Notes()
     asynchronous.train(Pushing, task(), notes)

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import re
+import secrets
 import shutil
 import socket
 import sys
@@ -45,6 +46,9 @@ class Cluster:
         host = _answering(address) if address else "127.0.0.1"
         if host in ("127.0.0.1", "localhost"):
             os.environ.setdefault(_LOOPBACK, "0")
+        if not address and not {"RAY_AUTH_MODE", "ray"} & {*os.environ, *sys.modules}:
+            # Ray would make one that it keeps in ~/.ray; it looks here when it is imported.
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._ray = _import_ray()
         self._folder = "" if address else tempfile.mkdtemp(prefix="mecsim-ray-")
         self._told = ExitStack()
@@ -65,10 +69,7 @@ class Cluster:
             )
         except (RuntimeError, ValueError, OSError) as error:
             self.close()
-            problem = " ".join(str(error).split())
-            raise InputError(
-                f"--engine ray: {address or 'cannot be started'}: {problem}"
-            ) from error
+            raise InputError(_refused(address, error)) from error
         except BaseException:
             self.close()
             raise
@@ -118,8 +119,13 @@ class RayEngine(Engine):
         retries = 0 if job.key in self._submitted else RETRIES
         self._submitted.add(job.key)
         outcome: Future[Outcome] = Future()
+        try:
+            files = contents(job)
+        except InputError as error:
+            outcome.set_result(Outcome(None, error=str(error)))
+            return outcome
         remote = self._execute.options(max_retries=retries)
-        reference = remote.remote(job, policy, contents(job), version("mecsim"))
+        reference = remote.remote(job, policy, files, version("mecsim"))
         reference.future().add_done_callback(lambda done: self._pass_on(done, outcome))
         return outcome
 
@@ -165,6 +171,16 @@ def _import_ray() -> Any:
     except ImportError as error:
         raise InputError("--engine ray: needs Ray; pip install 'mecsim[ray]'") from error
     return ray
+
+
+def _refused(address: str, error: Exception) -> str:
+    """Say why there is no connection. A cluster that asks for a token tells it to its log alone."""
+    where = f"cluster at {address}" if address else "cluster on this machine"
+    problem = " ".join(str(error).split())
+    hint = ""
+    if address and os.environ.get("RAY_AUTH_MODE") != "token":
+        hint = "; if it asks for a token (`ray start` says so): RAY_AUTH_MODE=token, as with Ray"
+    return f"--engine ray: {where}: {problem}{hint}"
 
 
 def _answering(address: str) -> str:
