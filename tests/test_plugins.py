@@ -93,10 +93,10 @@ def test_a_dataclass_in_a_file_finds_its_module(plugin: Plugin) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("greedi", r"is not installed; did you mean 'greedy'\? allowed: apdi, edge, "),
-        ("zzz", "is not installed; allowed: apdi"),
-        ("", "is not installed; allowed: apdi"),
-        ("mine.py", "is not installed; allowed: apdi"),
+        ("greedi", r"is not installed; did you mean 'greedy'\? allowed: a3c, apdi, dqn, "),
+        ("zzz", "is not installed; allowed: a3c, apdi"),
+        ("", "is not installed; allowed: a3c, apdi"),
+        ("mine.py", "is not installed; allowed: a3c, apdi"),
         ("nosuch.py:Mine", "there is no file nosuch.py"),
         ("x" * 300 + ".py:Mine", "there is no file|File name too long"),
         ("nosuch_package:Mine", "cannot be imported: ModuleNotFoundError"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,18 +59,20 @@ class Threads(Scheduler):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def cluster() -> Iterator[Any]:
     """A cluster whose head has a CPU; nodes are added where they are needed."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # pytest's are too long for the names of sockets
     head = {
         "num_cpus": 1,
         "node_ip_address": "127.0.0.1",
         "include_dashboard": False,
         "include_log_monitor": False,
-        "temp_dir": str(tmp_path_factory.mktemp("ray")),
+        "temp_dir": folder,
     }
     made = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     yield made
     made.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def jobs(scheduler: str, seeds: int = 1, slots: int = 3) -> list[Job]:
