@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 from mecsim.engines import Engine
 from mecsim.errors import InputError, Interrupted, OutputError
+from mecsim.interrupts import between_steps
 from mecsim.jobs import Job, Outcome
 
 
@@ -166,12 +167,14 @@ class _Batch:
 
     def run(self) -> None:
         """Do all that is missing."""
-        while self._waiting or self._suspects or self._running:
-            self._start()
-            self._tell()
-            if self._running:
-                for future in wait(self._running, timeout=1, return_when=FIRST_COMPLETED).done:
-                    self._take(future)
+        with between_steps() as check:
+            while self._waiting or self._suspects or self._running:
+                self._start()
+                self._tell()
+                if self._running:
+                    for future in wait(self._running, timeout=1, return_when=FIRST_COMPLETED).done:
+                        self._take(future)
+                check()
         self._tell()
 
     def _start(self) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from mecsim import registry, workload
+from mecsim import interrupts, registry, workload
 from mecsim.arrays import Ints
 from mecsim.comparison import Comparison
 from mecsim.errors import (
@@ -175,40 +173,12 @@ def _trace_writer(
 def _counted(
     slots: Iterator[workload.Slot], total: int, progress: Progress | None
 ) -> Iterator[workload.Slot]:
-    with _interrupted_between_slots() as check:
+    with interrupts.between_steps() as check:
         for done, slot in enumerate(slots, start=1):
             yield slot
             check()
             if progress is not None:
                 progress(done, total)
-
-
-@contextlib.contextmanager
-def _interrupted_between_slots() -> Iterator[Callable[[], None]]:
-    """Take Ctrl-C between slots: Python loses one that falls into a weak reference's callback.
-
-    A second one is taken at once, should a slot not end.
-    """
-    pressed = False
-
-    def note(*_: object) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    def check() -> None:
-        if pressed:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield check
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _play(
@@ -224,7 +194,7 @@ def _play(
     traced = TracedPlayer(model, totals, sinks) if sinks else None
     player = traced or Player(model, totals.services)
     placements = _Constant(model, scheduler, name)
-    with _interrupted_between_slots() as check:
+    with interrupts.between_steps() as check:
         for chunk in chunks:
             totals.released += len(chunk.device)
             totals.add(player.play(chunk, placements.of(chunk)))

@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ import pytest
 from mecsim import experiment
 from mecsim.batch import Folder, Results, Status, run_batch, time_left, with_needs
 from mecsim.engines import Engine, EngineLostError, make_engine
+from mecsim.engines.local import LocalEngine
 from mecsim.errors import InputError, Interrupted
 from mecsim.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
 from mecsim.scenario import load
@@ -244,6 +246,20 @@ def test_an_unknown_engine_is_told() -> None:
         make_engine("cloud")
     with pytest.raises(InputError, match="1 or more"):
         make_engine("local", 0)
+
+
+def test_processes_can_be_given_up_just_after_a_job_was_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    died: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: died.append(str(args.exc_type)))
+    job = jobs("greedy", seeds=1)[0]
+    for _ in range(2):
+        with LocalEngine(2) as engine:
+            running = [engine.submit(job, None) for _ in range(2)]
+            wait(running, return_when=FIRST_COMPLETED)
+            engine.submit(job, None)
+    assert died == []
 
 
 # A whole command that is killed --------------------------------------------------------------

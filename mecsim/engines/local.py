@@ -19,6 +19,7 @@ ONE_THREAD: Final = dict.fromkeys(
 )
 """Each job is a process, so more threads would only be in each other's way; and the number of
 threads must not change the order of sums."""
+_TAKEN_S: Final = 1.0
 
 
 class LocalEngine(Engine):
@@ -27,6 +28,7 @@ class LocalEngine(Engine):
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._pool: ProcessPoolExecutor | None = None
+        self._last: Future[Outcome] | None = None
 
     def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
         """Start a job in a process; new ones are started if the last ones have died."""
@@ -34,7 +36,8 @@ class LocalEngine(Engine):
             self._pool = ProcessPoolExecutor(
                 self.slots, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),)
             )
-        return self._pool.submit(execute, job, policy)
+        self._last = self._pool.submit(execute, job, policy)
+        return self._last
 
     def lost(self, error: BaseException) -> bool:
         """Whether an error means that a process has died; then the others are given up, too."""
@@ -46,8 +49,17 @@ class LocalEngine(Engine):
     def close(self) -> None:
         """Kill the processes."""
         if self._pool is not None:
+            self._wait_until_taken()
             self._pool.shutdown(wait=True, kill_workers=True)
-            self._pool = None
+            self._pool = self._last = None
+
+    def _wait_until_taken(self) -> None:
+        """Wait until loky's thread has taken the last job: it dies of one that is gone by then."""
+        end = time.monotonic() + _TAKEN_S
+        while self._last is not None and time.monotonic() < end:
+            if self._last.running() or self._last.done():
+                return
+            time.sleep(0.001)
 
 
 def _prepare(parent: int) -> None:
