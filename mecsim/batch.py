@@ -8,17 +8,17 @@ missing, in whatever order and on however many processes.
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from mecsim.engines import Engine
-from mecsim.errors import InputError, Interrupted, OutputError
+from mecsim.errors import InputError, Interrupted
+from mecsim.files import told, write_whole
 from mecsim.interrupts import between_steps
 from mecsim.jobs import Job, Outcome
 
@@ -50,8 +50,10 @@ class Folder:
                 "or another folder with --out"
             )
         for name in ("jobs", "policies"):
-            with _told(path):
+            with told(path):
                 (path / name).mkdir(parents=True, exist_ok=True)
+                for left in (path / name).glob(".*.part"):  # of a batch that was killed
+                    left.unlink()
 
     def result(self, job: Job) -> dict[str, Any] | None:
         """Return the result of a job, None if there is none yet (or none that can be read)."""
@@ -71,34 +73,13 @@ class Folder:
         document = {"job": job.document(), "result": outcome.result}
         if outcome.policy is not None:
             write_whole(self._policy_file(job), outcome.policy)
-        text = json.dumps(document, indent=1, allow_nan=False)
-        write_whole(self._result_file(job), text.encode())
+        write_whole(self._result_file(job), json.dumps(document, indent=1, allow_nan=False))
 
     def _result_file(self, job: Job) -> Path:
         return self.path / "jobs" / f"{job.key}.json"
 
     def _policy_file(self, job: Job) -> Path:
         return self.path / "policies" / f"{job.key}.safetensors"
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Tell an ``OSError`` in one line, as output that cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all. Raises ``OutputError``."""
-    partial = path.with_name(f".{path.name}.partial")
-    with _told(path):
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
 
 
 @dataclass

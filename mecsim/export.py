@@ -12,7 +12,6 @@ import gzip
 import io
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import IO, Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from mecsim.arrays import Ints
-from mecsim.errors import InputError, OutputError, TraceError
+from mecsim.errors import InputError, TraceError
+from mecsim.files import replacing
 from mecsim.model import KINDS
 from mecsim.store import TraceFile
 from mecsim.trace import COLUMNS, Column
@@ -79,7 +79,7 @@ def export_csv(trace: TraceFile, folder: Path) -> list[Path]:
     ``OutputError``.
     """
     paths = [folder / f"{group}.csv" for group in COLUMNS]
-    with _replacing(folder, paths) as partial:
+    with replacing(*paths, out=folder) as partial:
         for group, path in zip(COLUMNS, partial, strict=True):
             with path.open("w", newline="", encoding="utf-8") as file:
                 _write_csv(trace, group, file)
@@ -118,7 +118,7 @@ def export_parquet(trace: TraceFile, folder: Path) -> list[Path]:
     """
     arrow, parquet = _pyarrow()
     paths = [folder / f"{group}.parquet" for group in COLUMNS]
-    with _replacing(folder, paths) as partial:
+    with replacing(*paths, out=folder) as partial:
         for group, path in zip(COLUMNS, partial, strict=True):
             schema = _schema(arrow, trace, group)
             with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -181,7 +181,7 @@ def export_perfetto(
     if not len(tracks.core) and window != (-np.inf, np.inf):
         raise InputError(f"from, to: {trace.path} has no service from {begin_s} to {end_s} s")
     head = {key: str(value) for key, value in trace.attributes().items() if key in _PROVENANCE}
-    with _replacing(path, [path]) as (partial,), _opened(partial, path.suffix == ".gz") as file:
+    with replacing(path) as (partial,), _opened(partial, path.suffix == ".gz") as file:
         file.write(f'{{"displayTimeUnit":"ms","otherData":{json.dumps(head)},"traceEvents":[\n')
         for number, events in enumerate(_timeline(trace, window, tracks)):
             file.write((",\n" if number else "") + ",\n".join(events))
@@ -327,23 +327,3 @@ def _opened(path: Path, packed: bool) -> Iterator[IO[str]]:
         if packed:
             file = stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
         yield stack.enter_context(io.TextIOWrapper(file, encoding="utf-8"))
-
-
-@contextlib.contextmanager
-def _replacing(out: Path, paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Yield temporary names; the files take their own names if all goes well, or vanish.
-
-    Raises ``OutputError`` about ``out`` where something cannot be written.
-    """
-    partial = [path.with_name(f"{path.name}.partial-{os.getpid()}") for path in paths]
-    try:
-        partial[0].parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        for temporary, path in zip(partial, paths, strict=True):
-            temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        for temporary in partial:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mecsim.errors import InputError, OutputError
+from mecsim.errors import InputError
+from mecsim.files import replacing
 from mecsim.study import BOUND
 
 if TYPE_CHECKING:
@@ -153,12 +154,9 @@ def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str 
             [handles[label] for label in labels], labels,
             loc="outside lower center", ncols=min(len(labels), 3 * wide), frameon=False,
         )  # fmt: skip
-        try:
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(files[0], dpi=160)
-            figure.savefig(files[1], metadata={"Date": None})
-        except OSError as error:
-            raise OutputError(f"{stem}: cannot be written: {error.strerror}") from error
+        with replacing(*files, out=stem) as (png, svg):
+            figure.savefig(png, dpi=160, format="png")
+            figure.savefig(svg, metadata={"Date": None}, format="svg")
     return files
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
@@ -14,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from mecsim.errors import OutputError, PolicyError
+from mecsim.errors import PolicyError
+from mecsim.files import write_whole
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -96,14 +96,4 @@ def read_tensors(path: Path) -> tuple[dict[str, str], Arrays]:
 def write_tensors(path: Path, metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> None:
     """Write a safetensors file; it takes its name when it is complete. Raises ``OutputError``."""
     data = save({name: np.ascontiguousarray(x) for name, x in arrays.items()}, dict(metadata))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    write_whole(path, data)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mecsim.dnn import Layer, LayerGraph, hint
-from mecsim.errors import OutputError, ProfileError
+from mecsim.errors import ProfileError
+from mecsim.files import write_whole
 
 
 def shipped() -> tuple[str, ...]:
@@ -81,7 +82,4 @@ def write_profile(graph: LayerGraph, path: Path | str) -> None:
     record = asdict(graph)
     layers = ",\n".join(f"    {json.dumps(layer)}" for layer in record.pop("layers"))
     keys = "".join(f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in record.items())
-    try:
-        Path(path).write_text(f'{{\n{keys}  "layers": [\n{layers}\n  ]\n}}\n', encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    write_whole(Path(path), f'{{\n{keys}  "layers": [\n{layers}\n  ]\n}}\n')

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from mecsim.batch import write_whole
+from mecsim.files import write_whole
 from mecsim.store.table import write_tables
 from mecsim.study import METRICS, metric
 
@@ -33,9 +33,9 @@ def write_report(folder: Path, document: Mapping[str, Any]) -> list[Path]:
     files = []
     for name, table in tables.items():
         files.append(folder / f"{name}.csv")
-        write_whole(files[-1], as_csv(table).encode())
+        write_whole(files[-1], as_csv(table))
     files.append(folder / "comparison.json")
-    write_whole(files[-1], json.dumps(document, indent=1, allow_nan=False).encode())
+    write_whole(files[-1], json.dumps(document, indent=1, allow_nan=False))
     files.append(folder / "comparison.h5")
     write_tables(files[-1], tables, {"format": "mecsim-comparison", "mecsim": version("mecsim")})
     return files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import glob
 import inspect
 import json
 import logging
@@ -22,7 +21,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from mecsim import registry
-from mecsim.errors import InputError, Interrupted, OutputError, SchedulerError
+from mecsim.errors import InputError, Interrupted, SchedulerError
+from mecsim.files import remove_unfinished, told
 from mecsim.learning import Checkpoint, Learner, Task
 from mecsim.model import self_contained
 from mecsim.policy_file import (
@@ -69,12 +69,6 @@ class Files:
     def checkpoint(self) -> Path:
         """What ``resume`` goes on from; gone when training is complete."""
         return self.policy.with_name(f"{self._stem}.checkpoint{SUFFIX}")
-
-    def unfinished(self) -> list[Path]:
-        """Return what a training that was killed was just writing."""
-        written = (self.policy, self.curve, self.checkpoint)
-        patterns = (f".{glob.escape(path.name)}.*.part" for path in written)
-        return [path for pattern in patterns for path in self.policy.parent.glob(pattern)]
 
     @property
     def _stem(self) -> str:
@@ -237,16 +231,11 @@ class Records:
         self._before_s = 0.0
         self._pending: tuple[dict[str, Any], dict[str, Any], int] | None = None
         self._checkpoint = self._read(resume=resume)
-        try:
+        with told(files.policy.parent):
             files.policy.parent.mkdir(parents=True, exist_ok=True)
             if self._checkpoint is None and files.events.is_dir():
                 shutil.rmtree(files.events)
-            for left in files.unfinished():
-                left.unlink()
-        except OSError as error:
-            raise OutputError(
-                f"{files.policy.parent}: cannot be written: {error.strerror}"
-            ) from error
+        remove_unfinished(files.policy, files.curve, files.checkpoint)
         self._events = EventFile(files.events)
         self._began = self._kept = time.monotonic()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from mecsim.errors import InputError, OutputError
+from mecsim.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -81,14 +81,6 @@ def stdout_kept(json_: bool) -> AbstractContextManager[Any]:
 def file_part(scheduler: str) -> str:
     """Return the part of a scheduler's name that fits into a file's name."""
     return Path(scheduler.partition(":")[2] or scheduler).name
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write text to a file. Raises ``OutputError``."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def write(text: str) -> None:

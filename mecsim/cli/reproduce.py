@@ -60,8 +60,9 @@ def reproduce(
     Writes a page, a picture and tables for each figure, and claims.md; --resume goes on.
     """
     from mecsim import display, plots
-    from mecsim.batch import Folder, run_batch, write_whole
+    from mecsim.batch import Folder, run_batch
     from mecsim.engines import make_engine
+    from mecsim.files import write_whole
     from mecsim.paper import pages
     from mecsim.paper import reproduce as paper
     from mecsim.paper.figures import load_figures
@@ -80,10 +81,10 @@ def reproduce(
     results = paper.collect(chosen, plans, done.results)
     pages.write_figures(place, chosen, results, quick=short)
     found = paper.judged(results)
-    write_whole(place / "claims.md", pages.claims_page(found, quick=short).encode())
+    write_whole(place / "claims.md", pages.claims_page(found, quick=short))
     volume = paper.volume(paper.all_jobs(plans), done.results)
     made_by = json.dumps(_made_by() | volume, indent=1)
-    write_whole(place / "made_by.json", made_by.encode())
+    write_whole(place / "made_by.json", made_by)
     failed = [each for cells in plans.values() for each in failures(cells, done.failures)]
     tell_troubles(done.warnings, failed)
     claims = [

@@ -14,7 +14,6 @@ from mecsim.cli.common import (
     Quiet,
     show,
     show_json,
-    write_file,
 )
 
 
@@ -32,12 +31,13 @@ def verify(
     """Run the known-answer suite: queueing theory, equations, exact recursions, replay."""
     from mecsim import display
     from mecsim import verify as verifying
+    from mecsim.files import write_whole
 
     with display.progress("verifying", unit="checks", quiet=quiet or json_) as progress:
         outcomes = verifying.run_checks(progress, quick=quick, kernel=kernel)
     passed = sum(each.ok for each in outcomes)
     if out is not None:
-        write_file(out, verifying.as_markdown(outcomes))
+        write_whole(out, verifying.as_markdown(outcomes))
     if json_:
         show_json({"checks": [vars(each) for each in outcomes]})
     elif not quiet:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mecsim import plots
-from mecsim.batch import write_whole
 from mecsim.display import number
+from mecsim.files import write_whole
 from mecsim.paper.claims import AnyClaim
 from mecsim.paper.figures import CURVE, Figure, PanelSpec
 from mecsim.paper.reproduce import Results, learning_curves, panels, shown, y_label
@@ -28,7 +28,7 @@ def write_figures(
         if drawn := panels(name, figure, results):
             plots.draw(drawn, folder / name, heading=heading)
         page = figure_page(name, figure, results, quick=quick)
-        write_whole(folder / f"{name}.md", page.encode())
+        write_whole(folder / f"{name}.md", page)
         for each in figure.studies:
             place = f"{name}.{each}"
             tables = {
@@ -38,7 +38,7 @@ def write_figures(
             }
             for what, table in tables.items():
                 if any(table.values()):
-                    write_whole(folder / f"{place}.{what}.csv", as_csv(table).encode())
+                    write_whole(folder / f"{place}.{what}.csv", as_csv(table))
 
 
 def figure_page(name: str, figure: Figure, results: Results, *, quick: bool) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +10,7 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from mecsim.errors import OutputError
+from mecsim.files import replacing
 
 MEASURES: Final[Mapping[str, tuple[str, str]]] = {
     "share": ("1", "share of the training that was done"),
@@ -34,18 +33,12 @@ def write_curve(
     path: Path, rows: Sequence[Mapping[str, float]], attributes: Mapping[str, Any]
 ) -> None:
     """Write a learning curve; it takes its name when it is complete. Raises ``OutputError``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update({"format": "mecsim-curve", "format_version": 1})
-            for name, value in attributes.items():
-                file.attrs[name] = value if isinstance(value, str | int) else json.dumps(value)
-            for name, (unit, description) in MEASURES.items():
-                if any(name in row for row in rows):
-                    column = np.array([row.get(name, np.nan) for row in rows])
-                    dataset = file.create_dataset(name, data=column)
-                    dataset.attrs.update({"units": unit, "description": description})
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error}") from error
+    with replacing(path) as (partial,), h5py.File(partial, "w") as file:
+        file.attrs.update({"format": "mecsim-curve", "format_version": 1})
+        for name, value in attributes.items():
+            file.attrs[name] = value if isinstance(value, str | int) else json.dumps(value)
+        for name, (unit, description) in MEASURES.items():
+            if any(name in row for row in rows):
+                column = np.array([row.get(name, np.nan) for row in rows])
+                dataset = file.create_dataset(name, data=column)
+                dataset.attrs.update({"units": unit, "description": description})

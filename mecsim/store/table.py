@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mecsim.errors import OutputError
+from mecsim.files import replacing
 
 
 def write_tables(
@@ -19,18 +19,12 @@ def write_tables(
 
     The same tables make the same file, byte for byte. Raises ``OutputError``.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with h5py.File(partial, "w") as file:
-            file.attrs.update(attributes)
-            for name, columns in tables.items():
-                group = file.create_group(name)
-                for column, values in columns.items():
-                    group.create_dataset(column, data=_array(values))
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path}: cannot be written: {reason}") from error
+    with replacing(path) as (partial,), h5py.File(partial, "w") as file:
+        file.attrs.update(attributes)
+        for name, columns in tables.items():
+            group = file.create_group(name)
+            for column, values in columns.items():
+                group.create_dataset(column, data=_array(values))
 
 
 def _array(values: Sequence[Any]) -> Any:
