@@ -22,7 +22,8 @@ from mecsim.errors import PolicyError, ScenarioError
 from mecsim.errors import SchedulerError as SchedulerError  # learners take these from here
 from mecsim.errors import TrainingError as TrainingError
 from mecsim.model import resolve
-from mecsim.policy_file import SUFFIX, Arrays, Policy, read_policy
+from mecsim.policy_file import SUFFIX, PolicyHeader, read_header, read_policy
+from mecsim.policy_file import Arrays as Arrays
 from mecsim.registry import check_options
 from mecsim.replicas import Replicas as Replicas
 from mecsim.scenario import Scenario
@@ -67,6 +68,11 @@ class Task:
         if self.scenario.epoch == "slot":
             return self.scenario.slots
         return max(1, round(mean_rate(resolve(self.scenario)) * self.scenario.slots))
+
+    @cached_property
+    def spec(self) -> SchedulerSpec:
+        """What schedulers know of the scenario."""
+        return self.replicas(1).spec
 
     def replicas(self, count: int) -> Replicas:
         """Return environments."""
@@ -156,27 +162,25 @@ class Learner(Scheduler):
     def __init__(self, spec: SchedulerSpec, *, policy: str = "") -> None:
         super().__init__(spec)
         if policy == UNTRAINED:
-            settings, arrays = self.settings(), self.untrained(spec, self.settings())
-        else:
-            found = _fitting(Path(policy), self.name, spec) if policy else find(self.name, spec)
-            settings, arrays = self._settings_in(found, policy), found.arrays
-        self._check(arrays, self.untrained(spec, settings), policy)
-        try:
-            self.load(settings, arrays)
-        except SchedulerError as error:
-            raise PolicyError(f"policy {policy}: {error}") from error
-
-    def _settings_in(self, found: Policy, policy: str) -> Any:
-        try:
-            return self.settings(**check_options(self.name, self.settings, found.header.settings))
-        except SchedulerError as error:
-            raise PolicyError(f"policy {policy}: its settings: {error}") from error
-
-    @staticmethod
-    def _check(arrays: Arrays, expected: Arrays, policy: str) -> None:
-        shapes = [{name: x.shape for name, x in each.items()} for each in (arrays, expected)]
+            self.load(self.settings(), self.untrained(spec, self.settings()))
+            return
+        path = Path(policy) if policy else find(self.name, spec)
+        found = read_policy(path)
+        _check_fits(path, found.header, self.name, spec)
+        settings = self._settings_in(path, found.header)
+        shapes = [_shapes(each) for each in (found.arrays, self.untrained(spec, settings))]
         if shapes[0] != shapes[1]:
-            raise PolicyError(f"policy {policy}: its arrays are not those that its header says")
+            raise PolicyError(f"policy {path}: its arrays are not those that its header says")
+        try:
+            self.load(settings, found.arrays)
+        except SchedulerError as error:
+            raise PolicyError(f"policy {path}: {error}") from error
+
+    def _settings_in(self, path: Path, header: PolicyHeader) -> Any:
+        try:
+            return self.settings(**check_options(self.name, self.settings, header.settings))
+        except SchedulerError as error:
+            raise PolicyError(f"policy {path}: its settings: {error}") from error
 
     @classmethod
     @abstractmethod
@@ -193,16 +197,19 @@ class Learner(Scheduler):
         """Train a policy. Raises ``TrainingError``."""
 
 
-def find(scheduler: str, spec: SchedulerSpec) -> Policy:
-    """Return the policy that was trained on a scenario. Raises ``PolicyError``."""
+def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+def find(scheduler: str, spec: SchedulerSpec) -> Path:
+    """Return the file of the policy that was trained on a scenario. Raises ``PolicyError``."""
     for path in _candidates():
         try:
-            policy = read_policy(path)
+            header = read_header(path)
         except PolicyError:
             continue  # told when it is asked for
-        header = policy.header
         if header.scheduler == scheduler and header.scenario_sha256 == spec.scenario_sha256:
-            return _fitting(path, scheduler, spec)
+            return path
     raise PolicyError(
         f"scheduler {scheduler!r}: there is no policy for this scenario; train one with "
         f"`mecsim train SCENARIO --scheduler {scheduler}` (with the same --set), or name one with "
@@ -216,10 +223,8 @@ def _candidates() -> list[Path]:
     return [path for folder in places for path in sorted(folder.glob(f"*{SUFFIX}"))]
 
 
-def _fitting(path: Path, scheduler: str, spec: SchedulerSpec) -> Policy:
-    """Return a policy that fits a scenario. Raises ``PolicyError`` that says why not."""
-    policy = read_policy(path)
-    header = policy.header
+def _check_fits(path: Path, header: PolicyHeader, scheduler: str, spec: SchedulerSpec) -> None:
+    """Raise ``PolicyError`` if a policy is not for such a scenario; warn if it is for another."""
     theirs = (header.scheduler, header.blocks, header.servers, header.epoch)
     ours = (scheduler, spec.blocks, spec.servers, spec.epoch)
     what = ("scheduler", "blocks", "edge_servers", "epoch")
@@ -231,4 +236,3 @@ def _fitting(path: Path, scheduler: str, spec: SchedulerSpec) -> Policy:
         raise PolicyError(f"policy {path}: decides by other features; train it again")
     if header.scenario_sha256 != spec.scenario_sha256:
         _log.warning("policy %s was trained on another scenario (%s)", path, header.scenario)
-    return policy

@@ -123,7 +123,7 @@ def train(
             trained = learner.train(task, diary)
         except KeyboardInterrupt:
             raise Interrupted(diary.interrupted()) from None
-    spec = task.replicas(1).spec
+    spec = task.spec
     summary = {
         "scenario": name,
         "scheduler": scheduler,

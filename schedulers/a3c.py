@@ -7,11 +7,10 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from mecsim import Observation, Placement, SchedulerSpec
-from mecsim.learning import Diary, Learner, SchedulerError, Task, Trained
+from mecsim.learning import Diary, SchedulerError, Task, Trained
 from schedulers.branches import Share
 from schedulers.networks import Arrays, Batch, Ints, Tensors, apply, body, dense, drawn, hidden
-from schedulers.policies import Encoded, Heads, Network, Positive, Settings, encoding_in
+from schedulers.policies import ActorCriticNetwork, Heads, NetworkLearner, Positive, Settings
 
 MOST_JOINT: Final = 50_000
 """Outputs that a joint head may have."""
@@ -33,7 +32,7 @@ class A3CSettings(Settings):
     """``blocks``: N + 1 outputs, applied block by block; ``joint``: (N + 1)^M outputs."""
 
 
-class _Apart(Network):
+class _Apart(ActorCriticNetwork):
     """Actor and critic without a parameter in common."""
 
     def _critic(self, rng: np.random.Generator) -> Arrays:
@@ -140,35 +139,18 @@ class Joint(_Apart):
         return Heads(self._logits(p, x)[:, None], chosen)
 
 
-def network_of(settings: A3CSettings) -> type[Network]:
-    """Return the kind of network that the settings ask for."""
-    return Joint if settings.head == "joint" else BlockByBlock
-
-
-class A3C(Learner):
+class A3C(NetworkLearner):
     """Single-task actor-critic: actor and critic apart, one head applied block by block."""
 
     name = "a3c"
     settings = A3CSettings
 
     @classmethod
-    def untrained(cls, spec: SchedulerSpec, settings: A3CSettings) -> Arrays:
-        encoded = Encoded.of(spec, settings.observe)
-        network = network_of(settings)(encoded.inputs, spec.blocks, spec.servers + 1, settings)
-        return network.initial(np.random.default_rng(0)) | encoded.arrays()
-
-    def load(self, settings: A3CSettings, arrays: Arrays) -> None:
-        self._encoded, self._arrays = encoding_in(arrays, self.spec), arrays
-        inputs, places = self._encoded.inputs, self.spec.servers + 1
-        self._network = network_of(settings)(inputs, self.spec.blocks, places, settings)
-
-    def decide(self, observation: Observation) -> Placement:
-        """Return the most probable place of every block, one after the other."""
-        x = self._encoded(observation.features()[None])
-        return self._network.mode(self._arrays, x)[0]
+    def kind(cls, settings: A3CSettings) -> type[ActorCriticNetwork]:
+        return Joint if settings.head == "joint" else BlockByBlock
 
     @classmethod
     def train(cls, task: Task, diary: Diary) -> Trained:
         from schedulers import actor_critic  # noqa: PLC0415 - PyTorch is for training only
 
-        return actor_critic.train(network_of(task.settings), task, diary)
+        return actor_critic.train(cls.kind(task.settings), task, diary)

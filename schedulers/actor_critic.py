@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -23,33 +23,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from mecsim.learning import Diary, Replicas, Task, Trained
+from mecsim.learning import Diary, Task, Trained
 from schedulers import asynchronous
-from schedulers.branches import Proposals, led_on
-from schedulers.networks import Arrays, Batch, Ints
-from schedulers.policies import Encoded, Network, Settings
+from schedulers.networks import Arrays, Batch, Floats, Ints
+from schedulers.policies import ActorCriticNetwork, Settings
 from schedulers.returns import (
     advantages,
     between,
     elite_weights,
     group_weights,
     standardised,
-    usual_cost_s,
     within_groups,
 )
-from schedulers.shared import Algorithm, Shared, clipped
-
-Floats = NDArray[np.float64]
+from schedulers.rounds import Rounds
+from schedulers.shared import Shared, clipped
 
 POOL: Final = 20
 """Batches of advantages that tell which are the best."""
 
 
-def train(kind: type[Network], task: Task, diary: Diary) -> Trained:
+def train(kind: type[ActorCriticNetwork], task: Task, diary: Diary) -> Trained:
     """Train a network of some kind. Raises ``TrainingError``."""
-    make = partial(ActorCritic, kind)
-    arrays, reward = asynchronous.train(make, task, diary)
-    return Trained(arrays | make(task).encoded.arrays(), reward)
+    return asynchronous.train(partial(ActorCritic, kind), task, diary)
 
 
 class Sample(NamedTuple):
@@ -65,89 +60,44 @@ class Sample(NamedTuple):
     """Shape (s,)."""
 
 
-class ActorCritic(Algorithm):
-    """Plays rounds for a network; see the module."""
+class ActorCritic(Rounds):
+    """Plays rounds for an actor and a critic; see the module."""
 
-    measures: ClassVar[tuple[str, ...]] = (
-        "training_reward",
-        "entropy",
-        "actor_loss",
-        "critic_loss",
-    )
+    network: ActorCriticNetwork
 
-    def __init__(self, kind: type[Network], task: Task) -> None:
-        super().__init__(task)
-        torch.set_num_threads(1)
+    def __init__(self, kind: type[ActorCriticNetwork], task: Task) -> None:
         self.settings: Settings = task.settings
         s = self.settings
-        spec = task.replicas(1).spec
-        self.encoded = Encoded.of(spec, s.observe)
-        self.network = kind(self.encoded.inputs, spec.blocks, spec.servers + 1, s)
-        self._vines, self._runs = max(1, s.batch // s.candidates), max(1, s.batch // s.steps)
-        whole = task.episodes * task.epochs
-        each = s.cost(self._vines, task.epochs)
-        self._branched = round(whole * s.branched / each)
-        self._rollouts = round(task.episodes * (1.0 - s.branched) / self._runs)
-        if not self._branched + self._rollouts:
-            self._branched, self._rollouts = (1, 0) if s.branched else (0, 1)
-        self.rounds = self._branched + self._rollouts
-        tasks = float(task.begin(task.replicas(1), task.validation_seeds(1))[0, 0])
-        self._scale_s = usual_cost_s(spec, tasks)
+        vines, runs = max(1, s.batch // s.candidates), max(1, s.batch // s.steps)
+        super().__init__(kind, task, branching=vines, playing=runs)
         self._rates = self._rate_of_each()
-        self._environments: dict[int, Replicas] = {}
         self._pool: deque[Floats] = deque(maxlen=POOL)
-        self._proposals = Proposals(s, self._vines, spec.servers + 1)
 
-    def initial(self) -> Arrays:
-        """Return the parameters that training begins with."""
-        return self.network.initial(self.task.rng(0))
-
-    def decide(self, parameters: Arrays, features: Floats) -> Ints:
-        """Return the actor's best placements; shape (B, M)."""
-        return self.network.mode(parameters, self.encoded(features))
-
-    def play(self, number: int, shared: Shared) -> dict[str, float]:
-        """Play a round; branched ones come first."""
-        rng = self.task.rng(1, number)
+    def play_branched(
+        self, number: int, shared: Shared, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """Follow what is best among placements that are simulated from the same state."""
+        s = self.settings
         self._pool.clear()
-        self._proposals.forget()
-        if number < self._branched:
-            return self._branch(number, shared, rng)
-        return self._roll_out(number, shared, rng)
-
-    def _environment(self, count: int) -> Replicas:
-        return self._environments.setdefault(count, self.task.replicas(count))
-
-    def _branch(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
-        s, replicas = self.settings, self._environment(self._vines)
-        features = self.task.begin(replicas, self.task.training_seeds(number, self._vines))
-        most = (self.task.epochs - s.trunk) * number / self.rounds  # the further, the longer
-        decide = partial(self.decide, shared.pull())
-        run = replicas, features, int(rng.random() * most), decide
-        features = led_on(*run, self.encoded.backlogs)
-        every, told, total = np.arange(self._vines), [], 0.0
+        replicas, features = self.begin_branched(number, shared, rng)
+        told, total = [], 0.0
         for epoch in range(s.trunk):
             if replicas.ended.any():
                 break
             progress = (number + epoch / s.trunk) / self.rounds
-            x, p = self.encoded(features), shared.pull()
-            fresh = self.network.draw(p, x, s.candidates, self._explore(progress), rng)
-            drawn = self._proposals.candidates(self.network.mode(p, x), fresh, rng)
-            returns = -replicas.what_if(drawn).cost
-            weights = self._weights(returns)
+            p = shared.pull()
+            found = self.compare(replicas, features, p, self.explore(progress), rng)
             sample = Sample(
-                np.repeat(x, s.candidates, axis=0),
-                drawn.reshape(-1, replicas.blocks),
-                weights.ravel(),
-                x,
-                returns.mean(axis=1) / self._scale_s,
+                np.repeat(found.x, s.candidates, axis=0),
+                found.placements.reshape(-1, replicas.blocks),
+                self._weights(found.returns).ravel(),
+                found.x,
+                found.returns.mean(axis=1) / self.scale_s,
             )
             told.append(self._learn(sample, p, shared, progress))
-            best = drawn[every, returns.argmax(axis=1)]
-            self._proposals.remember(best)
-            features, rewards, _ = replicas.step(best)
+            features, rewards, _ = replicas.step(found.best)
             total += float(rewards.sum())
-        share = self.task.epochs / (max(len(told), 1) * self._vines)
+        share = self.task.epochs / (max(len(told), 1) * self.branching)
         return self._told(total * share, told)
 
     def _weights(self, returns: Floats) -> Floats:
@@ -162,9 +112,10 @@ class ActorCritic(Algorithm):
         weights[:, 0] = 0.0  # else the mode strengthens itself
         return weights
 
-    def _roll_out(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
-        s, replicas = self.settings, self._environment(self._runs)
-        features = self.task.begin(replicas, self.task.training_seeds(number, self._runs))
+    def play_whole(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
+        """Advantage actor-critic with k-step returns (Algorithm 1)."""
+        s = self.settings
+        replicas, features = self.begin(number, self.playing)
         x, total, told, epoch = self.encoded(features), 0.0, [], 0
         while not replicas.ended.all():
             p = shared.pull()
@@ -172,7 +123,7 @@ class ActorCritic(Algorithm):
             progress = (number + min(1.0, epoch / self.task.epochs)) / self.rounds
             for _ in range(s.steps):
                 going.append(~replicas.ended)
-                drawn = self.network.draw(p, x, 1, self._explore(progress), rng)[:, 0]
+                drawn = self.network.draw(p, x, 1, self.explore(progress), rng)[:, 0]
                 features, rewards, _ = replicas.step(drawn)
                 seen.append(x)
                 places.append(drawn)
@@ -182,12 +133,12 @@ class ActorCritic(Algorithm):
                     break
             epoch += len(earned)
             total += float(np.sum(earned))
-            shape = len(earned), self._runs
+            shape = len(earned), self.playing
             states = np.concatenate(seen)
             values = np.asarray(self.network.value(p, states), dtype=np.float64).reshape(shape)
             value_after = np.asarray(self.network.value(p, x), dtype=np.float64)
             after = np.where(replicas.ended, 0.0, value_after)  # terminated: nothing comes
-            scaled = np.array(earned) / self._scale_s
+            scaled = np.array(earned) / self.scale_s
             found = advantages(scaled, values, after, s.gamma, s.decay)
             alive = np.concatenate(going)
             weights = standardised(found.ravel()[alive])
@@ -195,14 +146,14 @@ class ActorCritic(Algorithm):
             states = states[alive]
             sample = Sample(states, np.concatenate(places)[alive], weights, states, targets)
             told.append(self._learn(sample, p, shared, progress))
-        return self._told(total / self._runs, told)
+        return self._told(total / self.playing, told)
 
     def _learn(self, sample: Sample, p: Arrays, shared: Shared, progress: float) -> Floats:
         """Push the gradient of the loss (Eq. 20); return entropy, actor's and critic's loss."""
         s = self.settings
         tensors = {name: torch.from_numpy(x).requires_grad_() for name, x in p.items()}
         weight = between(s.entropy, s.entropy_end, progress)
-        actor, entropy = actor_loss(self.network, tensors, sample, self._explore(progress))
+        actor, entropy = actor_loss(self.network, tensors, sample, self.explore(progress))
         critic = critic_loss(self.network, tensors, sample)
         loss = actor - weight * entropy + critic + self.network.penalty(tensors)
         gradients = torch.autograd.grad(loss, list(tensors.values()), materialize_grads=True)
@@ -219,9 +170,6 @@ class ActorCritic(Algorithm):
         )
         return np.concatenate(list(rates), dtype=np.float32)
 
-    def _explore(self, progress: float) -> float:
-        return between(self.settings.exploration, self.settings.exploration_end, progress)
-
     @staticmethod
     def _told(reward: float, told: list[Floats]) -> dict[str, float]:
         entropy, actor, critic = np.mean(told, axis=0).tolist() if told else (np.nan,) * 3
@@ -233,7 +181,9 @@ class ActorCritic(Algorithm):
         }
 
 
-def actor_loss(network: Network, p: Any, sample: Sample, explore: float) -> tuple[Tensor, Tensor]:
+def actor_loss(
+    network: ActorCriticNetwork, p: Any, sample: Sample, explore: float
+) -> tuple[Tensor, Tensor]:
     """Return −mean(weight · log π) over decisions and heads (Eqs. 18 and 20), and the entropy.
 
     π draws uniformly with probability ``explore``.
@@ -249,7 +199,7 @@ def actor_loss(network: Network, p: Any, sample: Sample, explore: float) -> tupl
     return -(weights * chosen).mean(), entropy
 
 
-def critic_loss(network: Network, p: Any, sample: Sample) -> Tensor:
+def critic_loss(network: ActorCriticNetwork, p: Any, sample: Sample) -> Tensor:
     """Return the loss of the critic (Eq. 19), linear where it is large (Huber)."""
     targets = torch.from_numpy(sample.targets.astype(np.float32))
     return functional.smooth_l1_loss(network.value(p, torch.from_numpy(sample.states)), targets)

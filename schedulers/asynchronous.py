@@ -22,11 +22,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Final, NamedTuple
 
-from mecsim.learning import Diary, Task, TrainingError
+from mecsim.learning import Diary, Task, Trained, TrainingError
 from schedulers.shared import (
     RESTARTS,
     Algorithm,
-    Arrays,
     Crew,
     Flat,
     Job,
@@ -211,25 +210,32 @@ def _work(
 
 
 class _Course:
-    """What is still to be done of a training: rounds, and evaluations between them."""
+    """What is still to be done of a training, rounds and evaluations, and the best so far."""
 
     def __init__(
-        self, rounds: int, due: set[int], done: Iterable[int] = (), evaluated: Iterable[int] = ()
+        self,
+        rounds: int,
+        due: set[int],
+        best: Best,
+        done: Iterable[int] = (),
+        evaluated: Iterable[int] = (),
     ) -> None:
-        self.rounds, self.done, self.evaluated = rounds, set(done), set(evaluated)
+        self.rounds, self.best = rounds, best
+        self.done, self.evaluated = set(done), set(evaluated)
         self._todo = deque(number for number in range(rounds) if number not in self.done)
         self._due = deque(sorted(due - self.evaluated))
-        self.floor = -math.inf
 
     def next(self) -> Job | None:
         """Return the next job, None while there is none."""
         if self._due and self._due[0] <= len(self.done):
-            return Job("evaluate", self._due.popleft(), self.floor)
+            return Job("evaluate", self._due.popleft(), HOPELESS * self.best.reward)
         return Job("play", self._todo.popleft()) if self._todo else None
 
-    def note(self, job: Job) -> None:
-        """Note that a job has been done."""
+    def note(self, result: Result) -> None:
+        """Note that a job has been done, and what came of it."""
+        job = result.job
         (self.done if job.kind == "play" else self.evaluated).add(job.number)
+        self.best = self.best.or_better(result)
 
     @property
     def share(self) -> float:
@@ -261,8 +267,8 @@ class Best(NamedTuple):
         return Best(result.parameters, reward)
 
 
-def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[Arrays, float]:
-    """Train; return the best parameters by evaluation and their reward.
+def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> Trained:
+    """Train; return the best policy by evaluation and its reward.
 
     Begins from the diary's checkpoint if there is one. Raises ``TrainingError``.
     """
@@ -273,11 +279,10 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
     shared = Shared(layout, memory)
     shared.values[:] = flat(initial)
     due = evaluations(algorithm.rounds, task.episodes)
-    course, best = _Course(algorithm.rounds, due), Best(flat(initial))
+    course = _Course(algorithm.rounds, due, Best(flat(initial)))
     if (kept := diary.checkpoint) is not None:
-        course = _Course(algorithm.rounds, due, kept.state["done"], kept.state["evaluated"])
         best = Best(_fitting(kept.arrays["best"], shared), kept.state["best_reward"])
-        course.floor = HOPELESS * best.reward
+        course = _Course(algorithm.rounds, due, best, kept.state["done"], kept.state["evaluated"])
         shared.values[:] = _fitting(kept.arrays["values"], shared)
         shared.squares[:] = _fitting(kept.arrays["squares"], shared)
         prefix, every = _REMEMBERED, kept.arrays.items()
@@ -293,18 +298,16 @@ def train(make: Callable[[Task], Algorithm], task: Task, diary: Diary) -> tuple[
         crew = ProcessCrew(make, task, layout, memory, diary.warn)
     try:
         for result in _results(crew, course):
-            course.note(result.job)
-            best = best.or_better(result)
-            course.floor = HOPELESS * best.reward
+            course.note(result)
             diary.note(course.share, result.measures)
             values, squares = crew.parameters()
-            arrays = {"values": values, "squares": squares, "best": best.values}
+            arrays = {"values": values, "squares": squares, "best": course.best.values}
             arrays |= {_REMEMBERED + name: x for name, x in algorithm.remembered().items()}
             done = {"done": sorted(course.done), "evaluated": sorted(course.evaluated)}
-            diary.keep(arrays, done | {"best_reward": best.reward})
+            diary.keep(arrays, done | {"best_reward": course.best.reward})
     finally:
         crew.close()
-    return named(layout, best.values), best.reward
+    return Trained(algorithm.policy(named(layout, course.best.values)), course.best.reward)
 
 
 def _results(crew: Crew, course: _Course) -> Iterator[Result]:

@@ -16,11 +16,10 @@ import ray
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mecsim.learning import Task, TrainingError
+from mecsim.learning import Arrays, Task, TrainingError
 from schedulers.shared import (
     RESTARTS,
     Algorithm,
-    Arrays,
     Flat,
     Job,
     Result,

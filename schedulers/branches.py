@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from mecsim.learning import Replicas
-from schedulers.networks import Ints
+from schedulers.networks import Floats, Ints
 
-Floats = NDArray[np.float64]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decide: TypeAlias = Callable[[Floats], Ints]
 """From features to the placements that the policy thinks best."""

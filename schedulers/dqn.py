@@ -8,12 +8,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from mecsim import Observation, Placement, SchedulerSpec
-from mecsim.learning import Diary, Learner, Task, Trained
+from mecsim.learning import Diary, Task, Trained
 from schedulers.branches import BranchSettings, Share
 from schedulers.encoding import Observed
 from schedulers.networks import Arrays, Batch, Ints, Tensors, body, dense, stacked_apply, tanh
-from schedulers.policies import Count, Encoded, Positive, Width, encoding_in
+from schedulers.policies import Count, NetworkLearner, Positive, ValueNetwork, Width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +45,11 @@ class DQNSettings(BranchSettings):
     """Largest norm of a gradient."""
 
 
-class Values:
+class Values(ValueNetwork):
     """M networks of two hidden layers; each tells the values of its block's N + 1 places."""
 
-    def __init__(self, inputs: int, blocks: int, places: int, settings: DQNSettings) -> None:
-        self.inputs, self.blocks, self.places, self.settings = inputs, blocks, places, settings
-
     def initial(self, rng: np.random.Generator) -> Arrays:
-        """Return the parameters of all networks, stacked along their first axis."""
+        """Return the parameters of the M networks, stacked along their first axis."""
         width = self.settings.width
         each = [
             body("q", self.inputs, width, rng) | dense("q.places", width, self.places, 0.01, rng)
@@ -62,12 +58,10 @@ class Values:
         return {name: np.stack([p[name] for p in each]) for name in each[0]}
 
     def values(self, p: Tensors, x: Any) -> Any:
-        """Return Q of every block and place; shape (M, n, N + 1)."""
         first = tanh(stacked_apply(p, "q.1", x[None]))
         return stacked_apply(p, "q.places", tanh(stacked_apply(p, "q.2", first)))
 
     def mode(self, p: Arrays, x: Batch) -> Ints:
-        """Return the place of the highest value for every block; shape (n, M)."""
         found: Ints = self.values(p, x).argmax(axis=-1).T
         return found
 
@@ -81,27 +75,16 @@ class Values:
         return np.where(rng.random(shape) < explore, uniform, best)
 
 
-class DQN(Learner):
+class DQN(NetworkLearner):
     """A Q-network a block with replay memory, target network and epsilon-greedy exploration."""
 
     name = "dqn"
     settings = DQNSettings
 
     @classmethod
-    def untrained(cls, spec: SchedulerSpec, settings: DQNSettings) -> Arrays:
-        encoded = Encoded.of(spec, settings.observe)
-        network = Values(encoded.inputs, spec.blocks, spec.servers + 1, settings)
-        return network.initial(np.random.default_rng(0)) | encoded.arrays()
-
-    def load(self, settings: DQNSettings, arrays: Arrays) -> None:
-        self._encoded, self._arrays = encoding_in(arrays, self.spec), arrays
-        inputs, places = self._encoded.inputs, self.spec.servers + 1
-        self._network = Values(inputs, self.spec.blocks, places, settings)
-
-    def decide(self, observation: Observation) -> Placement:
-        """Return the place of the highest value for every block."""
-        x = self._encoded(observation.features()[None])
-        return self._network.mode(self._arrays, x)[0]
+    def kind(cls, settings: DQNSettings) -> type[Values]:
+        del settings
+        return Values
 
     @classmethod
     def train(cls, task: Task, diary: Diary) -> Trained:

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mecsim import SchedulerSpec
-
-Arrays = dict[str, NDArray[np.float32]]
-Batch = NDArray[np.float32]
+from schedulers.networks import Arrays, Batch, Floats
 
 Observed = Literal["full", "paper"]
 """``paper`` is the state of the paper: c_m, d_m, R and E^r, but no backlogs."""
@@ -20,6 +17,12 @@ REFERENCE_RATE_BPS: Final = 8e6
 """1 MB/s, amid the rates of the paper."""
 STEEPNESS: Final = 4.0
 """A backlog of a quarter of a slot is worth log 2."""
+BOUND: Final = 2.0
+"""What the comparison of a place with the shortest queue never exceeds."""
+HALF_SLOTS: Final = 0.7
+"""Slots of additional backlog that are worth half of that."""
+IDLE_SLOTS: Final = 0.3
+"""Backlog that counts as little: shares of it tell nothing."""
 
 _LINEAR, _LOGARITHMIC = 0.0, 1.0
 
@@ -39,7 +42,7 @@ def encoding(spec: SchedulerSpec, names: Sequence[str], observed: Observed) -> A
     return how | {"place": _places(spec, names)}
 
 
-def encode(features: NDArray[np.float64], how: Arrays) -> Batch:
+def encode(features: Floats, how: Arrays) -> Batch:
     """Return features, of shape (B, F), as the input of a network; shape (B, encoded).
 
     Where backlogs are seen, how those of the places compare is told once more, within bounds:
@@ -54,13 +57,14 @@ def encode(features: NDArray[np.float64], how: Arrays) -> Batch:
         return encoded.astype(np.float32)
     backlog = backlogs(features, how)
     more = backlog - backlog.min(axis=1, keepdims=True)
-    share = backlog / (backlog.mean(axis=1, keepdims=True) + 0.3)
-    return np.concatenate([encoded, 2.0 * more / (more + 0.7), share], axis=1, dtype=np.float32)
+    share = backlog / (backlog.mean(axis=1, keepdims=True) + IDLE_SLOTS)
+    compared = BOUND * more / (more + HALF_SLOTS)
+    return np.concatenate([encoded, compared, share], axis=1, dtype=np.float32)
 
 
-def backlogs(features: NDArray[np.float64], how: Arrays) -> NDArray[np.float64]:
+def backlogs(features: Floats, how: Arrays) -> Floats:
     """Return the backlog of every place, in slots; shape (B, N + 1)."""
-    found: NDArray[np.float64] = np.where(np.isfinite(features), features, 0.0) @ how["place"].T
+    found: Floats = np.where(np.isfinite(features), features, 0.0) @ how["place"].T
     return found
 
 

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mecsim import Observation, Placement, SchedulerSpec
-from mecsim.learning import Diary, Learner, Task, Trained
+from mecsim.learning import Diary, Task, Trained
 from schedulers.networks import Arrays, Batch, Ints, Tensors, apply, body, dense, drawn, hidden
-from schedulers.policies import Encoded, Heads, Network, Settings, Weight, encoding_in
+from schedulers.policies import ActorCriticNetwork, Heads, NetworkLearner, Settings, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class MTLSettings(Settings):
     """Weight of the squared distance between softly shared layers (paper: not said)."""
 
 
-class Branches(Network):
+class Branches(ActorCriticNetwork):
     """Shared layers, M actor branches of N + 1 outputs, and one critic (section 4.3)."""
 
     def initial(self, rng: np.random.Generator) -> Arrays:
@@ -70,27 +69,16 @@ class Branches(Network):
         return self.settings.closeness * apart
 
 
-class MTLA3C(Learner):
+class MTLA3C(NetworkLearner):
     """The paper's multi-task actor-critic: shared layers, one branch a block, one critic."""
 
     name = "mtl-a3c"
     settings = MTLSettings
 
     @classmethod
-    def untrained(cls, spec: SchedulerSpec, settings: MTLSettings) -> Arrays:
-        encoded = Encoded.of(spec, settings.observe)
-        network = Branches(encoded.inputs, spec.blocks, spec.servers + 1, settings)
-        return network.initial(np.random.default_rng(0)) | encoded.arrays()
-
-    def load(self, settings: MTLSettings, arrays: Arrays) -> None:
-        self._encoded, self._arrays = encoding_in(arrays, self.spec), arrays
-        inputs, places = self._encoded.inputs, self.spec.servers + 1
-        self._network = Branches(inputs, self.spec.blocks, places, settings)
-
-    def decide(self, observation: Observation) -> Placement:
-        """Return the most probable place of every block."""
-        x = self._encoded(observation.features()[None])
-        return self._network.mode(self._arrays, x)[0]
+    def kind(cls, settings: MTLSettings) -> type[Branches]:
+        del settings
+        return Branches
 
     @classmethod
     def train(cls, task: Task, diary: Diary) -> Trained:

@@ -7,17 +7,20 @@ functions PyTorch tensors and differentiates them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Arrays = dict[str, NDArray[np.float32]]
-Tensors = Mapping[str, Any]
+from mecsim.learning import Arrays as Arrays
+
+Tensors: TypeAlias = Mapping[str, Any]
 """Arrays of NumPy, or tensors of PyTorch; functions return the same kind."""
 
-Ints = NDArray[np.int64]
-Batch = NDArray[np.float32]
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Batch: TypeAlias = NDArray[np.float32]
+"""What networks are fed and return."""
 
 
 def dense(name: str, inputs: int, outputs: int, gain: float, rng: np.random.Generator) -> Arrays:

@@ -1,4 +1,4 @@
-"""Actors and critics, their options and their input; without PyTorch, as policies run without."""
+"""The networks' face, their options and input, and what decides by them; all without PyTorch."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from mecsim import SchedulerSpec
-from mecsim.learning import SchedulerError
+from mecsim import Observation, Placement, SchedulerSpec
+from mecsim.learning import Learner, SchedulerError
 from mecsim.scheduler import feature_names
 from schedulers.branches import BranchSettings, Share
 from schedulers.encoding import Observed, backlogs, encode, encoding, inputs
-from schedulers.networks import Arrays, Batch, Ints, Tensors
+from schedulers.networks import Arrays, Batch, Floats, Ints, Tensors
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -59,6 +58,28 @@ class Settings(BranchSettings):
     """Largest norm of a gradient."""
 
 
+class Network(ABC):
+    """Places M blocks on P = N + 1 places, given encoded features."""
+
+    def __init__(self, inputs: int, blocks: int, places: int, settings: Any) -> None:
+        self.inputs, self.blocks, self.places = inputs, blocks, places
+        self.settings = settings
+
+    @abstractmethod
+    def initial(self, rng: np.random.Generator) -> Arrays:
+        """Return the parameters that training begins with."""
+
+    @abstractmethod
+    def draw(
+        self, p: Arrays, x: Batch, count: int, explore: float, rng: np.random.Generator
+    ) -> Ints:
+        """Draw placements, a share ``explore`` of the places uniformly; shape (n, count, M)."""
+
+    @abstractmethod
+    def mode(self, p: Arrays, x: Batch) -> Ints:
+        """Return the placements thought best; shape (n, M)."""
+
+
 class Heads(NamedTuple):
     """What an actor says of given placements: H distributions over O outputs each."""
 
@@ -68,26 +89,8 @@ class Heads(NamedTuple):
     """The outputs that the placements stand for; shape (n, H)."""
 
 
-class Network(ABC):
-    """An actor and a critic over encoded features: M blocks, P = N + 1 places."""
-
-    def __init__(self, inputs: int, blocks: int, places: int, settings: Any) -> None:
-        self.inputs, self.blocks, self.places = inputs, blocks, places
-        self.settings = settings
-
-    @abstractmethod
-    def initial(self, rng: np.random.Generator) -> Arrays:
-        """Return parameters; names begin with ``actor``, ``critic`` or ``shared``."""
-
-    @abstractmethod
-    def draw(
-        self, p: Arrays, x: Batch, count: int, explore: float, rng: np.random.Generator
-    ) -> Ints:
-        """Draw placements; shape (n, count, M)."""
-
-    @abstractmethod
-    def mode(self, p: Arrays, x: Batch) -> Ints:
-        """Return the placements thought best; shape (n, M)."""
+class ActorCriticNetwork(Network):
+    """An actor and a critic; their parameters begin with ``actor``, ``critic`` or ``shared``."""
 
     @abstractmethod
     def heads(self, p: Tensors, x: Any, places: Any) -> Heads:
@@ -101,6 +104,14 @@ class Network(ABC):
         """Return what keeps parameters together that are softly shared."""
         del p
         return 0.0
+
+
+class ValueNetwork(Network):
+    """Tells the values of places."""
+
+    @abstractmethod
+    def values(self, p: Tensors, x: Any) -> Any:
+        """Return Q of every block and place; shape (M, n, P)."""
 
 
 class Encoded(NamedTuple):
@@ -122,11 +133,11 @@ class Encoded(NamedTuple):
         """Return the encoding as arrays of a policy."""
         return {f"encoding.{name}": array for name, array in self.how.items()}
 
-    def backlogs(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    def backlogs(self, features: Floats) -> Floats:
         """Return the backlog of every place, in slots; shape (B, N + 1)."""
         return backlogs(features, self.how)
 
-    def __call__(self, features: NDArray[np.float64]) -> Batch:
+    def __call__(self, features: Floats) -> Batch:
         """Return features as a network's input."""
         return encode(features, self.how)
 
@@ -140,3 +151,31 @@ def encoding_in(arrays: Arrays, spec: SchedulerSpec) -> Encoded:
     if not (how["scale"] > 0.0).all():
         raise SchedulerError("its encoding divides by what is not above 0")
     return Encoded(how)
+
+
+class NetworkLearner(Learner):
+    """A learner whose policy is a network's parameters, and how observations are encoded."""
+
+    @classmethod
+    @abstractmethod
+    def kind(cls, settings: Any) -> type[Network]:
+        """Return the kind of network that the settings ask for."""
+
+    @classmethod
+    def _network(cls, spec: SchedulerSpec, settings: Any, encoded: Encoded) -> Network:
+        return cls.kind(settings)(encoded.inputs, spec.blocks, spec.servers + 1, settings)
+
+    @classmethod
+    def untrained(cls, spec: SchedulerSpec, settings: Any) -> Arrays:
+        encoded = Encoded.of(spec, settings.observe)
+        network = cls._network(spec, settings, encoded)
+        return network.initial(np.random.default_rng(0)) | encoded.arrays()
+
+    def load(self, settings: Any, arrays: Arrays) -> None:
+        self._encoded, self._arrays = encoding_in(arrays, self.spec), arrays
+        self._decides = self._network(self.spec, settings, self._encoded)
+
+    def decide(self, observation: Observation) -> Placement:
+        """Return the placement that the network thinks best."""
+        x = self._encoded(observation.features()[None])
+        return self._decides.mode(self._arrays, x)[0]

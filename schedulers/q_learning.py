@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,46 +18,24 @@ from torch.nn import functional
 
 from mecsim.learning import Diary, Replicas, Task, Trained
 from schedulers import asynchronous
-from schedulers.branches import Proposals, led_on
-from schedulers.networks import Arrays, Batch, Ints, Tensors
-from schedulers.policies import Encoded
-from schedulers.returns import between, usual_cost_s
-from schedulers.shared import Algorithm, Shared, clipped
+from schedulers.networks import Arrays, Batch, Floats, Ints
+from schedulers.policies import ValueNetwork
+from schedulers.rounds import Rounds
+from schedulers.shared import Shared, clipped
 
-Floats = NDArray[np.float64]
+Step: TypeAlias = Callable[
+    [Replicas, Arrays, Floats, float, np.random.Generator], tuple[Floats, Floats]
+]
+"""From replicas, parameters, features and exploration to what is seen then, and rewards."""
 
 _TARGET: Final = "target."
 WARM_UP: Final = 4
 """Batches that are remembered before the first update."""
 
 
-class ValueNetwork(Protocol):
-    """Networks that tell the values of places."""
-
-    def initial(self, rng: np.random.Generator) -> Arrays:
-        """Return the parameters of all networks."""
-
-    def values(self, p: Tensors, x: Any) -> Any:
-        """Return Q of every block and place; shape (M, n, N + 1)."""
-
-    def mode(self, p: Arrays, x: Batch) -> Ints:
-        """Return the place of the highest value for every block; shape (n, M)."""
-
-    def draw(
-        self, p: Arrays, x: Batch, count: int, explore: float, rng: np.random.Generator
-    ) -> Ints:
-        """Return ε-greedy placements; shape (n, count, M)."""
-
-
-MakeNetwork: TypeAlias = Callable[[int, int, int, Any], ValueNetwork]
-"""From inputs, blocks, places and settings."""
-
-
-def train(make_network: MakeNetwork, task: Task, diary: Diary) -> Trained:
-    """Train the networks. Raises ``TrainingError``."""
-    make = partial(QLearning, make_network)
-    arrays, reward = asynchronous.train(make, task, diary)
-    return Trained(arrays | make(task).encoded.arrays(), reward)
+def train(kind: type[ValueNetwork], task: Task, diary: Diary) -> Trained:
+    """Train networks of some kind. Raises ``TrainingError``."""
+    return asynchronous.train(partial(QLearning, kind), task, diary)
 
 
 class Transitions(NamedTuple):
@@ -120,37 +98,17 @@ class Memory:
         return self._rows.rows(rows)
 
 
-class QLearning(Algorithm):
+class QLearning(Rounds):
     """Plays rounds for the Q-networks; see the module."""
 
-    measures: ClassVar[tuple[str, ...]] = ("training_reward", "exploration", "critic_loss")
+    network: ValueNetwork
 
-    def __init__(self, make_network: MakeNetwork, task: Task) -> None:
-        super().__init__(task)
-        torch.set_num_threads(1)
+    def __init__(self, kind: type[ValueNetwork], task: Task) -> None:
         self.settings = s = task.settings
-        self._replicas = task.replicas(s.replicas)
-        spec = self._replicas.spec
-        self.encoded = Encoded.of(spec, s.observe)
-        self.network = make_network(self.encoded.inputs, spec.blocks, spec.servers + 1, s)
-        self._memory = Memory(s.memory, self.encoded.inputs, spec.blocks)
+        super().__init__(kind, task, branching=s.replicas, playing=s.replicas)
+        self._memory = Memory(s.memory, self.encoded.inputs, task.spec.blocks)
         self._target: Arrays | None = None
         self._updates = 0
-        each = s.cost(s.replicas, task.epochs)
-        self._branched = round(task.episodes * task.epochs * s.branched / each)
-        self._proposals = Proposals(s, s.replicas, spec.servers + 1)
-        rollouts = round(task.episodes * (1.0 - s.branched) / s.replicas)
-        self.rounds = max(1, self._branched + rollouts)
-        tasks = float(task.begin(task.replicas(1), task.validation_seeds(1))[0, 0])
-        self._scale_s = usual_cost_s(spec, tasks)
-
-    def initial(self) -> Arrays:
-        """Return the parameters that training begins with."""
-        return self.network.initial(self.task.rng(0))
-
-    def decide(self, parameters: Arrays, features: Floats) -> Ints:
-        """Return the placements of the highest values; shape (B, M)."""
-        return self.network.mode(parameters, self.encoded(features))
 
     def remembered(self) -> Arrays:
         """Return the memory, the target network and when it is due."""
@@ -164,35 +122,45 @@ class QLearning(Algorithm):
         targets = {n.removeprefix(_TARGET): x for n, x in arrays.items() if n.startswith(_TARGET)}
         self._target, self._updates = targets or None, int(arrays["updates"][0])
 
-    def play(self, number: int, shared: Shared) -> dict[str, float]:
-        """Play a round; branched ones come first."""
-        rng, branched = self.task.rng(1, number), number < self._branched
-        replicas, s = self._replicas, self.settings
-        features = self.task.begin(replicas, self.task.training_seeds(number, s.replicas))
-        most = min(s.trunk, self.task.epochs) if branched else self.task.epochs
-        self._proposals.forget()
-        if branched:
-            further = (self.task.epochs - s.trunk) * number / self.rounds
-            decide = partial(self.decide, shared.pull())
-            run = replicas, features, int(rng.random() * further), decide
-            features = led_on(*run, self.encoded.backlogs)
+    def play_branched(
+        self, number: int, shared: Shared, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """Remember what placements would lead to, and go on with the best of them."""
+        seen = self.begin_branched(number, shared, rng)
+        most = min(self.settings.trunk, self.task.epochs)
+        return self._go_on(number, shared, rng, *seen, self._compare, most)
+
+    def play_whole(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
+        """Remember every epoch."""
+        seen = self.begin(number, self.playing)
+        return self._go_on(number, shared, rng, *seen, self._step)
+
+    def _go_on(
+        self,
+        number: int,
+        shared: Shared,
+        rng: np.random.Generator,
+        replicas: Replicas,
+        features: Floats,
+        step: Step,
+        most: int | None = None,
+    ) -> dict[str, float]:
+        """Go on for so many epochs, or to the end; learn after each."""
+        expected = most or self.task.epochs
         total, epochs, losses, explore = 0.0, 0, list[float](), 0.0
-        while not replicas.ended.all() and (epochs < most or not branched):
-            progress = (number + min(1.0, epochs / most)) / self.rounds
-            explore = between(s.exploration, s.exploration_end, progress)
-            p = shared.pull()
-            going = ~replicas.ended
-            step = self._branch if branched else self._step
+        while not replicas.ended.all() and (most is None or epochs < most):
+            explore = self.explore((number + min(1.0, epochs / expected)) / self.rounds)
+            p, going = shared.pull(), ~replicas.ended
             features, rewards = step(replicas, p, features, explore, rng)
             total += float(rewards[going].sum())
             epochs += 1
-            if len(self._memory) >= WARM_UP * s.batch:
+            if len(self._memory) >= WARM_UP * self.settings.batch:
                 losses.append(self._learn(p, shared, rng))
-        share = self.task.epochs / max(epochs, 1) / s.replicas
+        share = self.task.epochs / max(epochs, 1) / self.playing
         loss = float(np.mean(losses)) if losses else float("nan")
         return {"training_reward": total * share, "exploration": explore, "critic_loss": loss}
 
-    def _branch(
+    def _compare(
         self,
         replicas: Replicas,
         p: Arrays,
@@ -200,19 +168,12 @@ class QLearning(Algorithm):
         explore: float,
         rng: np.random.Generator,
     ) -> tuple[Floats, Floats]:
-        """Remember what placements would lead to, and go on with the best of them."""
-        s, x = self.settings, self.encoded(features)
-        fresh = self.network.draw(p, x, s.candidates, explore, rng)
-        drawn = self._proposals.candidates(self.network.mode(p, x), fresh, rng)
-        returns = -replicas.what_if(drawn).cost
-        going = ~replicas.ended
-        seen = np.repeat(x[going], s.candidates, axis=0)
-        earned = (returns[going] / self._scale_s).ravel().astype(np.float32)
-        places = drawn[going].reshape(-1, replicas.blocks)
-        self._memory.add(Transitions(seen, places, earned, seen, np.ones(len(earned), np.bool_)))
-        best = drawn[np.arange(len(drawn)), returns.argmax(axis=1)]
-        self._proposals.remember(best)
-        features, rewards, _ = replicas.step(best)
+        found, going = self.compare(replicas, features, p, explore, rng), ~replicas.ended
+        x = np.repeat(found.x[going], self.settings.candidates, axis=0)
+        earned = (found.returns[going] / self.scale_s).ravel().astype(np.float32)
+        places = found.placements[going].reshape(-1, replicas.blocks)
+        self._memory.add(Transitions(x, places, earned, x, np.ones(len(earned), np.bool_)))
+        features, rewards, _ = replicas.step(found.best)
         return features, rewards
 
     def _step(
@@ -223,11 +184,10 @@ class QLearning(Algorithm):
         explore: float,
         rng: np.random.Generator,
     ) -> tuple[Floats, Floats]:
-        """Remember an epoch of every replica that has not ended."""
         x, going = self.encoded(features), ~replicas.ended
         places = self.network.draw(p, x, 1, explore, rng)[:, 0]
         features, rewards, ended = replicas.step(places)
-        earned = (rewards / self._scale_s).astype(np.float32)
+        earned = (rewards / self.scale_s).astype(np.float32)
         after = self.encoded(features)
         self._memory.add(Transitions(x, places, earned, after, ended).rows(going))
         return features, rewards

@@ -9,11 +9,9 @@ regression, ICLR 2021 (risk-seeking policy gradient).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mecsim import SchedulerSpec
-
-Floats = NDArray[np.float64]
+from schedulers.networks import Floats
 
 
 def k_step_returns(rewards: Floats, bootstrap: Floats, gamma: float) -> Floats:

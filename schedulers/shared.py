@@ -8,14 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray
-from typing import ClassVar, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim.learning import Task, TrainingError
+from mecsim.learning import Arrays, Replicas, Task, TrainingError
+from schedulers.networks import Floats, Ints
 
-Arrays: TypeAlias = dict[str, NDArray[np.float32]]
 Flat: TypeAlias = NDArray[np.float32]
 Memory: TypeAlias = "ctypes.Array[ctypes.c_float]"
 
@@ -90,14 +90,18 @@ def clipped(gradient: Flat, limit: float) -> Flat:
 class Algorithm(ABC):
     """A way to learn; every worker makes one of its own from the same task."""
 
-    measures: ClassVar[tuple[str, ...]] = ()
-    """What :meth:`play` tells of a round."""
-
     rounds: int
     """Rounds of the whole training."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        self._environments: dict[int, Replicas] = {}
+
+    def environment(self, count: int) -> Replicas:
+        """Return so many environments, which are to be started anew."""
+        if count not in self._environments:
+            self._environments[count] = self.task.replicas(count)
+        return self._environments[count]
 
     @abstractmethod
     def initial(self) -> Arrays:
@@ -111,8 +115,12 @@ class Algorithm(ABC):
         """
 
     @abstractmethod
-    def decide(self, parameters: Arrays, features: NDArray[np.float64]) -> NDArray[np.int64]:
+    def decide(self, parameters: Arrays, features: Floats) -> Ints:
         """Return the placements that the policy thinks best; shape (B, M)."""
+
+    def policy(self, parameters: Arrays) -> Arrays:
+        """Return what a policy file is to hold."""
+        return parameters
 
     def remembered(self) -> Arrays:
         """Return what later rounds depend on beside the parameters, for a checkpoint."""
@@ -158,7 +166,7 @@ def evaluate(algorithm: Algorithm, parameters: Arrays, floor: float = -math.inf)
     queues explode take long. What is returned then is at least the reward.
     """
     seeds = algorithm.task.validation_seeds(VALIDATION_RUNS)
-    replicas = algorithm.task.replicas(len(seeds))
+    replicas = algorithm.environment(len(seeds))
     features, total = algorithm.task.begin(replicas, seeds), 0.0
     while not replicas.ended.all() and total >= floor * len(seeds):
         features, rewards, _ = replicas.step(algorithm.decide(parameters, features))

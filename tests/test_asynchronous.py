@@ -14,11 +14,11 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from mecsim.learning import Checkpoint, Task, TrainingError
+from mecsim.learning import Arrays, Checkpoint, Task, TrainingError
 from mecsim.scenario import Scenario
 from schedulers import asynchronous
 from schedulers.asynchronous import evaluations, train
-from schedulers.shared import Algorithm, Arrays, Shared, evaluate
+from schedulers.shared import Algorithm, Shared, evaluate
 
 SMALL = Scenario.model_validate(
     {"slots": 2, "devices": 1, "edge_servers": 1, "dnn": {"blocks": 1}}

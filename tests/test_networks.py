@@ -15,12 +15,12 @@ from scipy import stats
 from mecsim.learning import SchedulerError, TrainingError
 from mecsim.model import resolve
 from mecsim.scheduler import SchedulerSpec
-from schedulers.a3c import A3C, MOST_JOINT, A3CSettings, BlockByBlock, Joint, network_of
+from schedulers.a3c import A3C, MOST_JOINT, A3CSettings, BlockByBlock, Joint
 from schedulers.actor_critic import Sample, actor_loss, critic_loss
 from schedulers.dqn import DQNSettings, Values
 from schedulers.mtl_a3c import Branches, MTLSettings
 from schedulers.networks import Arrays, drawn, softmax
-from schedulers.policies import Network
+from schedulers.policies import ActorCriticNetwork
 from schedulers.shared import Shared, clipped, flat, layout_of, named
 from tests.support import scenario
 
@@ -28,7 +28,7 @@ INPUTS, BLOCKS, PLACES = 5, 3, 4
 SOFT, HARD = (MTLSettings(width=8, sharing=kind) for kind in ("soft", "hard"))
 APART, TOGETHER = (A3CSettings(width=8, head=kind) for kind in ("blocks", "joint"))
 
-NETWORKS: dict[str, Callable[[], Network]] = {
+NETWORKS: dict[str, Callable[[], ActorCriticNetwork]] = {
     "soft": lambda: Branches(INPUTS, BLOCKS, PLACES, SOFT),
     "hard": lambda: Branches(INPUTS, BLOCKS, PLACES, HARD),
     "blocks": lambda: BlockByBlock(INPUTS, BLOCKS, PLACES, APART),
@@ -37,7 +37,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 
 
 @pytest.fixture(params=NETWORKS)
-def network(request: pytest.FixtureRequest) -> Network:
+def network(request: pytest.FixtureRequest) -> ActorCriticNetwork:
     return NETWORKS[request.param]()
 
 
@@ -59,7 +59,9 @@ def inputs(count: int = 7) -> NDArray[np.float32]:
     return np.random.default_rng(2).normal(size=(count, INPUTS)).astype(np.float32)
 
 
-def log_probability(made: Network, p: Arrays, x: Any, places: Any) -> NDArray[np.float64]:
+def log_probability(
+    made: ActorCriticNetwork, p: Arrays, x: Any, places: Any
+) -> NDArray[np.float64]:
     """The logarithm of the probability of whole placements; shape (n,)."""
     heads = made.heads(tensors(p), torch.from_numpy(x), torch.from_numpy(places))
     log_p = torch.log_softmax(heads.logits.double(), dim=-1)
@@ -74,7 +76,7 @@ def all_placements(blocks: int = BLOCKS, places: int = PLACES) -> NDArray[np.int
 # ---------------------------------------------------------------- shapes, NumPy and PyTorch
 
 
-def test_shapes(network: Network) -> None:
+def test_shapes(network: ActorCriticNetwork) -> None:
     p, x, rng = parameters(network), inputs(), np.random.default_rng(0)
     assert all(array.dtype == np.float32 for array in network.initial(rng).values())
     assert network.value(p, x).shape == (7,)
@@ -86,13 +88,13 @@ def test_shapes(network: Network) -> None:
     assert found.max() < PLACES
 
 
-def test_torch_gives_the_same_values(network: Network) -> None:
+def test_torch_gives_the_same_values(network: ActorCriticNetwork) -> None:
     p, x = parameters(network), inputs()
     found = network.value(tensors(p), torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(found, network.value(p, x), rtol=1e-4, atol=1e-5)
 
 
-def test_the_mode_is_what_the_heads_think_best(network: Network) -> None:
+def test_the_mode_is_what_the_heads_think_best(network: ActorCriticNetwork) -> None:
     """NumPy decides, PyTorch learns: head by head, the mode has the highest logit."""
     p, x = parameters(network), inputs()
     places = network.mode(p, x)
@@ -192,7 +194,7 @@ def test_a_joint_head_that_is_too_large_is_refused() -> None:
     with pytest.raises(SchedulerError, match=problem):
         A3C.untrained(spec, TOGETHER)
     A3C.untrained(spec, APART)
-    assert network_of(TOGETHER) is Joint
+    assert A3C.kind(TOGETHER) is Joint
     with pytest.raises(SchedulerError, match="100,000,000,000,000,000,000 outputs"):
         Joint(INPUTS, 20, 10, TOGETHER).initial(np.random.default_rng(0))
 
@@ -224,7 +226,7 @@ def test_full_exploration_is_uniform_and_a_half_is_half_way() -> None:
         assert stats.chisquare(np.bincount(found, minlength=4), expected).pvalue > 0.01
 
 
-def test_placements_are_drawn_as_probable_as_the_heads_say(network: Network) -> None:
+def test_placements_are_drawn_as_probable_as_the_heads_say(network: ActorCriticNetwork) -> None:
     """All 64 placements of one state, counted, against the probabilities that are learned from."""
     p, x, count = parameters(network), inputs(1), 40_000
     found = network.draw(p, x, count, 0.0, np.random.default_rng(5))[0]
@@ -241,7 +243,7 @@ def test_placements_are_drawn_as_probable_as_the_heads_say(network: Network) -> 
     assert stats.chisquare(counted, wanted).pvalue > 0.01
 
 
-def test_exploration_of_one_draws_every_placement_alike(network: Network) -> None:
+def test_exploration_of_one_draws_every_placement_alike(network: ActorCriticNetwork) -> None:
     p, count = parameters(network, spread=3.0), 20_000
     found = network.draw(p, inputs(1), count, 1.0, np.random.default_rng(6))[0]
     observed = np.bincount(found @ (PLACES ** np.arange(BLOCKS)), minlength=PLACES**BLOCKS)
@@ -299,7 +301,7 @@ def test_the_critics_loss_by_hand() -> None:
     assert critic_loss(made, tensors(p), given).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_gradients_against_finite_differences(network: Network) -> None:
+def test_gradients_against_finite_differences(network: ActorCriticNetwork) -> None:
     given = sample()
     p: dict[str, Any] = {name: x.astype(np.float64) for name, x in parameters(network).items()}
     x, states = (each.astype(np.float64) for each in (given.x, given.states))
@@ -372,7 +374,7 @@ def test_two_who_share_memory_see_each_other() -> None:
     assert (other.squares == one.squares).all()
 
 
-def test_flat_and_named_are_inverse(network: Network) -> None:
+def test_flat_and_named_are_inverse(network: ActorCriticNetwork) -> None:
     p = parameters(network)
     back = named(layout_of(p), flat(p))
     assert back.keys() == p.keys()

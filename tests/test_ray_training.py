@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mecsim import training
 from mecsim.engines import cluster_for
-from mecsim.learning import Task, TrainingError
-from schedulers.shared import Algorithm, Arrays, Shared
+from mecsim.learning import Arrays, Task, TrainingError
+from schedulers.shared import Algorithm, Shared
 from tests import on_ray  # noqa: F401 - sets up Ray
 from tests.test_asynchronous import SMALL, Notes, rounds_played
 from tests.test_learners import KINDS, decisions, obvious
