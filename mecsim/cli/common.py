@@ -53,15 +53,35 @@ def scheduler_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     return document.values
 
 
-def out_path(out: Path | None, default: str) -> Path:
-    """Return the trace file that ``--out`` means: itself, a file in it, or one in results/."""
+def out_path(
+    out: Path | None,
+    default: str,
+    endings: Sequence[str] = (".h5", ".hdf5"),
+    folder: Path = Path("results"),
+) -> Path:
+    """Return the file that ``--out`` means: itself, a file in it, or one in a folder of ours.
+
+    ``default`` is a name without its ending. Raises ``InputError`` for another ending.
+    """
+    name = default + endings[0]
     if out is None:
-        return Path("results") / default
-    if out.suffix in (".h5", ".hdf5"):
+        return folder / name
+    if out.suffix in endings:
         return out
     if out.suffix and not out.is_dir():
-        raise InputError(f"--out: {out}: allowed: a name that ends in .h5, or a folder")
-    return out / default
+        raise InputError(f"--out: {out}: allowed: a name that ends in {endings[0]}, or a folder")
+    return out / name
+
+
+def full_name(scenario: Path, changes: Sequence[str] | None) -> str:
+    """Return how a scenario with its overrides is called."""
+    return f"{scenario.stem} ({', '.join(changes)})" if changes else scenario.stem
+
+
+def file_name(scenario: Path, scheduler: str, seed: int, *changes: Sequence[str] | None) -> str:
+    """Return how what comes of a run or a training is called, without an ending."""
+    every = [change for some in changes for change in some or ()]
+    return f"{scenario.stem}-{file_part(scheduler)}-{seed}{tag(every)}"
 
 
 def tag(changes: Sequence[str]) -> str:

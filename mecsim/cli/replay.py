@@ -66,7 +66,7 @@ def replay(
         "difference": None if same else str(recorded.difference),
     }
     if scheduler is not None and same:
-        path = None if out is None else out_path(out, f"{trace.stem}-{file_part(scheduler)}.h5")
+        path = None if out is None else out_path(out, f"{trace.stem}-{file_part(scheduler)}")
         with (
             display.progress(f"{scheduler} on {trace.name}", quiet=quiet or json_) as progress,
             stdout_kept(json_),

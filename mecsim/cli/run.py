@@ -17,13 +17,13 @@ from mecsim.cli.common import (
     ScenarioPath,
     SchedulerName,
     Seed,
-    file_part,
+    file_name,
+    full_name,
     out_path,
     scheduler_options,
     show,
     show_json,
     stdout_kept,
-    tag,
 )
 from mecsim.errors import InputError
 
@@ -56,9 +56,7 @@ def run(
     if no_trace and out is not None:
         raise InputError("--out: does not go with --no-trace")
     loaded = load(scenario, set_ or [])
-    changes = [*(set_ or []), *(option or [])]
-    name = f"{scenario.stem} ({', '.join(set_)})" if set_ else scenario.stem
-    default = f"{scenario.stem}-{file_part(scheduler)}-{seed}{tag(changes)}.h5"
+    default = file_name(scenario, scheduler, seed, set_, option)
     path = None if no_trace else out_path(out, default)
     with (
         display.progress(f"{scheduler} on {scenario.stem}", quiet=quiet or json_) as progress,
@@ -68,7 +66,7 @@ def run(
             loaded,
             scheduler,
             scheduler_options(option),
-            name=name,
+            name=full_name(scenario, set_),
             seed=seed,
             kernel=kernel,
             out=path,

@@ -15,12 +15,13 @@ from mecsim.cli.common import (
     ScenarioPath,
     SchedulerName,
     Seed,
-    file_part,
+    file_name,
+    full_name,
+    out_path,
     scheduler_options,
     show,
     show_json,
     stdout_kept,
-    tag,
     tell,
 )
 from mecsim.cli.compare import EngineName, RayAddress
@@ -75,6 +76,7 @@ def train(
     """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
     from mecsim import display
     from mecsim.engines import cluster_for
+    from mecsim.policy_file import SUFFIX
     from mecsim.scenario import load
 
     try:
@@ -87,9 +89,8 @@ def train(
     if serial and engine != "local":
         raise InputError(f"--serial: is in one process; allowed: without --engine {engine}")
     loaded = load(scenario, set_ or [])
-    changes = [*(set_ or []), *(option or [])]
-    name = f"{scenario.stem} ({', '.join(set_)})" if set_ else scenario.stem
-    default = f"{scenario.stem}-{file_part(scheduler)}-{seed}{tag(changes)}.safetensors"
+    default = file_name(scenario, scheduler, seed, set_, option)
+    path = out_path(out, default, [SUFFIX], Path("results", "training"))
     with (
         display.training_progress(f"training {scheduler}", quiet=quiet or json_) as progress,
         stdout_kept(json_),
@@ -104,9 +105,9 @@ def train(
                 seed=seed,
                 workers=workers,
                 serial=serial,
-                out=_policy_path(out, default),
+                out=path,
                 engine=engine,
-                name=name,
+                name=full_name(scenario, set_),
                 resume=resume,
                 progress=progress,
             )
@@ -117,17 +118,6 @@ def train(
         show_json(summary)
     elif not quiet:
         show(display.training_table(summary), *_how_to_use(summary, scenario, scheduler, set_))
-
-
-def _policy_path(out: Path | None, default: str) -> Path:
-    if out is None:
-        return Path("results", "training") / default
-    if out.suffix == ".safetensors":
-        return out
-    if out.suffix and not out.is_dir():
-        problem = "allowed: a name that ends in .safetensors, or a folder"
-        raise InputError(f"--out: {out}: {problem}")
-    return out / default
 
 
 def _how_to_use(
