@@ -10,7 +10,7 @@ import inspect
 import reprlib
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -179,14 +179,25 @@ def describe(name: str) -> Description:
     """Describe an installed scheduler from its source, without importing it."""
     module, _, attribute = _entry_point(name).value.partition(":")
     try:
-        tree = ast.parse(_source(module).read_bytes())
+        found = _definition(module, attribute)
     except Exception as error:  # noqa: BLE001 - a broken one harms no other
         return Description(name, f"broken: {type(error).__name__}: {error}", {})
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == attribute:
-            summary = (ast.get_docstring(node) or "").partition("\n")[0]
-            return Description(name, summary, _options(node))
-    return Description(name, f"broken: {module} has no class {attribute}", {})
+    if found is None:
+        return Description(name, f"broken: {module} has no class {attribute}", {})
+    summary = (ast.get_docstring(found[1]) or "").partition("\n")[0]
+    return Description(name, summary, _options(*found))
+
+
+def _definition(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
+    """Return a class as it is written, and the module: this one, or one that it comes from."""
+    for node in ast.parse(_source(module).read_bytes()).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return module, node
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for each in node.names:
+                if name == (each.asname or each.name):
+                    return _definition(node.module, each.name)
+    return None
 
 
 def _source(module: str) -> Path:
@@ -205,7 +216,8 @@ def _source(module: str) -> Path:
     raise ModuleNotFoundError(f"No module named {module!r}")
 
 
-def _options(node: ast.ClassDef) -> dict[str, str]:
+def _options(module: str, node: ast.ClassDef) -> dict[str, str]:
+    """Return the options that a class or one of those above it takes."""
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             positional, named = item.args.args[2:], item.args.kwonlyargs
@@ -213,6 +225,11 @@ def _options(node: ast.ClassDef) -> dict[str, str]:
             defaults = [None] * missing + list(item.args.defaults) + item.args.kw_defaults
             pairs = zip([*positional, *named], defaults, strict=False)
             return {argument.arg: _signature(argument, default) for argument, default in pairs}
+    for base in node.bases:
+        with suppress(Exception):  # one that is not found has no options that we know of
+            above = _definition(module, ast.unparse(base))
+            if above is not None and (options := _options(*above)):
+                return options
     return {}
 
 

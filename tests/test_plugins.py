@@ -342,6 +342,16 @@ def test_a_broken_one_harms_no_other(installed: Callable[..., None]) -> None:
     assert not [name for name in sys.modules if name.startswith("fake_")]
 
 
+def test_options_of_a_class_above_are_listed(installed: Callable[..., None]) -> None:
+    assert registry.describe("mtl-a3c").options == {"policy": "str = ''"}  # mecsim.learning's
+    above = "class Above:\n    def __init__(self, spec, *, share: float = 0.5): ...\n"
+    own = "from fake_above.inner import Above as Base\nclass Mine(Base): 'Own.'\n"
+    lost = "from nowhere import Base\nclass Mine(Base): 'Lost.'\n"
+    installed(above=above, own=own, lost=lost)
+    assert registry.describe("own").options == {"share": "float = 0.5"}
+    assert registry.describe("lost") == registry.Description("lost", "Lost.", {})
+
+
 def test_listing_imports_no_scheduler() -> None:
     program = (
         "import sys\nfrom mecsim import registry\n"
