@@ -8,19 +8,28 @@ missing, in whatever order and on however many processes.
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from mecsim.engines import Engine
 from mecsim.errors import InputError, Interrupted
 from mecsim.files import told, write_whole
 from mecsim.interrupts import between_steps
 from mecsim.jobs import Job, Outcome
+
+
+class TimeLeft(NamedTuple):
+    """How long a batch will still take."""
+
+    seconds: float
+    at_least: bool
+    """There are jobs left of a kind (training, run) of which none has been done yet."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +40,8 @@ class Status:
     running: int
     failed: int
     total: int
-    left_s: float | None
-    """Estimated from how long jobs of the same kind took; None if that is not known yet."""
+    left: TimeLeft | None
+    """None if nothing is known yet."""
 
 
 Watch: TypeAlias = Callable[[Status], None]
@@ -205,20 +214,25 @@ class _Batch:
     def _tell(self) -> None:
         if self._watch is not None:
             done, failed = len(self.results.results), len(self.results.failures)
-            left = [*self._waiting, *self._suspects, *(job for job, _ in self._running.values())]
-            left_s = time_left(self._took, left, self._engine.slots)
-            self._watch(Status(done, len(self._running), failed, self.total, left_s))
+            todo = [*self._waiting, *self._suspects, *(job for job, _ in self._running.values())]
+            left = time_left(self._took, todo, self._engine.slots)
+            self._watch(Status(done, len(self._running), failed, self.total, left))
 
 
 def time_left(
     took: dict[tuple[str, str], list[float]], left: Sequence[Job], slots: int
-) -> float | None:
+) -> TimeLeft | None:
     """Estimate the time for jobs from how long those of the same kind and scheduler took.
 
-    Kinds of which none is done yet count as the mean of the others; None if no job is done.
+    Schedulers of which none is done yet count as the mean of the others of their kind.
     """
     means = {kind: sum(times) / len(times) for kind, times in took.items()}
-    if not means:
+    typical = {
+        kind: statistics.mean(mean for (each, _), mean in means.items() if each == kind)
+        for kind in {kind for kind, _ in means}
+    }
+    known = [job for job in left if job.kind in typical]
+    if left and not known:
         return None
-    typical = sum(means.values()) / len(means)
-    return sum(means.get((job.kind, job.scheduler), typical) for job in left) / slots
+    seconds = sum(means.get((job.kind, job.scheduler), typical[job.kind]) for job in known)
+    return TimeLeft(seconds / slots, at_least=len(known) < len(left))

@@ -323,8 +323,10 @@ def _plain_batch(what: str) -> Callable[[Status], None]:
 
 
 def _batch_line(status: Status) -> str:
-    failed = f", {status.failed:,} failed" if status.failed else ""
-    left = "" if status.left_s is None else f", about {_duration(status.left_s)} left"
+    failed, left = f", {status.failed:,} failed" if status.failed else "", ""
+    if status.left is not None:
+        about = "at least" if status.left.at_least else "about"
+        left = f", {about} {_duration(status.left.seconds)} left"
     return f"{status.done:,} of {status.total:,} jobs, {status.running} running{failed}{left}"
 
 

@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 
 from mecsim import experiment
-from mecsim.batch import Folder, Results, Status, run_batch, time_left, with_needs
+from mecsim.batch import Folder, Results, Status, TimeLeft, run_batch, time_left, with_needs
 from mecsim.engines import Engine, EngineLostError, make_engine
 from mecsim.engines.local import LocalEngine
 from mecsim.errors import InputError, Interrupted
@@ -214,16 +214,23 @@ def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
     found = [*jobs("greedy"), *jobs("tests.toy_learner:Faulty", seeds=1, servers=5)]
     run_batch(found, Folder(tmp_path, resume=True), Inline(), told.append)
     first = told[0]
-    assert (first.done, first.running, first.total, first.left_s) == (0, 2, 3, None)
-    assert (told[-1].done, told[-1].failed, told[-1].running, told[-1].left_s) == (2, 1, 0, 0)
+    assert (first.done, first.running, first.total, first.left) == (0, 2, 3, None)
+    assert (told[-1].done, told[-1].failed, told[-1].running) == (2, 1, 0)
+    assert told[-1].left == TimeLeft(0, at_least=False)
 
 
 def test_time_left_goes_by_kind_and_scheduler() -> None:
     left = [*jobs("greedy"), *jobs("rpdi")]
     took = {("run", "greedy"): [1.0, 3.0]}
     assert time_left({}, left, 2) is None
-    assert time_left(took, left, 2) == 4  # rpdi is not known: as the others
-    assert time_left(took | {("run", "rpdi"): [10.0]}, left, 2) == 12
+    assert time_left(took, left, 2) == (4, False)  # rpdi is not known: as the others
+    assert time_left(took | {("run", "rpdi"): [10.0]}, left, 2) == (12, False)
+    trainings = {("train", "dqn"): [99.0]}
+    assert time_left(trainings, left, 2) is None  # they tell nothing of runs
+    assert time_left(took | trainings, learner_jobs(), 2) == (2, False)
+    training = learner_jobs()[0].needs
+    assert training is not None
+    assert time_left(took, [*left, training], 2) == (4, True)
 
 
 def test_needs_come_before_those_that_need_them_and_once() -> None:
