@@ -30,6 +30,7 @@ from mecsim.study import Point, Sample, metric
 
 OURS: Final = "mtl-a3c"
 """The scheduler that the paper proposes."""
+ALONE: Final = "with the paper's algorithms alone (beyond_plain)"
 DEFAULT: Final = "vgg16_4es"
 """The scenario of all figures but the last."""
 
@@ -51,6 +52,8 @@ class Claim(Section):
     """Figures and their studies, as ``fig8.servers``."""
     context: str = ""
     """What a reader should know where it does not hold."""
+    alone: tuple[str, ...] = ()
+    """The same studies with the paper's algorithms alone: told besides, they decide nothing."""
 
 
 class Improvement(Claim):
@@ -167,6 +170,17 @@ class Evidence:
 
 def judge(claim: AnyClaim, evidence: Evidence) -> Finding:
     """Return what the results say of a claim, by the rule for its kind."""
+    found = _judged(claim, evidence)
+    if not claim.alone:
+        return found
+    alone = _judged(claim.model_copy(update={"where": claim.alone}), evidence)
+    told = f"{ALONE}: {alone.measured}: {alone.verdict}"
+    if alone.verdict is Verdict.INCOMPARABLE:
+        return found
+    return replace(found, reason="; ".join(part for part in (found.reason, told) if part))
+
+
+def _judged(claim: AnyClaim, evidence: Evidence) -> Finding:
     try:
         match claim:
             case Improvement():
