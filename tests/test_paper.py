@@ -152,6 +152,18 @@ def test_a_claim_of_parts_holds_as_its_worst() -> None:
     assert worst(parts) == Finding(NOT, "a; b; c", "why")
 
 
+def test_trainings_that_are_evaluated_at_different_episodes_count_by_their_latest() -> None:
+    points = [(0, 0, -9.0), (0, 10, -3.0), (0, 40, -1.0), (1, 20, -5.0), (1, 40, -1.0)]
+    rows = [
+        {"scheduler": "dqn", "training_seed": training, "episode": episode, "reward": reward}
+        for training, episode, reward in points
+    ]
+    results = reproduce.Results({}, {"x": []}, {"x": rows})
+    (line,) = reproduce.learning_curves("x", results)
+    assert line.x == [0, 10, 20, 40]
+    assert line.y == [-9.0, -3.0, -4.0, -1.0]
+
+
 def test_curves() -> None:
     curve = [(0.0, -100.0), (10.0, -50.0), (20.0, -21.0), (30.0, -20.0), (40.0, -20.0)]
     assert final_reward(curve) == -20

@@ -13,6 +13,12 @@ WITHIN: Final = 0.05
 """A curve has converged where it stays within this part of its whole gain from that level."""
 
 
+def value_at(curve: Curve, episode: float) -> float | None:
+    """Return the latest reward until then, None if there is none yet."""
+    known = [reward for each, reward in curve if each <= episode]
+    return known[-1] if known else None
+
+
 def final_reward(curve: Curve) -> float:
     """Return the mean reward of the last fifth of a curve (at least of its last point)."""
     last = curve[-max(1, len(curve) // LAST) :]

@@ -13,6 +13,7 @@ import numpy as np
 from mecsim import plots, statistics, study
 from mecsim.jobs import Job
 from mecsim.paper.claims import AnyClaim, Evidence, judge, load_claims
+from mecsim.paper.curves import value_at
 from mecsim.paper.figures import CURVE, Figure, PanelSpec
 from mecsim.paper.verdicts import Finding
 from mecsim.plots import Line, Panel
@@ -116,16 +117,23 @@ def learning_curves(place: str, results: Results) -> list[Line]:
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """Return the mean learning curve of each scheduler over its trainings."""
+    """Return the mean learning curve of each scheduler over its trainings.
+
+    Workers that learn beside each other are evaluated where they happen to be: between two
+    evaluations a training counts by the earlier one.
+    """
     lines = []
     for label in dict.fromkeys(row["scheduler"] for row in rows):
-        rewards: dict[float, list[float]] = {}
+        trainings: dict[int, list[tuple[float, float]]] = {}
         for row in rows:
             if row["scheduler"] == label:
-                rewards.setdefault(row["episode"], []).append(row["reward"])
-        means = [statistics.estimate(np.array([each])) for each in rewards.values()]
-        mean, low, high = (list(column) for column in zip(*means, strict=True))
-        lines.append(Line(label, list(rewards), mean, low, high))
+                curve = trainings.setdefault(row["training_seed"], [])
+                curve.append((row["episode"], row["reward"]))
+        episodes = sorted({episode for curve in trainings.values() for episode, _ in curve})
+        known = [[value_at(curve, each) for curve in trainings.values()] for each in episodes]
+        found = [np.array([[x for x in values if x is not None]]) for values in known]
+        mean, low, high = zip(*(statistics.estimate(each) for each in found), strict=True)
+        lines.append(Line(label, episodes, list(mean), list(low), list(high)))
     return lines
 
 
