@@ -30,7 +30,7 @@ from mecsim.study import Point, Sample, metric
 
 OURS: Final = "mtl-a3c"
 """The scheduler that the paper proposes."""
-ALONE: Final = "with the paper's algorithms alone (beyond_plain)"
+ALONE: Final = "with the paper's settings and nothing of ours (beyond_plain)"
 DEFAULT: Final = "vgg16_4es"
 """The scenario of all figures but the last."""
 
@@ -53,7 +53,7 @@ class Claim(Section):
     context: str = ""
     """What a reader should know where it does not hold."""
     alone: tuple[str, ...] = ()
-    """The same studies with the paper's algorithms alone: told besides, they decide nothing."""
+    """The same studies with the paper's settings and nothing of ours, told besides."""
 
 
 class Improvement(Claim):
