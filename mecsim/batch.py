@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from mecsim.engines import Engine
 from mecsim.errors import InputError, Interrupted
-from mecsim.files import told, write_whole
+from mecsim.files import remove_unfinished, told, write_whole
 from mecsim.interrupts import between_steps
 from mecsim.jobs import Job, Outcome
 
@@ -61,8 +61,8 @@ class Folder:
         for name in ("jobs", "policies"):
             with told(path):
                 (path / name).mkdir(parents=True, exist_ok=True)
-                for left in (path / name).glob(".*.part"):  # of a batch that was killed
-                    left.unlink()
+        for name in ("", "jobs", "policies", "figures"):
+            remove_unfinished(path / name)
 
     def result(self, job: Job) -> dict[str, Any] | None:
         """Return the result of a job, None if there is none yet (or none that can be read)."""
@@ -232,7 +232,7 @@ def time_left(
         for kind in {kind for kind, _ in means}
     }
     known = [job for job in left if job.kind in typical]
-    if left and not known:
+    if not known:
         return None
     seconds = sum(means.get((job.kind, job.scheduler), typical[job.kind]) for job in known)
     return TimeLeft(seconds / slots, at_least=len(known) < len(left))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,22 +21,34 @@ def told(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(*paths: Path, out: Path | None = None) -> Iterator[list[Path]]:
-    """Yield temporary names; the files take their own names if all goes well, or vanish.
+    """Yield temporary names; the files take their own, one after the other, or none of them.
 
-    Makes the folder. Raises ``OutputError`` about ``out`` (by default the first path) where
-    something cannot be written.
+    Makes the folder. What a link points to is replaced, not the link, and what is no file (a pipe,
+    a device) is written to as it is. Raises ``OutputError`` about ``out`` (by default the first
+    path) where something cannot be written.
     """
-    partial = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
+    finals = [path if _special(path) else Path(os.path.realpath(path)) for path in paths]
+    partial = [path if _special(path) else _partial(path) for path in finals]
     try:
         with told(out or paths[0]):
-            paths[0].parent.mkdir(parents=True, exist_ok=True)
+            finals[0].parent.mkdir(parents=True, exist_ok=True)
             yield partial
-            for temporary, path in zip(partial, paths, strict=True):
-                temporary.replace(path)
+            for temporary, final in zip(partial, finals, strict=True):
+                if temporary != final:
+                    temporary.replace(final)
     finally:
-        for temporary in partial:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        for temporary, final in zip(partial, finals, strict=True):
+            if temporary != final:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+
+
+def _special(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -45,15 +56,27 @@ def write_whole(path: Path, data: bytes | str) -> None:
     with replacing(path) as (partial,), partial.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
-        os.fsync(file.fileno())
+        with contextlib.suppress(OSError):  # a pipe has no disk
+            os.fsync(file.fileno())
 
 
-def remove_unfinished(*paths: Path) -> None:
-    """Remove what a process that was killed had begun to write in place of these files.
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what processes that are dead had begun to write in a folder.
 
-    Raises ``OutputError``.
+    That is, in place of files of some name, which may have wildcards. Raises ``OutputError``.
     """
-    for path in paths:
-        with told(path):
-            for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-                left.unlink()
+    with told(folder):
+        for left in folder.glob(f".{name}.*.part"):
+            _, _, number = left.name.removesuffix(".part").rpartition(".")
+            if number.isdecimal() and not _alive(int(number)):
+                left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -72,7 +72,7 @@ class Task:
     @cached_property
     def spec(self) -> SchedulerSpec:
         """What schedulers know of the scenario."""
-        return self.replicas(1).spec
+        return SchedulerSpec.of(resolve(self.scenario))
 
     def replicas(self, count: int) -> Replicas:
         """Return environments."""
@@ -207,7 +207,7 @@ def find(scheduler: str, spec: SchedulerSpec) -> Path:
         try:
             header = read_header(path)
         except PolicyError:
-            continue  # told when it is asked for
+            continue  # none of ours, or of another version
         if header.scheduler == scheduler and header.scenario_sha256 == spec.scenario_sha256:
             return path
     raise PolicyError(

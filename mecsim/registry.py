@@ -185,18 +185,23 @@ def describe(name: str) -> Description:
     if found is None:
         return Description(name, f"broken: {module} has no class {attribute}", {})
     summary = (ast.get_docstring(found[1]) or "").partition("\n")[0]
-    return Description(name, summary, _options(*found))
+    return Description(name, summary, _options(*found) or {})
 
 
 def _definition(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
     """Return a class as it is written, and the module: this one, or one that it comes from."""
-    for node in ast.parse(_source(module).read_bytes()).body:
+    file = _source(module)
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.parse(file.read_bytes()).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return module, node
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        if isinstance(node, ast.ImportFrom):
             for each in node.names:
                 if name == (each.asname or each.name):
-                    return _definition(node.module, each.name)
+                    place = importlib.util.resolve_name(
+                        "." * node.level + (node.module or ""), package
+                    )
+                    return _definition(place, each.name)
     return None
 
 
@@ -216,8 +221,11 @@ def _source(module: str) -> Path:
     raise ModuleNotFoundError(f"No module named {module!r}")
 
 
-def _options(module: str, node: ast.ClassDef) -> dict[str, str]:
-    """Return the options that a class or one of those above it takes."""
+def _options(module: str, node: ast.ClassDef) -> dict[str, str] | None:
+    """Return the options that a class, or one of its bases as far as they are found, takes.
+
+    None if there is no ``__init__``. Bases are found that have a name of their own in the module.
+    """
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             positional, named = item.args.args[2:], item.args.kwonlyargs
@@ -228,9 +236,10 @@ def _options(module: str, node: ast.ClassDef) -> dict[str, str]:
     for base in node.bases:
         with suppress(Exception):  # one that is not found has no options that we know of
             above = _definition(module, ast.unparse(base))
-            if above is not None and (options := _options(*above)):
+            options = None if above is None else _options(*above)
+            if options is not None:
                 return options
-    return {}
+    return None
 
 
 def _signature(argument: ast.arg, default: ast.expr | None) -> str:

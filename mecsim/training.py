@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import glob
 import inspect
 import json
 import logging
@@ -58,20 +59,21 @@ class Files:
     @property
     def curve(self) -> Path:
         """The learning curve, HDF5."""
-        return self.policy.with_name(f"{self._stem}.curve.h5")
+        return self.policy.with_name(f"{self.stem}.curve.h5")
 
     @property
     def events(self) -> Path:
         """The folder of TensorBoard's event files."""
-        return self.policy.with_name(f"{self._stem}.tensorboard")
+        return self.policy.with_name(f"{self.stem}.tensorboard")
 
     @property
     def checkpoint(self) -> Path:
         """What ``resume`` goes on from; gone when training is complete."""
-        return self.policy.with_name(f"{self._stem}.checkpoint{SUFFIX}")
+        return self.policy.with_name(f"{self.stem}.checkpoint{SUFFIX}")
 
     @property
-    def _stem(self) -> str:
+    def stem(self) -> str:
+        """What all names begin with."""
         return self.policy.name.removesuffix(SUFFIX)
 
 
@@ -235,7 +237,7 @@ class Records:
             files.policy.parent.mkdir(parents=True, exist_ok=True)
             if self._checkpoint is None and files.events.is_dir():
                 shutil.rmtree(files.events)
-        remove_unfinished(files.policy, files.curve, files.checkpoint)
+        remove_unfinished(files.policy.parent, f"{glob.escape(files.stem)}.*")
         self._events = EventFile(files.events)
         self._began = self._kept = time.monotonic()
 

@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 
 from mecsim import experiment
-from mecsim.batch import Folder, Results, Status, TimeLeft, run_batch, time_left, with_needs
+from mecsim.batch import Folder, Results, Status, run_batch, time_left, with_needs
 from mecsim.engines import Engine, EngineLostError, make_engine
 from mecsim.engines.local import LocalEngine
 from mecsim.errors import InputError, Interrupted
@@ -49,6 +49,14 @@ class Inline(Engine):
         return future
 
     def close(self) -> None: ...
+
+
+class Pressed(Inline):
+    """Somebody presses Ctrl-C with every job."""
+
+    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
+        signal.raise_signal(signal.SIGINT)
+        return super().submit(job, policy)
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +224,7 @@ def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
     first = told[0]
     assert (first.done, first.running, first.total, first.left) == (0, 2, 3, None)
     assert (told[-1].done, told[-1].failed, told[-1].running) == (2, 1, 0)
-    assert told[-1].left == TimeLeft(0, at_least=False)
+    assert told[-1].left is None
 
 
 def test_time_left_goes_by_kind_and_scheduler() -> None:
@@ -246,6 +254,19 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match=r"2 of 4 jobs are kept .* --resume"):
         run_batch(jobs("greedy", seeds=4), Folder(tmp_path, resume=True), Inline(1), stop)
     assert done(jobs("greedy", seeds=4), tmp_path).found == 2
+
+
+def test_ctrl_c_is_taken_between_steps(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match=r"1 of 4 jobs are kept"):
+        run_batch(jobs("greedy", seeds=4), Folder(tmp_path, resume=True), Pressed(1))
+
+
+def test_where_ctrl_c_is_ignored_a_batch_goes_on(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a job in the background
+    try:
+        assert len(done(jobs("greedy", seeds=4), tmp_path, Pressed(1)).results) == 4
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_unknown_engine_is_told() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +22,7 @@ def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["out.txt"]
 
 
-def test_several_files_take_their_names_together_or_not_at_all(tmp_path: Path) -> None:
+def test_several_files_take_their_names_only_if_all_are_complete(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     write_whole(paths[0], "old")
     with suppress(KeyboardInterrupt), replacing(*paths) as partial:
@@ -37,8 +40,29 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    left, other = tmp_path / ".a[1].123.part", tmp_path / ".b.123.part"
-    for each in (left, other):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    (tmp_path / "jobs").mkdir()
+    left, other = tmp_path / "jobs" / f".a.{dead.pid}.part", tmp_path / f".a.{os.getpid()}.part"
+    strange = tmp_path / ".a.part"
+    for each in (left, other, strange):
         each.touch()
-    remove_unfinished(tmp_path / "a[1]")
-    assert (left.exists(), other.exists()) == (False, True)
+    remove_unfinished(tmp_path / "jobs")
+    remove_unfinished(tmp_path)
+    assert [each.exists() for each in (left, other, strange)] == [False, True, True]
+
+
+def test_what_a_link_points_to_is_replaced(tmp_path: Path) -> None:
+    write_whole(tmp_path / "real", "old")
+    (tmp_path / "link").symlink_to("real")
+    write_whole(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text(encoding="utf-8") == "new"
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+        write_whole(tmp_path / "pipe", "text")
+        assert reader.communicate(timeout=10)[0] == b"text"
+    assert (tmp_path / "pipe").is_fifo()

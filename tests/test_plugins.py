@@ -346,9 +346,16 @@ def test_options_of_a_class_above_are_listed(installed: Callable[..., None]) -> 
     assert registry.describe("mtl-a3c").options == {"policy": "str = ''"}  # mecsim.learning's
     above = "class Above:\n    def __init__(self, spec, *, share: float = 0.5): ...\n"
     own = "from fake_above.inner import Above as Base\nclass Mine(Base): 'Own.'\n"
+    near = "from ..inner import Mine\n"  # there is no package above
+    within = "class Up:\n    def __init__(self, spec, count: int): ...\nclass Mine(Up): 'Within.'\n"
+    none = "class Up:\n    def __init__(self, spec): ...\n"
+    both = "from fake_above.inner import Above\n" + none + "class Mine(Up, Above): 'Both.'\n"
     lost = "from nowhere import Base\nclass Mine(Base): 'Lost.'\n"
-    installed(above=above, own=own, lost=lost)
+    installed(above=above, own=own, within=within, both=both, lost=lost, near=near)
     assert registry.describe("own").options == {"share": "float = 0.5"}
+    assert registry.describe("within").options == {"count": "int"}
+    assert registry.describe("both").options == {}  # its first base takes none
+    assert registry.describe("near").summary.startswith("broken: ")
     assert registry.describe("lost") == registry.Description("lost", "Lost.", {})
 
 

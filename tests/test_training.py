@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -140,11 +141,12 @@ def test_a_checkpoint_is_only_for_the_training_that_it_is_of(tmp_path: Path) -> 
 
 
 def test_what_a_killed_training_was_writing_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".p.checkpoint.safetensors.123.part").touch()
-    (tmp_path / ".p.curve.h5.123.part").touch()
-    (tmp_path / ".q.curve.h5.123.part").touch()
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    for name in ("p.checkpoint.safetensors", "p.curve.h5", "q.curve.h5"):
+        (tmp_path / f".{name}.{dead.pid}.part").touch()
     learn(tmp_path / "p.safetensors", episodes=1)
-    assert [path.name for path in tmp_path.glob(".*")] == [".q.curve.h5.123.part"]
+    assert [path.name for path in tmp_path.glob(".*")] == [f".q.curve.h5.{dead.pid}.part"]
 
 
 def test_to_resume_what_never_began_is_to_begin(tmp_path: Path) -> None:

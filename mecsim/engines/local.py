@@ -49,9 +49,11 @@ class LocalEngine(Engine):
     def close(self) -> None:
         """Kill the processes."""
         if self._pool is not None:
-            self._wait_until_taken()
-            self._pool.shutdown(wait=True, kill_workers=True)
-            self._pool = self._last = None
+            try:
+                self._wait_until_taken()
+            finally:
+                self._pool.shutdown(wait=True, kill_workers=True)
+                self._pool = self._last = None
 
     def _wait_until_taken(self) -> None:
         """Wait until loky's thread has taken the last job: it dies of one that is gone by then."""

@@ -13,10 +13,9 @@ WITHIN: Final = 0.05
 """A curve has converged where it stays within this part of its whole gain from that level."""
 
 
-def value_at(curve: Curve, episode: float) -> float | None:
-    """Return the latest reward until then, None if there is none yet."""
-    known = [reward for each, reward in curve if each <= episode]
-    return known[-1] if known else None
+def value_at(curve: Curve, episode: float) -> float:
+    """Return the latest reward until then, of which there is one."""
+    return [reward for each, reward in curve if each <= episode][-1]
 
 
 def final_reward(curve: Curve) -> float:

@@ -120,7 +120,7 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
     """Return the mean learning curve of each scheduler over its trainings.
 
     Workers that learn beside each other are evaluated where they happen to be: between two
-    evaluations a training counts by the earlier one.
+    evaluations a training counts by the earlier one. The line begins where all of them have one.
     """
     lines = []
     for label in dict.fromkeys(row["scheduler"] for row in rows):
@@ -129,9 +129,10 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
             if row["scheduler"] == label:
                 curve = trainings.setdefault(row["training_seed"], [])
                 curve.append((row["episode"], row["reward"]))
-        episodes = sorted({episode for curve in trainings.values() for episode, _ in curve})
-        known = [[value_at(curve, each) for curve in trainings.values()] for each in episodes]
-        found = [np.array([[x for x in values if x is not None]]) for values in known]
+        curves = list(trainings.values())
+        begin = max(curve[0][0] for curve in curves)
+        episodes = sorted({x for curve in curves for x, _ in curve if x >= begin})
+        found = [np.array([[value_at(curve, x) for curve in curves]]) for x in episodes]
         mean, low, high = zip(*(statistics.estimate(each) for each in found), strict=True)
         lines.append(Line(label, episodes, list(mean), list(low), list(high)))
     return lines
