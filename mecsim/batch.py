@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -65,11 +66,13 @@ class Folder:
             remove_unfinished(path / name)
 
     def result(self, job: Job) -> dict[str, Any] | None:
-        """Return the result of a job, None if there is none yet (or none that can be read)."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        """Return the result of a job, None if there is none yet, or none that is as written."""
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             document = json.loads(self._result_file(job).read_text(encoding="utf-8"))
-            known: bool = document["job"] == job.document()
-            if known and (job.kind != "train" or self._policy_file(job).is_file()):
+            whole: bool = document.pop("sha256") == _digest(document)
+            if job.kind == "train":
+                whole &= document["policy_sha256"] == sha256(self.policy(job)).hexdigest()
+            if whole and document["job"] == job.document():
                 return dict(document["result"])
         return None
 
@@ -79,9 +82,11 @@ class Folder:
 
     def keep(self, job: Job, outcome: Outcome) -> None:
         """Write what a job has yielded. Raises ``OutputError``."""
-        document = {"job": job.document(), "result": outcome.result}
+        document: dict[str, Any] = {"job": job.document(), "result": outcome.result}
         if outcome.policy is not None:
             write_whole(self._policy_file(job), outcome.policy)
+            document["policy_sha256"] = sha256(outcome.policy).hexdigest()
+        document["sha256"] = _digest(document)
         write_whole(self._result_file(job), json.dumps(document, indent=1, allow_nan=False))
 
     def _result_file(self, job: Job) -> Path:
@@ -89,6 +94,10 @@ class Folder:
 
     def _policy_file(self, job: Job) -> Path:
         return self.path / "policies" / f"{job.key}.safetensors"
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 @dataclass

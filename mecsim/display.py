@@ -359,7 +359,7 @@ def training_table(summary: Mapping[str, Any]) -> Table:
     title = (
         f"{summary['scheduler']} on {summary['scenario']}, seed {summary['seed']}: {rate}, {how}"
     )
-    rows = [[number(row["episode"]), number(row["reward"])] for row in summary["curve"]]
+    rows = [[f"{row['episode']:.0f}", number(row["reward"])] for row in summary["curve"]]
     rows.append(["best", number(summary["validation_reward"])])
     table = plain_table(["episode", "reward (validation)"], rows)
     table.title = title

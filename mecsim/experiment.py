@@ -53,10 +53,15 @@ class RunResult:
     trace: Path | None
 
 
-def make_kernel(name: str, model: Model) -> Kernel:
-    """Return a new kernel by its name. Raises ``InputError`` for an unknown name."""
+def check_kernel(name: str) -> None:
+    """Raise ``InputError`` for a name that no kernel has."""
     if name not in KERNELS:
         raise InputError(f"kernel: {name!r} is not known; allowed: {', '.join(KERNELS)}")
+
+
+def make_kernel(name: str, model: Model) -> Kernel:
+    """Return a new kernel by its name. Raises ``InputError`` for an unknown name."""
+    check_kernel(name)
     if name == "compiled":
         return CompiledKernel(model)
     from mecsim.kernels.simpy_kernel import SimpyKernel  # noqa: PLC0415 - takes its time to load

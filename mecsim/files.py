@@ -54,7 +54,7 @@ def _partial(path: Path) -> Path:
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write a file, text as UTF-8; on disk before it takes its name. Raises ``OutputError``."""
     with replacing(path) as (partial,), partial.open("wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        file.write(data if isinstance(data, bytes) else data.encode(errors="backslashreplace"))
         file.flush()
         with contextlib.suppress(OSError):  # a pipe has no disk
             os.fsync(file.fileno())

@@ -103,6 +103,8 @@ def parse_sweep(texts: Sequence[str]) -> dict[str, list[Any]]:
         found = documents.parse(f"values: [{values}]", f"--sweep {text}").values["values"]
         if not found:
             raise InputError(f"--sweep {text}: has no values")
+        if len({json.dumps(value, default=str) for value in found}) < len(found):
+            raise InputError(f"--sweep {text}: names a value twice")
         sweep[key] = found
     return sweep
 

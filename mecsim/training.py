@@ -117,7 +117,10 @@ def train(
         "settings": asdict(settings),
         "episodes": episodes,
         "seed": seed,
+        "serial": serial,
     }
+    if resume and out.exists() and not files.checkpoint.exists():
+        raise InputError(f"{out}: is complete; without --resume it is trained anew")
     with ExitStack() as stack:
         diary = Records(files, identity, episodes, resume=resume, progress=progress)
         stack.callback(diary.close)
@@ -328,12 +331,19 @@ class Records:
             self._before_s = float(state["wall_s"])
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: is no checkpoint of mecsim ({error!r})") from error
-        for key, value in self._identity.items():
-            if identity.get(key) != json.loads(json.dumps(value)):
-                was = identity.get(key)
-                raise InputError(f"{path}: is of another training: {key} was {was}, now {value}")
+        was, now = _flat(identity), _flat(json.loads(json.dumps(self._identity)))
+        for key, value in now.items():
+            if was.get(key) != value:
+                changed = f"{key} was {was.get(key)}, now {value}"
+                raise InputError(f"{path}: is of another training: {changed}")
         self._rows = rows
         return Checkpoint(arrays, state)
+
+
+def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what a training is, its settings one by one."""
+    settings = identity.get("settings") or {}
+    return {k: v for k, v in identity.items() if k != "settings"} | settings
 
 
 def _brief(measures: Mapping[str, float]) -> str:

@@ -62,6 +62,8 @@ def options(
 def main() -> NoReturn:
     """Run the command line; tell errors in one line and exit with the code they have."""
     sys.path.append(str(Path.cwd()))  # so that package.module:Class finds what lies here
+    if sys.stdout is None:  # closed by whoever started this
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
     try:
         app(standalone_mode=True)
     except Interrupted as error:

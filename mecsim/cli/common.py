@@ -90,7 +90,7 @@ def tag(changes: Sequence[str]) -> str:
         return ""
     from hashlib import sha256
 
-    return "-" + sha256("\n".join(changes).encode()).hexdigest()[:6]
+    return "-" + sha256("\n".join(changes).encode(errors="backslashreplace")).hexdigest()[:6]
 
 
 def stdout_kept(json_: bool) -> AbstractContextManager[Any]:

@@ -110,15 +110,24 @@ def compare(
     from mecsim import display, plots, study
     from mecsim.batch import Folder, run_batch
     from mecsim.engines import make_engine
+    from mecsim.experiment import check_kernel
     from mecsim.jobs import Training
     from mecsim.report import write_report
 
     if metric not in study.METRICS:
         allowed = ", ".join(study.METRICS)
         raise InputError(f"--metric: {metric!r} is not known; allowed: {allowed}")
-    for name, count in (("--seeds", seeds), ("--training-seeds", training_seeds)):
-        if count < 1:
-            raise InputError(f"{name}: {count}: allowed: 1 or more")
+    if metric == "bound_gap_percent" and not bound:
+        raise InputError(f"--metric {metric}: allowed: with --bound")
+    least = (
+        ("--seeds", seeds, 1),
+        ("--training-seeds", training_seeds, 1),
+        ("--episodes", episodes, 0),
+    )
+    for name, count, allowed_from in least:
+        if count < allowed_from:
+            raise InputError(f"{name}: {count}: allowed: {allowed_from} or more")
+    check_kernel(kernel)
     if not no_figures:
         plots.need_matplotlib()
     asked = study.Study(

@@ -28,8 +28,8 @@ def reproduce(
         typer.Argument(
             metavar="FIGURE...",
             help="fig6 to fig13, and beyond the paper beyond_224, beyond_bursts, "
-            "beyond_generalisation, beyond_ingredients, beyond_poisson, beyond_sparse, "
-            "beyond_task_epochs; default: all.",
+            "beyond_generalisation, beyond_ingredients, beyond_plain, beyond_poisson, "
+            "beyond_sparse, beyond_task_epochs; default: all.",
             show_default=False,
         ),
     ] = None,

@@ -136,6 +136,11 @@ class Figure(Section):
                 raise ValueError(f"has a panel of study {panel.study!r}; allowed: {allowed}")
         return self
 
+    def schedulers_of(self) -> set[str]:
+        """Return the names of all schedulers that take part."""
+        of_studies = (each.schedulers or self.schedulers for each in self.studies.values())
+        return {_entrant(each).scheduler for some in of_studies for each in some}
+
     def make_study(
         self, name: str, *, quick: bool = False, only: Sequence[str] = ()
     ) -> study.Study | None:
