@@ -119,14 +119,10 @@ def compare(
         raise InputError(f"--metric: {metric!r} is not known; allowed: {allowed}")
     if metric == "bound_gap_percent" and not bound:
         raise InputError(f"--metric {metric}: allowed: with --bound")
-    least = (
-        ("--seeds", seeds, 1),
-        ("--training-seeds", training_seeds, 1),
-        ("--episodes", episodes, 0),
-    )
-    for name, count, allowed_from in least:
-        if count < allowed_from:
-            raise InputError(f"{name}: {count}: allowed: {allowed_from} or more")
+    counts = {"--seeds": seeds, "--training-seeds": training_seeds, "--episodes": episodes}
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name}: {count}: allowed: 1 or more")
     check_kernel(kernel)
     if not no_figures:
         plots.need_matplotlib()
@@ -139,7 +135,7 @@ def compare(
         baseline=baseline,
         kernel=kernel,
         bound=bound,
-        training=Training(episodes) if episodes > 0 else None,
+        training=Training(episodes),
         training_seeds=range(training_seeds),
     )
     cells = study.plan(asked)
