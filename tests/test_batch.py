@@ -246,6 +246,19 @@ def test_needs_come_before_those_that_need_them_and_once() -> None:
     assert with_needs([*found, *found]) == [found[0].needs, *found]
 
 
+@pytest.mark.parametrize("damaged", ["jobs", "policies"])
+def test_what_is_not_as_it_was_written_is_done_again(damaged: str, tmp_path: Path) -> None:
+    whole = numbers(done(learner_jobs(), tmp_path))
+    for file in (tmp_path / damaged).iterdir():
+        content = file.read_bytes()
+        file.write_bytes(content.replace(b'"tasks": ', b'"tasks": 1') or b"")
+        if damaged == "policies":
+            file.write_bytes(content[:-8])
+    again = done(learner_jobs(), tmp_path)
+    assert again.found == (1 if damaged == "jobs" else 2)  # all but the runs; all but the training
+    assert numbers(again) == whole
+
+
 def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
     def stop(status: Status) -> None:
         if status.done == 2:

@@ -118,7 +118,7 @@ def test_a_worker_that_is_killed_is_replaced_and_one_whose_parent_is_killed_ends
         episodes=EPISODES,
         seed=0,
         workers=1,
-        serial=True,
+        serial=False,
         out=out,
         name="s",
         resume=True,

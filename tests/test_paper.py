@@ -464,3 +464,14 @@ def test_the_command(tmp_path: Path) -> None:
     assert "--resume" in mecsim(*arguments, code=2).stderr
     assert "27 of them done already" in mecsim(*arguments, "--resume").stdout
     assert "allowed: fig6" in mecsim("reproduce", "fig99", code=2).stderr
+
+
+def test_an_unknown_scheduler_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    told = mecsim("reproduce", "fig8", "--schedulers", "nix", "--out", str(tmp_path / "o"), code=2)
+    assert "--schedulers: nix: not in these figures; allowed: a3c, apdi" in told.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_help_names_every_figure() -> None:
+    shown = " ".join(mecsim("reproduce", "--help").stdout.replace("│", " ").split())
+    assert all(name in shown for name in OURS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -287,6 +288,10 @@ def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
         (("--schedulers", ","), "names none"),
         (("--seeds", "0"), "--seeds: 0"),
         (("--metric", "speed"), "allowed: total_delay_s"),
+        (("--metric", "bound_gap_percent"), "allowed: with --bound"),
+        (("--episodes", "0"), "--episodes: 0"),
+        (("--kernel", "foo"), "kernel: 'foo' is not known; allowed: simpy, compiled"),
+        (("--sweep", "slots=3,5,3"), "names a value twice"),
         (("--engine", "cloud"), "allowed: local"),
         ((str(SCENARIO),), "two share a name"),
     ],
@@ -329,3 +334,11 @@ def test_csv_and_markdown() -> None:
     assert (
         report.as_markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x/y | 1 |\n"
     )
+
+
+def test_a_closed_stdout_is_no_failure(tmp_path: Path) -> None:
+    command = f"exec {sys.executable} -m mecsim compare {SCENARIO} --set slots=3 --seeds 1 "
+    command += f"--schedulers greedy --no-figures --out {tmp_path / 'o'} >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert (tmp_path / "o" / "rows.csv").exists()

@@ -149,6 +149,14 @@ def test_what_a_killed_training_was_writing_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob(".*")] == [f".q.curve.h5.{dead.pid}.part"]
 
 
+def test_what_is_complete_is_not_resumed(tmp_path: Path) -> None:
+    learn(tmp_path / "p.safetensors", episodes=1)
+    before = (tmp_path / "p.safetensors").read_bytes()
+    with pytest.raises(InputError, match="is complete; without --resume it is trained anew"):
+        learn(tmp_path / "p.safetensors", episodes=1, resume=True)
+    assert (tmp_path / "p.safetensors").read_bytes() == before
+
+
 def test_to_resume_what_never_began_is_to_begin(tmp_path: Path) -> None:
     learn(tmp_path / "p.safetensors", resume=True)
     learn(tmp_path / "q.safetensors")

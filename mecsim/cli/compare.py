@@ -78,8 +78,9 @@ def compare(
         bool, typer.Option("--bound", help="Also compare with what the tasks cost at least.")
     ] = False,
     episodes: Annotated[
-        int, typer.Option("--episodes", metavar="N", help="Train each learner for N episodes.")
-    ] = 0,
+        Optional[int],  # noqa: UP045
+        typer.Option("--episodes", metavar="N", help="Train each learner for N episodes."),
+    ] = None,
     training_seeds: Annotated[
         int, typer.Option("--training-seeds", metavar="N", help="Train each learner N times.")
     ] = 1,
@@ -121,7 +122,7 @@ def compare(
         raise InputError(f"--metric {metric}: allowed: with --bound")
     counts = {"--seeds": seeds, "--training-seeds": training_seeds, "--episodes": episodes}
     for name, count in counts.items():
-        if count < 1:
+        if count is not None and count < 1:
             raise InputError(f"{name}: {count}: allowed: 1 or more")
     check_kernel(kernel)
     if not no_figures:
@@ -135,7 +136,7 @@ def compare(
         baseline=baseline,
         kernel=kernel,
         bound=bound,
-        training=Training(episodes),
+        training=None if episodes is None else Training(episodes),
         training_seeds=range(training_seeds),
     )
     cells = study.plan(asked)

@@ -20,6 +20,7 @@ from mecsim.cli.compare import (
     failures,
     tell_troubles,
 )
+from mecsim.errors import InputError
 
 
 def reproduce(
@@ -70,6 +71,10 @@ def reproduce(
     plots.need_matplotlib()
     chosen = load_figures(figures or [])
     only = [name.strip() for name in schedulers.split(",") if name.strip()]
+    known = set[str]().union(*(figure.schedulers_of() for figure in chosen.values()))
+    if unknown := ", ".join(sorted(set(only) - known)):
+        allowed = ", ".join(sorted(known))
+        raise InputError(f"--schedulers: {unknown}: not in these figures; allowed: {allowed}")
     plans = paper.plan(chosen, quick=short, only=only)
     place = out or Path("results") / ("paper-quick" if short else "paper")
     folder = Folder(place, resume=resume)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from mecsim import plots, statistics, study
-from mecsim.errors import InputError
 from mecsim.jobs import Job
 from mecsim.paper.claims import AnyClaim, Evidence, judge, load_claims
 from mecsim.paper.curves import value_at
@@ -34,11 +33,6 @@ def plan(
     figures: Mapping[str, Figure], *, quick: bool = False, only: Sequence[str] = ()
 ) -> dict[str, list[Cell]]:
     """Return the runs and trainings of each study of each figure. Raises ``InputError``."""
-    known = set[str]().union(*(figure.schedulers_of() for figure in figures.values()))
-    if unknown := ", ".join(sorted(set(only) - known)):
-        raise InputError(
-            f"--schedulers: {unknown}: not in these figures; allowed: {', '.join(sorted(known))}"
-        )
     plans = {}
     for name, figure in figures.items():
         for each in figure.studies:
