@@ -61,6 +61,8 @@ WIDE: Final = 8.0
 """Means that differ by more than this factor are drawn on a logarithmic scale."""
 
 
+PANEL_WIDTH: Final = 4.2
+"""Inches."""
 MOST_TICKS: Final = 10
 """Values of a sweep are all named on the axis up to so many."""
 
@@ -135,8 +137,10 @@ def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str 
     high = math.ceil(len(panels) / wide)
     files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     with rc_context({"svg.hashsalt": "mecsim", "svg.fonttype": "none", "font.size": 9}):
-        legend_rows = math.ceil(len(labels) / (3 * wide))
-        size = (4.2 * wide, 3.1 * high + 0.3 + 0.22 * legend_rows)
+        entry = 0.6 + 0.066 * max((len(label) for label in labels), default=0)  # inches
+        legend_columns = max(1, min(len(labels), 3 * wide, int(PANEL_WIDTH * wide / entry)))
+        legend_rows = math.ceil(len(labels) / legend_columns)
+        size = (PANEL_WIDTH * wide, 3.1 * high + 0.3 + 0.22 * legend_rows)
         figure = Figure(figsize=size, layout="constrained")
         if heading:
             figure.suptitle(heading)
@@ -152,7 +156,7 @@ def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str 
         }
         figure.legend(
             [handles[label] for label in labels], labels,
-            loc="outside lower center", ncols=min(len(labels), 3 * wide), frameon=False,
+            loc="outside lower center", ncols=legend_columns, frameon=False,
         )  # fmt: skip
         with replacing(*files, out=stem) as (png, svg):
             figure.savefig(png, dpi=160, format="png")
@@ -165,10 +169,10 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, st
     for line in panel.lines:
         _draw_line(axes, line, places, looks[line.label], band=panel.band)
     if ticks:
-        axes.set_xticks(range(len(ticks)), ticks)
-        if len("".join(ticks)) > LONG_TICKS:
-            axes.tick_params("x", rotation=40)
-    elif len(places) <= MOST_TICKS:
+        askew: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        long = len("".join(ticks)) > LONG_TICKS
+        axes.set_xticks(range(len(ticks)), ticks, **(askew if long else {}))
+    elif len(places) <= MOST_TICKS and not panel.band:
         axes.set_xticks(sorted(places.values()))
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
     _scale(axes, panel)
@@ -177,11 +181,17 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, st
 
 
 def _scale(axes: Axes, panel: Panel) -> None:
-    """Make the scale logarithmic where values of one sign lie far apart."""
-    values = [y for line in panel.lines for y in line.y]
+    """Make the scale logarithmic where values of one sign lie far apart.
+
+    Of learning curves what counts is where they end: they may come from far below.
+    """
+    values = [y for line in panel.lines for y in (line.y[-1:] if panel.band else line.y)]
     sizes = [abs(y) for y in values]
     one_sign = bool(values) and not min(values) < 0 < max(values)
     if not one_sign or not 0 < WIDE * min(sizes) < max(sizes):
+        if panel.band and values:
+            around = 0.15 * (max(values) - min(values)) or 1.0
+            axes.set_ylim(min(values) - around, max(values) + around)
         return
     if max(values) > 0:
         axes.set_yscale("log")
