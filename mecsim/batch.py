@@ -235,7 +235,7 @@ def time_left(
 
     Schedulers of which none is done yet count as the mean of the others of their kind.
     """
-    means = {kind: sum(times) / len(times) for kind, times in took.items()}
+    means = {kind: statistics.mean(times) for kind, times in took.items()}
     typical = {
         kind: statistics.mean(mean for (each, _), mean in means.items() if each == kind)
         for kind in {kind for kind, _ in means}

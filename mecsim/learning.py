@@ -168,7 +168,7 @@ class Learner(Scheduler):
         found = read_policy(path)
         _check_fits(path, found.header, self.name, spec)
         settings = self._settings_in(path, found.header)
-        shapes = [_shapes(each) for each in (found.arrays, self.untrained(spec, settings))]
+        shapes = [layout_of(each) for each in (found.arrays, self.untrained(spec, settings))]
         if shapes[0] != shapes[1]:
             raise PolicyError(f"policy {path}: its arrays are not those that its header says")
         try:
@@ -197,7 +197,8 @@ class Learner(Scheduler):
         """Train a policy. Raises ``TrainingError``."""
 
 
-def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+def layout_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of arrays."""
     return {name: array.shape for name, array in arrays.items()}
 
 

@@ -329,9 +329,9 @@ class Records:
             identity, state = document["identity"], document["state"]
             rows = [{str(k): float(v) for k, v in row.items()} for row in document["rows"]]
             self._before_s = float(state["wall_s"])
+            was, now = _flat(identity), _flat(json.loads(json.dumps(self._identity)))
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: is no checkpoint of mecsim ({error!r})") from error
-        was, now = _flat(identity), _flat(json.loads(json.dumps(self._identity)))
         for key, value in now.items():
             if was.get(key) != value:
                 changed = f"{key} was {was.get(key)}, now {value}"
@@ -342,8 +342,7 @@ class Records:
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:
     """Return what a training is, its settings one by one."""
-    settings = identity.get("settings") or {}
-    return {k: v for k, v in identity.items() if k != "settings"} | settings
+    return {k: v for k, v in identity.items() if k != "settings"} | identity["settings"]
 
 
 def _brief(measures: Mapping[str, float]) -> str:

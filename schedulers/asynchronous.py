@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Final, NamedTuple
 
-from mecsim.learning import Diary, Task, Trained, TrainingError
+from mecsim.learning import Diary, Task, Trained, TrainingError, layout_of
 from schedulers.shared import (
     RESTARTS,
     Algorithm,
@@ -33,7 +33,6 @@ from schedulers.shared import (
     Result,
     Shared,
     flat,
-    layout_of,
     named,
     perform,
 )

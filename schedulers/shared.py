@@ -59,11 +59,6 @@ class Shared:
             raise TrainingError(f"the training diverged: {problem}; use lower rates")
 
 
-def layout_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of arrays."""
-    return {name: array.shape for name, array in arrays.items()}
-
-
 def flat(arrays: Mapping[str, NDArray[np.float32]]) -> Flat:
     """Return arrays as one vector."""
     return np.concatenate([array.ravel() for array in arrays.values()])

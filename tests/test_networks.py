@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from mecsim.learning import SchedulerError, TrainingError
+from mecsim.learning import SchedulerError, TrainingError, layout_of
 from mecsim.model import resolve
 from mecsim.scheduler import SchedulerSpec
 from schedulers.a3c import A3C, MOST_JOINT, A3CSettings, BlockByBlock, Joint
@@ -21,7 +21,7 @@ from schedulers.dqn import DQNSettings, Values
 from schedulers.mtl_a3c import Branches, MTLSettings
 from schedulers.networks import Arrays, drawn, softmax
 from schedulers.policies import ActorCriticNetwork
-from schedulers.shared import Shared, clipped, flat, layout_of, named
+from schedulers.shared import Shared, clipped, flat, named
 from tests.support import scenario
 
 INPUTS, BLOCKS, PLACES = 5, 3, 4

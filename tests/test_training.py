@@ -135,6 +135,11 @@ def test_a_checkpoint_is_only_for_the_training_that_it_is_of(tmp_path: Path) -> 
     save_file({"values": np.zeros(3, np.float32)}, checkpoint, {"mecsim-checkpoint": "[]"})
     with pytest.raises(InputError, match="is no checkpoint of mecsim"):
         learn(out, resume=True)
+    document = {"identity": {"settings": 5}, "state": {"wall_s": 0}, "rows": []}
+    metadata = {"mecsim-checkpoint": json.dumps(document)}
+    save_file({"values": np.zeros(3, np.float32)}, checkpoint, metadata)
+    with pytest.raises(InputError, match="is no checkpoint of mecsim"):
+        learn(out, resume=True)
     checkpoint.write_bytes(b"damaged")
     with pytest.raises(PolicyError, match="is no safetensors file"):
         learn(out, resume=True)
