@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numba
+from filelock import FileLock
 from numba.core import event
+from numba.core.compiler_lock import global_compiler_lock
 
 _log = logging.getLogger(__name__)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 COMPILE_S: Final = 10
 """What compiling takes, roughly."""
+
+TOLD: Final = "MECSIM_COMPILING_TOLD"
+"""Set where the user has been told, for the processes that this one starts."""
 
 SOURCES: Final = (
     *("rules", "streams", "features", "routing", "accounts"),
@@ -41,13 +49,33 @@ def compiled(function: _Function) -> _Function:
         made: Any = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # numba finds no folder that it can write to
         made = numba.njit(nogil=True)(function)
-    cache: Any = getattr(made, "_cache", None)
-    if hasattr(cache, "_cache_file"):
+    kept: Any = getattr(made, "_cache", None)
+    if hasattr(kept, "_cache_file"):
         # numba looks only at the file of the function itself, and not at those of what it calls.
-        cache._cache_file._source_stamp = _STAMP
-        cache.save_overload = _forgiving(cache.save_overload)
-        _teller.folder = made.stats.cache_path
+        kept._cache_file._source_stamp = _STAMP
+        kept.save_overload = _forgiving(kept.save_overload)
+        _teller.folder = _teller.folder or made.stats.cache_path
+        made.compile = _one_at_a_time(made.compile)
     return cast("_Function", made)
+
+
+@cache
+def _lock() -> FileLock:
+    """Return the one lock of all that is compiled here, as one function compiles others."""
+    return FileLock(Path(_teller.folder or "") / "compiling.lock")
+
+
+def _one_at_a_time(compile_: Callable[..., Any]) -> Callable[..., Any]:
+    """Let one process compile at a time, so that the others find on disk what it made."""
+
+    def compiled_alone(signature: Any) -> Any:
+        # numba's own lock first, as whoever compiles something that calls this holds it already.
+        with global_compiler_lock, ExitStack() as held:
+            with suppress(OSError, NotImplementedError):  # it is made twice where none can be had
+                held.enter_context(_lock())
+            return compile_(signature)
+
+    return compiled_alone
 
 
 def _forgiving(save: Callable[..., None]) -> Callable[..., None]:
@@ -78,7 +106,9 @@ class _Teller(event.Listener):
         function = event.data["dispatcher"].py_func
         if not function.__module__.startswith("mecsim."):
             return  # a user's own
-        self.tell(f"compiling what is needed here, once on this machine; about {COMPILE_S} s")
+        if TOLD not in os.environ:
+            os.environ[TOLD] = "1"
+            self.tell(f"compiling what is needed here, once on this machine; about {COMPILE_S} s")
         wanted = getattr(numba.config, "CACHE_DIR", "")
         if self.folder is None:
             self.tell(

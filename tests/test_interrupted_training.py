@@ -47,7 +47,7 @@ def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def until(true: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 30.0
+    end = time.monotonic() + 120.0
     while time.monotonic() < end:
         if found := true():
             return found
