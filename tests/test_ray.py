@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ cluster_utils = pytest.importorskip("ray.cluster_utils")
 ROOT = Path(__file__).parents[1]
 MARKING = """\
 import time, uuid
+from importlib.metadata import version
 from pathlib import Path
 from mecsim import Scheduler
 
@@ -194,7 +196,7 @@ def test_a_node_that_cannot_compute_says_why(
     with make_engine("ray", 1, cluster.address) as engine:
         results: Results = run_batch(jobs("greedy"), Folder(tmp_path, resume=False), engine)
     (cause,) = results.failures.values()
-    assert cause == "a node has mecsim 0.1.0; allowed: 0.0.1, as here"
+    assert cause == f"a node has mecsim {version('mecsim')}; allowed: 0.0.1, as here"
 
 
 @pytest.mark.slow

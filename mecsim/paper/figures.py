@@ -123,6 +123,8 @@ class Figure(Section):
     training: TrainingSpec
     quick: Quick
     schedulers: tuple[str | EntrantSpec, ...]
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options of schedulers, by name, wherever in the figure they take part and say no other."""
     baseline: str = "greedy"
     bound: bool = True
     studies: Annotated[dict[str, StudySpec], Field(min_length=1)]
@@ -139,7 +141,7 @@ class Figure(Section):
     def schedulers_of(self) -> set[str]:
         """Return the names of all schedulers that take part."""
         of_studies = (each.schedulers or self.schedulers for each in self.studies.values())
-        return {_entrant(each).scheduler for some in of_studies for each in some}
+        return {self._entrant(each).scheduler for some in of_studies for each in some}
 
     def make_study(
         self, name: str, *, quick: bool = False, only: Sequence[str] = ()
@@ -151,7 +153,7 @@ class Figure(Section):
         spec = self.studies[name]
         training = self.quick.training if quick else self.training
         seeds = self.quick.seeds if quick else self.seeds
-        entrants = [_entrant(each) for each in spec.schedulers or self.schedulers]
+        entrants = [self._entrant(each) for each in spec.schedulers or self.schedulers]
         entrants = [each for each in entrants if not only or each.scheduler in only]
         if not entrants:
             return None
@@ -169,13 +171,11 @@ class Figure(Section):
             training_seeds=range(training.seeds),
         )
 
-
-def _entrant(spec: str | EntrantSpec) -> study.Entrant:
-    if isinstance(spec, str):
-        return study.Entrant(spec, spec)
-    label = spec.label or spec.name
-    options = dict(spec.options)
-    return study.Entrant(label, spec.name, options, spec.seeds, spec.workers, spec.once)
+    def _entrant(self, given: str | EntrantSpec) -> study.Entrant:
+        spec = EntrantSpec(name=given) if isinstance(given, str) else given
+        label = spec.label or spec.name
+        options = self.options.get(spec.name, {}) | spec.options
+        return study.Entrant(label, spec.name, options, spec.seeds, spec.workers, spec.once)
 
 
 def shipped_scenario(name: str) -> Path:

@@ -1,0 +1,98 @@
+"""How often trainings get stuck, and at which rates: `python -m tests.benchmarks.stuck`.
+
+Every setting is trained under many seeds on the default scenario, with processes that learn beside
+each other. Adds what is missing to results/stuck.csv and prints a line a setting: how many
+trainings were made, how many ended more than 2% below the best of all, and their mean reward.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from mecsim.scenario import load
+from mecsim.training import train
+
+Setting: TypeAlias = tuple[str, int, int, str]
+"""Learner, episodes, workers, options as JSON."""
+
+RECORD: Final = Path("results/stuck.csv")
+COLUMNS: Final = ("learner", "episodes", "workers", "settings", "seed", "reward")
+STUCK: Final = 1.02
+"""Times the best reward (rewards are negative)."""
+PLANS: Final[list[tuple[str, int, int, dict[str, Any], int]]] = [
+    ("mtl-a3c", 400, 2, {"actor_rate": 5e-4}, 12),
+    ("mtl-a3c", 400, 4, {"actor_rate": 5e-4}, 12),
+    ("mtl-a3c", 400, 2, {"actor_rate": 5e-4, "varied": 0.25}, 16),
+    ("mtl-a3c", 400, 2, {"actor_rate": 5e-4, "entropy": 0.05}, 16),
+    ("mtl-a3c", 400, 2, {"actor_rate": 5e-4, "exploration": 0.1, "exploration_end": 0.01}, 16),
+    ("mtl-a3c", 400, 2, {"actor_rate": 5e-4, "elite": 0.05}, 16),
+    ("mtl-a3c", 400, 2, {"actor_rate": 2e-4, "entropy": 0.05}, 16),
+    ("mtl-a3c", 400, 2, {"actor_rate": 2e-4}, 40),
+    ("mtl-a3c", 400, 4, {"actor_rate": 2e-4}, 14),
+    ("mtl-a3c", 100, 2, {"actor_rate": 5e-4}, 6),
+    ("mtl-a3c", 100, 2, {"actor_rate": 2e-4}, 6),
+    ("a3c", 400, 2, {"actor_rate": 1e-3}, 12),
+    ("a3c", 400, 2, {"actor_rate": 4e-4}, 12),
+    ("a3c", 100, 2, {"actor_rate": 1e-3}, 6),
+    ("a3c", 100, 2, {"actor_rate": 4e-4}, 6),
+    ("dqn", 400, 2, {"rate": 3e-4}, 12),
+    ("dqn", 400, 2, {"rate": 1.2e-4}, 12),
+]
+"""Learner, episodes, workers, options, seeds."""
+
+
+def read() -> dict[Setting, dict[int, float]]:
+    """Return the rewards that are known, by setting and seed."""
+    found: dict[Setting, dict[int, float]] = defaultdict(dict)
+    if RECORD.exists():
+        with RECORD.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                setting = row["learner"], int(row["episodes"]), int(row["workers"]), row["settings"]
+                found[setting][int(row["seed"])] = float(row["reward"])
+    return found
+
+
+def reward(setting: Setting, seed: int) -> float:
+    """Train once; return the reward of the best policy under the seeds of validation."""
+    learner, episodes, workers, options = setting
+    with tempfile.TemporaryDirectory() as folder:
+        found = train(
+            load("scenarios/vgg16_4es.yaml"),
+            learner,
+            json.loads(options),
+            episodes=episodes,
+            seed=seed,
+            workers=workers,
+            serial=False,
+            out=Path(folder, "policy.safetensors"),
+        )
+    return float(found["validation_reward"])
+
+
+def main() -> None:
+    """Train whatever is not in the record yet, and tell what it says."""
+    known = read()
+    if not RECORD.exists():
+        RECORD.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+    for learner, episodes, workers, options, seeds in PLANS:
+        setting = learner, episodes, workers, json.dumps(options, sort_keys=True)
+        for seed in sorted(set(range(seeds)) - set(known[setting])):
+            known[setting][seed] = reward(setting, seed)
+            with RECORD.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerow(
+                    [*setting, seed, known[setting][seed]]
+                )
+    best = max(reward for rewards in known.values() for reward in rewards.values())
+    for setting, rewards in known.items():
+        stuck = sum(reward < STUCK * best for reward in rewards.values())
+        mean = sum(rewards.values()) / len(rewards)
+        print(*setting, f"{stuck} of {len(rewards)} stuck, mean reward {mean:.0f}")
+
+
+if __name__ == "__main__":
+    main()
