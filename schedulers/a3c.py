@@ -27,7 +27,7 @@ class A3CSettings(Settings):
     elite_of: Literal["pool", "group"] = "group"
     """Whether the best of all recent branches are followed, or the best of each state."""
     actor_rate: Positive = 4e-4
-    """Learning rate η of the actor (paper: 0.01). Faster ones get stuck more often."""
+    """Learning rate η of the actor (paper: 0.01). Faster: fewer episodes, oftener stuck."""
     head: Literal["blocks", "joint"] = "blocks"
     """``blocks``: N + 1 outputs, applied block by block; ``joint``: (N + 1)^M outputs."""
 

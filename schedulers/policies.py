@@ -43,7 +43,7 @@ class Settings(BranchSettings):
     decay: Share = 0.9
     """Weight of longer returns, λ; 1 is the k-step return alone (paper: 1)."""
     actor_rate: Positive = 2e-4
-    """Learning rate η of the actor (paper: 0.01). Faster ones get stuck more often."""
+    """Learning rate η of the actor (paper: 0.01). Faster: fewer episodes, oftener stuck."""
     critic_rate: Positive = 5e-4
     """Learning rate of the critic (paper: 0.01)."""
     entropy: Weight = 0.01
