@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -20,6 +20,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 COMPILE_S: Final = 10
 """What compiling takes, roughly."""
+PATIENCE_S: Final = 60
+"""How long another process that compiles is waited for."""
 
 TOLD: Final = "MECSIM_COMPILING_TOLD"
 """Set where the user has been told, for the processes that this one starts."""
@@ -60,19 +62,31 @@ def compiled(function: _Function) -> _Function:
 
 
 @cache
-def _lock() -> FileLock:
-    """Return the one lock of all that is compiled here, as one function compiles others."""
-    return FileLock(Path(_teller.folder or "") / "compiling.lock")
+def _lock(process: int) -> FileLock:
+    """Return the one lock that a process has, as compiling a function compiles others.
+
+    One that a fork inherits is of no use.
+    """
+    del process
+    return FileLock(Path(_teller.folder or "") / "compiling.lock", timeout=PATIENCE_S)
+
+
+_alone: Final[set[int]] = set()
+"""Processes that wait for no other any more."""
 
 
 def _one_at_a_time(compile_: Callable[..., Any]) -> Callable[..., Any]:
     """Let one process compile at a time, so that the others find on disk what it made."""
 
     def compiled_alone(signature: Any) -> Any:
+        process = os.getpid()
         # numba's own lock first, as whoever compiles something that calls this holds it already.
         with global_compiler_lock, ExitStack() as held:
-            with suppress(OSError, NotImplementedError):  # it is made twice where none can be had
-                held.enter_context(_lock())
+            if process not in _alone:
+                try:
+                    held.enter_context(_lock(process))
+                except (OSError, NotImplementedError):  # no locks here, or held for too long
+                    _alone.add(process)  # it may be made twice then
             return compile_(signature)
 
     return compiled_alone

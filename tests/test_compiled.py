@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.event import Event, EventStatus
 
-from mecsim import Scenario, experiment, jit, workload
+from mecsim import Scenario, accounts, experiment, jit, workload
 from mecsim.arrays import Floats
 from mecsim.kernels.compiled import CompiledKernel
 from mecsim.kernels.simpy_kernel import SimpyKernel
@@ -386,6 +388,45 @@ def test_compiles_once_and_says_so(tmp_path: Path) -> None:
     again = run(debug="0")
     assert json.loads(again.stdout)["kernel"] == "compiled"
     assert again.stderr == ""
+
+
+FORKS = """
+import os
+from mecsim import accounts
+accounts._penalty(2.0, 1.0)
+child = os.fork()
+if not child:
+    os._exit(accounts._cost(2.0, 1.0, 0.5) != 2.5)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_what_is_forked_compiles_too() -> None:
+    done = python("-c", FORKS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_one_that_does_not_let_go_is_not_waited_for_long(tmp_path: Path) -> None:
+    made = python("-c", FORKS, NUMBA_CACHE_DIR=str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    (lock,) = tmp_path.rglob("compiling.lock")
+    impatient = "from mecsim import jit\njit.PATIENCE_S = 0.1\n" + FORKS
+    with FileLock(lock):
+        done = python("-c", impatient, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_processes_that_one_starts_do_not_tell_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv(jit.TOLD)
+    data = {"dispatcher": accounts._cost}
+    compiling = Event("numba:compile", EventStatus.START, data)  # type: ignore[no-untyped-call]
+    for _ in range(2):  # what has told nothing yet, as in a process that has just begun
+        teller = jit._Teller()
+        teller.folder = "somewhere"
+        teller.on_start(compiling)
+    assert caplog.messages == ["compiling what is needed here, once on this machine; about 10 s"]
 
 
 @pytest.mark.parametrize(
