@@ -93,14 +93,13 @@ class Panel:
     """Draw intervals as a band, for curves of many points."""
 
 
-def need_matplotlib() -> None:
-    """Raise ``InputError`` where matplotlib lacks."""
+def need_matplotlib(otherwise: str = "") -> None:
+    """Raise ``InputError`` where matplotlib lacks; ``otherwise`` says how to do without."""
     try:
         import matplotlib  # noqa: F401, PLC0415 - takes its time to load
     except ImportError as error:
         raise InputError(
-            "figures need matplotlib; install it with pip install 'mecsim[plot]', "
-            "or leave them out with --no-figures"
+            f"figures need matplotlib; install it with pip install 'mecsim[plot]'{otherwise}"
         ) from error
 
 

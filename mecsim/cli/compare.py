@@ -30,7 +30,7 @@ ScenarioPaths = Annotated[
 ]
 Jobs = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--jobs", metavar="N", help="Jobs at a time. Default: as many as cores."),
+    typer.Option("--jobs", metavar="N", min=1, help="Jobs at a time. Default: as many as cores."),
 ]
 EngineName = Annotated[
     str, typer.Option("--engine", metavar="NAME", help="Where it is computed: local or ray.")
@@ -126,7 +126,7 @@ def compare(
             raise InputError(f"{name}: {count}: allowed: 1 or more")
     check_kernel(kernel)
     if not no_figures:
-        plots.need_matplotlib()
+        plots.need_matplotlib("; or leave figures out with --no-figures")
     asked = study.Study(
         scenarios=study.name_scenarios(scenarios),
         entrants=entrants(schedulers, option or []),

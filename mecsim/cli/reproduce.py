@@ -68,13 +68,13 @@ def reproduce(
     from mecsim.paper import reproduce as paper
     from mecsim.paper.figures import load_figures
 
-    plots.need_matplotlib()
     chosen = load_figures(figures or [])
     only = [name.strip() for name in schedulers.split(",") if name.strip()]
     known = set[str]().union(*(figure.schedulers_of() for figure in chosen.values()))
     if unknown := ", ".join(sorted(set(only) - known)):
         allowed = ", ".join(sorted(known))
         raise InputError(f"--schedulers: {unknown}: not in these figures; allowed: {allowed}")
+    plots.need_matplotlib()
     plans = paper.plan(chosen, quick=short, only=only)
     place = out or Path("results") / ("paper-quick" if short else "paper")
     folder = Folder(place, resume=resume)
