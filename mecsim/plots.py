@@ -107,8 +107,8 @@ def styles(labels: Sequence[str]) -> dict[str, tuple[str, str, str]]:
     """Return colour, marker and line of each label: a shipped scheduler always has the same."""
     known = {label: _style(label) for label in labels}
     unknown = [label for label, style in known.items() if style is None]
-    taken = set(known.values())
-    free = [style for style in _OTHERS if style not in taken]
+    taken = {style[:2] for style in known.values() if style is not None}
+    free = sorted(_OTHERS, key=lambda style: style[:2] in taken)
     others = {label: free[place % len(free)] for place, label in enumerate(unknown)}
     return {label: style or others[label] for label, style in known.items()}
 

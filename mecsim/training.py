@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from mecsim import registry
 from mecsim.errors import InputError, Interrupted, SchedulerError
@@ -163,18 +164,35 @@ def train(
 
 
 def settings_of(scheduler: str) -> list[dict[str, str]]:
-    """Return name, type, default and meaning of a learner's training options."""
+    """Return name, what is allowed, default and meaning of a learner's training options."""
     cls = _learner(scheduler).settings
     meaning = {name: text for base in reversed(cls.__mro__[:-1]) for name, text in _meanings(base)}
+    schemas = TypeAdapter(cls).json_schema()["properties"]
     return [
         {
             "name": each.name,
-            "type": str(each.type),
+            "allowed": _allowed(schemas[each.name]),
             "default": str(each.default),
             "meaning": meaning.get(each.name, ""),
         }
         for each in fields(cls)
     ]
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """Return in words what the JSON Schema of a plain value allows."""
+    if "enum" in schema:
+        return " or ".join(map(str, schema["enum"]))
+    texts = {
+        "minimum": "{:g} or more",
+        "exclusiveMinimum": "above {:g}",
+        "maximum": "{:g} or less",
+        "exclusiveMaximum": "below {:g}",
+    }
+    bounds = [text.format(schema[key]) for key, text in texts.items() if key in schema]
+    if schema.keys() >= {"minimum", "maximum"}:
+        bounds = [f"{schema['minimum']:g} to {schema['maximum']:g}"]
+    return ", ".join([str(schema.get("type", "")), *bounds])
 
 
 def _meanings(cls: type) -> Iterator[tuple[str, str]]:

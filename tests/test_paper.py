@@ -405,9 +405,13 @@ def test_what_the_papers_algorithms_reach_alone_is_told_besides() -> None:
 
 
 def test_without_results_nothing_can_be_compared() -> None:
-    nothing = reproduce.Results({}, {}, {})
+    studies = [
+        f"{name}.{each}" for name, figure in load_figures([]).items() for each in figure.studies
+    ]
+    nothing = reproduce.Results(*({place: [] for place in studies} for _ in range(3)))
     verdicts = {finding.verdict for _, finding in reproduce.judged(nothing)}
     assert verdicts == {INCOMPARABLE}
+    assert reproduce.judged(reproduce.Results({}, {}, {})) == []
     assert Evidence({}, {}).points("fig8.servers") == []
 
 
@@ -471,12 +475,16 @@ def test_the_command(tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     arguments = ("reproduce", "fig10", "--quick", "--schedulers", "greedy,single-cut", "--out", out)
     document = answer(*arguments)
-    assert {each["verdict"] for each in document["claims"]} == {"cannot be compared"}  # type: ignore[attr-defined]
+    claims = document["claims"]
+    assert {each["id"].partition("-")[0] for each in claims} == {"abstract", "fig10a", "fig10bc"}  # type: ignore[attr-defined]
+    assert {each["verdict"] for each in claims} == {"cannot be compared"}  # type: ignore[attr-defined]
     assert document["volume"]["runs"] == 3 * 3 * 2  # type: ignore[index]
     made_by = json.loads((tmp_path / "out" / "made_by.json").read_text(encoding="utf-8"))
     assert made_by["command"].startswith("mecsim reproduce fig10 --quick")
     assert "--resume" in mecsim(*arguments, code=2).stderr
-    assert "27 of them done already" in mecsim(*arguments, "--resume").stdout
+    again = mecsim(*arguments, "--resume").stdout
+    assert "27 of them done already" in again
+    assert "not run: mtl-a3c" in again
     assert "allowed: fig6" in mecsim("reproduce", "fig99", code=2).stderr
 
 

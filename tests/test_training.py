@@ -214,12 +214,16 @@ def test_train_by_hand(
 def test_settings_are_listed_with_their_meaning(
     name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["train", "s.yaml", "--scheduler", name, "--settings"]
+    command = ["train", "--scheduler", name, "--settings"]
     code, out, _ = mecsim(monkeypatch, capsys, *command, "--json")
     settings = json.loads(out)["settings"]
     assert code == 0
     assert all(each["meaning"] and each["default"] for each in settings)
-    assert {"width", "gamma", "batch"} <= {each["name"] for each in settings}
+    allowed = {each["name"]: each["allowed"] for each in settings}
+    assert allowed["gamma"] == "number, 0 to 1"
+    assert allowed["batch"] == "integer, 1 or more"
+    assert allowed["clip"] == "number, above 0"
+    assert allowed["observe"] == "full or paper"
     code, out, _ = mecsim(monkeypatch, capsys, *command)
     assert code == 0
     assert all(each["name"] in out for each in settings)
@@ -231,8 +235,7 @@ def test_settings_are_listed_with_their_meaning(
         (["--option", "widht=5"], "has no option 'widht'; did you mean 'width'"),
         (["--option", "width=big"], "option width: 'big' should be a valid integer"),
         (["--option", "width"], "--option"),
-        (["--workers", "0"], "workers: 0; allowed: 1 to 16"),
-        (["--workers", "17"], "workers: 17; allowed: 1 to 16"),
+        (["--workers", "2"], "--serial: is in one process; allowed: without --workers"),
         (["--episodes", "0"], "episodes: 0; allowed: at least 1"),
         (["--seed", "-1"], "seed: -1; allowed: at least 0"),
         (["--scheduler", "greedy"], "does not learn; allowed: a3c, dqn, mtl-a3c"),
@@ -263,6 +266,25 @@ def test_input_that_is_wrong(
     assert problem in err
     assert len(err.splitlines()) == 1
     assert not list(here.rglob("*.part"))
+
+
+@pytest.mark.parametrize("workers", ["0", "17"])
+def test_workers_are_1_to_16(
+    workers: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = mecsim(monkeypatch, capsys, "train", "s.yaml", "--workers", workers)
+    assert code == 2
+    assert f"workers: {workers}; allowed: 1 to 16" in err
+
+
+def test_the_scenario_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = mecsim(monkeypatch, capsys, "train")
+    assert (code, err) == (
+        2,
+        "mecsim: train: SCENARIO is missing; allowed: a scenario file (YAML)\n",
+    )
 
 
 def test_a_training_that_fails_exits_with_1(

@@ -170,7 +170,7 @@ def entrants(schedulers: str, options: Sequence[str]) -> list[Entrant]:
     """Return who takes part, each with its options. Raises ``InputError``."""
     from mecsim.study import Entrant
 
-    names = [name.strip() for name in schedulers.split(",") if name.strip()]
+    names = names_in(schedulers)
     if not names:
         raise InputError("--schedulers: names none")
     own: dict[str, list[str]] = {name: [] for name in names}
@@ -185,6 +185,11 @@ def entrants(schedulers: str, options: Sequence[str]) -> list[Entrant]:
     return [Entrant(file_part(name), name, scheduler_options(own[name])) for name in names]
 
 
+def names_in(listed: str) -> list[str]:
+    """Return the names in a list such as ``greedy, apdi``."""
+    return [name.strip() for name in listed.split(",") if name.strip()]
+
+
 def failures(cells: Sequence[Cell], failed: dict[str, str]) -> list[dict[str, Any]]:
     """Return what failed, with where it belongs and its cause; of trainings each but once."""
     found: dict[str, dict[str, Any]] = {}
@@ -197,11 +202,15 @@ def failures(cells: Sequence[Cell], failed: dict[str, str]) -> list[dict[str, An
 
 
 def tell_troubles(warnings: Iterable[str], failed: Iterable[Mapping[str, Any]]) -> None:
-    """Tell what jobs warned of, each but once, and which failed, with the cause."""
+    """Tell what jobs warned of and why some failed, each but once."""
     for warning in sorted(warnings):
         tell(f"warning: {warning}")
+    causes: dict[str, list[str]] = {}
     for each in failed:
-        tell(f"failed: {each['job']}: {each['cause']}")
+        causes.setdefault(each["cause"], []).append(each["job"])
+    for cause, jobs in causes.items():
+        more = f" (and {len(jobs) - 1:,} more)" if len(jobs) > 1 else ""
+        tell(f"failed: {jobs[0]}{more}: {cause}")
 
 
 def _default_folder(asked: Study, sweep: Sequence[str]) -> Path:

@@ -18,6 +18,7 @@ from mecsim.cli.compare import (
     RayAddress,
     Resume,
     failures,
+    names_in,
     tell_troubles,
 )
 from mecsim.errors import InputError
@@ -69,7 +70,7 @@ def reproduce(
     from mecsim.paper.figures import load_figures
 
     chosen = load_figures(figures or [])
-    only = [name.strip() for name in schedulers.split(",") if name.strip()]
+    only = names_in(schedulers)
     known = set[str]().union(*(figure.schedulers_of() for figure in chosen.values()))
     if unknown := ", ".join(sorted(set(only) - known)):
         allowed = ", ".join(sorted(known))
@@ -100,7 +101,7 @@ def reproduce(
     if json_:
         show_json({"claims": claims, "volume": volume, "failed": failed, "folder": str(place)})
     elif not quiet:
-        rows = [[each["id"], str(each["verdict"]), each["measured"]] for each in claims]
+        rows = [[claim.id, str(finding.verdict), finding.told] for claim, finding in found]
         show(
             display.plain_table(["claim", "verdict", "measured"], rows, text=3),
             f"{len(done.results):,} jobs, {done.found:,} of them done already; "

@@ -12,7 +12,6 @@ from mecsim.cli.common import (
     Json,
     Overrides,
     Quiet,
-    ScenarioPath,
     SchedulerName,
     Seed,
     file_name,
@@ -38,7 +37,10 @@ Settings = Annotated[
 
 
 def train(
-    scenario: ScenarioPath,
+    scenario: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="SCENARIO", help="A scenario file (YAML).", show_default=False),
+    ] = None,
     scheduler: SchedulerName = "mtl-a3c",
     option: Settings = None,
     set_: Overrides = None,
@@ -46,8 +48,9 @@ def train(
         int, typer.Option("--episodes", metavar="N", help="Runs of the scenario to learn from.")
     ] = 400,
     workers: Annotated[
-        int, typer.Option("--workers", metavar="N", help="Processes that learn, 1 to 16.")
-    ] = 2,
+        Optional[int],  # noqa: UP045
+        typer.Option("--workers", metavar="N", help="Processes that learn, 1 to 16. Default: 2."),
+    ] = None,
     serial: Annotated[
         bool,
         typer.Option("--serial", help="In one process: the same policy from the same seed."),
@@ -86,15 +89,20 @@ def train(
     if settings:
         _show_settings(training.settings_of(scheduler), json_=json_)
         return
+    if scenario is None:
+        raise InputError("train: SCENARIO is missing; allowed: a scenario file (YAML)")
     if serial and engine != "local":
         raise InputError(f"--serial: is in one process; allowed: without --engine {engine}")
+    if serial and workers is not None:
+        raise InputError("--serial: is in one process; allowed: without --workers")
+    processes = 2 if workers is None else workers
     loaded = load(scenario, set_ or [])
     default = file_name(scenario, scheduler, seed, set_, option)
     path = out_path(out, default, [SUFFIX], Path("results", "training"))
     with (
         display.training_progress(f"training {scheduler}", quiet=quiet or json_) as progress,
         stdout_kept(json_),
-        cluster_for(engine, workers, ray_address),
+        cluster_for(engine, processes, ray_address),
     ):
         try:
             summary = training.train(
@@ -103,7 +111,7 @@ def train(
                 scheduler_options(option),
                 episodes=episodes,
                 seed=seed,
-                workers=workers,
+                workers=processes,
                 serial=serial,
                 out=path,
                 engine=engine,
@@ -135,5 +143,5 @@ def _show_settings(settings: list[dict[str, str]], *, json_: bool) -> None:
     if json_:
         show_json({"settings": settings})
         return
-    rows = [[each["name"], each["type"], each["default"], each["meaning"]] for each in settings]
-    show(display.plain_table(["option", "type", "default", "meaning"], rows, text=4))
+    rows = [[each["name"], each["allowed"], each["default"], each["meaning"]] for each in settings]
+    show(display.plain_table(["option", "allowed", "default", "meaning"], rows, text=4))

@@ -16,6 +16,7 @@ from mecsim.arrays import Floats
 from mecsim.paper.curves import episodes_to_converge, final_reward
 from mecsim.paper.figures import read
 from mecsim.paper.verdicts import (
+    NOTHING,
     Finding,
     Verdict,
     improvement_verdict,
@@ -192,7 +193,7 @@ def _judged(claim: AnyClaim, evidence: Evidence) -> Finding:
             case Value():
                 return _judge_value(claim, evidence)
     except MissingError as error:
-        return Finding(Verdict.INCOMPARABLE, "–", f"not run: {error}")
+        return Finding(Verdict.INCOMPARABLE, NOTHING, f"not run: {error}")
 
 
 def _judge_improvement(claim: Improvement, evidence: Evidence) -> Finding:

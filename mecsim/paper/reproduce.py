@@ -69,10 +69,12 @@ def _panel(place: str, spec: PanelSpec, results: Results, baseline: str) -> Pane
         lines = learning_curves(place, results)
         return Panel(lines, spec.x, "reward", spec.title, band=True)
     means = shown(spec, results.summary[place], baseline)
-    if spec.lines == "scenario":
-        first = means[0]["scheduler"] if means else ""
+    title = spec.title
+    if spec.lines == "scenario" and means:
+        first = means[0]["scheduler"]
         means = [each for each in means if each["scheduler"] == first]
-    panel = plots.sweep_panel(means, spec.metric, spec.title, spec.x, by=spec.lines)
+        title = f"{title}, {first}"
+    panel = plots.sweep_panel(means, spec.metric, title, spec.x, by=spec.lines)
     return replace(panel, y_label=y_label(spec, baseline))
 
 
@@ -157,9 +159,10 @@ def _levels(place: str, results: Results) -> list[Line]:
 
 
 def judged(results: Results) -> list[tuple[AnyClaim, Finding]]:
-    """Return each claim with what was found."""
+    """Return each claim about these figures with what was found."""
     evidence = Evidence(results.rows, results.curves)
-    return [(claim, judge(claim, evidence)) for claim in load_claims()]
+    about = [claim for claim in load_claims() if results.rows.keys() & set(claim.where)]
+    return [(claim, judge(claim, evidence)) for claim in about]
 
 
 def volume(jobs: Iterable[Job], results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

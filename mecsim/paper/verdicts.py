@@ -24,6 +24,10 @@ SLIGHTLY_PERCENT: Final = 25.0
 """What changes by less from end to end changes slightly."""
 
 
+NOTHING: Final = "–"
+"""What is told of a claim where nothing was measured."""
+
+
 class Verdict(StrEnum):
     """What became of a claim, from best to worst."""
 
@@ -40,6 +44,11 @@ class Finding:
     verdict: Verdict
     measured: str
     reason: str = ""
+
+    @property
+    def told(self) -> str:
+        """What was measured, or why nothing was."""
+        return self.measured if self.measured != NOTHING else self.reason
 
 
 def worst(findings: Sequence[Finding]) -> Finding:
