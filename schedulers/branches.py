@@ -15,7 +15,7 @@ from schedulers.networks import Floats, Ints
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decide: TypeAlias = Callable[[Floats], Ints]
-"""From features to the placements that the policy thinks best."""
+"""From features to the placements that the policy decides for."""
 
 LONG: Final = 5.0
 """Slots of backlog that no good policy leaves behind."""

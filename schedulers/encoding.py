@@ -24,18 +24,17 @@ HALF_SLOTS: Final = 0.7
 IDLE_SLOTS: Final = 0.3
 """Backlog that counts as little: shares of it tell nothing."""
 
-_LINEAR, _LOGARITHMIC = 0.0, 1.0
+_LINEAR, _LOGARITHMIC, _EQUAL = 0.0, 1.0, 2.0
 
 
 def encoding(spec: SchedulerSpec, names: Sequence[str], observed: Observed) -> Arrays:
     """Return how features are encoded: which ones, and each one's scale, offset and kind.
 
-    Sizes, rates and servers are linear, x / scale − offset; tasks, backlogs and energies, which
-    have no upper limit, are log(1 + x / scale).
+    Sizes and rates are linear, x / scale − offset; tasks, backlogs and energies, which have no
+    upper limit, are log(1 + x / scale); of N inputs that of the server of a task's device is 1.
     """
     kept = [n for n in names if observed == "full" or not n.endswith("backlog_s")]
-    found = {name: _of_feature(spec, name) for name in kept}
-    rows = [(names.index(name), *how) for name, how in found.items() if how is not None]
+    rows = [(names.index(name), *how) for name in kept for how in _of_feature(spec, name)]
     column, scale, offset, kind = (np.array(each, np.float32) for each in zip(*rows, strict=True))
     how = {"column": column, "scale": scale, "offset": offset, "kind": kind}
     how["compared"] = np.array([observed == "full"], np.float32)
@@ -50,9 +49,10 @@ def encode(features: Floats, how: Arrays) -> Batch:
     """
     seen = features[:, how["column"].astype(np.intp)] / how["scale"]
     seen = np.where(np.isfinite(seen), seen, 0.0)  # a battery without limit
-    logarithmic = how["kind"] == _LOGARITHMIC
+    kind, moved = how["kind"], seen - how["offset"]
     with np.errstate(invalid="ignore", divide="ignore"):  # of those that are not taken
-        encoded = np.where(logarithmic, np.log1p(seen), seen - how["offset"])
+        encoded = np.where(kind == _LOGARITHMIC, np.log1p(seen), moved)
+    encoded = np.where(kind == _EQUAL, moved == 0.0, encoded)
     if not how["compared"]:
         return encoded.astype(np.float32)
     backlog = backlogs(features, how)
@@ -83,19 +83,19 @@ def _places(spec: SchedulerSpec, names: Sequence[str]) -> Batch:
     return place
 
 
-def _of_feature(spec: SchedulerSpec, name: str) -> tuple[float, float, float] | None:
-    """Return the scale, the offset and the kind of a feature; None if it never changes."""
+def _of_feature(spec: SchedulerSpec, name: str) -> list[tuple[float, float, float]]:
+    """Return the scale, the offset and the kind of a feature's inputs; none if it never changes."""
     owner, _, quantity = name.rpartition(".")
     if name.endswith("backlog_s"):
-        return spec.slot_length_s / STEEPNESS, 0.0, _LOGARITHMIC
+        return [(spec.slot_length_s / STEEPNESS, 0.0, _LOGARITHMIC)]
     if name == "tasks" or name.endswith("battery_J"):
-        return 1.0, 0.0, _LOGARITHMIC
+        return [(1.0, 0.0, _LOGARITHMIC)]
     if name.endswith("rate_bps"):
-        return REFERENCE_RATE_BPS, 1.0, _LINEAR
+        return [(REFERENCE_RATE_BPS, 1.0, _LINEAR)]
     if quantity == "access":
-        return max(spec.servers, 1), 0.0, _LINEAR
+        return [(1.0, server + 1.0, _EQUAL) for server in range(spec.servers)]
     if name == "size_factor":
-        return 0.2, 5.0, _LINEAR
+        return [(0.2, 5.0, _LINEAR)]
     nominal = {"cycles": spec.cycles, "input_bits": spec.input_bits}.get(quantity)
     size = 0.0 if nominal is None else float(nominal[int(owner.removeprefix("block"))])
-    return (0.2 * size, 5.0, _LINEAR) if size > 0.0 else None
+    return [(0.2 * size, 5.0, _LINEAR)] if size > 0.0 else []

@@ -56,14 +56,19 @@ class Settings(BranchSettings):
     """That share at the end (paper: 0.01)."""
     clip: Positive = 1.0
     """Largest norm of a gradient."""
+    drawn: Literal["tasks", "always", "never"] = "tasks"
+    """Where the policy draws its placements, and does not take the likeliest: where epochs are
+    tasks. Those of one instant see the same queues, and would all go to the same place."""
 
 
 class Network(ABC):
     """Places M blocks on P = N + 1 places, given encoded features."""
 
-    def __init__(self, inputs: int, blocks: int, places: int, settings: Any) -> None:
+    def __init__(
+        self, inputs: int, blocks: int, places: int, settings: Any, epoch: str = "slot"
+    ) -> None:
         self.inputs, self.blocks, self.places = inputs, blocks, places
-        self.settings = settings
+        self.settings, self.epoch = settings, epoch
 
     @abstractmethod
     def initial(self, rng: np.random.Generator) -> Arrays:
@@ -78,6 +83,11 @@ class Network(ABC):
     @abstractmethod
     def mode(self, p: Arrays, x: Batch) -> Ints:
         """Return the placements thought best; shape (n, M)."""
+
+    def decide(self, p: Arrays, x: Batch, rng: np.random.Generator) -> Ints:
+        """Return the placements of a trained policy; shape (n, M)."""
+        del rng
+        return self.mode(p, x)
 
 
 class Heads(NamedTuple):
@@ -99,6 +109,13 @@ class ActorCriticNetwork(Network):
     @abstractmethod
     def value(self, p: Tensors, x: Any) -> Any:
         """Return V (Eq. 15); shape (n,)."""
+
+    def decide(self, p: Arrays, x: Batch, rng: np.random.Generator) -> Ints:
+        """Return the likeliest placements, or drawn ones; shape (n, M)."""
+        drawn = {"tasks": self.epoch == "task", "always": True, "never": False}
+        if drawn[self.settings.drawn]:
+            return self.draw(p, x, 1, 0.0, rng)[:, 0]
+        return self.mode(p, x)
 
     def penalty(self, p: Tensors) -> Any:
         """Return what keeps parameters together that are softly shared."""
@@ -163,7 +180,8 @@ class NetworkLearner(Learner):
 
     @classmethod
     def _network(cls, spec: SchedulerSpec, settings: Any, encoded: Encoded) -> Network:
-        return cls.kind(settings)(encoded.inputs, spec.blocks, spec.servers + 1, settings)
+        kind, places = cls.kind(settings), spec.servers + 1
+        return kind(encoded.inputs, spec.blocks, places, settings, spec.epoch)
 
     @classmethod
     def untrained(cls, spec: SchedulerSpec, settings: Any) -> Arrays:
@@ -176,6 +194,6 @@ class NetworkLearner(Learner):
         self._decides = self._network(self.spec, settings, self._encoded)
 
     def decide(self, observation: Observation) -> Placement:
-        """Return the placement that the network thinks best."""
+        """Return the placement that the network decides for."""
         x = self._encoded(observation.features()[None])
-        return self._decides.mode(self._arrays, x)[0]
+        return self._decides.decide(self._arrays, x, self.spec.rng)[0]

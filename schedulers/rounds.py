@@ -44,7 +44,8 @@ class Rounds(Algorithm):
         torch.set_num_threads(1)
         s, spec = task.settings, task.spec
         self.encoded = Encoded.of(spec, s.observe)
-        self.network = kind(self.encoded.inputs, spec.blocks, spec.servers + 1, s)
+        inputs, places = self.encoded.inputs, spec.servers + 1
+        self.network = kind(inputs, spec.blocks, places, s, spec.epoch)
         self.branching, self.playing = branching, playing
         self._proposals = Proposals(s, branching, spec.servers + 1)
         whole, each = task.episodes * task.epochs, s.cost(branching, task.epochs)
@@ -62,9 +63,9 @@ class Rounds(Algorithm):
         found: Arrays = self.network.initial(self.task.rng(0))
         return found
 
-    def decide(self, parameters: Arrays, features: Floats) -> Ints:
-        """Return the network's best placements; shape (B, M)."""
-        found: Ints = self.network.mode(parameters, self.encoded(features))
+    def decide(self, parameters: Arrays, features: Floats, rng: np.random.Generator) -> Ints:
+        """Return the network's placements; shape (B, M)."""
+        found: Ints = self.network.decide(parameters, self.encoded(features), rng)
         return found
 
     def policy(self, parameters: Arrays) -> Arrays:
@@ -103,7 +104,7 @@ class Rounds(Algorithm):
         self._proposals.forget()
         replicas, features = self.begin(number, self.branching)
         most = (self.task.epochs - self.task.settings.trunk) * number / self.rounds
-        decide = partial(self.decide, shared.pull())
+        decide = partial(self.decide, shared.pull(), rng=rng)
         run = replicas, features, int(rng.random() * most), decide
         return replicas, led_on(*run, self.encoded.backlogs)
 

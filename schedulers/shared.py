@@ -110,8 +110,8 @@ class Algorithm(ABC):
         """
 
     @abstractmethod
-    def decide(self, parameters: Arrays, features: Floats) -> Ints:
-        """Return the placements that the policy thinks best; shape (B, M)."""
+    def decide(self, parameters: Arrays, features: Floats, rng: np.random.Generator) -> Ints:
+        """Return the placements that the policy decides for; shape (B, M)."""
 
     def policy(self, parameters: Arrays) -> Arrays:
         """Return what a policy file is to hold."""
@@ -163,8 +163,9 @@ def evaluate(algorithm: Algorithm, parameters: Arrays, floor: float = -math.inf)
     seeds = algorithm.task.validation_seeds(VALIDATION_RUNS)
     replicas = algorithm.environment(len(seeds))
     features, total = algorithm.task.begin(replicas, seeds), 0.0
+    rng = algorithm.task.rng(2)
     while not replicas.ended.all() and total >= floor * len(seeds):
-        features, rewards, _ = replicas.step(algorithm.decide(parameters, features))
+        features, rewards, _ = replicas.step(algorithm.decide(parameters, features, rng))
         total += float(rewards.sum())
     return total / len(seeds)
 

@@ -53,7 +53,9 @@ class Counting(Algorithm):
             return True
         return False
 
-    def decide(self, parameters: Arrays, features: NDArray[np.float64]) -> NDArray[np.int64]:
+    def decide(
+        self, parameters: Arrays, features: NDArray[np.float64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
         return np.ones((len(features), 1), dtype=np.int64)
 
 

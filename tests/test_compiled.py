@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core.event import Event, EventStatus
 
-from mecsim import Scenario, accounts, experiment, jit, workload
+from mecsim import Scenario, experiment, jit, workload
 from mecsim.arrays import Floats
 from mecsim.kernels.compiled import CompiledKernel
 from mecsim.kernels.simpy_kernel import SimpyKernel
@@ -420,7 +421,7 @@ def test_processes_that_one_starts_do_not_tell_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv(jit.TOLD)
-    data = {"dispatcher": accounts._cost}
+    data = {"dispatcher": SimpleNamespace(py_func=jit.compiled)}  # a function of ours
     compiling = Event("numba:compile", EventStatus.START, data)  # type: ignore[no-untyped-call]
     for _ in range(2):  # what has told nothing yet, as in a process that has just begun
         teller = jit._Teller()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ from scipy import stats
 
 from mecsim.learning import SchedulerError, TrainingError, layout_of
 from mecsim.model import resolve
-from mecsim.scheduler import SchedulerSpec
+from mecsim.scheduler import SchedulerSpec, feature_names
 from schedulers.a3c import A3C, MOST_JOINT, A3CSettings, BlockByBlock, Joint
 from schedulers.actor_critic import Sample, actor_loss, critic_loss
 from schedulers.dqn import DQNSettings, Values
 from schedulers.mtl_a3c import Branches, MTLSettings
 from schedulers.networks import Arrays, drawn, softmax
-from schedulers.policies import ActorCriticNetwork
+from schedulers.policies import ActorCriticNetwork, Encoded
 from schedulers.shared import Shared, clipped, flat, named
 from tests.support import scenario
 
@@ -248,6 +248,37 @@ def test_exploration_of_one_draws_every_placement_alike(network: ActorCriticNetw
     found = network.draw(p, inputs(1), count, 1.0, np.random.default_rng(6))[0]
     observed = np.bincount(found @ (PLACES ** np.arange(BLOCKS)), minlength=PLACES**BLOCKS)
     assert stats.chisquare(observed).pvalue > 0.01
+
+
+@pytest.mark.parametrize(
+    ("epoch", "when", "likeliest"),
+    [
+        ("slot", "tasks", True),
+        ("task", "tasks", False),
+        ("slot", "always", False),
+        ("task", "never", True),
+    ],
+)
+def test_policies_draw_where_epochs_are_tasks(
+    epoch: str, when: Literal["tasks", "always", "never"], likeliest: bool
+) -> None:
+    made = Branches(INPUTS, BLOCKS, PLACES, MTLSettings(width=8, drawn=when), epoch)
+    p, x = parameters(made), np.repeat(inputs(1), 500, axis=0)
+    found = made.decide(p, x, np.random.default_rng(8))
+    drawn_ones = made.draw(p, x, 1, 0.0, np.random.default_rng(8))[:, 0]
+    assert (found == (made.mode(p, x) if likeliest else drawn_ones)).all()
+    assert (len(np.unique(found, axis=0)) == 1) == likeliest
+
+
+def test_the_server_of_a_task_is_one_of_n_inputs() -> None:
+    spec = SchedulerSpec.of(resolve(scenario(edge_servers=3, epoch="task")))
+    encoded = Encoded.of(spec, "full")
+    features = np.ones((3, len(feature_names(spec))))
+    features[:, -1] = [1, 2, 3]  # device.access
+    x = encoded(features)
+    assert x.shape == (3, encoded.inputs)
+    apart = x[:, (x != x[0]).any(axis=0)]
+    assert apart.tolist() == np.eye(3).tolist()
 
 
 def test_greedy_values_are_drawn_but_for_epsilon() -> None:

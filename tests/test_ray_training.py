@@ -50,7 +50,9 @@ class Pushing(Algorithm):
         shared.push(np.full(5, -1.0, np.float32), rate, decay=1.0, epsilon=1.0)
         return {"training_reward": float(number)}
 
-    def decide(self, parameters: Arrays, features: NDArray[np.float64]) -> NDArray[np.int64]:
+    def decide(
+        self, parameters: Arrays, features: NDArray[np.float64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
         return np.ones((len(features), 1), dtype=np.int64)
 
 

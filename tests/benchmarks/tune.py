@@ -61,9 +61,16 @@ def settings_of(learner: str) -> Iterator[dict[str, Any]]:
         yield {key: values[rng.integers(len(values))] for key, values in GRIDS[learner].items()}
 
 
-def score(learner: str, settings: dict[str, Any], seed: int) -> float:
+def score(
+    learner: str,
+    settings: dict[str, Any],
+    seed: int,
+    *,
+    episodes: int = EPISODES,
+    changes: Sequence[str] = (),
+) -> float:
     """Train once; return the reward of the best policy under the seeds of validation."""
-    scenario = load("scenarios/vgg16_4es.yaml")
+    scenario = load("scenarios/vgg16_4es.yaml", changes)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "policy.safetensors")
         try:
@@ -71,7 +78,7 @@ def score(learner: str, settings: dict[str, Any], seed: int) -> float:
                 scenario,
                 learner,
                 settings,
-                episodes=EPISODES,
+                episodes=episodes,
                 seed=seed,
                 workers=1,
                 serial=True,
