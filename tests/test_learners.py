@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mecsim import training
+from mecsim import experiment, training
 from mecsim.errors import SchedulerError
 from mecsim.learning import Task, TrainingError
 from mecsim.model import resolve
@@ -146,6 +146,18 @@ def test_what_is_best_depends_on_what_is_seen(kind: str, train: Train) -> None:
     here = resolve(scenario, seed=5).access[device] + 1
     assert set(here) == {1, 2}
     assert (trace["decisions/placement"][:, 0] == here).all()
+
+
+@pytest.mark.parametrize("name", ["mtl-a3c", "a3c"])
+def test_drawn_placements_follow_the_seed_on_both_kernels(name: str) -> None:
+    scenario = obvious(epoch="task")
+    options = {"policy": "untrained"}
+    one, same = (simulate(scenario, name, options, 4, kernel) for kernel in experiment.KERNELS)
+    other = simulate(scenario, name, options, 5)
+    drawn, again, else_ = (run.trace["decisions/placement"] for run in (one, same, other))
+    assert (drawn == again).all()
+    assert (drawn != else_).any()
+    assert len(np.unique(drawn, axis=0)) > 1
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
