@@ -67,7 +67,7 @@ class Folder:
 
     def result(self, job: Job) -> dict[str, Any] | None:
         """Return the result of a job, None if there is none yet, or none that is as written."""
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             document = json.loads(self._result_file(job).read_text(encoding="utf-8"))
             whole: bool = document.pop("sha256") == _digest(document)
             if job.kind == "train":

@@ -8,16 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from mecsim import experiment, workload
+from mecsim import experiment, registry, workload
 from mecsim.errors import InputError
 from mecsim.lower_bound import LowerBound
 from mecsim.model import resolve, self_contained
@@ -115,7 +116,7 @@ def make_job(
     """
     with scenario.locating():
         scenario = self_contained(scenario).model_copy(update={"description": ""})
-    named = [scheduler.rpartition(":")[0], options.get("policy")]
+    named = [registry.source(scheduler) if scheduler else "", options.get("policy")]
     if isinstance(scenario.arrivals, RecordedTasks):
         named.append(scenario.arrivals.file)
     files = tuple((str(n), _digest(Path(n))) for n in named if n and Path(n).is_file())
@@ -137,10 +138,13 @@ def _read(path: Path) -> bytes:
 def execute(job: Job, policy: bytes | None = None) -> Outcome:
     """Do a job, given the policy of the training that it needs; a failure is an outcome, too."""
     try:
-        if job.kind == "run":
-            return _run(job, policy)
-        return _train(job) if job.kind == "train" else _bound(job)
-    except Exception as error:  # noqa: BLE001 - whatever a scheduler raises sinks its job alone
+        with redirect_stdout(sys.stderr):  # what a scheduler prints
+            if job.kind == "run":
+                return _run(job, policy)
+            return _train(job) if job.kind == "train" else _bound(job)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a scheduler raises sinks its job alone
         named = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         return Outcome(None, error=" ".join(f"{named}{error}".split()))
 

@@ -61,6 +61,19 @@ def load(name: str) -> type[Scheduler]:
     return found
 
 
+def source(name: str) -> str:
+    """Return the file that a scheduler is written in, or nothing if it comes with mecsim.
+
+    Of ``file.py:Class`` as it is named there. Raises ``SchedulerError``.
+    """
+    place = name.rpartition(":")[0]
+    if place.endswith(".py"):
+        return place
+    module = sys.modules[load(name).__module__]
+    ours = module.__name__.partition(".")[0] in ("mecsim", "schedulers")
+    return "" if ours else module.__file__ or ""
+
+
 def _is_scheduler(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Scheduler) and value is not Scheduler
 

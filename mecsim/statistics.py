@@ -37,6 +37,12 @@ class Ratio(NamedTuple):
     high: float | None
 
 
+def alike(*samples: Floats) -> list[Floats]:
+    """Return samples with equally many trainings, as some may have failed; one of T = 1 stays."""
+    fewest = min((len(sample) for sample in samples if len(sample) > 1), default=1)
+    return [sample[:fewest] for sample in samples]
+
+
 def estimate(sample: Floats) -> Estimate:
     """Return the mean of a sample, shape (T, E), and its interval."""
     interval = crossed_interval(sample)
@@ -48,8 +54,8 @@ def estimate(sample: Floats) -> Estimate:
 def paired(sample: Floats, baseline: Floats) -> Estimate:
     """Return the mean difference, sample minus baseline, over the same workload seeds.
 
-    The baseline has shape (1, E) or (T, E); trainings are paired in the order they have, which is
-    as good as any, since they are independent.
+    Either may be of a scheduler that does not learn, shape (1, E). Trainings are paired in the
+    order they have, which is as good as any, since they are independent.
     """
     return estimate(sample - baseline)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from mecsim import documents, registry, statistics
-from mecsim.arrays import Floats
 from mecsim.errors import InputError
 from mecsim.jobs import Job, Training, make_job
 from mecsim.model import resolve
@@ -100,6 +99,8 @@ def parse_sweep(texts: Sequence[str]) -> dict[str, list[Any]]:
         key, equals, values = text.partition("=")
         if not equals or not key or key in sweep:
             raise InputError(f"--sweep {text}: allowed: KEY.PATH=V1,V2,…, each key once")
+        if key == PLACE:
+            raise InputError(f"--sweep {text}: allowed: a key of a scenario")
         found = documents.parse(f"values: [{values}]", f"--sweep {text}").values["values"]
         if not found:
             raise InputError(f"--sweep {text}: has no values")
@@ -335,9 +336,7 @@ def _versus(values: Sample, others: Sample) -> dict[str, Any] | None:
     seeds = [seed for seed in statistics.complete_seeds(values) if seed in shared]
     if not seeds:
         return None
-    sample, baseline = statistics.matrix(values, seeds), statistics.matrix(others, seeds)
-    if len(baseline) not in (1, len(sample)):
-        baseline = _mean_training(baseline)
+    sample, baseline = statistics.alike(*(statistics.matrix(x, seeds) for x in (values, others)))
     difference = statistics.paired(sample, baseline)
     percent = statistics.improvement(sample, baseline)
     return {
@@ -349,10 +348,6 @@ def _versus(values: Sample, others: Sample) -> dict[str, Any] | None:
         "percent_ci95_low": percent and percent.low,
         "percent_ci95_high": percent and percent.high,
     }
-
-
-def _mean_training(sample: Floats) -> Floats:
-    return sample.mean(axis=0, keepdims=True)
 
 
 def name_scenarios(paths: Sequence[Path]) -> dict[str, Path]:

@@ -111,6 +111,32 @@ def test_a_job_is_another_one_when_a_file_that_it_reads_has_changed(tmp_path: Pa
     assert len(keys) == 2
 
 
+def test_a_job_is_another_one_when_its_module_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = set()
+    for line in ("", "# changed\n"):
+        (tmp_path / "in_a_module.py").write_text(OWN + line, encoding="utf-8")
+        keys.add(make_job("run", load(SCENARIO), "in_a_module:Own", {}, 0).key)
+    assert len(keys) == 2
+    assert not make_job("run", load(SCENARIO), "greedy", {}, 0).files  # its version is known
+
+
+@pytest.mark.parametrize("odd", ["BaseException('odd')", "SystemExit(3)", "RecursionError('deep')"])
+def test_whatever_a_scheduler_raises_or_prints_is_no_harm(
+    odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = OWN.replace('ValueError("three is too many")', odd)
+    text = text.replace("return", "print('chatty')\n        return")
+    (tmp_path / "own.py").write_text(text, encoding="utf-8")
+    for servers in (3, 4):
+        scenario = load(SCENARIO, ["slots=3", f"edge_servers={servers}"])
+        outcome = execute(make_job("run", scenario, f"{tmp_path / 'own.py'}:Own", {}, 0))
+        assert (outcome.result is None) == (servers == 3)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_second_time_nothing_is_done(tmp_path: Path) -> None:
     first = done(jobs("greedy", "rpdi"), tmp_path)
     engine = Inline()
@@ -401,7 +427,11 @@ def test_a_job_takes_its_files_along(tmp_path: Path, monkeypatch: pytest.MonkeyP
     here = [execute(job) for job in found]
     assert here[2].error.endswith("three is too many")
     files = [contents(job) for job in found]
-    assert [sorted(each) for each in files] == [["own.py", "tasks.h5"], ["toy.json"], ["own.py"]]
+    assert [sorted(each) for each in files] == [
+        ["own.py", "tasks.h5"],
+        [toy_learner.__file__, "toy.json"],
+        ["own.py"],
+    ]
     for each in ("own.py", "toy.json", "tasks.h5"):
         Path(each).unlink()
     there = [execute_apart(job, None, each) for job, each in zip(found, files, strict=True)]

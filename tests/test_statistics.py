@@ -43,6 +43,31 @@ def test_a_paired_difference_does_not_see_what_both_share() -> None:
     assert unpaired.high - unpaired.mean > 100 * half
 
 
+def test_a_comparison_turned_over_is_its_mirror_image() -> None:
+    """A learner of three trainings, and one that does not learn: either may be the baseline."""
+    rng = np.random.default_rng(0)
+    learner, other = rng.normal(10, [[3.0], [1.0], [2.0]], (3, 5)), rng.normal(10, 1, (1, 5))
+    mean, low, high = statistics.paired(learner, other)
+    assert low is not None
+    assert high is not None
+    assert statistics.paired(other, learner) == pytest.approx((-mean, -high, -low))
+    whole = statistics.improvement(other, learner)
+    assert whole is not None
+    assert whole.low is not None
+    apart = statistics.improvement(other, learner.mean(axis=0, keepdims=True))
+    assert apart is not None
+    assert apart.low is not None
+    assert whole.percent == pytest.approx(apart.percent)
+    assert whole.low < apart.low  # trainings differ, and that counts
+
+
+def test_trainings_that_failed_are_left_out_of_all() -> None:
+    three, two, one = (np.arange(5.0 * n).reshape(n, 5) for n in (3, 2, 1))
+    found = statistics.alike(three, two, one)
+    assert [each.shape for each in found] == [(2, 5), (2, 5), (1, 5)]
+    assert [each.shape for each in statistics.alike(three, one)] == [(3, 5), (1, 5)]
+
+
 def test_an_improvement_is_a_ratio_of_means_with_its_delta_interval() -> None:
     # means 3 and 4: 25% less; residuals x − 0.75·b are 0.5, 0, −0.5, over 4
     percent, low, high = statistics.improvement(row(2, 3, 4), row(2, 4, 6)) or (0, 0, 0)

@@ -292,6 +292,7 @@ def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
         (("--episodes", "0"), "--episodes: 0"),
         (("--kernel", "foo"), "kernel: 'foo' is not known; allowed: simpy, compiled"),
         (("--sweep", "slots=3,5,3"), "names a value twice"),
+        (("--sweep", "evaluated_on=1,2"), "allowed: a key of a scenario"),
         (("--engine", "cloud"), "allowed: local"),
         ((str(SCENARIO),), "two share a name"),
     ],

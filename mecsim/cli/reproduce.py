@@ -78,21 +78,23 @@ def reproduce(
     plots.need_matplotlib()
     plans = paper.plan(chosen, quick=short, only=only)
     place = out or Path("results") / ("paper-quick" if short else "paper")
+    scope = {"figures": list(chosen), "schedulers": only, "quick": short}
+    _check_scope(place, scope)
     folder = Folder(place, resume=resume)
     with (
         display.batch_progress("reproducing", quiet=quiet or json_) as watch,
         make_engine(engine, jobs, ray_address) as made,
     ):
         done = run_batch(paper.all_jobs(plans), folder, made, watch)
+    failed = [each for cells in plans.values() for each in failures(cells, done.failures)]
+    tell_troubles(done.warnings, failed)
     results = paper.collect(chosen, plans, done.results)
     pages.write_figures(place, chosen, results, quick=short)
     found = paper.judged(results)
     write_whole(place / "claims.md", pages.claims_page(found, quick=short))
     volume = paper.volume(paper.all_jobs(plans), done.results)
-    made_by = json.dumps(_made_by() | volume, indent=1)
+    made_by = json.dumps(_made_by() | scope | volume, indent=1)
     write_whole(place / "made_by.json", made_by)
-    failed = [each for cells in plans.values() for each in failures(cells, done.failures)]
-    tell_troubles(done.warnings, failed)
     claims = [
         {"id": claim.id, "verdict": finding.verdict, "measured": finding.measured,
          "reason": finding.reason}
@@ -108,6 +110,25 @@ def reproduce(
             f"figures and claims.md in {place}",
         )
     raise typer.Exit(1 if failed else 0)
+
+
+def _check_scope(place: Path, scope: dict[str, Any]) -> None:
+    """Raise ``InputError`` where fewer figures or schedulers would replace the claims of more."""
+    try:
+        made = json.loads((place / "made_by.json").read_text(encoding="utf-8"))
+        had, only = set(made["figures"]), set(made["schedulers"])
+        quick = made["quick"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing is there, or nothing that was finished
+    fewer = had - set(scope["figures"])
+    if scope["schedulers"]:
+        fewer |= only - set(scope["schedulers"]) if only else {"all schedulers"}
+    if fewer or quick != scope["quick"]:
+        lost = ", ".join(sorted(fewer)) or ("--quick" if quick else "the full run")
+        raise InputError(
+            f"{place}: its pages and claims are those of {lost}, too; allowed: the command that "
+            "made them (made_by.json), or another folder with --out"
+        )
 
 
 def _made_by() -> dict[str, Any]:

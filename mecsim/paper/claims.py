@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -21,6 +22,7 @@ from mecsim.paper.verdicts import (
     Verdict,
     improvement_verdict,
     order_verdict,
+    percent_text,
     trend_verdict,
     value_verdict,
     worst,
@@ -52,7 +54,7 @@ class Claim(Section):
     where: tuple[str, ...]
     """Figures and their studies, as ``fig8.servers``."""
     context: str = ""
-    """What a reader should know where it does not hold."""
+    """What a reader should know."""
     alone: tuple[str, ...] = ()
     """The same studies with the paper's settings and nothing of ours, told besides."""
 
@@ -88,7 +90,7 @@ class Trend(Claim):
     along: Literal["sweep", "schedulers", "episodes"] = "sweep"
     best: str | None = None
     gap_to: tuple[str, ...] = ()
-    """Not the metric itself, but by how much that of these is above it, on average."""
+    """Not the metric itself, but by how much that of each of these is above it."""
 
 
 class Value(Claim):
@@ -116,7 +118,7 @@ def load_claims() -> tuple[AnyClaim, ...]:
 
 
 class MissingError(Exception):
-    """What a claim is about was not run."""
+    """What a claim is about was not run, or has no number."""
 
 
 @dataclass(frozen=True)
@@ -141,13 +143,13 @@ class Evidence:
     ) -> list[Floats]:
         """Return a metric of each scheduler as a sample, on seeds that all of them have met.
 
-        Raises ``MissingError`` if one of them was not run.
+        Of learners as many trainings each. Raises ``MissingError`` if one of them was not run.
         """
         found = [self._sample(where, name, each, point, scenario) for each in entrants]
         seeds = sorted(set.intersection(*(set(statistics.complete_seeds(each)) for each in found)))
         if not seeds:
-            raise MissingError(f"{', '.join(entrants)}: not all were run in {where}")
-        return [statistics.matrix(each, seeds) for each in found]
+            raise MissingError(f"not run: {', '.join(entrants)}, not all, in {where}")
+        return statistics.alike(*(statistics.matrix(each, seeds) for each in found))
 
     def _sample(self, where: str, name: str, entrant: str, point: Point, scenario: str) -> Sample:
         if name in ("final_reward", "episodes_to_converge"):
@@ -165,19 +167,25 @@ class Evidence:
             if (row["scheduler"], row["scenario"]) == (entrant, scenario):
                 pair = row["episode"], row["reward"]
                 curves.setdefault(row["training_seed"], []).append(pair)
-        number = final_reward if name == "final_reward" else episodes_to_converge
-        return {(seed, 0): number(curve) for seed, curve in curves.items()}
+        if name == "final_reward":
+            return {(seed, 0): final_reward(curve) for seed, curve in curves.items()}
+        found = {(seed, 0): episodes_to_converge(curve) for seed, curve in curves.items()}
+        if late := sum(math.isinf(each) for each in found.values()):
+            last = max(curve[-1][0] for curve in curves.values())
+            raise MissingError(
+                f"{late} of {len(found)} trainings of {entrant} have not settled by the end, "
+                f"after {last:.0f} episodes"
+            )
+        return found
 
 
 def judge(claim: AnyClaim, evidence: Evidence) -> Finding:
     """Return what the results say of a claim, by the rule for its kind."""
     found = _judged(claim, evidence)
-    if not claim.alone:
+    if not any(evidence.rows.get(each) or evidence.curves.get(each) for each in claim.alone):
         return found
     alone = _judged(claim.model_copy(update={"where": claim.alone}), evidence)
-    told = f"{ALONE}: {alone.measured}: {alone.verdict}"
-    if alone.verdict is Verdict.INCOMPARABLE:
-        return found
+    told = f"{ALONE}: {alone.told}: {alone.verdict}"
     return replace(found, reason="; ".join(part for part in (found.reason, told) if part))
 
 
@@ -193,30 +201,42 @@ def _judged(claim: AnyClaim, evidence: Evidence) -> Finding:
             case Value():
                 return _judge_value(claim, evidence)
     except MissingError as error:
-        return Finding(Verdict.INCOMPARABLE, NOTHING, f"not run: {error}")
+        return Finding(Verdict.INCOMPARABLE, NOTHING, str(error))
 
 
 def _judge_improvement(claim: Improvement, evidence: Evidence) -> Finding:
     if not claim.at:
-        ratio = _pooled(evidence, claim.where, claim.metric, (OURS, *claim.over))
-        return improvement_verdict(ratio, claim.percent[0])
-    findings = []
+        return _judge_mean_improvement(claim, evidence)
+    findings, untold = [], []
     for point, percent in zip(claim.at, claim.percent, strict=True):
         ours, *others = evidence.samples(
             claim.where[0], claim.metric, (OURS, *claim.over), point, DEFAULT
         )
         measured = statistics.improvement(ours, _mean(others))
-        where = ", ".join(str(value) for value in point.values())
-        if measured is not None:
-            findings.append(improvement_verdict(measured, percent, f"at {where}: "))
-    return worst(findings)
+        where = f"at {', '.join(str(value) for value in point.values())}: "
+        if measured is None:
+            untold.append(f"{where}no percentage of {', '.join(claim.over)}, which is 0")
+        else:
+            findings.append(improvement_verdict(measured, percent, where))
+    if not findings:
+        raise MissingError(f"{claim.metric} is zero in {', '.join(claim.where)}")
+    found = worst(findings)
+    return replace(found, measured="; ".join([found.measured, *untold]))
+
+
+def _judge_mean_improvement(claim: Improvement, evidence: Evidence) -> Finding:
+    """Judge the mean over all points and baselines; tell besides what each baseline is worth."""
+    over = [claim.over, *((each,) for each in claim.over if len(claim.over) > 1)]
+    ratios = [_pooled(evidence, claim.where, claim.metric, (OURS, *some)) for some in over]
+    found = improvement_verdict(ratios[0], claim.percent[0])
+    parts = [f"{percent_text(r)} against {some[0]}" for r, some in zip(ratios, over, strict=True)]
+    apart = f" ({', '.join(parts[1:])})" if parts[1:] else ""
+    return replace(found, measured=found.measured + apart)
 
 
 def _mean(samples: Sequence[Floats]) -> Floats:
-    """Return the mean of samples; of unlike numbers of trainings, that of their means."""
-    if len({sample.shape for sample in samples}) > 1:
-        samples = [sample.mean(axis=0, keepdims=True) for sample in samples]
-    return np.mean(samples, axis=0)
+    """Return the mean of samples, shape (T, E) or (1, E)."""
+    return np.mean(np.broadcast_arrays(*samples), axis=0)
 
 
 def _pooled(evidence: Evidence, where: Sequence[str], name: str, entrants: Sequence[str]) -> Ratio:
@@ -273,12 +293,19 @@ def _judge_trend(claim: Trend, evidence: Evidence) -> Finding:
         return worst([_along_episodes(claim, evidence, each) for each in claim.schedulers])
     return worst(
         [
-            _along_sweep(claim.model_copy(update={"metric": name}), evidence, scheduler, scenario)
-            for name in (claim.metric, *claim.more_metrics)
+            _along_sweep(claim.model_copy(update=part), evidence, scheduler, scenario)
+            for part in _parts(claim)
             for scheduler in claim.schedulers
             for scenario in claim.scenarios
         ]
     )
+
+
+def _parts(claim: Trend) -> list[dict[str, Any]]:
+    """Return what a claim says at once, one part a metric and baseline."""
+    gaps: list[tuple[str, ...]] = [(each,) for each in claim.gap_to] or [()]
+    metrics = (claim.metric, *claim.more_metrics)
+    return [{"metric": name, "gap_to": gap} for name in metrics for gap in gaps]
 
 
 def _along_episodes(claim: Trend, evidence: Evidence, scheduler: str) -> Finding:
@@ -300,13 +327,14 @@ def _along_sweep(claim: Trend, evidence: Evidence, scheduler: str, scenario: str
     for point in points:
         names = (scheduler, *claim.gap_to)
         own, *others = evidence.samples(where, claim.metric, names, point, scenario)
-        samples.append(_mean(others) - own if others else own)
+        samples.append(others[0] - own if others else own)
     if len({sample.shape for sample in samples}) > 1:
         raise MissingError(f"some runs of {scheduler} in {where} failed")
     places = [", ".join(str(value) for value in point.values()) for point in points]
     found = trend_verdict(claim.shape, places, samples, claim.best)
-    about = claim.metric if claim.more_metrics else "" if scenario == DEFAULT else scenario
-    return replace(found, measured=f"{about}: {found.measured}" if about else found.measured)
+    about = [*claim.gap_to, *([claim.metric] if claim.more_metrics else [])]
+    about += [scenario] if scenario != DEFAULT else []
+    return replace(found, measured=": ".join([*about, found.measured]))
 
 
 def _judge_value(claim: Value, evidence: Evidence) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -10,7 +11,7 @@ Curve: TypeAlias = Sequence[tuple[float, float]]
 LAST: Final = 5
 """The level that a curve reaches is the mean of its last fifth."""
 WITHIN: Final = 0.05
-"""A curve has converged where it stays within this part of its whole gain from that level."""
+"""A curve has converged where it stays within this part of that level."""
 
 
 def value_at(curve: Curve, episode: float) -> float:
@@ -25,16 +26,14 @@ def final_reward(curve: Curve) -> float:
 
 
 def episodes_to_converge(curve: Curve) -> float:
-    """Return the first episode from which the mean of the rest of the curve has its final level.
+    """Return the first episode from which a curve stays near its final level; infinity if none.
 
-    At each point the mean of it and its two followers is taken, since single points scatter.
+    It must do so before the last fifth, which makes the level.
     """
-    level, start = final_reward(curve), curve[0][1]
-    band = WITHIN * abs(level - start)
-    converged = curve[-1][0]
-    for place in range(len(curve) - 1, -1, -1):
-        near = [reward for _, reward in curve[place : place + 3]]
-        if len(near) == 3 and abs(sum(near) / 3 - level) > band:
+    level, converged = final_reward(curve), math.inf
+    for episode, reward in reversed(curve):
+        if abs(reward - level) > WITHIN * abs(level):
             break
-        converged = curve[place][0]
-    return converged
+        converged = episode
+    last = curve[-max(1, len(curve) // LAST)][0]
+    return converged if converged < last else math.inf

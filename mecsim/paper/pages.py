@@ -123,6 +123,4 @@ _PLURAL: Final = {
 
 
 def _why(claim: AnyClaim, finding: Finding) -> str:
-    if finding.verdict is Verdict.HOLDS:
-        return finding.reason
     return ". ".join(part.rstrip(".") for part in (finding.reason, claim.context) if part)

@@ -66,7 +66,7 @@ def improvement_verdict(measured: Ratio, claimed: float, where: str = "") -> Fin
     Holds: it is shown to be positive, and the interval reaches the claimed percentage. In
     direction only: it is shown, but to be smaller. Otherwise it does not hold.
     """
-    text = f"{where}{_percent(measured)}"
+    text = f"{where}{percent_text(measured)}"
     if measured.low is None or measured.high is None:
         return Finding(Verdict.INCOMPARABLE, text, "one seed gives no interval")
     if measured.low <= 0:
@@ -87,7 +87,7 @@ def order_verdict(pairs: Iterable[tuple[str, str, Ratio]]) -> Finding:
     """
     findings = []
     for better, other, ratio in pairs:
-        text = f"{better} better than {other} by {_percent(ratio)}"
+        text = f"{better} better than {other} by {percent_text(ratio)}"
         if ratio.percent <= 0:
             found = Finding(Verdict.NOT, text, f"{other} is ahead of {better}")
         elif ratio.low is None or ratio.low <= 0:
@@ -207,11 +207,18 @@ def _rises_then_flat(samples: Sequence[Floats]) -> Finding:
 
 
 def _flat(samples: Sequence[Floats]) -> Finding:
-    """Holds: first to last is no shown change; in direction only: one of at most 5%."""
+    """Holds: the change from first to last is shown to be at most 5%.
+
+    In direction only: no change is shown, or one of at most 5%.
+    """
     whole = statistics.paired(samples[-1], samples[0])
-    change = abs(100 * whole.mean / float(samples[0].mean()))
-    if _sign(whole) == 0:
+    level = abs(float(samples[0].mean()))
+    ends = [100 * end / level for end in (whole.low, whole.high) if end is not None]
+    if ends and max(map(abs, ends)) <= NEAR_PERCENT:
         return Finding(Verdict.HOLDS, "")
+    if _sign(whole) == 0:
+        return Finding(Verdict.DIRECTION, "", "no change is shown, nor that there is none")
+    change = abs(100 * whole.mean / level)
     verdict = Verdict.DIRECTION if change <= NEAR_PERCENT else Verdict.NOT
     return Finding(verdict, "", f"changes by {change:.1f}%")
 
@@ -233,7 +240,8 @@ def _sign(change: Estimate) -> int:
     return (change.low > 0) - (change.high < 0)
 
 
-def _percent(ratio: Ratio) -> str:
+def percent_text(ratio: Ratio) -> str:
+    """Return a percentage with its interval."""
     interval = "" if ratio.low is None else f" [{ratio.low:.1f}, {ratio.high:.1f}]"
     return f"{ratio.percent:.1f}%{interval}"
 
