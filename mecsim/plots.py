@@ -66,6 +66,9 @@ PANEL_WIDTH: Final = 4.2
 MOST_TICKS: Final = 10
 """Values of a sweep are all named on the axis up to so many."""
 
+FRONT: Final = 50.0
+"""How far in front the first line is drawn; the others stand out behind it with larger markers."""
+
 LONG_TICKS: Final = 36
 """Texts on the axis of more letters than this, all together, are set askew."""
 
@@ -79,6 +82,8 @@ class Line:
     y: Sequence[float]
     low: Sequence[float | None]
     high: Sequence[float | None]
+    single: Sequence[Sequence[float]] = ()
+    """What the means are of, where each is to be seen; shape (T, points)."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,8 @@ class Panel:
     x_label: str
     y_label: str
     title: str = ""
-    band: bool = False
-    """Draw intervals as a band, for curves of many points."""
+    curves: bool = False
+    """Draw curves of many points, each training thin beside the mean; intervals would hide all."""
 
 
 def need_matplotlib(otherwise: str = "") -> None:
@@ -165,13 +170,14 @@ def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str 
 
 def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, str]]) -> None:
     places, ticks = positions([x for line in panel.lines for x in line.x])
-    for line in panel.lines:
-        _draw_line(axes, line, places, looks[line.label], band=panel.band)
+    for order, line in enumerate(panel.lines):
+        draw_line = _draw_curve if panel.curves else _draw_means
+        draw_line(axes, line, places, looks[line.label], order)
     if ticks:
         askew: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
         long = len("".join(ticks)) > LONG_TICKS
         axes.set_xticks(range(len(ticks)), ticks, **(askew if long else {}))
-    elif len(places) <= MOST_TICKS and not panel.band:
+    elif len(places) <= MOST_TICKS and not panel.curves:
         axes.set_xticks(sorted(places.values()))
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
     _scale(axes, panel)
@@ -184,40 +190,55 @@ def _scale(axes: Axes, panel: Panel) -> None:
 
     Of learning curves what counts is where they end: they may come from far below.
     """
-    values = [y for line in panel.lines for y in (line.y[-1:] if panel.band else line.y)]
-    sizes = [abs(y) for y in values]
+    ends = [each[-1] for line in panel.lines for each in (line.y, *line.single)]
+    values = ends if panel.curves else [y for line in panel.lines for y in line.y]
+    sizes = [abs(y) for y in values if y]
     one_sign = bool(values) and not min(values) < 0 < max(values)
-    if not one_sign or not 0 < WIDE * min(sizes) < max(sizes):
-        if panel.band and values:
+    if not one_sign or not sizes or WIDE * min(sizes) >= max(sizes):
+        if panel.curves and values:
             around = 0.15 * (max(values) - min(values)) or 1.0
             axes.set_ylim(min(values) - around, max(values) + around)
+        elif one_sign and max(values) > 0:
+            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))  # where only an interval is below
         return
-    if max(values) > 0:
+    if max(values) > 0 and len(sizes) == len(values):
         axes.set_yscale("log")
+    elif max(values) > 0:
+        most = axes.get_ylim()[1]
+        axes.set_yscale("symlog", linthresh=min(sizes))
+        axes.set_ylim(0.0, 1.5 * most)
     else:
         axes.set_yscale("symlog", linthresh=min(sizes) / 2)
         axes.set_ylim(-1.3 * max(sizes), -min(sizes) / 1.3)
     axes.set(ylabel=f"{panel.y_label}, log scale")
 
 
-def _draw_line(
-    axes: Axes, line: Line, places: Mapping[Any, float], look: tuple[str, str, str], *, band: bool
+def _draw_curve(
+    axes: Axes, line: Line, places: Mapping[Any, float], look: tuple[str, str, str], order: int
+) -> None:
+    colour, _, style = look
+    x = [places[_hashable(value)] for value in line.x]
+    above = FRONT - order
+    axes.plot(x, line.y, color=colour, linestyle=style, label=line.label, lw=1.8, zorder=above)
+    for each in line.single:
+        axes.plot(x, each, color=colour, linestyle=style, lw=0.7, alpha=0.55, zorder=above)
+
+
+def _draw_means(
+    axes: Axes, line: Line, places: Mapping[Any, float], look: tuple[str, str, str], order: int
 ) -> None:
     colour, marker, style = look
     x = [places[_hashable(value)] for value in line.x]
     low = [y if end is None else end for y, end in zip(line.y, line.low, strict=True)]
     high = [y if end is None else end for y, end in zip(line.y, line.high, strict=True)]
-    if band:
-        axes.plot(x, line.y, color=colour, linestyle=style, label=line.label, linewidth=1.4)
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        return
     spread = [
         [max(y - end, 0) for y, end in zip(line.y, low, strict=True)],
         [max(end - y, 0) for y, end in zip(line.y, high, strict=True)],
     ]
     axes.errorbar(
         x, line.y, yerr=spread, color=colour, marker=marker or None, linestyle=style,
-        label=line.label, markersize=4.5, linewidth=1.3, capsize=2.5, markeredgewidth=0.8,
+        label=line.label, markersize=4 + 0.5 * order, linewidth=1.3, capsize=2.5,
+        markeredgewidth=0.8, zorder=FRONT - order,
     )  # fmt: skip
 
 

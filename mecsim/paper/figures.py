@@ -65,8 +65,6 @@ class StudySpec(Section):
     quick_evaluate_on: tuple[str, ...] | None = None
     """The names that are enough if it must be quick."""
     schedulers: tuple[str | EntrantSpec, ...] | None = None
-    runs: bool = True
-    """False where only the training matters."""
     ours: str = ""
     """Why this is here though the paper does not have it."""
 
@@ -161,12 +159,12 @@ class Figure(Section):
         return study.Study(
             scenarios={each: shipped_scenario(each) for each in spec.scenarios},
             entrants=entrants,
-            seeds=range(seeds if spec.runs else 0),
+            seeds=range(seeds),
             points=spec.points(quick=quick),
             places=spec.evaluate_on,
             overrides=spec.overrides,
             baseline=self.baseline if self.baseline in labels else labels[0],
-            bound=self.bound and spec.runs,
+            bound=self.bound,
             training=Training(training.episodes, training.workers),
             training_seeds=range(training.seeds),
         )

@@ -67,7 +67,7 @@ def panels(name: str, figure: Figure, results: Results) -> list[Panel]:
 def _panel(place: str, spec: PanelSpec, results: Results, baseline: str) -> Panel:
     if spec.metric == CURVE:
         lines = learning_curves(place, results)
-        return Panel(lines, spec.x, "reward", spec.title, band=True)
+        return Panel(lines, spec.x, "reward", spec.title, curves=True)
     means = shown(spec, results.summary[place], baseline)
     title = spec.title
     if spec.lines == "scenario" and means:
@@ -134,9 +134,10 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
         curves = list(trainings.values())
         begin = max(curve[0][0] for curve in curves)
         episodes = sorted({x for curve in curves for x, _ in curve if x >= begin})
-        found = [np.array([[value_at(curve, x) for curve in curves]]) for x in episodes]
-        mean, low, high = zip(*(statistics.estimate(each) for each in found), strict=True)
-        lines.append(Line(label, episodes, list(mean), list(low), list(high)))
+        single = [[value_at(curve, x) for x in episodes] for curve in curves]
+        found = [statistics.estimate(np.array([each])) for each in zip(*single, strict=True)]
+        mean, low, high = (list(each) for each in zip(*found, strict=True))
+        lines.append(Line(label, episodes, mean, low, high, single))
     return lines
 
 
