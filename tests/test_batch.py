@@ -332,9 +332,9 @@ def test_processes_can_be_given_up_just_after_a_job_was_started(
 # A whole command that is killed --------------------------------------------------------------
 
 ARGUMENTS = (
-    "compare", str(SCENARIO), "--set", "slots=40", "--schedulers", "greedy,rpdi,lookahead",
-    "--option", "lookahead.budget=20", "--seeds", "6", "--sweep", "edge_servers=2,3",
-    "--jobs", "2", "--no-figures", "--quiet",
+    "compare", str(SCENARIO), "--set", "slots=40", "--schedulers", "greedy,rpdi,lookahead,mtl-a3c",
+    "--option", "lookahead.budget=20", "--episodes", "2", "--training-seeds", "2", "--bound",
+    "--seeds", "3", "--sweep", "edge_servers=2,3", "--jobs", "2", "--no-figures", "--quiet",
 )  # fmt: skip
 
 
@@ -388,14 +388,14 @@ def test_killed_and_resumed_the_tables_are_the_same(
         assert "go on with the same command and --resume" in err
         assert "Traceback" not in err
     kept = len(list((tmp_path / "cut" / "jobs").glob("*.json")))
-    assert 5 <= kept < 36
+    assert 5 <= kept < 40
     with start(tmp_path / "cut") as refused:
         assert refused.wait(60) == 2
     with start(tmp_path / "cut", "--resume") as resumed:
         assert resumed.wait(300) == 0
     assert tables(tmp_path / "cut") == tables(whole)
     document = json.loads((tmp_path / "cut" / "comparison.json").read_text(encoding="utf-8"))
-    assert len(document["rows"]) == 36
+    assert len(document["rows"]) == 30
 
 
 # A job where its files are not ----------------------------------------------------------------
