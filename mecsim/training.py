@@ -111,6 +111,9 @@ def train(
     if isinstance(scenario.arrivals, RecordedTasks):
         raise InputError("arrivals.process: trace: recorded tasks cannot be trained on; draw them")
     task = Task(scenario, settings, seed, episodes, 1 if serial else workers, serial, engine)
+    with scenario.locating():
+        spec = task.spec
+    learner.untrained(spec, settings)  # tells what does not fit before anything is written
     files = Files(out)
     identity = {
         "scheduler": scheduler,
@@ -129,7 +132,6 @@ def train(
             trained = learner.train(task, diary)
         except KeyboardInterrupt:
             raise Interrupted(diary.interrupted()) from None
-    spec = task.spec
     summary = {
         "scenario": name,
         "scheduler": scheduler,

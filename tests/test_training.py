@@ -249,6 +249,7 @@ def test_settings_are_listed_with_their_meaning(
         (["--out", "there.safetensors"], "is a folder"),
         (["--out", "/proc/x/p.safetensors"], "cannot be written"),
         (["--set", "slots=0"], "slots"),
+        (["--set", "dnn.blocks=99"], "dnn.blocks"),
     ],
 )
 def test_input_that_is_wrong(
@@ -265,7 +266,7 @@ def test_input_that_is_wrong(
     assert (code, out) == (2, "")
     assert problem in err
     assert len(err.splitlines()) == 1
-    assert not list(here.rglob("*.part"))
+    assert not [path for ending in ("part", "tensorboard") for path in here.rglob(f"*.{ending}")]
 
 
 @pytest.mark.parametrize("workers", ["0", "17"])

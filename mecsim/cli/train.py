@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -131,10 +132,10 @@ def train(
 def _how_to_use(
     summary: dict[str, Any], scenario: Path, scheduler: str, changes: list[str] | None
 ) -> tuple[str, str]:
-    changed = "".join(f" --set {change}" for change in changes or ())
-    policy = f"--option policy={summary['policy']}"
-    run = f"mecsim run {scenario}{changed} --scheduler {scheduler} {policy}"
-    return f"use it:       {run}", f"learning curve: {summary['curve_file']}"
+    changed = [part for change in changes or () for part in ("--set", change)]
+    policy = f"policy={summary['policy']}"
+    run = ["mecsim", "run", str(scenario), *changed, "--scheduler", scheduler, "--option", policy]
+    return f"use it:       {shlex.join(run)}", f"learning curve: {summary['curve_file']}"
 
 
 def _show_settings(settings: list[dict[str, str]], *, json_: bool) -> None:
