@@ -126,16 +126,18 @@ def train(
     if json_:
         show_json(summary)
     elif not quiet:
-        show(display.training_table(summary), *_how_to_use(summary, scenario, scheduler, set_))
+        show(display.training_table(summary), _how_to_use(summary, scenario, scheduler, set_))
 
 
 def _how_to_use(
     summary: dict[str, Any], scenario: Path, scheduler: str, changes: list[str] | None
-) -> tuple[str, str]:
+) -> str:
+    from rich.markup import escape
+
     changed = [part for change in changes or () for part in ("--set", change)]
     policy = f"policy={summary['policy']}"
     run = ["mecsim", "run", str(scenario), *changed, "--scheduler", scheduler, "--option", policy]
-    return f"use it:       {shlex.join(run)}", f"learning curve: {summary['curve_file']}"
+    return escape(f"use it:       {shlex.join(run)}\nlearning curve: {summary['curve_file']}")
 
 
 def _show_settings(settings: list[dict[str, str]], *, json_: bool) -> None:
