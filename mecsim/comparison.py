@@ -65,11 +65,22 @@ class Comparison:
             self.difference = next((d for d in found if d is not None), None)
 
     def _missing(self, group: str, name: str) -> Difference | None:
+        """Return that the run had too few rows; it is not known of a run that was cut short.
+
+        A flush that was cut short leaves rows of some columns that later decisions have made.
+        """
         done, recorded = self._done.get((group, name), 0), self._trace.rows(group, name)
-        if done >= recorded or (name == "reward" and not self._trace.complete):
+        if done >= recorded or not self._trace.complete:
             return None
         return Difference(group, name, done, f"{recorded} rows", f"{done} rows")
 
     def rows(self) -> dict[str, int]:
-        """Return the number of rows compared in each group."""
-        return {group: self._trace.length(group) for group in COLUMNS}
+        """Return the number of rows compared in each group: in all its columns."""
+        resources = {"resources": self._trace.length("resources")}
+        return {
+            group: self._compared(group) for group in COLUMNS if group != "resources"
+        } | resources
+
+    def _compared(self, group: str) -> int:
+        done = min(self._done.get((group, name), 0) for name in COLUMNS[group])
+        return min(done, self._trace.length(group))

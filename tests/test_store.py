@@ -461,38 +461,15 @@ def test_lookup3_is_the_checksum_of_hdf5(whole: Path) -> None:
     assert struct.pack("<I", superblock.lookup3(block[:44])) == block[44:]
 
 
-@pytest.fixture
-def marked(trace: Path) -> Path:
-    """A trace as a kill in the midst of a flush leaves it."""
-    block = bytearray(trace.read_bytes())
-    block[11] = 5
-    block[44:48] = struct.pack("<I", superblock.lookup3(bytes(block[:44])))
-    trace.write_bytes(block)
+def test_a_superblock_loses_its_mark_and_tells_the_length(trace: Path) -> None:
+    content = trace.read_bytes()
+    marked = bytearray(content[:48])
+    marked[11], marked[28:36] = 5, bytes(8)
+    marked[44:] = struct.pack("<I", superblock.lookup3(bytes(marked[:44])))
+    trace.write_bytes(bytes(marked) + content[48:])
     with pytest.raises(OSError, match="already open for write"):
         h5py.File(trace, "r")
-    return trace
-
-
-def test_a_marked_file_is_read_and_left_alone(marked: Path) -> None:
-    before = marked.read_bytes()
-    assert experiment.replay(marked).difference is None
-    assert marked.read_bytes() == before
-
-
-def test_a_marked_file_that_is_cut_short_is_refused(marked: Path) -> None:
-    data = marked.read_bytes()
-    for part in range(1, 10):
-        marked.write_bytes(data[: len(data) * part // 10])
-        refused(marked)
-
-
-def test_the_mark_is_taken_off_a_known_superblock_only(marked: Path, tmp_path: Path) -> None:
-    with marked.open("r+b") as file:
-        superblock.clear_write_mark(file.fileno())
-    h5py.File(marked, "r").close()
-    other = tmp_path / "other"
-    for data in (b"", b"\x89HDF\r\n\x1a\n", bytes(range(100)), marked.read_bytes()[:40]):
-        other.write_bytes(data)
-        with other.open("r+b") as file:
-            superblock.clear_write_mark(file.fileno())
-        assert other.read_bytes() == data
+    refused(trace)
+    assert superblock.unmarked(bytes(marked), len(content)) == content[:48]
+    for unknown in (b"", content[:8], bytes(range(100))):
+        assert superblock.unmarked(unknown, 100) == unknown

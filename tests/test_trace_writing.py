@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import signal
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -25,6 +27,7 @@ from mecsim.store.background import Background
 from mecsim.store.column import GrowingColumn
 from mecsim.store.deflate import Encoder, Stream
 from mecsim.store.output import OutputFile
+from mecsim.store.superblock import WholeFile
 from mecsim.trace import COLUMNS, MemoryTrace, Rows
 
 SCENARIO = Scenario.model_validate(
@@ -354,3 +357,51 @@ def test_a_column_that_changes_its_kind_stays_readable_and_small() -> None:
         assert np.ascontiguousarray(planes.T).tobytes() == values.tobytes()
     assert max(sizes) < 8 * 8192 * 1.01
     assert sizes[-1] < 8192 * 2
+
+
+# ---------------------------------------------------------------- killed at any moment
+
+
+def test_every_write_leaves_a_file_that_opens_and_replays(
+    tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kill would leave after each single write, also in the midst of a flush."""
+    left: list[bytes] = []
+    write, begin = WholeFile.write, OutputFile.take
+
+    def copied(file: WholeFile, data: bytes) -> int:
+        count = write(file, data)
+        left.append((tmp_path / "t.partial.h5").read_bytes())
+        return count
+
+    def take(file: OutputFile, taken: Any) -> None:
+        monkeypatch.setattr(WholeFile, "write", copied)
+        begin(file, taken)
+
+    monkeypatch.setattr(OutputFile, "take", take)
+    experiment.run(SCENARIO, "greedy", out=tmp_path / "t.h5")
+    assert len(left) > 100
+    slots = []
+    for number, content in enumerate(left):
+        path = tmp_path / "left.h5"
+        path.write_bytes(content)
+        with h5py.File(path, "r") as file:
+            for group, columns in COLUMNS.items():
+                assert all(len(file[group][name][:]) >= 0 for name in columns)
+            slots.append(len(file["slots/time_s"]))
+        if number % 10 == 0:
+            assert experiment.replay(path).difference is None
+    assert slots == sorted(slots)
+    assert len(set(slots)) > 3
+
+
+def test_a_writer_that_is_never_ended_crashes_nothing(tmp_path: Path) -> None:
+    program = f"""if 1:
+        from pathlib import Path
+        from tests.test_trace_writing import open_writer
+        kept = open_writer(Path({str(tmp_path / "t.h5")!r}))
+        """
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    with TraceFile(tmp_path / "t.partial.h5") as trace:
+        assert not trace.complete

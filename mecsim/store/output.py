@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
-import time
+import weakref
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -27,7 +26,7 @@ from mecsim.scheduler import SchedulerSpec, feature_names
 from mecsim.store.column import GrowingColumn, Storage, make_dataset
 from mecsim.store.deflate import Stream
 from mecsim.store.provenance import Provenance
-from mecsim.store.superblock import clear_write_mark
+from mecsim.store.superblock import WholeFile
 from mecsim.trace import COLUMNS, FORMAT, FORMAT_VERSION, Column, Rows
 
 Taken: TypeAlias = tuple[str, Rows]
@@ -57,14 +56,14 @@ class OutputFile:
         self._columns: dict[tuple[str, str], GrowingColumn] = {}
         self._resource_columns: dict[str, h5d.DatasetID] = {}
         self._resources: Rows = {}
-        self.partial, self._file = _create(path)
-        self._descriptor = os.open(self.partial, os.O_RDWR)
+        self.partial, raw = _create(path)
+        self._file = h5py.File(raw, "w", libver=("v110", "v110"))
+        self._end = weakref.finalize(self, _abandon, self._file, raw)
         try:
             self._file.attrs.update(_described(model, made_by, path))
             self._make_columns(model, _widths(model, spec, size_factors))
             self._file["decisions/observation"].attrs["features"] = feature_names(spec)
             self._file.swmr_mode = True
-            clear_write_mark(self._descriptor)
         except BaseException:
             self.abandon()
             self.partial.unlink(missing_ok=True)
@@ -111,11 +110,7 @@ class OutputFile:
         self._columns["decisions", "reward"].extend(self.decided)  # known later
         for name, values in self._resources.items():
             self._resource_columns[name].write(h5s.ALL, h5s.ALL, values)
-        time.sleep(
-            0
-        )  # let others run now, and not between what puts the mark and what takes it off
         self._file.flush()
-        clear_write_mark(self._descriptor)
 
     @property
     def decided(self) -> int:
@@ -127,33 +122,33 @@ class OutputFile:
         h5a.open(self._file.id, b"complete").write(np.array(True))
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what is left and close the file."""
         self._file.close()
-        clear_write_mark(self._descriptor)
-        os.close(self._descriptor)
+        self._end()
 
     def abandon(self) -> None:
-        """Close the file, if it is open, without writing to it: what was flushed is there.
-
-        HDF5 crashes, here or at exit, when it still has something to write and cannot.
-        """
-        if not self._file:
-            return
-        clear_write_mark(self._descriptor)
-        with open(os.devnull, "r+b") as nowhere:  # noqa: PTH123 - no file that one reads
-            os.dup2(nowhere.fileno(), self._file.id.get_vfd_handle())
-        with contextlib.suppress(Exception):
-            self._file.close()
-        os.close(self._descriptor)
+        """Close the file, if it is open, without writing to it: what was flushed is there."""
+        self._end()
 
 
-def _create(path: Path) -> tuple[Path, h5py.File]:
+def _abandon(file: h5py.File, raw: WholeFile) -> None:
+    """Close a file while there is still a Python for HDF5 to call, and whatever cannot be written.
+
+    HDF5 crashes, here or at exit, when it still has something to write and cannot.
+    """
+    raw.given_up = True
+    with contextlib.suppress(Exception):
+        file.close()
+    raw.close()
+
+
+def _create(path: Path) -> tuple[Path, WholeFile]:
     """Create the temporary file, never over another one's: a killed run's is worth keeping."""
     for number in range(1, 1000):
         suffix = ".partial" if number == 1 else f".partial-{number}"
         partial = path.with_name(f"{path.stem}{suffix}{path.suffix}")
         with contextlib.suppress(FileExistsError):
-            return partial, h5py.File(partial, "x", libver=("v110", "v110"))
+            return partial, WholeFile(partial)
     raise OutputError(f"{path}: has 999 unfinished traces beside it; delete some")
 
 

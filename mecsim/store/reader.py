@@ -17,7 +17,6 @@ import numpy as np
 from mecsim.errors import ScenarioError, TraceError
 from mecsim.scenario import Scenario, from_json
 from mecsim.store.provenance import Provenance
-from mecsim.store.superblock import Unmarked
 from mecsim.trace import COLUMNS, FORMAT, FORMAT_VERSION, Column
 
 MOST_CHUNK_BYTES: Final = 64 << 20
@@ -187,11 +186,5 @@ def _open(path: Path, opened: contextlib.ExitStack) -> h5py.File:
         return opened.enter_context(h5py.File(path, "r"))
     except OSError as error:
         reason = str(error).splitlines()[0] if path.stat().st_size else "it is empty"
-        if (
-            "consistency flags" in reason
-        ):  # killed while the mark stood, see mecsim.store.superblock
-            with contextlib.suppress(OSError):
-                raw = opened.enter_context(Unmarked(path))
-                return opened.enter_context(h5py.File(raw, "r"))
         opened.close()
         raise TraceError(f"{path}: is damaged, or no HDF5 file: {reason}") from error

@@ -1,9 +1,11 @@
-"""Keeps an HDF5 file that is being written openable, so that a killed run leaves a whole file.
+"""A file for HDF5 to write that is whole at every moment, also when the writer is killed.
 
-In SWMR mode HDF5 orders its writes so that the file is consistent at every moment, but it marks
-the file as being written, and a plain open refuses a file so marked. Taking the mark off after each
-flush leaves a file that any reader opens. Layout: HDF5 File Format Specification 3.0, II.A
-(superblock version 3) and the checksum of Bob Jenkins' lookup3, which it prescribes.
+In SWMR mode HDF5 orders its writes so that nothing refers to what is not written yet. But its
+superblock marks the file as being written, so that a plain open refuses it, and tells the file's
+length only at the end of a flush, so that what is written until then lies outside. Here the
+superblock on the disk never has the mark and always tells the length. Layout: HDF5 File Format
+Specification 3.0, II.A (superblock version 3) and the checksum of Bob Jenkins' lookup3, which it
+prescribes.
 """
 
 from __future__ import annotations
@@ -15,55 +17,103 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
-_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
-_VERSION: Final = 3
+_KNOWN: Final = b"\x89HDF\r\n\x1a\n\3\10\10"
+"""How a superblock of version 3 with addresses and lengths of 8 bytes begins."""
 _FLAGS: Final = 11
+_SWMR: Final = 4
+_END_OF_FILE: Final = slice(28, 36)
 _LENGTH: Final = 44
+_STEP: Final = 1 << 20
+"""A file grows by so many bytes at once: the checksum takes time. They need no room on the disk."""
 _MASK: Final = 0xFFFFFFFF
-_pread: Final = ctypes.PyDLL(None).pread
-"""Unlike :func:`os.pread` it lets no other thread run, for which one would wait afterwards."""
-_pread.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long)
+_pwrite: Final = ctypes.PyDLL(None, use_errno=True).pwrite
+"""Unlike :func:`os.pwrite` it lets no other thread run, for which each write would wait after."""
+_pwrite.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long)
+_pwrite.restype = ctypes.c_ssize_t
 
 
-def clear_write_mark(descriptor: int) -> None:
-    """Mark the open file as not being written. Does nothing to a superblock it does not know.
+class WholeFile(io.FileIO):
+    """A new file for ``h5py.File`` to write, whole as soon as that is in SWMR mode.
 
-    Quick, because a run that is killed before this leaves the mark.
+    Raises ``FileExistsError`` where there is a file already.
     """
-    read = ctypes.create_string_buffer(_LENGTH + 4)
-    length = _pread(descriptor, read, len(read), 0)
-    block = _without_mark(read.raw[: max(length, 0)])
-    if block is not None:
-        os.pwrite(descriptor, block, 0)
-
-
-def _without_mark(block: bytes) -> bytes | None:
-    """Return a superblock without its mark, None for one that has none or is not known."""
-    body, checksum = bytearray(block[:_LENGTH]), block[_LENGTH:]
-    known = len(block) > _LENGTH and block[:8] == _SIGNATURE and block[8] == _VERSION
-    if not (known and body[_FLAGS] and checksum == struct.pack("<I", lookup3(bytes(body)))):
-        return None
-    body[_FLAGS] = 0
-    return bytes(body) + struct.pack("<I", lookup3(bytes(body)))
-
-
-class Unmarked(io.FileIO):
-    """A file, read as if it had no mark: for a run that was killed in the midst of a flush."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "rb")
-        self._block = _without_mark(os.pread(self.fileno(), _LENGTH + 4, 0)) or b""
+        super().__init__(path, "x+")
+        self._at = self._size = 0
+        self._superblock = b""
+        self._begun = False
+        self.given_up = False
+        """Whether what is written from now on is thrown away."""
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read what fits into the buffer, and put the unmarked superblock over it."""
-        begin, view = self.tell(), memoryview(buffer).cast("B")
-        count = super().readinto(view) or 0
-        over = self._block[begin : begin + count]
-        view[: len(over)] = over
-        return count
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to a place in the file."""
+        self._at = super().seek(offset, whence) if whence else offset
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read what fits into the buffer."""
+        super().seek(self._at)
+        return super().readinto(buffer) or 0
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of ``data`` at the place to which :meth:`seek` went. Raises ``OSError``."""
+        values = np.frombuffer(memoryview(data), np.uint8)
+        if self.given_up:
+            return len(values)
+        if self._at == 0:
+            self._superblock = values.tobytes()
+            self._begun = self._begun or bool(values[_FLAGS] & _SWMR)
+            self._tell()
+            return len(values)
+        end = self._at + len(values)
+        if end > self._size and self._begun:
+            self.truncate(-(-end // _STEP) * _STEP)
+        self._size = max(self._size, end)
+        self._put(values, self._at)
+        return len(values)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Make the file ``size`` bytes long."""
+        size = self._at if size is None else size
+        if self.given_up:
+            return size
+        before, self._size = self._size, size
+        if size < before:
+            self._tell()
+        super().truncate(size)
+        if size > before:
+            self._tell()
+        return size
+
+    def _tell(self) -> None:
+        """Write the superblock."""
+        block = unmarked(self._superblock, self._size) if self._begun else self._superblock
+        self._put(np.frombuffer(block, np.uint8), 0)
+
+    def _put(self, values: NDArray[np.uint8], at: int) -> None:
+        while len(values):
+            count = _pwrite(self.fileno(), values.ctypes.data, len(values), at)
+            if count < 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+            values, at = values[count:], at + count
+
+
+def unmarked(superblock: bytes, size: int) -> bytes:
+    """Return the superblock of a file of this size that is not being written."""
+    body = bytearray(superblock[:_LENGTH])
+    if not body.startswith(_KNOWN):
+        return superblock
+    body[_FLAGS] = 0
+    body[_END_OF_FILE] = struct.pack("<Q", size)
+    return bytes(body) + struct.pack("<I", lookup3(bytes(body))) + superblock[_LENGTH + 4 :]
 
 
 def lookup3(data: bytes) -> int:
