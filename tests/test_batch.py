@@ -332,7 +332,7 @@ def test_processes_can_be_given_up_just_after_a_job_was_started(
 # A whole command that is killed --------------------------------------------------------------
 
 ARGUMENTS = (
-    "compare", str(SCENARIO), "--set", "slots=40", "--schedulers", "greedy,rpdi,lookahead,mtl-a3c",
+    "compare", str(SCENARIO), "--set", "slots=20", "--schedulers", "greedy,rpdi,lookahead,mtl-a3c",
     "--option", "lookahead.budget=20", "--episodes", "2", "--training-seeds", "2", "--bound",
     "--seeds", "3", "--sweep", "edge_servers=2,3", "--jobs", "2", "--no-figures", "--quiet",
 )  # fmt: skip

@@ -12,6 +12,9 @@ import jsonschema
 import pytest
 import yaml
 
+from mecsim import experiment
+from mecsim.scenario import load
+
 ROOT = Path(__file__).parents[1]
 SCENARIO = str(ROOT / "scenarios" / "vgg16_4es.yaml")
 GREEDY = ("--scheduler", "greedy")
@@ -185,13 +188,12 @@ def test_a_scheduler_meets_the_same_in_a_replay_as_in_a_run(
     scenario: str, scheduler: str, tmp_path: Path
 ) -> None:
     """Also what it is told to expect of tasks that it does not know."""
-    arguments = (str(ROOT / "scenarios" / f"{scenario}.yaml"), "--set", "slots=10", "--seed", "7")
-    mecsim("run", *arguments, "--scheduler", "local", "--out", str(tmp_path / "a.h5"), "--quiet")
-    other = ("--scheduler", scheduler, "--out", str(tmp_path / "b.h5"))
-    document = answer("replay", str(tmp_path / "a.h5"), *other)
-    direct = answer("run", *arguments, "--scheduler", scheduler, "--no-trace")
-    assert document["other"]["reward"] == direct["reward"]  # type: ignore[index]
-    assert answer("replay", str(tmp_path / "b.h5"))["identical"] is True
+    spec = load(ROOT / "scenarios" / f"{scenario}.yaml", ["slots=10"])
+    experiment.run(spec, "local", seed=7, out=tmp_path / "a.h5")
+    other = experiment.replay_with(tmp_path / "a.h5", scheduler, out=tmp_path / "b.h5")
+    direct = experiment.run(spec, scheduler, seed=7)
+    assert other.summary["reward"] == direct.summary["reward"]
+    assert experiment.replay(tmp_path / "b.h5").difference is None
 
 
 def test_run_prints_tables_on_stdout_and_nothing_when_quiet(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from mecsim import Scenario
@@ -26,7 +27,8 @@ Floats = NDArray[np.float64]
 
 @cache
 def shortened(path: Path) -> Scenario:
-    spec = load(path, ["arrivals.rate=1000"] if path.stem == "city" else [])
+    smaller = ["arrivals.rate=1000", "devices=5000"] if path.stem == "city" else []
+    spec = load(path, smaller)
     rate = max(getattr(spec.arrivals, "rates", None) or (getattr(spec.arrivals, "rate", 60.0),))
     slots = int(min(20, spec.slots, max(1, TASKS // max(rate, 1))))
     return spec.model_copy(update={"slots": slots})
@@ -124,18 +126,18 @@ def test_littles_law_holds_on_every_resource(run: Run, model: Model, visits: Vis
     rate = served / time
     sojourn = visits.total(visits.finish - visits.enqueue) / np.maximum(served, 1)
     inside, _ = visits.swept(visits.enqueue, visits.finish)
-    assert inside / time == pytest.approx(rate * sojourn, rel=1e-9, abs=1e-12)
+    assert_allclose(inside / time, rate * sojourn, 1e-9, 1e-12)
     waiting, _ = visits.swept(visits.enqueue, visits.start)
-    assert by_name(run, model, "mean_queue") == pytest.approx(waiting / time, rel=1e-9, abs=1e-12)
+    assert_allclose(by_name(run, model, "mean_queue"), waiting / time, 1e-9, 1e-12)
     busy, _ = visits.swept(visits.start, visits.finish)
     used = busy / time / model.capacity
-    assert by_name(run, model, "utilization") == pytest.approx(used, rel=1e-9, abs=1e-12)
+    assert_allclose(by_name(run, model, "utilization"), used, 1e-9, 1e-12)
     assert used.max() > 0.05
 
 
 def test_busy_time_is_the_sum_of_services(run: Run, visits: Visits) -> None:
     services = visits.total(visits.finish - visits.start)
-    assert run.trace["resources/busy_s"] == pytest.approx(services, rel=1e-9, abs=1e-12)
+    assert_allclose(run.trace["resources/busy_s"], services, 1e-9, 1e-12)
     served = np.bincount(visits.resource, minlength=visits.resources)
     assert run.trace["resources/served"].tolist() == served.tolist()
 
@@ -173,7 +175,7 @@ def test_every_task_ends(run: Run, model: Model) -> None:
     if model.battery_j == np.inf:
         assert not status.any()
         delay = finish - run.trace["tasks/release_s"]
-        assert run.trace["tasks/total_s"] == pytest.approx(delay, rel=1e-9)
+        assert_allclose(run.trace["tasks/total_s"], delay, 1e-9)
 
 
 def test_the_hops_of_a_task_are_contiguous(run: Run, model: Model) -> None:
