@@ -71,6 +71,8 @@ def cluster() -> Iterator[Any]:
         "include_log_monitor": False,
         "temp_dir": folder,
     }
+    # Where ray looks for the address of a cluster: it writes there, and expects that there is one.
+    Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
     made = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     yield made
     made.shutdown()
