@@ -56,14 +56,17 @@ class OutputFile:
         self._columns: dict[tuple[str, str], GrowingColumn] = {}
         self._resource_columns: dict[str, h5d.DatasetID] = {}
         self._resources: Rows = {}
-        self.partial, raw = _create(path)
-        self._file = h5py.File(raw, "w", libver=("v110", "v110"))
-        self._end = weakref.finalize(self, _abandon, self._file, raw)
+        self.partial, self._raw = _create(path)
+        self._file = h5py.File(self._raw, "w", libver=("v110", "v110"))
+        self._end = weakref.finalize(self, _abandon, self._file, self._raw)
         try:
             self._file.attrs.update(_described(model, made_by, path))
             self._make_columns(model, _widths(model, spec, size_factors))
             self._file["decisions/observation"].attrs["features"] = feature_names(spec)
+            self._file.flush()
+            self._raw.check()
             self._file.swmr_mode = True
+            self._raw.check()
         except BaseException:
             self.abandon()
             self.partial.unlink(missing_ok=True)
@@ -102,6 +105,7 @@ class OutputFile:
                 pieces.setdefault((group, name), []).append(values)
         for key, values_of_one in pieces.items():
             self._columns[key].append(values_of_one)
+        self._raw.check()
 
     def flush(self) -> None:
         """Write all rows that were taken, so that they outlive the process."""
@@ -111,6 +115,7 @@ class OutputFile:
         for name, values in self._resources.items():
             self._resource_columns[name].write(h5s.ALL, h5s.ALL, values)
         self._file.flush()
+        self._raw.check()
 
     @property
     def decided(self) -> int:
@@ -124,6 +129,7 @@ class OutputFile:
     def close(self) -> None:
         """Write what is left and close the file."""
         self._file.close()
+        self._raw.check()
         self._end()
 
     def abandon(self) -> None:

@@ -51,6 +51,8 @@ class WholeFile(io.FileIO):
         self._begun = False
         self.given_up = False
         """Whether what is written from now on is thrown away."""
+        self.error: OSError | None = None
+        """Why the file was given up. HDF5 cannot stand exceptions where it writes: look here."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Go to a place in the file."""
@@ -63,34 +65,49 @@ class WholeFile(io.FileIO):
         return super().readinto(buffer) or 0
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write all of ``data`` at the place to which :meth:`seek` went. Raises ``OSError``."""
+        """Write all of ``data`` at the place to which :meth:`seek` went."""
         values = np.frombuffer(memoryview(data), np.uint8)
-        if self.given_up:
-            return len(values)
-        if self._at == 0:
-            self._superblock = values.tobytes()
-            self._begun = self._begun or bool(values[_FLAGS] & _SWMR)
-            self._tell()
-            return len(values)
-        end = self._at + len(values)
-        if end > self._size and self._begun:
-            self.truncate(-(-end // _STEP) * _STEP)
-        self._size = max(self._size, end)
-        self._put(values, self._at)
+        if not self.given_up:
+            try:
+                self._write(values)
+            except OSError as error:
+                self.given_up, self.error = True, error
         return len(values)
 
     def truncate(self, size: int | None = None, /) -> int:
         """Make the file ``size`` bytes long."""
         size = self._at if size is None else size
-        if self.given_up:
-            return size
+        if not self.given_up:
+            try:
+                self._resize(size)
+            except OSError as error:
+                self.given_up, self.error = True, error
+        return size
+
+    def check(self) -> None:
+        """Raise the ``OSError`` of the first write that failed."""
+        if self.error is not None:
+            raise self.error
+
+    def _write(self, values: NDArray[np.uint8]) -> None:
+        if self._at == 0:
+            self._superblock = values.tobytes()
+            self._begun = self._begun or bool(values[_FLAGS] & _SWMR)
+            self._tell()
+            return
+        end = self._at + len(values)
+        if end > self._size and self._begun:
+            self._resize(-(-end // _STEP) * _STEP)
+        self._size = max(self._size, end)
+        self._put(values, self._at)
+
+    def _resize(self, size: int) -> None:
         before, self._size = self._size, size
         if size < before:
             self._tell()
         super().truncate(size)
         if size > before:
             self._tell()
-        return size
 
     def _tell(self) -> None:
         """Write the superblock."""
