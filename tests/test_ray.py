@@ -154,7 +154,7 @@ def test_ctrl_c_leaves_nothing_on_a_cluster(
         tmp_path / "cut", *marking, "--engine", "ray", "--ray-address", cluster.address
     ) as batch:
         until_jobs(tmp_path / "cut", 9, batch)
-        assert processes(cluster, "ray::_execute")
+        until(lambda: bool(processes(cluster, "ray::_execute")))  # idle between two jobs
         batch.send_signal(signal.SIGINT)
         _, err = batch.communicate(timeout=60)
     assert batch.returncode == 130
@@ -171,7 +171,7 @@ def test_a_cluster_of_ones_own_ends_with_the_command(
     with start(tmp_path / "cut", *marking, "--engine", "ray", "--jobs", "2") as batch:
         until_jobs(tmp_path / "cut", 9, batch)
         ours = psutil.Process(batch.pid).children(recursive=True)
-        assert len([each for each in ours if "_execute" in str(each.cmdline())]) == 2
+        until(lambda: len([each for each in ours if "_execute" in str(each.cmdline())]) == 2)
         batch.send_signal(sent)
         batch.communicate(timeout=60)
     assert batch.returncode == (130 if sent == signal.SIGINT else -sent)
