@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mecsim.errors import MecsimError
-    from mecsim.experiment import RunResult, run
-    from mecsim.scenario import Scenario, load
-    from mecsim.scheduler import Observation, Placement, Scheduler, SchedulerSpec
+    from mecsim.scenario.loading import load
+    from mecsim.scenario.schema import Scenario
+    from mecsim.scheduler.base import Scheduler
+    from mecsim.scheduler.observation import Observation
+    from mecsim.scheduler.spec import Placement, SchedulerSpec
+    from mecsim.simulation.run import RunResult, run
 
 __all__ = [
     "MecsimError",
@@ -28,12 +31,12 @@ _HOME = {
     "MecsimError": "errors",
     "Observation": "scheduler",
     "Placement": "scheduler",
-    "RunResult": "experiment",
+    "RunResult": "simulation.run",
     "Scenario": "scenario",
     "Scheduler": "scheduler",
     "SchedulerSpec": "scheduler",
     "load": "scenario",
-    "run": "experiment",
+    "run": "simulation.run",
 }
 
 

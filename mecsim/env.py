@@ -9,7 +9,7 @@ Importing this module registers the environment::
 **Reward**: that of the epoch (Eq. 14). After the last epoch the network drains, which counts for
 that epoch, and the episode is *terminated*; nothing is ever truncated.
 
-**Observation**: the features of :func:`mecsim.scheduler.feature_names`, in that order, each divided
+**Observation**: the features of :func:`mecsim.scheduler.observation.feature_names`, in that order, each divided
 by a scale that belongs to the scenario and is the same for all seeds:
 
 ==================  ===============================================================================
@@ -45,13 +45,15 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim import documents, rules
-from mecsim.arrays import Floats, Ints, read_only
 from mecsim.errors import InputError
-from mecsim.model import Model, resolve
-from mecsim.replicas import Replicas
-from mecsim.scenario import Mmpp, RecordedTasks, Scenario, UniformRate, load, validate
-from mecsim.scheduler import feature_names
+from mecsim.model import equations
+from mecsim.model.model import Model, resolve
+from mecsim.scenario import yaml_source
+from mecsim.scenario.loading import load, validate
+from mecsim.scenario.schema import Mmpp, RecordedTasks, Scenario, UniformRate
+from mecsim.scheduler.observation import feature_names
+from mecsim.simulation.replicas import Replicas
+from mecsim.support.arrays import Floats, Ints, read_only
 
 try:
     import gymnasium
@@ -273,9 +275,9 @@ def _scenario(source: Source, overrides: Sequence[str]) -> Scenario:
         return load(source, overrides)
     if not overrides:
         return source
-    document = documents.Document(source.model_dump(mode="json"))
+    document = yaml_source.Document(source.model_dump(mode="json"))
     for override in overrides:
-        documents.assign(document, override)
+        yaml_source.assign(document, override)
     return validate(document)
 
 
@@ -314,7 +316,7 @@ def _nominal_rate_bps(model: Model) -> float:
         return sum(radio.rate.uniform) / 2
     if radio.rate is not None:
         return radio.rate
-    rates = rules.shannon_rate(
+    rates = equations.shannon_rate(
         radio.bandwidth, radio.transmit_power, model.gain, radio.noise_density
     )
     return float(rates.mean())

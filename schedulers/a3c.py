@@ -8,9 +8,10 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from mecsim.learning import Diary, SchedulerError, Task, Trained
-from schedulers.branches import Share
-from schedulers.networks import Arrays, Batch, Ints, Tensors, apply, body, dense, drawn, hidden
-from schedulers.policies import ActorCriticNetwork, Heads, NetworkLearner, Positive, Settings
+from schedulers.rl.layers import Arrays, Batch, Ints, Tensors, apply, body, dense, drawn, hidden
+from schedulers.rl.learner import NetworkLearner
+from schedulers.rl.policy_network import ActorCriticNetwork, Heads
+from schedulers.rl.settings import Positive, Settings, Share
 
 MOST_JOINT: Final = 50_000
 """Outputs that a joint head may have."""
@@ -151,6 +152,6 @@ class A3C(NetworkLearner):
 
     @classmethod
     def train(cls, task: Task, diary: Diary) -> Trained:
-        from schedulers import actor_critic  # noqa: PLC0415 - PyTorch is for training only
+        from schedulers.rl import actor_critic  # noqa: PLC0415 - PyTorch is for training only
 
         return actor_critic.train(cls.kind(task.settings), task, diary)

@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import Field
 
 from mecsim.learning import Diary, Task, Trained
-from schedulers.branches import BranchSettings, Share
-from schedulers.encoding import Observed
-from schedulers.networks import Arrays, Batch, Ints, Tensors, body, dense, stacked_apply, tanh
-from schedulers.policies import Count, NetworkLearner, Positive, ValueNetwork, Width
+from schedulers.rl.encoding import Observed
+from schedulers.rl.layers import Arrays, Batch, Ints, Tensors, body, dense, stacked_apply, tanh
+from schedulers.rl.learner import NetworkLearner
+from schedulers.rl.policy_network import ValueNetwork
+from schedulers.rl.settings import BranchSettings, Count, Positive, Share, Width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,6 @@ class DQN(NetworkLearner):
 
     @classmethod
     def train(cls, task: Task, diary: Diary) -> Trained:
-        from schedulers import q_learning  # noqa: PLC0415 - PyTorch is for training only
+        from schedulers.rl import q_learning  # noqa: PLC0415 - PyTorch is for training only
 
         return q_learning.train(Values, task, diary)

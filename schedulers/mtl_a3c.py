@@ -8,8 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from mecsim.learning import Diary, Task, Trained
-from schedulers.networks import Arrays, Batch, Ints, Tensors, apply, body, dense, drawn, hidden
-from schedulers.policies import ActorCriticNetwork, Heads, NetworkLearner, Settings, Weight
+from schedulers.rl.layers import Arrays, Batch, Ints, Tensors, apply, body, dense, drawn, hidden
+from schedulers.rl.learner import NetworkLearner
+from schedulers.rl.policy_network import ActorCriticNetwork, Heads
+from schedulers.rl.settings import Settings, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,6 @@ class MTLA3C(NetworkLearner):
 
     @classmethod
     def train(cls, task: Task, diary: Diary) -> Trained:
-        from schedulers import actor_critic  # noqa: PLC0415 - PyTorch is for training only
+        from schedulers.rl import actor_critic  # noqa: PLC0415 - PyTorch is for training only
 
         return actor_critic.train(Branches, task, diary)

@@ -35,21 +35,22 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Validate a scenario and print it resolved: every value, in SI units."""
-    from mecsim.scenario import json_schema, load
+    from mecsim.scenario.loading import json_schema, load
 
     if schema:
         write(json_schema())
         return
     if scenario is None:
         raise InputError("SCENARIO: is missing; give a scenario file, or --schema")
-    from mecsim import display, documents
-    from mecsim.model import resolve
+    from mecsim.cli import display
+    from mecsim.model.model import resolve
+    from mecsim.scenario import yaml_source
 
     loaded = load(scenario, set_ or [])
     model = resolve(loaded, seed)
     if json_:
         show_json({"scenario": loaded.model_dump(mode="json"), "blocks": model.block_table()})
     elif not quiet:
-        write(documents.dump(loaded.model_dump(mode="json")))
+        write(yaml_source.dump(loaded.model_dump(mode="json")))
         title = "Blocks (per task of size factor 1)"
         show_comment(display.blocks_table(model.block_table(), title))

@@ -45,11 +45,11 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 def scheduler_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Return ``KEY=VALUE`` pairs as options of a scheduler; values are read as YAML."""
-    from mecsim import documents
+    from mecsim.scenario import yaml_source
 
-    document = documents.Document({})
+    document = yaml_source.Document({})
     for pair in pairs or ():
-        documents.assign(document, pair, "--option")
+        yaml_source.assign(document, pair, "--option")
     return document.values
 
 

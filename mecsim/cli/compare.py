@@ -23,7 +23,7 @@ from mecsim.cli.common import (
 from mecsim.errors import InputError
 
 if TYPE_CHECKING:
-    from mecsim.study import Cell, Entrant, Study
+    from mecsim.study.plan import Cell, Entrant, Study
 
 ScenarioPaths = Annotated[
     list[Path], typer.Argument(metavar="SCENARIO...", help="Scenario files (YAML).")
@@ -108,15 +108,17 @@ def compare(
     All schedulers meet the same tasks on the same channels. Writes tables (CSV, JSON, HDF5) and
     figures; what is done is kept, and --resume goes on.
     """
-    from mecsim import display, plots, study
-    from mecsim.batch import Folder, run_batch
-    from mecsim.engines import make_engine
-    from mecsim.experiment import check_kernel
-    from mecsim.jobs import Training
-    from mecsim.report import write_report
+    from mecsim.cli import display
+    from mecsim.simulation.drive import check_kernel
+    from mecsim.study import plan, plots
+    from mecsim.study import summary as summary_module
+    from mecsim.study.batch import Folder, run_batch
+    from mecsim.study.executors import make_engine
+    from mecsim.study.jobs import Training
+    from mecsim.study.report import write_report
 
-    if metric not in study.METRICS:
-        allowed = ", ".join(study.METRICS)
+    if metric not in summary_module.METRICS:
+        allowed = ", ".join(summary_module.METRICS)
         raise InputError(f"--metric: {metric!r} is not known; allowed: {allowed}")
     if metric == "bound_gap_percent" and not bound:
         raise InputError(f"--metric {metric}: allowed: with --bound")
@@ -127,11 +129,11 @@ def compare(
     check_kernel(kernel)
     if not no_figures:
         plots.need_matplotlib("; or leave figures out with --no-figures")
-    asked = study.Study(
-        scenarios=study.name_scenarios(scenarios),
+    asked = plan.Study(
+        scenarios=plan.name_scenarios(scenarios),
         entrants=entrants(schedulers, option or []),
         seeds=range(seeds),
-        points=study.grid(study.parse_sweep(sweep or [])),
+        points=plan.grid(plan.parse_sweep(sweep or [])),
         overrides=tuple(set_ or ()),
         baseline=baseline,
         kernel=kernel,
@@ -139,19 +141,19 @@ def compare(
         training=None if episodes is None else Training(episodes),
         training_seeds=range(training_seeds),
     )
-    cells = study.plan(asked)
+    cells = plan.plan(asked)
     folder = Folder(out or _default_folder(asked, sweep or []), resume=resume)
     with (
         display.batch_progress("comparing", quiet=quiet or json_) as watch,
         make_engine(engine, jobs, ray_address) as made,
     ):
         done = run_batch([cell.job for cell in cells], folder, made, watch)
-    rows = study.rows(cells, done.results)
-    summary = study.summarise(rows, baseline)
+    rows = summary_module.rows(cells, done.results)
+    summary = summary_module.summarise(rows, baseline)
     failed = failures(cells, done.failures)
     document: dict[str, Any] = {"rows": rows, "summary": summary, "failed": failed}
     files = write_report(folder.path, document)
-    for name in () if no_figures else study.METRICS:
+    for name in () if no_figures else summary_module.METRICS:
         if panels := plots.comparison_panels(summary, name):
             files += plots.draw(panels, folder.path / "figures" / name)
     tell_troubles(done.warnings, failed)
@@ -168,7 +170,7 @@ def compare(
 
 def entrants(schedulers: str, options: Sequence[str]) -> list[Entrant]:
     """Return who takes part, each with its options. Raises ``InputError``."""
-    from mecsim.study import Entrant
+    from mecsim.study.plan import Entrant
 
     names = names_in(schedulers)
     if not names:

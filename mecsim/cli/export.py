@@ -39,7 +39,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a trace as CSV, as Parquet, or as a timeline for https://ui.perfetto.dev."""
-    from mecsim import export as exporting
+    from mecsim.trace import export as exporting
 
     files = [str(path) for path in exporting.export(trace, format_, out, begin, end)]
     if json_:

@@ -17,7 +17,7 @@ from mecsim.cli.common import (
 from mecsim.errors import InputError
 
 if TYPE_CHECKING:
-    from mecsim.dnn import LayerGraph
+    from mecsim.dnn.graph import LayerGraph
 
 
 def profile(
@@ -51,14 +51,15 @@ def profile(
     debug: Debug = False,
 ) -> None:
     """Show a DNN's layers, its legal cuts and its blocks (c_m, d_m, I_m)."""
-    from mecsim import display, dnn
+    from mecsim.cli import display
+    from mecsim.dnn import cuts
 
     if list_ or model is None:
         _print_models(json_=json_)
         return
     graph = _graph(model, input_shape)
     if save is not None:
-        from mecsim.profile_file import write_profile
+        from mecsim.dnn.profile_file import write_profile
 
         write_profile(graph, save)
     if quiet and not json_:
@@ -69,9 +70,9 @@ def profile(
     if cut is None or cut == "balanced":
         if blocks is None:
             raise InputError("--cut balanced: needs --blocks M")
-        made = dnn.cut_balanced(graph, blocks)
+        made = cuts.cut_balanced(graph, blocks)
     else:
-        made = dnn.cut_stages(graph) if cut == "stages" else dnn.cut_at(graph, cut.split(","))
+        made = cuts.cut_stages(graph) if cut == "stages" else cuts.cut_at(graph, cut.split(","))
     table = made.table()
     if json_:
         show_json({"model": graph.name, "blocks": table})
@@ -80,14 +81,14 @@ def profile(
 
 
 def _graph(model: str, input_shape: str | None) -> LayerGraph:
-    from mecsim.profile_file import load_graph
+    from mecsim.dnn.profile_file import load_graph
 
     if ":" not in model:
         if input_shape is not None:
             raise InputError("--input-shape: goes with package.module:factory only")
         return load_graph(model)
     try:
-        from mecsim import profiler
+        from mecsim.dnn import profiler
     except ImportError as error:
         raise InputError(
             f"profile {model}: needs PyTorch; install it with pip install 'mecsim[torch]'"
@@ -100,10 +101,11 @@ def _graph(model: str, input_shape: str | None) -> LayerGraph:
 
 
 def _print_models(*, json_: bool) -> None:
-    from mecsim import display, dnn
-    from mecsim.profile_file import load_graph, shipped
+    from mecsim.cli import display
+    from mecsim.dnn import graph as graph_module
+    from mecsim.dnn.profile_file import load_graph, shipped
 
-    rows = [dnn.overview(load_graph(name)) for name in shipped()]
+    rows = [graph_module.overview(load_graph(name)) for name in shipped()]
     if json_:
         show_json({"models": rows})
     else:
@@ -111,9 +113,10 @@ def _print_models(*, json_: bool) -> None:
 
 
 def _print_layers(graph: LayerGraph, *, json_: bool) -> None:
-    from mecsim import display, dnn
+    from mecsim.cli import display
+    from mecsim.dnn import graph as graph_module
 
-    overview, rows = dnn.overview(graph), dnn.layer_table(graph)
+    overview, rows = graph_module.overview(graph), graph_module.layer_table(graph)
     if json_:
         show_json(overview | {"layer_table": rows})
     else:

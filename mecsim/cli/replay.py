@@ -51,12 +51,14 @@ def replay(
     With --scheduler: run that scheduler on the same recorded tasks and channels instead, and print
     both side by side.
     """
-    from mecsim import display, experiment
+    from mecsim.cli import display
+    from mecsim.simulation.replay import replay as replay_trace
+    from mecsim.simulation.replay import replay_with
 
     if scheduler is None and (option or out):
         raise InputError("--option and --out: go with --scheduler only")
     with display.progress(f"replaying {trace.name}", quiet=quiet or json_) as progress:
-        recorded = experiment.replay(trace, kernel=kernel, progress=progress)
+        recorded = replay_trace(trace, kernel=kernel, progress=progress)
     same = recorded.difference is None
     document: dict[str, Any] = {
         "trace": str(trace),
@@ -71,7 +73,7 @@ def replay(
             display.progress(f"{scheduler} on {trace.name}", quiet=quiet or json_) as progress,
             stdout_kept(json_),
         ):
-            other = experiment.replay_with(
+            other = replay_with(
                 trace,
                 scheduler,
                 scheduler_options(option),
@@ -85,7 +87,7 @@ def replay(
 
 
 def _print_replay(document: dict[str, Any], *, json_: bool, quiet: bool) -> None:
-    from mecsim import display
+    from mecsim.cli import display
 
     if json_:
         show_json(document)

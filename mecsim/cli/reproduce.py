@@ -61,13 +61,14 @@ def reproduce(
 
     Writes a page, a picture and tables for each figure, and claims.md; --resume goes on.
     """
-    from mecsim import display, plots
-    from mecsim.batch import Folder, run_batch
-    from mecsim.engines import make_engine
-    from mecsim.files import write_whole
+    from mecsim.cli import display
     from mecsim.paper import pages
     from mecsim.paper import reproduce as paper
-    from mecsim.paper.figures import load_figures
+    from mecsim.paper.figure_files import load_figures
+    from mecsim.study import plots
+    from mecsim.study.batch import Folder, run_batch
+    from mecsim.study.executors import make_engine
+    from mecsim.support.files import write_whole
 
     chosen = load_figures(figures or [])
     only = names_in(schedulers)

@@ -50,8 +50,9 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Simulate one scenario under one scheduler; write a trace and print a summary."""
-    from mecsim import display, experiment
-    from mecsim.scenario import load
+    from mecsim.cli import display
+    from mecsim.scenario.loading import load
+    from mecsim.simulation.run import run as run_scenario
 
     if no_trace and out is not None:
         raise InputError("--out: does not go with --no-trace")
@@ -62,7 +63,7 @@ def run(
         display.progress(f"{scheduler} on {scenario.stem}", quiet=quiet or json_) as progress,
         stdout_kept(json_),
     ):
-        result = experiment.run(
+        result = run_scenario(
             loaded,
             scheduler,
             scheduler_options(option),
@@ -77,7 +78,7 @@ def run(
 
 
 def _print_summary(summary: dict[str, Any], *, json_: bool, quiet: bool) -> None:
-    from mecsim import display
+    from mecsim.cli import display
 
     if json_:
         show_json(summary)

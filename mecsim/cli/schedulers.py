@@ -30,10 +30,11 @@ def schedulers(
     debug: Debug = False,
 ) -> None:
     """List the installed schedulers with their options, or check one of any origin."""
-    from mecsim import display, registry
+    from mecsim.cli import display
+    from mecsim.scheduler import registry
 
     if check_ is not None:
-        from mecsim.conformance import check_scheduler
+        from mecsim.verification.conformance import check_scheduler
 
         registry.load(check_)
         try:

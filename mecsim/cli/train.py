@@ -78,17 +78,18 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
-    from mecsim import display
-    from mecsim.engines import cluster_for
-    from mecsim.policy_file import SUFFIX
-    from mecsim.scenario import load
+    from mecsim.cli import display
+    from mecsim.learning.policy_file import SUFFIX
+    from mecsim.scenario.loading import load
+    from mecsim.study.executors import cluster_for
 
     try:
-        from mecsim import training
+        from mecsim.learning.training import settings_of
+        from mecsim.learning.training import train as train_
     except ImportError as error:
         raise InputError(f"train: needs {error.name}; pip install 'mecsim[torch]'") from error
     if settings:
-        _show_settings(training.settings_of(scheduler), json_=json_)
+        _show_settings(settings_of(scheduler), json_=json_)
         return
     if scenario is None:
         raise InputError("train: SCENARIO is missing; allowed: a scenario file (YAML)")
@@ -106,7 +107,7 @@ def train(
         cluster_for(engine, processes, ray_address),
     ):
         try:
-            summary = training.train(
+            summary = train_(
                 loaded,
                 scheduler,
                 scheduler_options(option),
@@ -141,7 +142,7 @@ def _how_to_use(
 
 
 def _show_settings(settings: list[dict[str, str]], *, json_: bool) -> None:
-    from mecsim import display
+    from mecsim.cli import display
 
     if json_:
         show_json({"settings": settings})

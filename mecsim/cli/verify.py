@@ -29,9 +29,9 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Run the known-answer suite: queueing theory, equations, exact recursions, replay."""
-    from mecsim import display
-    from mecsim import verify as verifying
-    from mecsim.files import write_whole
+    from mecsim.cli import display
+    from mecsim.support.files import write_whole
+    from mecsim.verification import known_answers as verifying
 
     with display.progress("verifying", unit="checks", quiet=quiet or json_) as progress:
         outcomes = verifying.run_checks(progress, quick=quick, kernel=kernel)

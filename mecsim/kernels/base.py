@@ -12,9 +12,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from mecsim.arrays import Floats, read_only
-from mecsim.model import Model
-from mecsim.routing import Hops
+from mecsim.kernels.hops import Hops
+from mecsim.model.model import Model
+from mecsim.support.arrays import Floats, read_only
 
 COMPLETION: Final = 0
 DECISION: Final = 1

@@ -17,10 +17,10 @@ import numpy as np
 import simpy
 from simpy.events import EventPriority
 
-from mecsim.arrays import Floats
 from mecsim.kernels.base import COMPLETION, DECISION, RELEASE
-from mecsim.model import Model
-from mecsim.routing import Hops
+from mecsim.kernels.hops import Hops
+from mecsim.model.model import Model
+from mecsim.support.arrays import Floats
 
 
 class _Clock(simpy.Environment):

@@ -1,4 +1,4 @@
 """The evaluation of the paper: its figures, and what of its claims holds.
 
-Figures are described in ``mecsim/figures/*.yaml``, claims in ``mecsim/figures/claims.yaml``.
+Figures are described in ``mecsim/paper/figures/*.yaml``, claims in ``mecsim/figures/claims.yaml``.
 """

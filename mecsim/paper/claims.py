@@ -12,10 +12,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import numpy as np
 from pydantic import Discriminator
 
-from mecsim import statistics
-from mecsim.arrays import Floats
 from mecsim.paper.curves import episodes_to_converge, final_reward
-from mecsim.paper.figures import read
+from mecsim.paper.figure_files import read
 from mecsim.paper.verdicts import (
     NOTHING,
     Finding,
@@ -27,9 +25,12 @@ from mecsim.paper.verdicts import (
     value_verdict,
     worst,
 )
-from mecsim.scenario import Section
-from mecsim.statistics import Ratio
-from mecsim.study import Point, Sample, metric
+from mecsim.scenario.schema import Section
+from mecsim.study import statistics
+from mecsim.study.plan import Point
+from mecsim.study.statistics import Ratio
+from mecsim.study.summary import Sample, metric
+from mecsim.support.arrays import Floats
 
 OURS: Final = "mtl-a3c"
 """The scheduler that the paper proposes."""
@@ -114,7 +115,9 @@ class Claims(Section):
 
 def load_claims() -> tuple[AnyClaim, ...]:
     """Read the claims that come with mecsim."""
-    return read(Path(str(resources.files("mecsim") / "figures" / "claims.yaml")), Claims).claims
+    return read(
+        Path(str(resources.files("mecsim.paper") / "figures" / "claims.yaml")), Claims
+    ).claims
 
 
 class MissingError(Exception):
@@ -126,7 +129,7 @@ class Evidence:
     """The results of the figures' studies, by figure and study."""
 
     rows: Mapping[str, Sequence[Mapping[str, Any]]]
-    """``fig8.servers`` to rows as :func:`mecsim.study.rows` makes them."""
+    """``fig8.servers`` to rows as :func:`mecsim.study.summary.rows` makes them."""
     curves: Mapping[str, Sequence[Mapping[str, Any]]]
     """The same to rows of learning curves."""
 

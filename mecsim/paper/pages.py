@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mecsim import plots
-from mecsim.display import number
-from mecsim.files import write_whole
 from mecsim.paper.claims import AnyClaim
-from mecsim.paper.figures import CURVE, Figure, PanelSpec
+from mecsim.paper.figure_files import CURVE, Figure, PanelSpec
 from mecsim.paper.reproduce import Results, learning_curves, panels, shown, y_label
 from mecsim.paper.verdicts import Finding, Verdict
-from mecsim.report import as_csv, as_markdown, curve_table, point_text, run_table, summary_table
+from mecsim.study import plots
+from mecsim.study.report import (
+    as_csv,
+    as_markdown,
+    curve_table,
+    point_text,
+    run_table,
+    summary_table,
+)
+from mecsim.support.files import write_whole
+from mecsim.support.text import number
 
 QUICK: Final = "Made with --quick: fewer points, seeds and episodes than the paper's figures need."
 
@@ -107,7 +114,7 @@ def claims_page(found: Sequence[tuple[AnyClaim, Finding]], *, quick: bool) -> st
     parts = [
         "# What of the paper's claims holds\n",
         f"Of {len(found)} claims {told}.\n",
-        "They are in `mecsim/figures/claims.yaml`, the rules in `mecsim/paper/verdicts.py`.\n",
+        "They are in `mecsim/paper/figures/claims.yaml`, the rules in `mecsim/paper/verdicts.py`.\n",
         *([f"**{QUICK}**\n"] if quick else []),
         as_markdown(head, rows, text=len(head)),
     ]

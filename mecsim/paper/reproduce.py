@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from mecsim import plots, statistics, study
-from mecsim.jobs import Job
 from mecsim.paper.claims import AnyClaim, Evidence, judge, load_claims
 from mecsim.paper.curves import value_at
-from mecsim.paper.figures import CURVE, Figure, PanelSpec
+from mecsim.paper.figure_files import CURVE, Figure, PanelSpec
 from mecsim.paper.verdicts import Finding
-from mecsim.plots import Line, Panel
-from mecsim.study import Cell
+from mecsim.study import plan as plan_module
+from mecsim.study import plots, statistics
+from mecsim.study import summary as summary_module
+from mecsim.study.jobs import Job
+from mecsim.study.plan import Cell
+from mecsim.study.plots import Line, Panel
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def plan(
     for name, figure in figures.items():
         for each in figure.studies:
             made = figure.make_study(each, quick=quick, only=only)
-            plans[f"{name}.{each}"] = [] if made is None else study.plan(made)
+            plans[f"{name}.{each}"] = [] if made is None else plan_module.plan(made)
     return plans
 
 
@@ -47,10 +49,10 @@ def collect(
     results: Mapping[str, Mapping[str, Any]],
 ) -> Results:
     """Return the results of a batch by figures and studies."""
-    rows = {place: study.rows(cells, results) for place, cells in plans.items()}
-    curves = {place: study.curves(cells, results) for place, cells in plans.items()}
+    rows = {place: summary_module.rows(cells, results) for place, cells in plans.items()}
+    curves = {place: summary_module.curves(cells, results) for place, cells in plans.items()}
     summary = {
-        place: study.summarise(found, figures[place.partition(".")[0]].baseline)
+        place: summary_module.summarise(found, figures[place.partition(".")[0]].baseline)
         for place, found in rows.items()
     }
     return Results(rows, summary, curves)

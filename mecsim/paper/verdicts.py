@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from mecsim import statistics
-from mecsim.arrays import Floats
-from mecsim.statistics import Estimate, Ratio
+from mecsim.study import statistics
+from mecsim.study.statistics import Estimate, Ratio
+from mecsim.support.arrays import Floats
 
 NEAR_PERCENT: Final = 5.0
 """A value is met if it is off by at most this much."""

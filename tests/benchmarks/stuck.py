@@ -14,8 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from mecsim.scenario import load
-from mecsim.training import train
+from mecsim.learning.training import train
+from mecsim.scenario.loading import load
 
 Setting: TypeAlias = tuple[str, int, int, str]
 """Learner, episodes, workers, options as JSON."""

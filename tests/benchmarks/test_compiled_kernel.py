@@ -16,16 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mecsim import experiment, workload
-from mecsim.accounts import BlockColumns, Services, TaskColumns, Terms
-from mecsim.arrays import Ints
-from mecsim.jit import compiled
-from mecsim.kernels.events import run as run_events
-from mecsim.kernels.play import Epochs, account_ended, submit_epoch
-from mecsim.kernels.rings import State
-from mecsim.model import Model, resolve
-from mecsim.routing import HOP, Hops, Router, Ways
-from mecsim.scenario import load
+from mecsim.kernels.accounting import BlockColumns, Services, TaskColumns, Terms
+from mecsim.kernels.advance import account_ended, submit_epoch
+from mecsim.kernels.epochs import Epochs
+from mecsim.kernels.event_loop import run as run_events
+from mecsim.kernels.hops import HOP, Hops, Router, Ways
+from mecsim.kernels.state import State
+from mecsim.model import workload
+from mecsim.model.model import Model, resolve
+from mecsim.scenario.loading import load
+from mecsim.simulation.run import run as run_scenario
+from mecsim.support.arrays import Ints
+from mecsim.support.jit import compiled
 from tests.benchmarks import lean_simpy, textbook_simpy
 from tests.benchmarks.test_simpy_kernel import ROOT, ROUNDS, SCENARIO, ratio_table, seconds
 
@@ -89,7 +91,7 @@ def test_compiled_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     resources = len(model.resources)
 
     def run(kernel: str, out: Path | None = None) -> float:
-        summary = experiment.run(scenario, "fixed", options, kernel=kernel, out=out).summary
+        summary = run_scenario(scenario, "fixed", options, kernel=kernel, out=out).summary
         return scenario.slots * scenario.slot_length + float(summary["drained_s"])
 
     works: dict[str, Callable[[], float]] = {

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from mecsim import experiment
-from mecsim.scenario import load
-from mecsim.theory import Interval, mean_interval
+from mecsim.scenario.loading import load
+from mecsim.simulation.run import run as run_scenario
+from mecsim.support.intervals import Interval, mean_interval
 from tests.benchmarks.test_simpy_kernel import ROOT, SCENARIO
 
 SEEDS = range(10)
@@ -54,7 +54,7 @@ def test_lookahead(capsys: pytest.CaptureFixture[str]) -> None:
         for seed in SEEDS:
             for name, found in rewards.items():
                 began = time.perf_counter()
-                result = experiment.run(scenario, name, seed=seed, kernel="compiled")
+                result = run_scenario(scenario, name, seed=seed, kernel="compiled")
                 seconds += (time.perf_counter() - began) * (name == "lookahead")
                 found.append(result.summary["reward"])
         ours, cells = rewards["lookahead"], []

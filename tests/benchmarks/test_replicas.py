@@ -14,8 +14,8 @@ from statistics import median
 import numpy as np
 import pytest
 
-from mecsim.replicas import Replicas
-from mecsim.scenario import load
+from mecsim.scenario.loading import load
+from mecsim.simulation.replicas import Replicas
 from tests.benchmarks.test_compiled_kernel import PLACEMENT
 from tests.benchmarks.test_simpy_kernel import ROOT, ROUNDS, SCENARIO
 

@@ -17,10 +17,10 @@ from statistics import median
 import numpy as np
 import pytest
 
-from mecsim import experiment
-from mecsim.model import resolve
-from mecsim.scenario import load
-from mecsim.trace import MemoryTrace
+from mecsim.model.model import resolve
+from mecsim.scenario.loading import load
+from mecsim.simulation.run import run as run_scenario
+from mecsim.trace.schema import MemoryTrace
 from tests.benchmarks import lean_simpy
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def lean_input() -> tuple[list[tuple[float, list[lean_simpy.Route]]], int, int, 
     """The hops of a greedy run, slot by slot; the resources, the hops, and when the run ended."""
     scenario = load(SCENARIO)
     trace = MemoryTrace()
-    experiment.run(scenario, "greedy", memory=trace)
+    run_scenario(scenario, "greedy", memory=trace)
     task, resource = trace["hops/task"], trace["hops/resource"].tolist()
     service = (trace["hops/finish_s"] - trace["hops/start_s"]).tolist()
     bounds = np.flatnonzero(np.diff(task, prepend=-1, append=-1)).tolist()
@@ -70,7 +70,7 @@ def peak_mib(slots: int, out: Path | None) -> float:
     """Peak memory of a whole `mecsim run` in a process of its own."""
     program = (
         "import sys; from pathlib import Path; from mecsim import experiment\n"
-        "from mecsim.scenario import load; scenario, slots, out = sys.argv[1:]\n"
+        "from mecsim.scenario.schema import load; scenario, slots, out = sys.argv[1:]\n"
         "experiment.run(load(scenario, [f'slots={slots}']), out=Path(out) if out else None)\n"
         "status = Path('/proc/self/status').read_text()\n"
         "print(status.partition('VmHWM:')[2].split()[0])"
@@ -87,8 +87,8 @@ def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     scenario, trace = load(SCENARIO), tmp_path / "trace.h5"
     works = {
         "leanest SimPy program": lambda: lean_simpy.serve(slots, resources),
-        "mecsim, no trace": lambda: experiment.run(scenario, "greedy"),
-        "mecsim, trace written": lambda: experiment.run(scenario, "greedy", out=trace),
+        "mecsim, no trace": lambda: run_scenario(scenario, "greedy"),
+        "mecsim, trace written": lambda: run_scenario(scenario, "greedy", out=trace),
     }
     rounds = [{name: seconds(work) for name, work in works.items()} for _ in range(ROUNDS)]
     lines = [

@@ -19,8 +19,8 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from mecsim.errors import MecsimError
-from mecsim.scenario import load
-from mecsim.training import train
+from mecsim.learning.training import train
+from mecsim.scenario.loading import load
 
 TRIALS: Final = 12
 FINALISTS: Final = 3

@@ -1,0 +1,1 @@
+"""DNNs: layer graphs, cuts into blocks, profiles."""

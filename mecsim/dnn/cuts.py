@@ -1,0 +1,148 @@
+"""Cut a layer graph into blocks: at named layers, at stages, or balanced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+from mecsim.dnn.graph import Layer, LayerGraph, _check_cuts
+from mecsim.errors import ProfileError
+
+_Plan = tuple[
+    float, float, tuple[int, ...]
+]  # sum of squared FLOPs, bits that cross, ends of blocks
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A chain of M blocks, for one input of size factor 1.
+
+    Attributes:
+        names: Name of each block, (M,): its first and last layer.
+        flops: FLOPs of each block, (M,).
+        parameter_bytes: Parameters of each block, bytes, (M,).
+        input_bits: Input of each block, bits, (M,); the first is the raw input.
+        output_bits: The result of the last block, bits.
+        cuts: The layers after which the chain is cut, (M - 1,).
+    """
+
+    names: tuple[str, ...]
+    flops: tuple[float, ...]
+    parameter_bytes: tuple[float, ...]
+    input_bits: tuple[float, ...]
+    output_bits: float
+    cuts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """The number of blocks, M."""
+        return len(self.names)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return the blocks as rows, at one cycle a FLOP."""
+        columns = zip(self.names, self.flops, self.parameter_bytes, self.input_bits, strict=True)
+        keys = ("layers", "cycles", "parameter_bytes", "input_bits")
+        return [{"block": m} | dict(zip(keys, row, strict=True)) for m, row in enumerate(columns)]
+
+
+def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
+    """Cut after each of the named layers; with none, the whole network is one block.
+
+    Raises:
+        ProfileError: If a layer is unknown, is no legal cut, comes twice or out of order.
+    """
+    _check_cuts(graph, names)
+    position = {layer.name: index for index, layer in enumerate(graph.layers, start=1)}
+    edges = [0, *(position[name] for name in names), len(graph.layers)]
+    blocks = [graph.layers[start:stop] for start, stop in pairwise(edges)]
+    results = [block[-1].output_bits for block in blocks]
+    return Blocks(
+        names=tuple(_block_name(block) for block in blocks),
+        flops=tuple(sum(layer.flops for layer in block) for block in blocks),
+        parameter_bytes=tuple(sum(layer.parameter_bytes for layer in block) for block in blocks),
+        input_bits=(graph.input_bits, *results[:-1]),
+        output_bits=results[-1],
+        cuts=tuple(names),
+    )
+
+
+def cut_stages(graph: LayerGraph) -> Blocks:
+    """Cut after the stages named in the model's profile.
+
+    Raises:
+        ProfileError: If the profile names no stages.
+    """
+    if not graph.stages:
+        raise ProfileError(
+            f"model {graph.name!r} names no stages; name the cuts, or give a number of blocks"
+        )
+    return cut_at(graph, graph.stages)
+
+
+def cut_balanced(graph: LayerGraph, blocks: int) -> Blocks:
+    """Cut into the given number of blocks, of FLOPs as equal as the legal cuts allow.
+
+    Exact: of all choices of legal cuts, the one with the smallest (largest block, sum of squared
+    blocks, bits crossing the cuts), compared in this order; of equals, the earliest cuts.
+
+    Args:
+        graph: The network.
+        blocks: Their number M, from 1 to the number of legal cuts plus 1.
+
+    Raises:
+        ProfileError: If the network cannot be cut into that many blocks.
+    """
+    legal = graph.legal_cuts()
+    if not 1 <= blocks <= len(legal) + 1:
+        raise ProfileError(
+            f"model {graph.name!r} cannot be cut into {blocks} blocks: it has {len(legal)} legal "
+            f"cuts, so the number of blocks must be from 1 to {len(legal) + 1}"
+        )
+    pieces = cut_at(graph, legal)
+    done = [0.0, *accumulate(pieces.flops)]
+    chosen = _best_plan(done, pieces.input_bits, blocks, _smallest_largest(done, blocks))
+    return cut_at(graph, [legal[end - 1] for end in chosen])
+
+
+def _smallest_largest(done: list[float], blocks: int) -> float:
+    """The FLOPs of the largest block when that is as small as it can be.
+
+    ``done[j]`` is the FLOPs of the first j pieces.
+    """
+    largest, unreachable = done, done[-1] + 1
+    for count in range(2, blocks + 1):
+        largest = [
+            min((max(largest[i], end - done[i]) for i in range(count - 1, j)), default=unreachable)
+            for j, end in enumerate(done)
+        ]
+    return largest[-1]
+
+
+def _best_plan(
+    done: list[float], bits: tuple[float, ...], blocks: int, limit: float
+) -> tuple[int, ...]:
+    """The ends (in pieces) of all blocks but the last, none larger than the limit.
+
+    With the largest block bounded, what is left to minimise adds up over the blocks, so the best
+    plan for the first j pieces extends a best plan for fewer.
+    """
+    ends = range(1, len(done))
+    plans: dict[int, _Plan] = {j: (done[j] ** 2, 0, ()) for j in ends if done[j] <= limit}
+    for _ in range(blocks - 1):
+        extended: dict[int, _Plan] = {}
+        for j in ends:
+            candidates = (
+                (squares + (done[j] - done[i]) ** 2, crossing + bits[i], (*chosen, i))
+                for i, (squares, crossing, chosen) in plans.items()
+                if i < j and done[j] - done[i] <= limit
+            )
+            if best := min(candidates, default=None):
+                extended[j] = best
+        plans = extended
+    return plans[len(done) - 1][2]
+
+
+def _block_name(layers: Sequence[Layer]) -> str:
+    first, last = layers[0].name, layers[-1].name
+    return first if first == last else f"{first}..{last}"

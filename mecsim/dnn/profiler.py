@@ -1,0 +1,372 @@
+"""From PyTorch modules to the layer graphs of `mecsim.dnn.graph`.
+
+A module is traced (`torch.fx`, or `torch.export` where its Python depends on shapes), and its
+graph is run once on tensors that have a shape and no content, so that even a large network takes
+neither memory nor time. FLOPs are those of `torch.utils.flop_counter`: matrix products,
+convolutions and attention count; element-wise operations, poolings and normalisations count 0.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import io
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from itertools import chain, count
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mecsim.dnn.graph import RAW_INPUT, Layer, LayerGraph
+from mecsim.errors import ProfileError
+
+_SELECTIONS = ("getitem", "narrow", "pad", "select", "slice")
+"""Words in the names of operations that only select or pad, and so change the size for free."""
+
+
+def profile_module(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    name: str,
+    *,
+    input_bits: int | None = None,
+    stages: tuple[str, ...] = (),
+) -> LayerGraph:
+    """Count what each layer of a module costs for one input, in inference mode.
+
+    A layer is an operation with what is fused into it: operations without FLOPs that are the only
+    reader of its output and keep the number of elements (activations, normalisations, dropout,
+    reshapes), or only select or pad. Poolings, and whatever merges several tensors or reads the
+    raw input, are layers of their own. The module itself is left as it is.
+
+    Args:
+        module: Any module whose ``forward`` takes one tensor and returns one.
+        input_shape: Shape of one raw input, without the batch dimension.
+        name: The name of the model.
+        input_bits: Size of one raw input, bits; by default that of a float32 tensor.
+        stages: The layers after which `mecsim.dnn.cuts.cut_stages` cuts.
+
+    Raises:
+        ProfileError: If the module cannot be traced or run on that shape, does not have one input
+            and one output tensor, or a stage is no legal cut.
+    """
+    try:
+        layers = _count(module, tuple(input_shape))
+    except ProfileError as error:
+        raise ProfileError(f"model {name!r} {error}") from error.__cause__
+    bits = 32 * math.prod(input_shape) if input_bits is None else input_bits
+    return LayerGraph(name, tuple(input_shape), bits, layers, stages)
+
+
+def load_factory(spec: str) -> nn.Module:
+    """Import ``package.module:factory``, call the factory, and return its module.
+
+    Raises:
+        ProfileError: If it cannot be imported, raises, or does not return a module.
+    """
+    package, _, attribute = spec.partition(":")
+    if not package or not attribute:
+        raise ProfileError(f"{spec!r} names no factory; write package.module:factory")
+    try:
+        factory = getattr(importlib.import_module(package), attribute)
+    except AttributeError as error:
+        raise ProfileError(f"{spec!r}: {_line(error)}") from error
+    except Exception as error:  # importing runs the user's code
+        raise ProfileError(f"{spec!r}: importing {package!r} fails: {_line(error)}") from error
+    if not callable(factory):
+        raise ProfileError(f"{spec!r} is a {type(factory).__name__}, not something to call")
+    try:
+        module = factory()
+    except Exception as error:  # the factory is the user's code
+        raise ProfileError(
+            f"{spec!r}: calling it without arguments fails: {_line(error)}"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise ProfileError(f"{spec!r} returns a {type(module).__name__}, not a torch.nn.Module")
+    return module
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one operation of a traced graph did when it was run.
+
+    ``inputs`` are the operations whose tensors it read, ``tensors`` its results. An operation that
+    hands on the tensor that it read, untouched or changed in place, has that one as its ``origin``.
+    """
+
+    name: str
+    operation: str
+    inputs: tuple[fx.Node, ...]
+    origin: fx.Node
+    tensors: tuple[torch.Tensor, ...]
+    flops: int
+    parameters: tuple[nn.Parameter, ...]
+
+    @property
+    def elements(self) -> int:
+        return sum(tensor.numel() for tensor in self.tensors)
+
+    @property
+    def bits(self) -> int:
+        return sum(8 * tensor.numel() * tensor.element_size() for tensor in self.tensors)
+
+
+_Steps = dict[fx.Node, _Step]
+
+
+class _Meter(fx.Interpreter):
+    """Runs a graph and keeps a `_Step` for each of its nodes, in order."""
+
+    def __init__(self, module: fx.GraphModule, counter: FlopCounterMode) -> None:
+        super().__init__(module)
+        self.counter = counter
+        self.steps: _Steps = {}
+
+    def run_node(self, node: fx.Node) -> Any:
+        before = self.counter.get_total_flops()
+        value = super().run_node(node)
+        sources = [i for i in node.all_input_nodes if self.steps[i].tensors]
+        unchanged = len(sources) == 1 and value is self.env[sources[0]]
+        operation = _operation(node, self.module)
+        self.steps[node] = _Step(
+            name=_name(node, operation),
+            operation=operation.lower(),
+            inputs=tuple(dict.fromkeys(self.steps[i].origin for i in sources)),
+            origin=self.steps[sources[0]].origin if unchanged else node,
+            tensors=tuple(_tensors(value)),
+            flops=self.counter.get_total_flops() - before,
+            parameters=_parameters(node, self.module),
+        )
+        return value
+
+
+def _count(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]:
+    """Trace a module, run it on a tensor without content, and gather its layers."""
+    defaults = _one_input(module)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    fake = _without_content(module, mode)
+    like = next(fake.parameters(), torch.zeros(()))
+    with mode, torch.no_grad(), _every_flop_counted():
+        x = torch.zeros((1, *input_shape), dtype=like.dtype, device=like.device)
+        traced = _trace(fake, x, defaults)
+        try:
+            with FlopCounterMode(display=False) as counter:
+                meter = _Meter(traced, counter)
+                meter.run(x)
+            with FlopCounterMode(display=False) as whole:
+                fake(x)
+        except Exception as error:  # running a module runs the user's code
+            shape = tuple(x.shape)
+            raise ProfileError(f"fails on an input of shape {shape}: {_line(error)}") from error
+    layers, total = _layers(meter.steps), whole.get_total_flops()
+    if (found := sum(layer.flops for layer in layers)) != total:
+        raise ProfileError(
+            f"has {found} FLOPs between its input and its result, but {total} in all; "
+            "remove what is computed and not used"
+        )
+    return layers
+
+
+def _one_input(module: nn.Module) -> dict[str, Any]:
+    """The arguments of ``forward`` that have defaults; raise unless there is one without."""
+    arguments = inspect.signature(module.forward).parameters.values()
+    defaults = {a.name: a.default for a in arguments if a.default is not a.empty}
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    inputs = [a.name for a in arguments if a.name not in defaults and a.kind not in variadic]
+    if len(inputs) != 1:
+        raise ProfileError(f"has {len(inputs)} inputs ({', '.join(inputs)}), must have one")
+    return defaults
+
+
+def _without_content(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
+    """A copy for inference whose parameters and buffers have a shape and no content."""
+    try:
+        tensors = [*module.parameters(), *module.buffers()]
+        memo: dict[int, Any] = {id(tensor): mode.from_tensor(tensor) for tensor in tensors}
+        return copy.deepcopy(module, memo).eval()
+    except Exception as error:  # copying runs the user's code
+        raise ProfileError(f"cannot be copied: {_line(error)}") from error
+
+
+def _trace(module: nn.Module, x: torch.Tensor, defaults: dict[str, Any]) -> fx.GraphModule:
+    """The operations of a module as a graph."""
+    try:
+        return fx.symbolic_trace(module, concrete_args=defaults)
+    except Exception as error:  # noqa: BLE001 - tracing runs the user's code
+        by_fx = _line(error)
+    try:
+        with redirect_stderr(io.StringIO()):  # where torch.export prints graphs that it gives up
+            return torch.export.export(module, (x,)).module()
+    except Exception as error:  # the same
+        raise ProfileError(
+            f"cannot be traced, neither by torch.fx ({by_fx}) nor by torch.export "
+            f"({_line(error)}); its forward() must not depend on the values in tensors"
+        ) from error
+
+
+@contextmanager
+def _every_flop_counted() -> Iterator[None]:
+    """Keep attention and LSTMs out of fused kernels, into which PyTorch's counter cannot see."""
+    was_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+            # Restoring the flags warns of a missing Intel GPU.
+            warnings.filterwarnings("ignore", "TF32 acceleration", UserWarning)
+            with torch.backends.mkldnn.flags(enabled=False):
+                yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_fast)
+
+
+def _operation(node: fx.Node, module: nn.Module) -> str:
+    """What a node does: ``MaxPool2d``, ``getitem``, ``add``."""
+    if node.op == "call_module":
+        return type(module.get_submodule(str(node.target))).__name__
+    return str(getattr(node.target, "__name__", node.target)).partition(".")[0].strip("_")
+
+
+def _name(node: fx.Node, operation: str) -> str:
+    """The path of the module that a node is, or its operation in the module that contains it."""
+    if node.op == "call_module":
+        return str(node.target)
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    if path and "torch.nn.modules." in str(kind):  # torch.export looks into PyTorch's own modules
+        return str(path)
+    return f"{path}.{operation}" if path else operation
+
+
+def _parameters(node: fx.Node, module: nn.Module) -> tuple[nn.Parameter, ...]:
+    """The parameters that a node fetches, or that the module which it calls has."""
+    if node.op == "call_module":
+        return tuple(module.get_submodule(str(node.target)).parameters())
+    if node.op == "get_attr":
+        named = dict(module.named_parameters(remove_duplicate=False))
+        return tuple(named[key] for key in [str(node.target)] if key in named)
+    return ()
+
+
+def _tensors(value: object) -> Iterator[torch.Tensor]:
+    """All tensors in a nest of tuples, lists and dictionaries."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _path(steps: _Steps) -> list[fx.Node]:
+    """The operations through which the raw input reaches the result; the raw input comes first."""
+    raw = next(node for node in steps if node.op == "placeholder")
+    output = next(node for node in steps if node.op == "output")
+    if (results := len(steps[output].tensors)) != 1:
+        raise ProfileError(f"returns {results} tensors, must return one")
+    reached, needed = {raw}, {output}
+    for node, step in steps.items():
+        if step.tensors and step.origin is node and not reached.isdisjoint(step.inputs):
+            reached.add(node)
+    for node in reversed(steps):
+        if node in needed:
+            needed.update(steps[node].inputs)
+    path = [node for node in steps if node in reached & needed]
+    if path[:1] != [raw] or len(path) == 1:
+        raise ProfileError("computes nothing from its input")
+    return path
+
+
+def _heads(steps: _Steps, path: list[fx.Node]) -> dict[fx.Node, fx.Node]:
+    """For each operation on the path, the first operation of the layer to which it belongs."""
+    raw, *operations = path
+    readers = Counter(node for operation in operations for node in steps[operation].inputs)
+    heads: dict[fx.Node, fx.Node] = {}
+    for node in operations:
+        inputs = [i for i in steps[node].inputs if i is raw or i in heads]
+        source = inputs[0]
+        alone = len(inputs) == 1 and source is not raw and readers[source] == 1
+        heads[node] = heads[source] if alone and _fuses(steps[node], steps[source]) else node
+    return heads
+
+
+def _fuses(step: _Step, source: _Step) -> bool:
+    """Whether an operation belongs to the layer whose output it alone reads."""
+    if step.flops or "pool" in step.operation:
+        return False
+    selects = any(word in step.operation for word in _SELECTIONS)
+    return selects or step.elements == source.elements
+
+
+def _owners(steps: _Steps, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
+    """For each operation, also off the path, the head of the layer that bears its cost."""
+    owners = dict(heads)
+    for node, step in steps.items():  # results that nothing uses: the layer that they come from
+        if node not in owners and (inputs := [i for i in step.inputs if i in owners]):
+            owners[node] = owners[inputs[-1]]
+    for node in reversed(steps):  # parameters, and what is computed from them: their first reader
+        if node not in owners and (users := [u for u in steps if u in node.users and u in owners]):
+            owners[node] = owners[users[0]]
+    return owners
+
+
+def _layers(steps: _Steps) -> tuple[Layer, ...]:
+    """The layers of a graph that was run, in its order."""
+    path = _path(steps)
+    heads = _heads(steps, path)
+    names = _layer_names(steps, path[0], heads)
+    owners = _owners(steps, heads)
+    last = {head: node for node, head in heads.items()}
+    flops: Counter[fx.Node] = Counter()
+    for node, head in owners.items():
+        flops[head] += steps[node].flops
+    parameter_bytes = _parameter_bytes(steps, owners)
+    return tuple(
+        Layer(
+            name=names[head],
+            flops=flops[head],
+            parameter_bytes=parameter_bytes[head],
+            output_bits=steps[tail].bits,
+            inputs=tuple(dict.fromkeys(names[i] for i in steps[head].inputs if i in names)),
+        )
+        for head, tail in last.items()
+    )
+
+
+def _layer_names(steps: _Steps, raw: fx.Node, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, str]:
+    """The name of the layer of each operation; a name that is taken gets _2, _3, …."""
+    names = {raw: RAW_INPUT}
+    for head in dict.fromkeys(heads.values()):
+        base = steps[head].name
+        candidates = chain([base], (f"{base}_{n}" for n in count(2)))
+        names[head] = next(c for c in candidates if c not in names.values())
+    return names | {node: names[head] for node, head in heads.items()}
+
+
+def _parameter_bytes(steps: _Steps, owners: dict[fx.Node, fx.Node]) -> Counter[fx.Node]:
+    """The parameters of each layer, bytes; shared ones go to the first layer that uses them."""
+    order = {node: index for index, node in enumerate(steps)}
+    sizes: Counter[fx.Node] = Counter()
+    seen: set[int] = set()
+    for node, head in sorted(owners.items(), key=lambda item: order[item[1]]):
+        for parameter in steps[node].parameters:
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                sizes[head] += parameter.numel() * parameter.element_size()
+    return sizes
+
+
+def _line(error: Exception) -> str:
+    """The type and the first line of an error's message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,6 +1,0 @@
-"""Where jobs are computed: in processes of this machine, or elsewhere. One file an engine."""
-
-from mecsim.engines.base import Engine, EngineLostError
-from mecsim.engines.choice import ENGINES, cluster_for, make_engine
-
-__all__ = ["ENGINES", "Engine", "EngineLostError", "cluster_for", "make_engine"]

@@ -1,0 +1,89 @@
+"""The fast kernel: the event loop of :mod:`mecsim.kernels.event_loop` behind a kernel's face."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+
+from mecsim.kernels.event_loop import run
+from mecsim.kernels.hops import Hops
+from mecsim.kernels.state import FIRST_BATCH, FIRST_HOP, State, read_starts, submit, take_first
+from mecsim.model.model import Model
+from mecsim.support.arrays import Floats
+
+
+class CompiledKernel:
+    """The kernel compiled by numba; see :class:`mecsim.kernels.base.Kernel` for its face.
+
+    Epochs must be submitted in order of time, as a run does. The rings have room for ``size``
+    tasks and hops at first.
+    """
+
+    def __init__(self, model: Model, size: int = 1024) -> None:
+        self.state = State.of(model, size)
+        self._now = 0.0
+        self._batches: deque[Hops] = deque()
+        self._last_release_s = -math.inf
+
+    def submit(self, hops: Hops) -> None:
+        tasks = hops.tasks
+        if len(tasks):
+            self._check_order(tasks.release_s)
+        self.state = self.state.with_room(len(tasks), len(hops))
+        submit(self.state, hops.rows, hops.offset, tasks.release_s, tasks.device)
+        self._batches.append(hops)
+
+    def advance(self, until_s: float) -> None:
+        run(self.state, until_s)
+        self._now = until_s
+
+    def drain(self) -> None:
+        self._now = max(self._now, run(self.state, math.inf))
+
+    def backlog_s(self) -> Floats:
+        free_s, first = self.state.free_s, self.state.first
+        if len(free_s) >= len(first):  # some resource has several servers
+            free_s = free_s[first[:-1]]
+        return np.maximum(free_s - self._now, 0.0)
+
+    def battery_j(self) -> Floats:
+        return self.state.battery_j.copy()
+
+    def active(self) -> dict[int, Hops]:
+        state = self.state
+        at, first, found = int(state.marks[FIRST_HOP]), int(state.marks[FIRST_BATCH]), {}
+        for row, hops in enumerate(self._batches):
+            batch = state.batches[(first + row) & (len(state.batches) - 1)]
+            if batch["active"]:
+                read_starts(state, at, hops.rows)
+                found[row] = hops
+                batch["active"] = 0
+            at += len(hops)
+        return found
+
+    def collect(self) -> list[Hops]:
+        ended = []
+        while self._batches and take_first(self.state, self._batches[0].rows):
+            ended.append(self._batches.popleft())
+        return ended
+
+    def copy(self) -> CompiledKernel:
+        """Return a kernel in the same state, which from now on goes its own way.
+
+        Both fill in the same tables of hops: only one of them should be asked for them.
+        """
+        other = object.__new__(CompiledKernel)
+        other.__dict__.update(self.__dict__)
+        other._batches = self._batches.copy()
+        other.state = self.state.copy()
+        return other
+
+    def _check_order(self, release_s: Floats) -> None:
+        if release_s[0] < self._last_release_s:
+            raise ValueError(
+                f"a task released at {release_s[0]:g} s was submitted after one of "
+                f"{self._last_release_s:g} s; submit them in order"
+            )
+        self._last_release_s = float(release_s[-1])

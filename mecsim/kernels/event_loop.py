@@ -1,0 +1,155 @@
+"""The event loop of the compiled kernel.
+
+What comes in order needs no heap. Releases wait in the ring of tasks; the completions of a resource
+stand in line, linked one to the next, and only the first of each line is in the heap. A completion
+that would not come after the last of its line, as with several servers, goes to the heap itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecsim.kernels.hops import Records
+from mecsim.kernels.state import END_TASK, QUEUED, RELEASED, State
+from mecsim.support.arrays import Floats
+from mecsim.support.jit import compiled
+
+_POSITIVE: Final = (1 << 63) - 1
+"""Tells the compiler that a mask is not negative, so that no index needs to be looked at."""
+
+
+@compiled
+def _push(heap: Records, size: int, when: float, task: int) -> None:
+    """Add a completion to the heap of ``size`` that there are."""
+    at = size
+    while at > 0:
+        above = (at - 1) >> 1
+        due_s = heap[above]["due_s"]
+        if due_s < when or (due_s == when and heap[above]["task"] < task):
+            break
+        heap[at] = heap[above]
+        at = above
+    heap[at]["due_s"] = when
+    heap[at]["task"] = task
+
+
+@compiled
+def _replace_top(heap: Records, size: int, when: float, task: int) -> None:
+    """Put another completion in the place of the first one."""
+    at, below = 0, 1
+    while below < size:
+        other = below + 1
+        due_s = heap[below]["due_s"]
+        if other < size:
+            other_s = heap[other]["due_s"]
+            if other_s < due_s or (other_s == due_s and heap[other]["task"] < heap[below]["task"]):
+                below, due_s = other, other_s
+        if when < due_s or (when == due_s and task < heap[below]["task"]):
+            break
+        heap[at] = heap[below]
+        at, below = below, 2 * below + 1
+    heap[at]["due_s"] = when
+    heap[at]["task"] = task
+
+
+@compiled
+def _occupy(free_s: Floats, first: int, end: int, finish: float) -> None:
+    """Let the server from ``first`` to ``end`` that is free first be free at ``finish``."""
+    at, below = first, first + 1
+    while below < end:
+        if below + 1 < end and free_s[below + 1] < free_s[below]:
+            below += 1
+        if finish <= free_s[below]:
+            break
+        free_s[at] = free_s[below]
+        at, below = below, first + 2 * (below - first) + 1
+    free_s[at] = finish
+
+
+@compiled
+def _afford(battery_j: Floats, spent: NDArray[np.bool_], device: int, energy_j: float) -> bool:
+    """Charge a hop to the device's battery; one that cannot pay is spent for good."""
+    if spent[device] or energy_j > battery_j[device]:
+        spent[device] = True
+        return False
+    battery_j[device] -= energy_j
+    return True
+
+
+@compiled
+def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - parts called cost twice it
+    """Process every event before the decision epoch at ``until_s``; return when the last was."""
+    tasks, hops, batches = s.tasks, s.hops, s.batches
+    heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
+    metered = s.metered
+    task_mask = (len(tasks) - 1) & _POSITIVE
+    hop_mask = (len(hops) - 1) & _POSITIVE
+    batch_mask = (len(batches) - 1) & _POSITIVE
+    released, submitted, queued = s.marks[RELEASED], s.marks[END_TASK], s.marks[QUEUED]
+    last_s = -math.inf
+    while True:
+        release_s = tasks[released & task_mask]["release_s"] if released < submitted else math.inf
+        vacant = False  # whether the top of the heap has gone and is to be replaced
+        if queued and heap[0]["due_s"] <= release_s:
+            now, number = heap[0]["due_s"], heap[0]["task"]
+            if now > until_s:
+                break
+            task = tasks[number & task_mask]
+            follower = task["following"]
+            if follower >= 0:
+                task["following"] = -1
+                _replace_top(heap, queued, tasks[follower & task_mask]["ready_s"], follower)
+            else:
+                vacant = True
+                left = hops[(task["hop"] - 1) & hop_mask]["resource"]
+                if last[left] == number:
+                    last[left] = -1
+        elif release_s < until_s:
+            now, number = release_s, released
+            task = tasks[number & task_mask]
+            released += 1
+        else:
+            break
+        last_s = now
+        batch = batches[task["batch"] & batch_mask]
+        batch["active"] = 1
+        at = task["hop"]
+        hop = hops[at & hop_mask]
+        if at == task["end"] or (
+            metered and not _afford(s.battery_j, s.spent, task["device"], hop["energy_j"])
+        ):
+            batch["unfinished"] -= 1
+        else:
+            resource = hop["resource"]
+            first = first_of[resource]
+            start = max(now, free_s[first])
+            finish = start + hop["service_s"]
+            _occupy(free_s, first, first_of[resource + 1], finish)
+            hop["start_s"] = start
+            task["hop"] = at + 1
+            when = finish + hop["latency_s"]
+            task["ready_s"] = when
+            before = last[resource]
+            behind = tasks[before & task_mask]
+            if before >= 0 and (
+                behind["ready_s"] < when or (behind["ready_s"] == when and before < number)
+            ):
+                behind["following"] = last[resource] = number
+            else:
+                if before < 0:
+                    last[resource] = number
+                if vacant:
+                    _replace_top(heap, queued, when, number)
+                    vacant = False
+                else:
+                    _push(heap, queued, when, number)
+                    queued += 1
+        if vacant:
+            queued -= 1
+            _replace_top(heap, queued, heap[queued]["due_s"], heap[queued]["task"])
+    s.marks[RELEASED], s.marks[QUEUED] = released, queued
+    return last_s

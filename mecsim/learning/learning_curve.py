@@ -1,0 +1,44 @@
+"""Learning curves: HDF5, a row a measurement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+
+from mecsim.support.files import replacing
+
+MEASURES: Final[Mapping[str, tuple[str, str]]] = {
+    "share": ("1", "share of the training that was done"),
+    "episode": ("1", "runs of the scenario simulated so far, or as many epochs in other pieces"),
+    "wall_s": ("s", "wall time since training began, without breaks"),
+    "validation_reward": (
+        "s",
+        "mean reward on seeds of validation; at least, if far below the best",
+    ),
+    "training_reward": ("s", "mean reward of a run while it is learned from"),
+    "entropy": ("nat", "mean entropy of the actor's heads, or of choosing among values"),
+    "exploration": ("1", "share of actions drawn uniformly"),
+    "actor_loss": ("1", "loss of the actor"),
+    "critic_loss": ("1", "loss of the critic, or of the values"),
+}
+"""Unit and description of what is measured; NaN in the rows that did not measure it."""
+
+
+def write_curve(
+    path: Path, rows: Sequence[Mapping[str, float]], attributes: Mapping[str, Any]
+) -> None:
+    """Write a learning curve; it takes its name when it is complete. Raises ``OutputError``."""
+    with replacing(path) as (partial,), h5py.File(partial, "w") as file:
+        file.attrs.update({"format": "mecsim-curve", "format_version": 1})
+        for name, value in attributes.items():
+            file.attrs[name] = value if isinstance(value, str | int) else json.dumps(value)
+        for name, (unit, description) in MEASURES.items():
+            if any(name in row for row in rows):
+                column = np.array([row.get(name, np.nan) for row in rows])
+                dataset = file.create_dataset(name, data=column)
+                dataset.attrs.update({"units": unit, "description": description})

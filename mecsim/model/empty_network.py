@@ -1,0 +1,172 @@
+"""What blocks cost on an empty network, and the cheapest chain of places for them.
+
+Where nothing waits, a block's delay depends on its own place and on that of the block before it,
+and on nothing else (Eqs. 3, 5 and 6). So the cost of a chain is a sum over its steps, and dynamic
+programming over the blocks finds the least of all (N + 1)^M placements exactly (Viterbi, 1967).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from mecsim.model import equations
+from mecsim.model.topology import Links
+from mecsim.support.arrays import Floats, Ints
+
+PIECE: Final = 1 << 16
+"""Numbers worked on at a time, so that they stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What n tasks bring, scaled by their size factors."""
+
+    device: Ints
+    """Shape (n,)."""
+    rate_bps: Floats
+    """Radio rate of each task's device; shape (n,)."""
+    cycles: Floats
+    """c_m; shape (M, n)."""
+    bits: Floats
+    """I_m, and last the result, which counts only where it is returned; shape (M + 1, n)."""
+
+    def __len__(self) -> int:
+        return len(self.device)
+
+    def __getitem__(self, tasks: slice) -> Work:
+        return Work(
+            self.device[tasks], self.rate_bps[tasks], self.cycles[:, tasks], self.bits[:, tasks]
+        )
+
+
+@dataclass(frozen=True)
+class EmptyNetwork:
+    """N servers, D devices and their links, where nothing waits for anything; P = N + 1 places."""
+
+    server_hz: Floats
+    """Shape (N,)."""
+    device_hz: Floats
+    """Shape (D,)."""
+    access: Ints
+    """Each device's associated server, 0-based; shape (D,)."""
+    links: Links
+    next_link: Ints
+    """Route tables, see :func:`mecsim.model.topology.next_links`; shape (K, N, N)."""
+    route: Ints
+    """The route table that each block's input uses, and last the result; shape (M + 1,)."""
+    tolerated_s: Floats
+    """τ_m; shape (M,)."""
+    beta: float
+    returns_result: bool
+
+    def costs(self, work: Work) -> Floats:
+        """Return the cost L + β·max(L − τ, 0) of block m at place j after block m − 1 at place i.
+
+        Shape (M, P, P, n), by m, i and j. The input of the first block is at the device: only its
+        row i = 0 has a meaning. The last block's cost includes the return of the result.
+        """
+        seconds = self.delays(work)
+        late = equations.penalty(seconds, self.tolerated_s[:, None, None, None])
+        return np.asarray(equations.cost(seconds, late, self.beta))
+
+    def delays(self, work: Work) -> Floats:
+        """Return L of block m at place j after block m − 1 at place i; shape (M, P, P, n)."""
+        wired = self._wired(work)
+        radio = equations.transfer_delay(work.bits, work.rate_bps)
+        radio = np.asarray(radio)[:, None]
+        wired[:, 0, 1:] += radio
+        wired[:, 1:, 0] += radio
+        delay = wired[:-1]
+        delay += np.asarray(equations.compute_delay(work.cycles[:, None], self._hz(work)))[:, None]
+        if self.returns_result:
+            delay[-1] += wired[-1, :, 0]
+        return delay
+
+    def pieces(self, tasks: int) -> Iterator[slice]:
+        """Cut ``tasks`` tasks into pieces of about ``PIECE`` costs."""
+        step = max(1, PIECE // (len(self.tolerated_s) * (len(self.server_hz) + 1) ** 2))
+        return (slice(first, first + step) for first in range(0, tasks, step))
+
+    def _wired(self, work: Work) -> Floats:
+        """Return the time over wired links from place to place; shape (M + 1, P, P, n).
+
+        What is at a device enters and leaves the wired network at its server.
+        """
+        servers = np.broadcast_to(np.arange(len(self.server_hz))[:, None], self._shape(work))
+        at = np.concatenate([self.access[work.device][None], servers])
+        per_bit, latency = (table[:, at[:, None], at] for table in self._tables)
+        seconds = per_bit[self.route]
+        seconds *= work.bits[:, None, None]
+        seconds += latency[self.route]
+        return seconds
+
+    def _hz(self, work: Work) -> Floats:
+        """Return the speed of every place; shape (P, n)."""
+        servers = np.broadcast_to(self.server_hz[:, None], self._shape(work))
+        return np.concatenate([self.device_hz[work.device][None], servers])
+
+    def _shape(self, work: Work) -> tuple[int, int]:
+        return len(self.server_hz), len(work)
+
+    @cached_property
+    def _tables(self) -> tuple[Floats, Floats]:
+        """Seconds a bit, and latency, over each route between servers; shapes (K, N, N).
+
+        Transfer times are linear in the bits (Eq. 5), and a route does not depend on a task's size.
+        """
+        hops = np.asarray(equations.transfer_delay(1.0, self.links.rate_bps)), self.links.latency_s
+        servers = np.arange(len(self.server_hz))
+        per_bit, latency = (
+            np.stack([route_sums(self.links, table, hop, servers) for table in self.next_link])
+            for hop in hops
+        )
+        return per_bit, latency
+
+
+def route_sums(links: Links, table: Ints, hop_s: Floats, source: Ints) -> Floats:
+    """Return the sum of ``hop_s``, shape (L,), over the routes of ``table``, shape (N, N).
+
+    From each server in ``source`` to every server; shape (len(source), N).
+    """
+    target = np.arange(len(table))
+    here = np.repeat(source[:, None], len(target), axis=1)
+    total = np.zeros(here.shape)
+    while (away := here != target).any():
+        link = table[here, target][away]
+        total[away] += hop_s[link]
+        here[away] = links.target[link]
+    return total
+
+
+def costs_to_go(costs: Floats) -> Floats:
+    """Return the least cost of the blocks from m on, after block m − 1 at each place.
+
+    ``costs`` are those of :meth:`EmptyNetwork.costs`; shape (M + 1, P, n). What a whole task costs
+    at least is at [0, 0].
+    """
+    blocks, places, _, tasks = costs.shape
+    to_go = np.zeros((blocks + 1, places, tasks))
+    for block in range(blocks - 1, -1, -1):
+        np.min(costs[block] + to_go[block + 1], axis=1, out=to_go[block])
+    return to_go
+
+
+def cheapest_chain(costs: Floats) -> Ints:
+    """Return the placements of least total cost; shape (n, M).
+
+    ``costs`` are those of :meth:`EmptyNetwork.costs`. Among equally good places the lowest-numbered
+    is taken, block by block from the first.
+    """
+    to_go = costs_to_go(costs)
+    here = np.zeros(costs.shape[-1], dtype=np.int64)
+    placement = np.empty((len(here), len(costs)), dtype=np.int64)
+    task = np.arange(len(here))
+    for block, cost in enumerate(costs):
+        here = (cost[here, :, task].T + to_go[block + 1]).argmin(axis=0)
+        placement[:, block] = here
+    return placement

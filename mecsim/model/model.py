@@ -1,0 +1,325 @@
+"""resolve(scenario) → Model: frozen arrays in SI units, the only description a kernel reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+
+from mecsim.dnn import cuts, profile_file
+from mecsim.errors import ProfileError, ScenarioError
+from mecsim.model import topology
+from mecsim.model.random_streams import MAX_SEED, Stream
+from mecsim.model.topology import Links
+from mecsim.scenario.schema import BlockTable, Capacity, Repeat, Scenario, Uniform
+from mecsim.support.arrays import Floats, Ints, read_only
+
+KINDS: Final = ("server", "device", "uplink", "downlink", "link")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How the queued resources are numbered: servers, devices, uplinks, downlinks, wired links."""
+
+    servers: int
+    devices: int
+    links: int
+
+    @property
+    def device(self) -> int:
+        """Number of the first device's CPU."""
+        return self.servers
+
+    @property
+    def uplink(self) -> int:
+        """Number of the first uplink."""
+        return self.servers + self.devices
+
+    @property
+    def downlink(self) -> int:
+        """Number of the first downlink."""
+        return self.servers + 2 * self.devices
+
+    @property
+    def link(self) -> int:
+        """Number of the first wired link."""
+        return self.servers + 3 * self.devices
+
+    def __len__(self) -> int:
+        return self.link + self.links
+
+    @property
+    def kind(self) -> Ints:
+        """Kind of every resource as an index into ``KINDS``; shape (R,)."""
+        counts = (self.servers, self.devices, self.devices, self.devices, self.links)
+        return np.repeat(np.arange(len(KINDS)), counts)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A scenario resolved under one seed: N servers, D devices, M blocks, L links, R resources."""
+
+    scenario: Scenario
+    seed: int
+    block_names: tuple[str, ...]
+    cycles: Floats
+    """c_m of a task of size factor 1; shape (M,)."""
+    parameter_bytes: Floats
+    """d_m; shape (M,)."""
+    input_bits: Floats
+    """I_m of a task of size factor 1; shape (M,)."""
+    result_bits: float
+    tolerated_s: Floats
+    """τ_m; shape (M,)."""
+    server_hz: Floats
+    """F_n of each core; shape (N,)."""
+    device_hz: Floats
+    """f_d; shape (D,)."""
+    access: Ints
+    """The server (0-based) with which each device is associated; shape (D,)."""
+    gain: Floats
+    """Path gain of each device to its server; shape (D,)."""
+    links: Links
+    next_link: Ints
+    """Route tables, see :func:`mecsim.model.topology.next_links`; shape (K, N, N)."""
+    route: Ints
+    """The route table that each block's input uses, and last the result; shape (M + 1,)."""
+    battery_j: float
+    """Energy of each device at the start, or infinity."""
+
+    @property
+    def servers(self) -> int:
+        """N."""
+        return len(self.server_hz)
+
+    @property
+    def devices(self) -> int:
+        """D."""
+        return len(self.device_hz)
+
+    @property
+    def blocks(self) -> int:
+        """M."""
+        return len(self.cycles)
+
+    @cached_property
+    def resources(self) -> Resources:
+        """The numbering of the queued resources."""
+        return Resources(self.servers, self.devices, len(self.links))
+
+    @cached_property
+    def speed(self) -> Floats:
+        """Cycles or bits a second of every resource, NaN for the radio hops; shape (R,)."""
+        radio = np.full(2 * self.devices, np.nan)
+        return np.concatenate([self.server_hz, self.device_hz, radio, self.links.rate_bps])
+
+    @cached_property
+    def capacity(self) -> Ints:
+        """Parallel servers of every resource: cores, or 1; shape (R,)."""
+        capacity = np.ones(len(self.resources), dtype=np.int64)
+        capacity[: self.servers] = self.scenario.edge_server.cores
+        return capacity
+
+    def block_table(self) -> list[dict[str, Any]]:
+        """Return c_m, d_m and I_m of every block, for tables."""
+        return cuts.Blocks(
+            names=self.block_names,
+            flops=tuple(self.cycles.tolist()),
+            parameter_bytes=tuple(self.parameter_bytes.tolist()),
+            input_bits=tuple(self.input_bits.tolist()),
+            output_bits=self.result_bits,
+            cuts=(),
+        ).table()
+
+    def resource_names(self) -> list[str]:
+        """Return a name for every resource, in the order of their numbers."""
+        names = [f"es{n + 1}.cpu" for n in range(self.servers)]
+        for part in ("cpu", "uplink", "downlink"):
+            names += [f"device{d}.{part}" for d in range(self.devices)]
+        ends = zip(self.links.source.tolist(), self.links.target.tolist(), strict=True)
+        return names + [f"es{i + 1}-es{j + 1}" for i, j in ends]
+
+
+def resolve(scenario: Scenario, seed: int = 0) -> Model:
+    """Turn a scenario into arrays, drawing positions and capacities from ``seed``.
+
+    Raises ``ScenarioError`` or ``ProfileError`` with key, value and what is allowed.
+    """
+    _check_seed(seed)
+    with scenario.locating():
+        return _resolve(scenario, seed)
+
+
+def reseeded(model: Model, seed: int) -> Model:
+    """Return what :func:`resolve` makes of the model's scenario under another seed, sooner.
+
+    Raises ``ScenarioError``.
+    """
+    _check_seed(seed)
+    with model.scenario.locating():
+        return _frozen(replace(model, seed=seed, **_drawn(model.scenario, seed)))
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed <= MAX_SEED:
+        raise ScenarioError(f"seed: {seed} should be between 0 and {MAX_SEED}")
+
+
+def _resolve(scenario: Scenario, seed: int) -> Model:
+    _check_memory(scenario)
+    blocks = _blocks(scenario)
+    drawn = _drawn(scenario, seed)
+    links = topology.wired_links(scenario.wired, scenario.edge_servers)
+    input_bits = np.array(blocks.input_bits, dtype=np.float64)
+    moved = np.append(input_bits, float(blocks.output_bits))
+    next_link, route = topology.route_tables(links, scenario.edge_servers, moved)
+    battery = scenario.device.battery
+    model = Model(
+        **drawn,
+        scenario=scenario,
+        seed=seed,
+        block_names=blocks.names,
+        cycles=np.array(blocks.flops, dtype=np.float64) * scenario.dnn.cycles_per_flop,
+        parameter_bytes=np.array(blocks.parameter_bytes, dtype=np.float64),
+        input_bits=input_bits,
+        result_bits=float(blocks.output_bits),
+        tolerated_s=_tolerated(scenario, len(blocks)),
+        links=links,
+        next_link=next_link,
+        route=route,
+        battery_j=np.inf if battery == "unlimited" else battery,
+    )
+    return _frozen(model)
+
+
+def _drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
+    """Return the fields of a model that depend on the seed: positions and capacities are drawn."""
+    servers = topology.server_positions(scenario.edge_server, scenario.edge_servers)
+    devices = topology.device_positions(scenario.device, servers, scenario.devices, seed)
+    coverage = scenario.edge_server.coverage_radius
+    access, gain = topology.associate(devices, servers, coverage, scenario.radio)
+    capacities = Stream(seed, "capacities")
+    return {
+        "server_hz": _spread(scenario.edge_server.capacity, len(servers), capacities),
+        "device_hz": _spread(scenario.device.capacity, len(devices), capacities),
+        "access": access,
+        "gain": gain,
+    }
+
+
+def _frozen(model: Model) -> Model:
+    """Make all arrays of a model read-only."""
+    parts = (vars(model), vars(model.links), {"speed": model.speed, "capacity": model.capacity})
+    for value in (value for part in parts for value in part.values()):
+        if isinstance(value, np.ndarray):
+            read_only(value)
+    return model
+
+
+def _check_memory(scenario: Scenario) -> None:
+    needed = _memory_needed(scenario)
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        raise ScenarioError(
+            f"edge_servers: {scenario.edge_servers} with devices: {scenario.devices}, "
+            f"arrivals and wired.topology: {scenario.wired.topology} need about "
+            f"{needed / 2**30:.1f} GiB; this machine has {available / 2**30:.1f} GiB"
+        )
+
+
+def _memory_needed(scenario: Scenario) -> int:
+    """Return roughly how many bytes a run needs, before anything is made.
+
+    Route tables (one, or where links differ one for each block and for the result, and the one
+    that is being made), links, devices, and the hops of the tasks of one slot (2 kB a block,
+    measured).
+    """
+    n, model, wired = scenario.edge_servers, scenario.dnn.model, scenario.wired
+    links = n * n if wired.topology == "full_mesh" else 2 * len(wired.links or ()) + 4 * n
+    blocks = len(model.flops) if isinstance(model, BlockTable) else scenario.dnn.blocks or 32
+    tables = blocks + 2 if wired.topology == "explicit" else 2
+    arrivals = scenario.arrivals
+    rate = max(getattr(arrivals, "rates", (getattr(arrivals, "rate", 0.0),)))
+    return 8 * tables * n * n + 200 * links + 700 * scenario.devices + int(2000 * rate * blocks)
+
+
+def _blocks(scenario: Scenario) -> cuts.Blocks:
+    spec = scenario.dnn
+    if isinstance(spec.model, BlockTable):
+        blocks, how = _given_blocks(spec.model), "the table of blocks"
+    else:
+        with _naming("dnn.model"):
+            graph = profile_file.load_graph(spec.model)
+        if spec.cut == "balanced":
+            if spec.blocks is None:
+                raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
+            with _naming("dnn.blocks"):
+                return cuts.cut_balanced(graph, spec.blocks)
+        with _naming("dnn.cut"):
+            blocks = (
+                cuts.cut_stages(graph) if spec.cut == "stages" else cuts.cut_at(graph, spec.cut)
+            )
+        how = f"dnn.cut of {spec.model} ({'stages' if spec.cut == 'stages' else list(spec.cut)})"
+    if spec.blocks not in (None, len(blocks)):
+        raise ScenarioError(
+            f"dnn.blocks: {spec.blocks} does not go with {how}, which makes {len(blocks)} blocks; "
+            "leave it out, or use cut: balanced for any other number"
+        )
+    return blocks
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Put the key of a scenario before what is wrong with its DNN."""
+    try:
+        yield
+    except ProfileError as error:
+        raise ProfileError(f"{key}: {error}") from error
+
+
+def _given_blocks(table: BlockTable) -> cuts.Blocks:
+    names = table.names or tuple(f"block{number}" for number in range(len(table.flops)))
+    return cuts.Blocks(
+        names, table.flops, table.parameter_bytes, table.input_bits, table.output_bits, cuts=()
+    )
+
+
+def self_contained(scenario: Scenario) -> Scenario:
+    """Return the scenario with a user's own profile written out, so that it needs no other file."""
+    model = scenario.dnn.model
+    if not (isinstance(model, str) and model.endswith(".json")):
+        return scenario
+    blocks = _blocks(scenario)
+    table = BlockTable(
+        flops=blocks.flops,
+        parameter_bytes=blocks.parameter_bytes,
+        input_bits=blocks.input_bits,
+        output_bits=blocks.output_bits,
+        names=blocks.names,
+    )
+    written_out = scenario.dnn.model_copy(
+        update={"model": table, "cut": "balanced", "blocks": len(blocks)}
+    )
+    return scenario.model_copy(update={"dnn": written_out})
+
+
+def _tolerated(scenario: Scenario, blocks: int) -> Floats:
+    tolerated = scenario.dnn.max_tolerated_delay
+    if isinstance(tolerated, tuple) and len(tolerated) != blocks:
+        raise ScenarioError(
+            f"dnn.max_tolerated_delay: has {len(tolerated)} entries; allowed: one value, "
+            f"or {blocks}, one for each block"
+        )
+    return np.broadcast_to(np.array(tolerated, dtype=np.float64), (blocks,)).copy()
+
+
+def _spread(capacity: Capacity, count: int, draws: Stream) -> Floats:
+    if isinstance(capacity, Uniform):
+        return draws.whole.uniform(*capacity.uniform, size=count)
+    values = capacity.repeat if isinstance(capacity, Repeat) else capacity
+    return np.resize(np.array(values, dtype=np.float64), count)

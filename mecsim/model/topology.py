@@ -1,0 +1,285 @@
+"""Where servers and devices are, who serves whom, and the wired graph with its routes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from mecsim.errors import ScenarioError
+from mecsim.model import equations
+from mecsim.model.random_streams import stream
+from mecsim.scenario.schema import Device, EdgeServer, Radio, Wired
+from mecsim.support.arrays import Floats, Ints
+
+PAIRS_AT_ONCE: Final = 1 << 19
+"""So many pairs (of a device and a server, a link and a target) are looked at together at most,
+which bounds memory."""
+
+LEAST_GAIN: Final = 1e-200
+"""Below it a rate would be lost in rounding."""
+
+
+@dataclass(frozen=True)
+class Links:
+    """The directed wired links: servers joined (0-based), bits a second, seconds; shape (L,)."""
+
+    source: Ints
+    target: Ints
+    rate_bps: Floats
+    latency_s: Floats
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def server_positions(spec: EdgeServer, count: int) -> Floats:
+    """Return server positions in metres, shape (N, 2): as given, or row by row on a square grid."""
+    if spec.positions is not None:
+        return np.array(spec.positions, dtype=np.float64)
+    numbers = np.arange(count)
+    columns = grid_columns(count)
+    cells = np.stack([numbers % columns, numbers // columns], axis=1)
+    return spec.spacing * cells.astype(np.float64)
+
+
+def grid_columns(count: int) -> int:
+    """Return the number of columns of the square grid on which ``count`` servers stand."""
+    return math.ceil(math.sqrt(count))
+
+
+def device_positions(spec: Device, servers: Floats, count: int, seed: int) -> Floats:
+    """Return device positions in metres, shape (D, 2): as given, or dropped around the servers.
+
+    Device d is dropped uniformly over the ring around server d mod N.
+    """
+    if spec.positions is not None:
+        return np.array(spec.positions, dtype=np.float64)
+    draws = stream(seed, "positions").random((count, 2))
+    near, far = spec.distance
+    radius = np.sqrt(near**2 + (far**2 - near**2) * draws[:, 0])
+    angle = 2 * np.pi * draws[:, 1]
+    around = servers[np.arange(count) % len(servers)]
+    return around + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def associate(
+    devices: Floats, servers: Floats, coverage_m: float, radio: Radio
+) -> tuple[Ints, Floats]:
+    """Return each device's server (0-based; the one of highest path gain) and its path gain.
+
+    Shapes (D,) and (D,). Raises ``ScenarioError`` if a device is out of every server's coverage.
+    """
+    reach = coverage_m * (1 + 1e-12)
+    nearest = np.zeros(len(devices), dtype=np.int64)
+    distance = np.full(len(devices), np.inf)
+    for group in _neighbourhoods(devices, max(1, min(1024, PAIRS_AT_ONCE // len(servers)))):
+        low, high = devices[group].min(axis=0) - reach, devices[group].max(axis=0) + reach
+        near = np.flatnonzero(((servers >= low) & (servers <= high)).all(axis=1))
+        if len(near):
+            away = _distances(devices[group], servers[near])
+            nearest[group], distance[group] = near[away.argmin(axis=1)], away.min(axis=1)
+    outside = np.flatnonzero(distance > reach)
+    if outside.size:
+        d = int(outside[0])
+        raise ScenarioError(
+            f"device: device {d} at {tuple(devices[d].round(1).tolist())} m is out of coverage: "
+            f"{_distances(devices[d : d + 1], servers).min():.1f} m from its nearest server; "
+            f"allowed: edge_server.coverage_radius = {coverage_m:g} m"
+        )
+    metres = np.maximum(distance, 1.0)  # the path-loss model means nothing nearer than a metre
+    gain = equations.path_gain(metres, radio.path_loss_intercept_db, radio.path_loss_slope_db)
+    faint = np.flatnonzero(np.asarray(gain) < LEAST_GAIN)
+    if faint.size:
+        d = int(faint[0])
+        raise ScenarioError(
+            f"radio: the path gain of device {d}, {metres[d]:g} m from its server, is "
+            f"{np.asarray(gain)[d]:g}; allowed: at least {LEAST_GAIN:g} "
+            "(path_loss_intercept_db, path_loss_slope_db)"
+        )
+    return nearest, np.asarray(gain)
+
+
+def _neighbourhoods(points: Floats, size: int) -> Iterator[Ints]:
+    """Yield the numbers of the points in groups of at most ``size`` that lie near each other.
+
+    Each group need be compared with the servers around it only: D × N distances would take long,
+    and not fit, for a city. The plane is cut into strips of equally many points, these into groups.
+    """
+    strips = max(1, math.isqrt(len(points) // size))
+    rank = np.empty(len(points), dtype=np.int64)
+    rank[np.argsort(points[:, 0], kind="stable")] = np.arange(len(points))
+    order = np.lexsort((points[:, 1], rank * strips // len(points)))
+    for first in range(0, len(order), size):
+        yield order[first : first + size]
+
+
+def _distances(points: Floats, servers: Floats) -> Floats:
+    return np.linalg.norm(points[:, None, :] - servers[None, :, :], axis=2)
+
+
+def wired_links(spec: Wired, servers: int) -> Links:
+    """Return the directed links of a topology, sorted by (source, target).
+
+    Raises ``ScenarioError`` for a link that is given twice or a server that cannot be reached.
+    """
+    if spec.topology == "explicit":
+        return _explicit_links(spec, servers)
+    one, other = _pairs(spec, servers)
+    number = np.concatenate([one * servers + other, other * servers + one])
+    source, target = np.divmod(np.unique(number), servers)  # a ring of 2 has each pair twice
+    return Links(
+        source, target, np.full(len(source), spec.rate), np.full(len(source), spec.latency)
+    )
+
+
+def _pairs(spec: Wired, n: int) -> tuple[Ints, Ints]:
+    """Return the servers that are joined, one way; shape (P,) each."""
+    columns, all_ = grid_columns(n), np.arange(n)
+    match spec.topology:
+        case "full_mesh":
+            one, other = np.triu_indices(n, 1)
+            return one, other
+        case "ring":
+            return (all_, (all_ + 1) % n) if n > 1 else (all_[1:], all_[1:])
+        case "star":
+            return np.zeros(n - 1, dtype=np.int64), all_[1:]
+        case "line":
+            return all_[:-1], all_[1:]
+        case "tree":
+            return (all_[1:] - 1) // spec.branching, all_[1:]
+        case _:  # grid
+            inner = all_[:-1][all_[1:] % columns > 0]
+            upper = all_[: max(n - columns, 0)]
+            return np.append(inner, upper), np.append(inner + 1, upper + columns)
+
+
+def _explicit_links(spec: Wired, servers: int) -> Links:
+    rows: dict[tuple[int, int], tuple[float, float]] = {}
+    for number, link in enumerate(spec.links or ()):
+        ends = (link.source - 1, link.target - 1)
+        for pair in (ends, ends[::-1]) if link.both_ways else (ends,):
+            if pair in rows:
+                joined = f"ES {pair[0] + 1} to ES {pair[1] + 1}"
+                raise ScenarioError(f"wired.links.{number}: the link {joined} is given twice")
+            rate = spec.rate if link.rate is None else link.rate
+            rows[pair] = (rate, spec.latency if link.latency is None else link.latency)
+    _check_connected(set(rows), servers)
+    table = np.array([(*pair, *row) for pair, row in sorted(rows.items())]).reshape(-1, 4)
+    source, target, rates, latencies = table.T.copy()
+    return Links(source.astype(np.int64), target.astype(np.int64), rates, latencies)
+
+
+def _check_connected(pairs: set[tuple[int, int]], servers: int) -> None:
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_nodes_from(range(servers))
+    graph.add_edges_from(pairs)
+    for way, reached in (
+        ("cannot be reached from", nx.descendants(graph, 0)),
+        ("cannot reach", nx.ancestors(graph, 0)),
+    ):
+        lost = set(range(1, servers)) - reached
+        if lost:
+            raise ScenarioError(f"wired.links: ES {min(lost) + 1} {way} ES 1; join them by a link")
+
+
+def next_links(links: Links, servers: int, bits: float) -> Ints:
+    """Return the routes of least transfer time for ``bits``, as a table of next links.
+
+    ``table[i, j]`` is the link that data at server i takes next on its way to server j, −1 where
+    i = j; shape (N, N). ``links`` are sorted by (source, target) and lead from every server to
+    every other. The time of a hop is bits / rate + latency (Eq. 5), added up from the target
+    outwards; among equally fast next hops the lowest-numbered server is taken. Where a hop's time
+    is lost in rounding, so that both its ends seem equally far, it is taken only to a server that
+    is fewer hops away, so no route ever goes round.
+    """
+    table = np.full((servers, servers), -1, dtype=np.int64)
+    if len(links) == servers * (servers - 1) and _alike(links):  # a full mesh: go straight
+        table[links.source, links.target] = np.arange(len(links))
+        return table
+    bits = max(bits, 1.0)  # nothing to send takes the way that a bit would take
+    seconds = np.asarray(equations.transfer_delay(bits, links.rate_bps) + links.latency_s)
+    at_once = max(1, PAIRS_AT_ONCE // max(1, len(links)))
+    for first in range(0, servers if len(links) else 0, at_once):
+        targets = np.arange(first, min(first + at_once, servers))
+        left_s, hops = _ways_left(links, seconds, servers, targets)
+        table[:, targets] = _next_towards(links, seconds, left_s, hops).T
+    return table
+
+
+def _ways_left(
+    links: Links, seconds: Floats, servers: int, targets: Ints
+) -> tuple[Floats, NDArray[np.int32]]:
+    """Return the least time from each server to each of T targets, and in how many hops at least.
+
+    Shapes (T, N). Bellman and Ford's algorithm, backwards from the targets: in round k the links
+    into the servers that came nearer in round k − 1 are tried, for all targets together. So a
+    time is found in the round that is the least number of hops of all ways that take it.
+    """
+    into = np.argsort(links.target, kind="stable")
+    source, hop_s = links.source[into], seconds[into]
+    count = np.bincount(links.target, minlength=servers)
+    begin = np.cumsum(count) - count
+    left_s = np.full(len(targets) * servers, np.inf)  # of (target, server), row by row
+    hops = np.zeros(len(left_s), dtype=np.int32)
+    tried = np.empty(len(left_s), dtype=np.int64)
+    nearer = np.arange(len(targets)) * servers + targets
+    left_s[nearer] = 0.0
+    for round_ in itertools.count(1):
+        end = nearer % servers
+        many = count[end]
+        first = np.repeat(begin[end] - np.cumsum(many) + many, many)
+        link = first + np.arange(len(first))
+        start = np.repeat(nearer - end, many) + source.take(link)
+        time_s = np.repeat(left_s[nearer], many) + hop_s.take(link)
+        better = np.flatnonzero(time_s < left_s.take(start))
+        start, time_s = start.take(better), time_s.take(better)
+        if not len(start):
+            break
+        np.minimum.at(left_s, start, time_s)
+        attempt = np.arange(len(start))
+        tried[start] = attempt
+        nearer = start[tried[start] == attempt]  # each once: of several attempts the last is kept
+        hops[nearer] = round_
+    return left_s.reshape(-1, servers), hops.reshape(-1, servers)
+
+
+def _next_towards(links: Links, seconds: Floats, left_s: Floats, hops: NDArray[np.int32]) -> Ints:
+    """Return the link that each server takes next towards each target, or −1; shape (T, N)."""
+    here, there = left_s.take(links.source, axis=1), left_s.take(links.target, axis=1)
+    nearer = (there < here) | (hops.take(links.target, axis=1) < hops.take(links.source, axis=1))
+    best = nearer & (there + seconds == here)
+    number = np.where(best, np.arange(len(links)), len(links))
+    first = np.searchsorted(links.source, np.arange(left_s.shape[1]))
+    lowest = np.minimum.reduceat(number, first, axis=1)
+    return np.where(lowest < len(links), lowest, -1)
+
+
+def _alike(links: Links) -> bool:
+    return (
+        bool(np.ptp(links.rate_bps) == 0 and np.ptp(links.latency_s) == 0) if len(links) else True
+    )
+
+
+def route_tables(links: Links, servers: int, bits: Floats) -> tuple[Ints, Ints]:
+    """Return the distinct route tables for transfers of ``bits`` and which one each uses.
+
+    Shapes (K, N, N) and (len(bits),). Links that are all alike need one table only.
+    """
+    if _alike(links):
+        return next_links(links, servers, 1.0)[None], np.zeros(len(bits), dtype=np.int64)
+    sizes, size_of = np.unique(bits, return_inverse=True)
+    tables = np.empty((len(sizes), servers, servers), dtype=np.int64)
+    distinct, table_of = 0, []
+    for size in sizes.tolist():
+        new = tables[distinct]
+        new[:] = next_links(links, servers, size)
+        table_of.append(next(k for k in range(distinct + 1) if np.array_equal(tables[k], new)))
+        distinct = max(distinct, table_of[-1] + 1)
+    return tables[:distinct], np.array(table_of)[size_of]

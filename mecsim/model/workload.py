@@ -1,0 +1,383 @@
+"""Every random draw of a run, slot by slot: arrivals, sizes, rates.
+
+A workload is read forwards, one slot at a time, so that memory does not grow with the run. Each
+kind of draw has a stream of its own, so that nothing a scheduler does can shift it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from mecsim.model import equations
+from mecsim.model.model import Model
+from mecsim.model.random_streams import Stream, stream
+from mecsim.scenario.schema import (
+    ConstantSize,
+    Deterministic,
+    ExponentialSize,
+    LognormalSize,
+    Mmpp,
+    Poisson,
+    RecordedTasks,
+    Slotted,
+    UniformRate,
+    UniformSize,
+)
+from mecsim.support.arrays import Floats, Ints, read_only
+
+
+@dataclass(eq=False, slots=True)
+class Tasks:
+    """n tasks of one slot, in order of release."""
+
+    slot: int
+    first: int
+    """Number of the first task; the others follow."""
+    release_s: Floats
+    """Shape (n,)."""
+    device: Ints
+    """0-based; shape (n,)."""
+    size: Floats
+    """Size factor s, one for all blocks or one each; shape (n, 1) or (n, M)."""
+
+    def __len__(self) -> int:
+        return len(self.release_s)
+
+    def __getitem__(self, rows: slice) -> Tasks:
+        start = rows.indices(len(self))[0]
+        first = self.first + start
+        return Tasks(self.slot, first, self.release_s[rows], self.device[rows], self.size[rows])
+
+
+class Slot(NamedTuple):
+    """What a slot brings: its tasks and the radio rates of all devices."""
+
+    number: int
+    start_s: float
+    tasks: Tasks
+    rate_bps: Floats
+    """R_d, up and down; shape (D,)."""
+    expected_tasks: float
+    """How many tasks a scheduler should expect in this slot when it begins."""
+    expected_size: Floats
+    """Size factors that a scheduler should expect when it begins; shape (1,) or (M,)."""
+
+
+class Chunk(NamedTuple):
+    """K slots in a row, with n tasks."""
+
+    first_slot: int
+    first_task: int
+    start_s: Floats
+    """Shape (K,)."""
+    bounds: Ints
+    """The tasks of slot k are those from ``bounds[k]`` to ``bounds[k + 1]``; shape (K + 1,)."""
+    release_s: Floats
+    """Shape (n,)."""
+    device: Ints
+    """Shape (n,)."""
+    size: Floats
+    """Shape (n, 1) or (n, M)."""
+    rate_bps: Floats
+    """One row for all slots, or one for each; shape (1, D) or (K, D)."""
+    expected_tasks: Floats
+    """Shape (K,)."""
+    expected_size: Floats
+    """Shape (K, 1) or (K, M)."""
+
+    def tasks(self, slot: int, begin: int, end: int) -> Tasks:
+        """Return some tasks of a slot."""
+        rows = slice(begin, end)
+        first = self.first_task + begin
+        return Tasks(slot, first, self.release_s[rows], self.device[rows], self.size[rows])
+
+    def slots(self) -> Iterator[Slot]:
+        """Yield the slots one by one."""
+        bounds, varies = self.bounds.tolist(), len(self.rate_bps) > 1
+        for k, start_s in enumerate(self.start_s.tolist()):
+            tasks = self.tasks(self.first_slot + k, bounds[k], bounds[k + 1])
+            rate, expected = self.rate_bps[k * varies], float(self.expected_tasks[k])
+            yield Slot(tasks.slot, start_s, tasks, rate, expected, self.expected_size[k])
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Tasks, and perhaps rates, that were recorded and are not to be drawn."""
+
+    tasks: Iterator[Tasks]
+    """The tasks of every slot in turn."""
+    expected_tasks: float
+    """Mean number of tasks a slot, for scenarios that do not say it."""
+    rates: Iterator[Floats] | None = None
+    """The radio rates of every slot in turn; drawn if None."""
+    size_columns: int = 1
+    """Size factors a task: 1 or M."""
+
+
+CHUNK: Final = 64
+"""Slots in a chunk."""
+
+
+def slots(model: Model, recording: Recording | None = None) -> Iterator[Slot]:
+    """Yield the slots of a run: as recorded, or drawn from the model's seed."""
+    for chunk in chunks(model, recording):
+        yield from chunk.slots()
+
+
+def chunks(
+    model: Model, recording: Recording | None = None, length: int = CHUNK
+) -> Iterator[Chunk]:
+    """Yield the slots of a run, ``length`` at a time: as recorded, or drawn from the seed."""
+    mean = mean_tasks(model, recording)
+    slotted, first_task = isinstance(model.scenario.arrivals, Slotted), 0
+    every = _Parts(model.scenario.slots, length)
+    released = _drawn(model, every) if recording is None else _recorded(every, recording)
+    given = recording.rates if recording else None
+    rates = _rates(model, every) if given is None else _stacked(every, given)
+    for numbers, tasks, rate_bps in zip(every, released, rates, strict=True):
+        start_s = _starts(model, numbers)
+        bounds = np.concatenate([[0], np.cumsum(tasks.counts)])
+        some = tasks.counts > 0
+        known = some & (tasks.release_s[bounds[1:] - 1] == start_s) if some.any() else some
+        size = tasks.usual_size
+        if known.any():
+            sums = np.add.reduceat(tasks.size, bounds[:-1][some])
+            size[known] = sums[known[some]] / tasks.counts[known, None]
+        yield Chunk(
+            first_slot=numbers.start,
+            first_task=first_task,
+            start_s=start_s,
+            bounds=bounds,
+            release_s=tasks.release_s,
+            device=tasks.device,
+            size=tasks.size,
+            rate_bps=rate_bps,
+            expected_tasks=np.where(known | slotted, tasks.counts, mean),
+            expected_size=size,
+        )
+        first_task += len(tasks.release_s)
+
+
+class _Parts:
+    """The numbers of a run's slots, so many at a time."""
+
+    def __init__(self, slots: int, length: int) -> None:
+        self._slots, self._length = slots, length
+
+    def __iter__(self) -> Iterator[range]:
+        """Yield the slots of every chunk."""
+        for first in range(0, self._slots, self._length):
+            yield range(first, min(first + self._length, self._slots))
+
+
+def _stacked(every: _Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
+    for numbers in every:
+        rows = list(islice(rates, len(numbers)))
+        same = all(row is rows[0] for row in rows)
+        yield read_only(np.stack(rows[:1] if same else rows))
+
+
+def size_columns(model: Model, recording: Recording | None = None) -> int:
+    """Return how many size factors a task has: 1, or M if they are drawn per block."""
+    if recording is not None:
+        return recording.size_columns
+    return model.blocks if getattr(model.scenario.size_factor, "per", None) == "block" else 1
+
+
+def slot_start(model: Model, number: int) -> float:
+    """Return when slot ``number`` starts, in seconds."""
+    return number * model.scenario.slot_length
+
+
+def _starts(model: Model, numbers: range) -> Floats:
+    """Return when some slots in a row start, as :func:`slot_start` says; shape (len(numbers),)."""
+    first, end = float(numbers.start), float(numbers.stop)
+    return np.arange(first, end) * model.scenario.slot_length
+
+
+def mean_tasks(model: Model, recording: Recording | None = None) -> float:
+    """Return how many tasks are released in a slot, on average."""
+    recorded = isinstance(model.scenario.arrivals, RecordedTasks)
+    return recording.expected_tasks if recording and recorded else mean_rate(model)
+
+
+def mean_rate(model: Model) -> float:
+    """Return how many tasks are released in a slot, on average, where they are drawn."""
+    match model.scenario.arrivals:
+        case Mmpp(rates=rates, mean_dwell=dwell):
+            return float(np.average(rates, weights=dwell))
+        case Slotted(rate=rate) | Deterministic(rate=rate) | Poisson(rate=rate):
+            return rate
+        case RecordedTasks():
+            raise ValueError("recorded tasks need a recording")
+
+
+class _Released(NamedTuple):
+    """The tasks of a chunk of K slots."""
+
+    release_s: Floats
+    device: Ints
+    counts: Ints
+    """Tasks in every slot; shape (K,)."""
+    size: Floats
+    usual_size: Floats
+    """Size factors to be expected in each slot where its tasks are not known; shape (K, 1 or M)."""
+
+
+def _recorded(every: _Parts, recording: Recording) -> Iterator[_Released]:
+    for numbers in every:
+        slots = list(islice(recording.tasks, len(numbers)))
+        yield _Released(
+            np.concatenate([tasks.release_s for tasks in slots]),
+            np.concatenate([tasks.device for tasks in slots]),
+            np.array([len(tasks) for tasks in slots]),
+            np.concatenate([tasks.size for tasks in slots]),
+            np.ones((len(slots), recording.size_columns)),
+        )
+
+
+def _drawn(model: Model, every: _Parts) -> Iterator[_Released]:
+    sizes, arrivals = Stream(model.seed, "sizes"), _arrivals(model, every)
+    for numbers in every:
+        release_s, device, counts = next(arrivals)
+        size, usual = _sizes(model, sizes, numbers, counts)
+        yield _Released(release_s, device, counts, size, usual)
+
+
+_Slots: TypeAlias = Iterator[tuple[Floats, Ints]]
+"""Release times and devices of the tasks of every slot in turn."""
+_Chunks: TypeAlias = Iterator[tuple[Floats, Ints, Ints]]
+"""The same of every chunk, and how many tasks each of its slots has."""
+
+
+def _arrivals(model: Model, every: _Parts) -> _Chunks:
+    match model.scenario.arrivals:
+        case Slotted(rate=rate):
+            return _slotted(model, rate, every)
+        case Deterministic(rate=rate):
+            return _joined(_deterministic(model, rate), every)
+        case Poisson(rate=rate):
+            return _joined(_modulated(model, (rate,), (math.inf,)), every)
+        case Mmpp(rates=rates, mean_dwell=dwell):
+            return _joined(_modulated(model, rates, dwell), every)
+        case RecordedTasks():
+            raise ValueError("recorded tasks need a recording")
+
+
+def _joined(slots: _Slots, every: _Parts) -> _Chunks:
+    for numbers in every:
+        release_s, device = zip(*islice(slots, len(numbers)), strict=True)
+        counts = np.array([len(tasks) for tasks in device])
+        yield np.concatenate(release_s), np.concatenate(device), counts
+
+
+def _slotted(model: Model, rate: float, every: _Parts) -> _Chunks:
+    for numbers in every:
+        until = np.floor(np.arange(numbers.start, numbers.stop + 1) * rate).astype(np.int64)
+        counts = until[1:] - until[:-1]
+        every_device = np.tile(np.arange(model.devices), counts.sum() // model.devices + 2)
+        begin = until[0] % model.devices
+        device = every_device[begin : begin + counts.sum()]  # in a tenth of the time of numbers % D
+        yield np.repeat(_starts(model, numbers), counts), device, counts
+
+
+def _deterministic(model: Model, rate: float) -> _Slots:
+    length = model.scenario.slot_length
+    for number in range(model.scenario.slots):
+        tasks = np.arange(math.ceil(number * rate), math.ceil((number + 1) * rate))
+        release = tasks / rate * length if rate else np.empty(0)
+        bounds = slot_start(model, number), np.nextafter(slot_start(model, number + 1), 0)
+        yield np.clip(release, *bounds), tasks % model.devices
+
+
+def _modulated(model: Model, rates: tuple[float, ...], dwell: tuple[float, ...]) -> _Slots:
+    """Poisson arrivals whose rate follows a cycle of states with exponential sojourns.
+
+    Within a slot the arrivals of each piece of constant rate are uniform given their number.
+    """
+    length, state, sojourns = model.scenario.slot_length, 0, stream(model.seed, "bursts")
+    until, arrivals = _dwell(sojourns, dwell[0]), Stream(model.seed, "arrivals")
+    for number in range(model.scenario.slots):
+        draws = arrivals.at(number)
+        now, end = slot_start(model, number), slot_start(model, number + 1)
+        pieces = []
+        while now < end:
+            stop = min(until, end)
+            count = draws.poisson(rates[state] * (stop - now) / length)
+            pieces.append(np.sort(draws.uniform(now, stop, size=count)))
+            if until <= end:
+                state = (state + 1) % len(rates)
+                until += _dwell(sojourns, dwell[state])
+            now = stop
+        release = np.minimum(np.concatenate(pieces), np.nextafter(end, 0))
+        yield release, draws.integers(model.devices, size=len(release))
+
+
+def _dwell(draws: np.random.Generator, mean_s: float) -> float:
+    return draws.exponential(mean_s) if math.isfinite(mean_s) else math.inf
+
+
+def _sizes(model: Model, sizes: Stream, numbers: range, counts: Ints) -> tuple[Floats, Floats]:
+    """Return the size factors of the tasks of some slots, and those to be expected in each."""
+    spec, total = model.scenario.size_factor, int(counts.sum())
+    if isinstance(spec, ConstantSize):
+        return np.ones((total, 1)), np.ones((len(numbers), 1))
+    if spec.per == "slot":
+        if isinstance(spec, UniformSize):  # as below, in less time
+            drawn = (spec.low + (spec.high - spec.low) * sizes.first(numbers))[:, None]
+        else:
+            drawn = np.array([_draw_sizes(sizes.at(n), spec, (1,)) for n in numbers])
+        return np.repeat(drawn, counts, axis=0), drawn
+    columns = 1 if spec.per == "task" else model.blocks
+    each = zip(numbers, counts.tolist(), strict=True)
+    drawn = np.concatenate([_draw_sizes(sizes.at(n), spec, (tasks, columns)) for n, tasks in each])
+    return drawn, np.ones((len(numbers), columns))
+
+
+def _draw_sizes(
+    draws: np.random.Generator,
+    spec: UniformSize | ExponentialSize | LognormalSize,
+    shape: tuple[int, ...],
+) -> Floats:
+    match spec:
+        case UniformSize(low=low, high=high):
+            return draws.uniform(low, high, size=shape)
+        case ExponentialSize():
+            return draws.exponential(size=shape)
+        case LognormalSize(sigma=sigma):
+            return draws.lognormal(-(sigma**2) / 2, sigma, size=shape)
+
+
+def _rates(model: Model, every: _Parts) -> Iterator[Floats]:
+    varies = model.scenario.radio.fading == "rayleigh" or (
+        isinstance(model.scenario.radio.rate, UniformRate)
+        and model.scenario.radio.rate.redraw == "slot"
+    )
+    draws = Stream(model.seed, "rates")
+    constant = read_only(_draw_rates(model, draws, 0)[None])
+    for numbers in every:
+        if varies:
+            yield read_only(np.stack([_draw_rates(model, draws, n) for n in numbers]))
+        else:
+            yield constant
+
+
+def _draw_rates(model: Model, draws: Stream, slot: int) -> Floats:
+    radio, count = model.scenario.radio, model.devices
+    if isinstance(radio.rate, UniformRate):
+        rates = draws.at(slot).uniform(*radio.rate.uniform, size=count)
+    elif radio.rate is not None:
+        rates = np.full(count, radio.rate)
+    else:
+        fades = radio.fading == "rayleigh"
+        fading = draws.at(slot).exponential(size=count) if fades else 1.0
+        rates = equations.shannon_rate(
+            radio.bandwidth, radio.transmit_power, model.gain * fading, radio.noise_density
+        )
+    return read_only(rates)

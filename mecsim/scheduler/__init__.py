@@ -1,0 +1,19 @@
+"""The interface of schedulers: the only thing of mecsim that a scheduler must know."""
+
+from mecsim.model.empty_network import cheapest_chain
+from mecsim.scheduler.base import Scheduler
+from mecsim.scheduler.observation import Observation, Outcomes, feature_names
+from mecsim.scheduler.placements import check_placement, check_placements
+from mecsim.scheduler.spec import Placement, SchedulerSpec
+
+__all__ = [
+    "Observation",
+    "Outcomes",
+    "Placement",
+    "Scheduler",
+    "SchedulerSpec",
+    "cheapest_chain",
+    "check_placement",
+    "check_placements",
+    "feature_names",
+]

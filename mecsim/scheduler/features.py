@@ -1,0 +1,95 @@
+"""Observations as vectors, for many epochs at once; named by ``scheduler.feature_names``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mecsim.support.arrays import Floats, Ints
+from mecsim.support.jit import compiled
+
+
+class Seen(NamedTuple):
+    """What is seen at B epochs of as many replicas of a scenario: one row each.
+
+    For the fields see :class:`mecsim.scheduler.observation.Observation`. Arrays are C-contiguous and may be
+    written to, so that the compiler meets one kind of them.
+    """
+
+    tasks: Floats
+    """Number of tasks and their mean size factor; shape (B, 2)."""
+    blocks: Floats
+    """Cycles, parameter bytes and input bits of all blocks; shape (B, 3·M)."""
+    rate_bps: Floats
+    """Shape (B, D)."""
+    backlog_s: Floats
+    """Of every resource, as :class:`mecsim.model.model.Resources` numbers them; shape (B, R)."""
+    battery_j: Floats
+    """Shape (B, D)."""
+    access: Ints
+    """Shape (B, D)."""
+    link_source: Ints
+    """The server that each link starts from; shape (L,)."""
+    device: Ints
+    """The device of each epoch's task, or −1 where an epoch is a whole slot; shape (B,)."""
+    servers: int
+    """N."""
+
+
+def features(seen: Seen) -> Floats:
+    """Return B observations as vectors; shape (B, features)."""
+    of_devices = 4 * seen.servers + 1 if seen.device[0] < 0 else 6
+    width = seen.tasks.shape[1] + seen.blocks.shape[1] + 2 * seen.servers + of_devices
+    rows = np.empty((len(seen.tasks), width))
+    mean_battery_j = np.add.reduce(seen.battery_j, axis=1) / seen.battery_j.shape[1]
+    _fill(rows, seen, mean_battery_j)
+    return rows
+
+
+@compiled
+def _fill(rows: Floats, seen: Seen, mean_battery_j: Floats) -> None:
+    servers, devices = seen.servers, seen.rate_bps.shape[1]
+    for b in range(len(rows)):
+        row, backlog_s, access = rows[b], seen.backlog_s[b], seen.access[b]
+        at = 0
+        for known in (seen.tasks[b], seen.blocks[b], backlog_s[:servers]):
+            row[at : at + len(known)] = known
+            at += len(known)
+        row[at : at + servers] = 0.0
+        for link in range(len(seen.link_source)):
+            row[at + seen.link_source[link]] += backlog_s[servers + 3 * devices + link]
+        at += servers
+        device = seen.device[b]
+        for kind in range(4):  # rates, and backlogs of CPUs, uplinks and downlinks
+            first = servers + (kind - 1) * devices
+            values = seen.rate_bps[b] if kind == 0 else backlog_s[first : first + devices]
+            if device < 0:
+                _means_per_server(row[at : at + servers], values, access)
+                at += servers
+            else:
+                row[at] = values[device]
+                at += 1
+        if device < 0:
+            row[at] = mean_battery_j[b]
+        else:
+            row[at] = seen.battery_j[b, device]
+            row[at + 1] = access[device] + 1
+
+
+@compiled
+def _means_per_server(means: Floats, values: Floats, access: Ints) -> None:
+    """Fill in the means over the devices of every server, 0 where it has none; shape (N,)."""
+    count = np.zeros(len(means))
+    means[:] = 0.0
+    for device in range(len(values)):
+        means[access[device]] += values[device]
+        count[access[device]] += 1.0
+    means /= np.maximum(count, 1.0)
+
+
+def means_per_server(values: Floats, access: Ints, servers: int) -> Floats:
+    """Return the means over the devices of every server, 0 where it has none; shape (N,)."""
+    means = np.empty(servers)
+    _means_per_server(means, values.copy(), access.copy())  # which may be written to
+    return means

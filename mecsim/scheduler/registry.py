@@ -1,0 +1,261 @@
+"""Schedulers by name: installed (entry points), ``package.module:Class``, ``file.py:Class``."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import reprlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, get_type_hints
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from mecsim.errors import SchedulerError
+from mecsim.scheduler.base import Scheduler
+from mecsim.scheduler.spec import SchedulerSpec
+
+GROUP: Final = "mecsim.schedulers"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``mecsim schedulers`` tells of a scheduler."""
+
+    name: str
+    summary: str
+    options: dict[str, str]
+    """Name of each option to its type and default, as written in the source."""
+
+
+def names() -> list[str]:
+    """Return the names of the installed schedulers; imports none of them."""
+    return sorted({point.name for point in _installed(tuple(sys.path))})
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> EntryPoints:
+    return entry_points(group=GROUP)
+
+
+def load(name: str) -> type[Scheduler]:
+    """Return the class of a scheduler. Raises ``SchedulerError``."""
+    target = _entry_point(name).value if ":" not in name else name
+    place, _, attribute = target.partition(":")
+    module = _module(place, name)
+    found = getattr(module, attribute, None)
+    if not (isinstance(found, type) and issubclass(found, Scheduler)):
+        classes = [n for n, c in vars(module).items() if _is_scheduler(c)]
+        raise SchedulerError(
+            f"scheduler {name!r}: {place} has no mecsim.Scheduler called {attribute!r}; "
+            f"it has: {', '.join(classes) or 'none'}"
+        )
+    return found
+
+
+def source(name: str) -> str:
+    """Return the file that a scheduler is written in, or nothing if it comes with mecsim.
+
+    Of ``file.py:Class`` as it is named there. Raises ``SchedulerError``.
+    """
+    place = name.rpartition(":")[0]
+    if place.endswith(".py"):
+        return place
+    module = sys.modules[load(name).__module__]
+    ours = module.__name__.partition(".")[0] in ("mecsim", "schedulers")
+    return "" if ours else module.__file__ or ""
+
+
+def _is_scheduler(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Scheduler) and value is not Scheduler
+
+
+def _entry_point(name: str) -> EntryPoint:
+    for point in _installed(tuple(sys.path)):
+        if point.name == name:
+            return point
+    close = difflib.get_close_matches(name, names(), n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise SchedulerError(
+        f"scheduler {name!r}: is not installed; {hint}allowed: {', '.join(names())}, "
+        "package.module:Class or path/file.py:Class"
+    )
+
+
+def _module(place: str, name: str) -> ModuleType:
+    with _blaming(f"scheduler {name!r}: {place} cannot be imported"):
+        if place.endswith(".py"):
+            return _file_module(Path(place), name)
+        return importlib.import_module(place)
+
+
+@contextmanager
+def _blaming(who: str, let: type[Exception] = SchedulerError) -> Iterator[None]:
+    """Tell whatever a user's module raises, an exit included, as bad input in one line."""
+    try:
+        yield
+    except (SchedulerError, let):
+        raise
+    except (Exception, SystemExit) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SchedulerError(f"{who}: {cause}") from error
+
+
+def _file_module(path: Path, scheduler: str) -> ModuleType:
+    if not path.is_file():
+        raise SchedulerError(f"scheduler {scheduler!r}: there is no file {path}")
+    name = f"mecsim_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SchedulerError(f"scheduler {scheduler!r}: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses of the module look there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Scheduler:
+    """Make a scheduler, its options checked against its signature. Raises ``SchedulerError``."""
+    cls = load(name)
+    checked = check_options(name, cls, options)
+    with _blaming(f"scheduler {name!r}: cannot be made"):
+        return cls(spec, **checked)
+
+
+def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options as the types that a scheduler's ``__init__``, or a dataclass, says."""
+    known = _parameters(name, cls)
+    for key in options:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            allowed = ", ".join(known) or "none"
+            raise SchedulerError(
+                f"scheduler {name!r}: has no option {key!r}; {hint}allowed: {allowed}"
+            )
+    for key, parameter in known.items():
+        if key not in options and parameter.default is parameter.empty:
+            raise SchedulerError(f"scheduler {name!r}: option {key}: is needed")
+    return {key: _checked(name, known[key], value) for key, value in options.items()}
+
+
+def _parameters(name: str, cls: type) -> dict[str, inspect.Parameter]:
+    """Return the parameters of ``__init__`` that are options: all that have a name but spec.
+
+    Or the fields of a dataclass of options.
+    """
+    with _blaming(f"scheduler {name!r}: has options whose types cannot be read"):
+        if is_dataclass(cls):  # fields that are inherited have types of another module
+            hints = get_type_hints(cls, include_extras=True)
+            fields = inspect.signature(cls).parameters.values()
+            return {each.name: each.replace(annotation=hints[each.name]) for each in fields}
+        parameters = list(inspect.signature(cls, eval_str=True).parameters.values())[1:]
+    unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {p.name: p for p in parameters if p.kind not in unnamed}
+
+
+def _checked(name: str, parameter: inspect.Parameter, value: Any) -> Any:
+    if parameter.annotation is parameter.empty:
+        return value
+    try:
+        with _blaming(f"scheduler {name!r}: option {parameter.name}", let=ValidationError):
+            return _adapter(parameter.annotation).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in (parameter.name, *first["loc"]))
+        problem = first["msg"].replace("Input should", "should").removeprefix("Value error, ")
+        raise SchedulerError(
+            f"scheduler {name!r}: option {key}: {reprlib.repr(first['input'])} {problem}"
+        ) from error
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # the type is a model with a configuration of its own
+        return TypeAdapter(annotation)
+
+
+def describe(name: str) -> Description:
+    """Describe an installed scheduler from its source, without importing it."""
+    module, _, attribute = _entry_point(name).value.partition(":")
+    try:
+        found = _definition(module, attribute)
+    except Exception as error:  # noqa: BLE001 - a broken one harms no other
+        return Description(name, f"broken: {type(error).__name__}: {error}", {})
+    if found is None:
+        return Description(name, f"broken: {module} has no class {attribute}", {})
+    summary = (ast.get_docstring(found[1]) or "").partition("\n")[0]
+    return Description(name, summary, _options(*found) or {})
+
+
+def _definition(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
+    """Return a class as it is written, and the module: this one, or one that it comes from."""
+    file = _source(module)
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.parse(file.read_bytes()).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return module, node
+        if isinstance(node, ast.ImportFrom):
+            for each in node.names:
+                if name == (each.asname or each.name):
+                    place = importlib.util.resolve_name(
+                        "." * node.level + (node.module or ""), package
+                    )
+                    return _definition(place, each.name)
+    return None
+
+
+def _source(module: str) -> Path:
+    """Find a module's file; ``find_spec`` of a submodule would import the packages above it."""
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {package!r}")
+    if not rest:
+        return Path(spec.origin or "")
+    for folder in spec.submodule_search_locations or ():
+        place = Path(folder, *rest)
+        for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+    raise ModuleNotFoundError(f"No module named {module!r}")
+
+
+def _options(module: str, node: ast.ClassDef) -> dict[str, str] | None:
+    """Return the options that a class, or one of its bases as far as they are found, takes.
+
+    None if there is no ``__init__``. Bases are found that have a name of their own in the module.
+    """
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            positional, named = item.args.args[2:], item.args.kwonlyargs
+            missing = len(positional) - len(item.args.defaults)
+            defaults = [None] * missing + list(item.args.defaults) + item.args.kw_defaults
+            pairs = zip([*positional, *named], defaults, strict=False)
+            return {argument.arg: _signature(argument, default) for argument, default in pairs}
+    for base in node.bases:
+        with suppress(Exception):  # one that is not found has no options that we know of
+            above = _definition(module, ast.unparse(base))
+            options = None if above is None else _options(*above)
+            if options is not None:
+                return options
+    return None
+
+
+def _signature(argument: ast.arg, default: ast.expr | None) -> str:
+    kind = ast.unparse(argument.annotation) if argument.annotation else "any"
+    return kind if default is None else f"{kind} = {ast.unparse(default)}"

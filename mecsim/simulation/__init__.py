@@ -1,0 +1,1 @@
+"""A run from start to end: sessions, replicas, replay, totals."""

@@ -1,0 +1,87 @@
+"""What the tasks of a run cost at least, whatever the scheduler.
+
+The cost of a task is Σ_m L_m + β·max(L_m − τ_m, 0), minus its part of the reward (Eqs. 13 and 14).
+Its bound is the least cost of all (N + 1)^M placements on an empty network. No policy gets below
+it for a task that completes: whatever placement it chose, the task crosses the same hops, for as
+long at each as on an empty network; queues can only add waiting to an L_m, and the cost grows with
+every L_m (β ≥ 0). A task that fails (its device's battery is spent) costs only the blocks that it
+finished, which may be less than its bound: compare runs in which every task completes.
+
+The sums here are rounded otherwise than the clock of a simulation, from whose times L_m are
+differences. So a cost may come out below its bound by some units in the last place of the time at
+which it is incurred (about 1e-16 of it for each hop), never more. Nothing is taken off for that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from mecsim.model.empty_network import Work, cheapest_chain, costs_to_go
+from mecsim.model.model import Model
+from mecsim.model.workload import Slot, Tasks
+from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.support.arrays import Floats, Ints
+
+
+class LowerBound:
+    """The least costs of tasks, one by one or summed over the slots of a run.
+
+    ::
+
+        bound = LowerBound(model)
+        for slot in slots:
+            bound.add(slot)
+        bound.reward, bound.gap_percent(reward)
+
+    A task takes time and memory in proportion to M·(N + 1)².
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._network = SchedulerSpec.of(model).empty_network
+        self._cycles = model.cycles[:, None]
+        self._input_bits, self._result_bits = model.input_bits[:, None], model.result_bits
+        self.total = 0.0
+        """Sum of the bounds of all tasks added."""
+
+    def add(self, slot: Slot) -> None:
+        """Add the tasks that are released in a slot."""
+        self.total += math.fsum(self.costs(slot.tasks, slot.rate_bps).tolist())
+
+    @property
+    def reward(self) -> float:
+        """The reward of an episode (Eq. 14) that no scheduler exceeds if every task completes."""
+        return 0.0 - self.total
+
+    def gap_percent(self, reward: float) -> float | None:
+        """Return by how much an episode of this reward costs more than the bound, in percent.
+
+        None where the bound is zero, as without tasks.
+        """
+        return 100 * (-reward - self.total) / self.total if self.total else None
+
+    def costs(self, tasks: Tasks, rate_bps: Floats) -> Floats:
+        """Return what each task costs at least, shape (n,).
+
+        ``rate_bps`` holds the radio rates of the slot in which they are released, shape (D,).
+        """
+        least = [costs_to_go(costs)[0, 0] for costs in self._stages(tasks, rate_bps)]
+        return np.concatenate([*least, np.empty(0)])
+
+    def placements(self, tasks: Tasks, rate_bps: Floats) -> Ints:
+        """Return the placement at which each task costs least, shape (n, M).
+
+        Among equally good places the lowest-numbered, block by block from the first.
+        """
+        best = [cheapest_chain(costs) for costs in self._stages(tasks, rate_bps)]
+        return np.concatenate([*best, np.empty((0, len(self._cycles)), dtype=np.int64)])
+
+    def _stages(self, tasks: Tasks, rate_bps: Floats) -> Iterator[Floats]:
+        """Yield the costs of every step of the tasks' chains, piece by piece."""
+        size = tasks.size.T
+        bits = np.concatenate([self._input_bits * size, self._result_bits * size[-1:]])
+        work = Work(tasks.device, rate_bps[tasks.device], self._cycles * size, bits)
+        for piece in self._network.pieces(len(tasks)):
+            yield self._network.costs(work[piece])

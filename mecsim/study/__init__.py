@@ -1,0 +1,1 @@
+"""Comparisons: jobs, batches, statistics, reports."""

@@ -1,0 +1,47 @@
+"""Engines by name."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+from mecsim.errors import InputError
+from mecsim.study.executors.base import Engine
+from mecsim.study.executors.local import LocalEngine
+
+ENGINES: Final = ("local", "ray")
+
+
+def check_engine(name: str, address: str = "") -> None:
+    """Raise ``InputError`` for an unknown engine, or an address of one that has none."""
+    if name not in ENGINES:
+        raise InputError(f"--engine: {name!r} is not known; allowed: {', '.join(ENGINES)}")
+    if address and name != "ray":
+        raise InputError(f"--ray-address: {address}: allowed: with --engine ray only")
+
+
+def make_engine(name: str, jobs: int | None = None, address: str = "") -> Engine:
+    """Return an engine with room for so many jobs at a time (as many as there are cores).
+
+    ``address`` is that of a Ray cluster. Raises ``InputError`` for an unknown name, no jobs, or a
+    cluster that does not answer.
+    """
+    check_engine(name, address)
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs: {jobs}: allowed: 1 or more")
+    if name == "ray":
+        from mecsim.study.executors.ray_executor import RayEngine  # noqa: PLC0415 - Ray is optional
+
+        return RayEngine(address, jobs)
+    return LocalEngine(jobs or len(os.sched_getaffinity(0)))
+
+
+def cluster_for(name: str, workers: int, address: str = "") -> AbstractContextManager[Any]:
+    """Return what a training with so many workers needs around it. Raises as `make_engine`."""
+    check_engine(name, address)
+    if name == "ray":
+        from mecsim.study.executors.ray_executor import Cluster  # noqa: PLC0415 - Ray is optional
+
+        return Cluster(address, workers)
+    return nullcontext()

@@ -1,0 +1,80 @@
+"""Jobs in processes of this machine, by loky (a part of joblib)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from concurrent.futures import Future
+from typing import Final
+
+from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+from mecsim.study.executors.base import Engine
+from mecsim.study.jobs import Job, Outcome, execute
+
+ONE_THREAD: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+"""Each job is a process, so more threads would only be in each other's way; and the number of
+threads must not change the order of sums."""
+_TAKEN_S: Final = 1.0
+
+
+class LocalEngine(Engine):
+    """Jobs in so many processes of this machine; they end with the process that started them."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._pool: ProcessPoolExecutor | None = None
+        self._last: Future[Outcome] | None = None
+
+    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
+        """Start a job in a process; new ones are started if the last ones have died."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.slots, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),)
+            )
+        self._last = self._pool.submit(execute, job, policy)
+        return self._last
+
+    def lost(self, error: BaseException) -> bool:
+        """Whether an error means that a process has died; then the others are given up, too."""
+        died = isinstance(error, TerminatedWorkerError)
+        if died:
+            self.close()
+        return died
+
+    def close(self) -> None:
+        """Kill the processes."""
+        if self._pool is not None:
+            try:
+                self._wait_until_taken()
+            finally:
+                self._pool.shutdown(wait=True, kill_workers=True)
+                self._pool = self._last = None
+
+    def _wait_until_taken(self) -> None:
+        """Wait until loky's thread has taken the last job: it dies of one that is gone by then."""
+        end = time.monotonic() + _TAKEN_S
+        while self._last is not None and time.monotonic() < end:
+            if self._last.running() or self._last.done():
+                return
+            time.sleep(0.001)
+
+
+def _prepare(parent: int) -> None:
+    """Make this process leave Ctrl-C to the one that started it, and end when that one has.
+
+    It may start processes of its own, as a training with several workers does.
+    """
+    os.setpgid(0, 0)
+    multiprocessing.set_start_method("spawn", force=True)  # loky's is unknown to its children
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

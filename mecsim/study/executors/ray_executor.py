@@ -1,0 +1,200 @@
+"""Jobs on a Ray cluster: one that runs already, or one on this machine that ends with the batch."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, redirect_stdout
+from importlib.metadata import version
+from typing import Any, Final
+
+from mecsim.errors import InputError
+from mecsim.study.executors.base import Engine
+from mecsim.study.executors.local import ONE_THREAD
+from mecsim.study.jobs import Job, Outcome, contents, execute_apart
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
+_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray keeps to 127.0.0.1
+
+RETRIES: Final = 3
+"""How often a job is submitted again whose process or node has died."""
+STORE_BYTES: Final = 100 * 2**20
+"""Ray's object store on a cluster of this machine alone: policies and outcomes are small."""
+_CONNECT_S: Final = 5.0
+
+
+class Cluster:
+    """A connection to a Ray cluster, one at a time in a process.
+
+    Without an address (``HOST:PORT``) and without the environment's ``RAY_ADDRESS`` a cluster with
+    so many CPUs is started on this machine; it listens on 127.0.0.1 only and ends with the
+    connection, or with this process. What Ray tells on stdout meanwhile (nodes that died, jobs that
+    it moves) goes to stderr. Raises ``InputError`` if Ray is not installed or nobody answers.
+    """
+
+    def __init__(self, address: str = "", cpus: int | None = None) -> None:
+        address = address or os.environ.get("RAY_ADDRESS", "")
+        host = _answering(address) if address else "127.0.0.1"
+        if host in ("127.0.0.1", "localhost"):
+            os.environ.setdefault(_LOOPBACK, "0")
+        if not address and not {"RAY_AUTH_MODE", "ray"} & {*os.environ, *sys.modules}:
+            # Ray would make one that it keeps in ~/.ray; it looks here when it is imported.
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self._ray = _import_ray()
+        self._folder = "" if address else tempfile.mkdtemp(prefix="mecsim-ray-")
+        self._told = ExitStack()
+        self._told.enter_context(redirect_stdout(sys.stderr))
+        own = {
+            "num_cpus": cpus or len(os.sched_getaffinity(0)),
+            "include_dashboard": False,
+            "object_store_memory": STORE_BYTES,
+            "_temp_dir": self._folder,
+        }
+        try:
+            self._ray.init(
+                address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": ONE_THREAD},
+                **({} if address else own),
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            self.close()
+            raise InputError(_refused(address, error)) from error
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of all nodes that are alive, at least 1."""
+        return max(1, int(self._ray.cluster_resources().get("CPU", 0)))
+
+    def close(self) -> None:
+        """Let go: what was started here ends, and with it what still runs of ours elsewhere."""
+        self._ray.shutdown()
+        self._told.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Cluster:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close."""
+        self.close()
+
+
+class RayEngine(Engine):
+    """Jobs in processes of a Ray cluster's nodes, each on a CPU of its own.
+
+    Everything travels: the job, what its files hold, its policy, the outcome. mecsim must be
+    installed on every node, in the same version.
+    """
+
+    def __init__(self, address: str = "", jobs: int | None = None) -> None:
+        self._cluster = Cluster(address, jobs)
+        self._jobs = jobs
+        self.slots = jobs or self._cluster.cpus
+        self._ray = _import_ray()
+        self._execute = self._ray.remote(num_cpus=1)(_execute)
+        self._submitted: set[str] = set()
+
+    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
+        """Start a job somewhere; it is moved if its process or node dies, a few times.
+
+        A job that is submitted again has cost all these processes: it gets one more.
+        """
+        self.slots = self._jobs or self._cluster.cpus  # nodes come and go
+        retries = 0 if job.key in self._submitted else RETRIES
+        self._submitted.add(job.key)
+        outcome: Future[Outcome] = Future()
+        try:
+            files = contents(job)
+        except InputError as error:
+            outcome.set_result(Outcome(None, error=str(error)))
+            return outcome
+        remote = self._execute.options(max_retries=retries)
+        reference = remote.remote(job, policy, files, version("mecsim"))
+        reference.future().add_done_callback(lambda done: self._pass_on(done, outcome))
+        return outcome
+
+    def lost(self, error: BaseException) -> bool:
+        """Whether an error means that the process or node of a job has died."""
+        kinds = self._ray.exceptions
+        return isinstance(
+            error,
+            kinds.WorkerCrashedError
+            | kinds.NodeDiedError
+            | kinds.OutOfMemoryError
+            | kinds.ObjectLostError,
+        )
+
+    def close(self) -> None:
+        """Disconnect; processes that still compute for this batch are ended."""
+        self._cluster.close()
+
+    def _pass_on(self, done: Future[Outcome], outcome: Future[Outcome]) -> None:
+        """Pass a future on; what prevents a node from computing at all is the job's failure."""
+        error = done.exception()
+        if error is None:
+            outcome.set_result(done.result())
+        elif self.lost(error):
+            outcome.set_exception(error)
+        else:
+            told = str(error).strip().splitlines() or [type(error).__name__]
+            outcome.set_result(Outcome(None, error=f"a node cannot compute it: {told[-1].strip()}"))
+
+
+def _execute(job: Job, policy: bytes | None, files: Mapping[str, bytes], expected: str) -> Outcome:
+    """Do a job on a node."""
+    if (here := version("mecsim")) != expected:
+        return Outcome(None, error=f"a node has mecsim {here}; allowed: {expected}, as here")
+    multiprocessing.set_start_method("spawn", force=True)  # Ray's threads would not survive a fork
+    return execute_apart(job, policy, files)
+
+
+def _import_ray() -> Any:
+    """Return the package. Raises ``InputError`` if it is not installed."""
+    try:
+        import ray  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise InputError("--engine ray: needs Ray; pip install 'mecsim[ray]'") from error
+    return ray
+
+
+def _refused(address: str, error: Exception) -> str:
+    """Say why there is no connection. A cluster that asks for a token tells it to its log alone."""
+    where = f"cluster at {address}" if address else "cluster on this machine"
+    problem = " ".join(str(error).split())
+    hint = ""
+    if address and os.environ.get("RAY_AUTH_MODE") != "token":
+        hint = "; if it asks for a token (`ray start` says so): RAY_AUTH_MODE=token, as with Ray"
+    return f"--engine ray: {where}: {problem}{hint}"
+
+
+def _answering(address: str) -> str:
+    """Return the host of an address. Raises ``InputError`` if nobody answers there.
+
+    Ray itself tries for minutes, then ends the process.
+    """
+    found = re.fullmatch(r"\[?([\w.:-]+?)\]?:(\d{1,5})", address, re.ASCII)
+    if found is None or int(found[2]) > 65535:
+        problem = "allowed: HOST:PORT, as `ray start --head` prints it"
+        raise InputError(f"--ray-address: {address!r}: {problem}")
+    try:
+        socket.create_connection((found[1], int(found[2])), _CONNECT_S).close()
+    except OSError as error:
+        problem = f"no Ray cluster answers ({error.strerror or error})"
+        raise InputError(f"--ray-address: {address}: {problem}") from error
+    return found[1]

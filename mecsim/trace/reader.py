@@ -1,0 +1,191 @@
+"""Reading traces, with every check: whatever is wrong with a file is a ``TraceError``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import reprlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+import h5py
+import numpy as np
+
+from mecsim.errors import ScenarioError, TraceError
+from mecsim.scenario.loading import from_json
+from mecsim.scenario.schema import Scenario
+from mecsim.trace.provenance import Provenance
+from mecsim.trace.schema import COLUMNS, FORMAT, FORMAT_VERSION, Column
+
+MOST_CHUNK_BYTES: Final = 64 << 20
+MOST_COMPRESSION: Final = 1200
+"""More than what deflate makes of a column of zeros (1032)."""
+_OF_DEVICES: Final = ("rate_bps", "energy_remaining_J")
+_DIMENSIONS: Final = {
+    "placement": (2,),
+    "observation": (2,),
+    "size_factor": (1, 2),
+} | dict.fromkeys(_OF_DEVICES, (2,))
+
+
+class TraceFile:
+    """A trace file that has been checked; use it as a context manager.
+
+    Raises ``TraceError`` for a file that is missing, damaged, foreign or of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.complete = False
+        """Whether the run ended and everything was flushed."""
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name too long
+            found = "is a folder" if os.path.isdir(path) else "there is no such file"  # noqa: PTH112
+            raise TraceError(f"{path}: {found}; a trace is a file that mecsim run has written")
+        self._opened = contextlib.ExitStack()
+        self._file = _open(path, self._opened)
+        try:
+            with self._reading("the file"):
+                self._check_format()
+                self.complete = bool(self._attribute("complete", np.bool_))
+                self.scenario = self._scenario()
+                self.made_by = self._provenance()
+                self._check_columns()
+        except BaseException:
+            self._opened.close()
+            raise
+
+    @contextlib.contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except TraceError:
+            raise
+        except Exception as error:  # h5py raises nearly anything when bytes are wrong
+            told = " ".join(str(error).split())[:200] or type(error).__name__
+            raise TraceError(f"{self.path}: {what} is damaged: {told}") from error
+
+    def _check_format(self) -> None:
+        found = self._file.attrs.get("format")
+        if not isinstance(found, str) or found != FORMAT:
+            shown = reprlib.repr(found)
+            raise TraceError(f"{self.path}: is no mecsim trace (format: {shown}, not {FORMAT!r})")
+        number = int(self._attribute("format_version", np.integer))
+        if number != FORMAT_VERSION:
+            by = reprlib.repr(self._file.attrs.get("mecsim_version"))
+            raise TraceError(
+                f"{self.path}: has format_version {number}; this mecsim reads {FORMAT_VERSION}: "
+                f"install the mecsim that wrote it (attribute mecsim_version: {by})"
+            )
+
+    def _attribute(self, name: str, kind: type) -> Any:
+        value = self._file.attrs.get(name)
+        if not isinstance(value, kind):
+            wanted = {str: "text", np.integer: "a whole number", np.bool_: "true or false"}[kind]
+            shown = "is missing" if value is None else f"{reprlib.repr(value)} is wrong"
+            raise TraceError(f"{self.path}: attribute {name}: {shown}; allowed: {wanted}")
+        return value
+
+    def _scenario(self) -> Scenario:
+        text = self._attribute("scenario", str)
+        try:
+            scenario = from_json(text, f"{self.path}: attribute scenario")
+        except ScenarioError as error:
+            raise TraceError(str(error)) from error
+        if scenario.sha256() != self._attribute("scenario_sha256", str):
+            raise TraceError(f"{self.path}: attribute scenario does not have its scenario_sha256")
+        return scenario
+
+    def _provenance(self) -> Provenance:
+        text = self._attribute("scheduler_options", str)
+        try:
+            options = json.loads(text)
+        except (ValueError, RecursionError):
+            options = None
+        if not isinstance(options, dict):
+            where = f"{self.path}: attribute scheduler_options"
+            raise TraceError(f"{where}: {reprlib.repr(text)} is wrong; allowed: a JSON mapping")
+        seed = int(self._attribute("seed", np.integer))
+        scheduler, kernel = self._attribute("scheduler", str), self._attribute("kernel", str)
+        return Provenance(scheduler, options, seed, kernel)
+
+    def _check_columns(self) -> None:
+        for group, columns in COLUMNS.items():
+            lengths = set()
+            for name, spec in columns.items():
+                dataset = self._file.get(f"{group}/{name}")
+                if not isinstance(dataset, h5py.Dataset):
+                    raise TraceError(f"{self.path}: column /{group}/{name} is missing")
+                if dataset.ndim not in _DIMENSIONS.get(name, (1,)) or 0 in dataset.shape[1:]:
+                    shape = f"/{group}/{name} has the shape {dataset.shape}"
+                    raise TraceError(f"{self.path}: column {shape}")
+                if name in _OF_DEVICES and dataset.shape[1] != self.scenario.devices:
+                    found = f"{dataset.shape[1]} devices, not {self.scenario.devices}"
+                    raise TraceError(f"{self.path}: column /{group}/{name} is for {found}")
+                if dataset.dtype.kind != np.dtype(spec.dtype).kind:
+                    kind = f"{dataset.dtype}, not {np.dtype(spec.dtype)}"
+                    raise TraceError(f"{self.path}: column /{group}/{name} holds {kind}")
+                self._check_size(f"/{group}/{name}", dataset)
+                lengths.add(len(dataset))
+            if len(lengths) > 1 and self.complete:
+                found = f"different lengths: {sorted(lengths)}"
+                raise TraceError(f"{self.path}: the columns of /{group} have {found}")
+
+    def _check_size(self, column: str, dataset: h5py.Dataset) -> None:
+        """Refuse a column that would need far more memory than its file can hold data for."""
+        stored = self.path.stat().st_size
+        row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
+        most = MOST_COMPRESSION * stored
+        if dataset.nbytes > most or row > most or chunk > max(row, MOST_CHUNK_BYTES):
+            rows = "×".join(map(str, dataset.shape))
+            raise TraceError(
+                f"{self.path}: column {column} is damaged: its {rows} entries cannot be in a "
+                f"file of {stored} bytes"
+            )
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the root attributes."""
+        return dict(self._file.attrs)
+
+    def length(self, group: str) -> int:
+        """Return the number of rows that all columns of a group have."""
+        return min(self.rows(group, name) for name in COLUMNS[group])
+
+    def rows(self, group: str, name: str) -> int:
+        """Return the number of rows of a column."""
+        return len(self._file[f"{group}/{name}"])
+
+    def width(self, group: str, name: str) -> int | None:
+        """Return the number of columns of a two-dimensional dataset, None for others."""
+        shape = self._file[f"{group}/{name}"].shape
+        return shape[1] if len(shape) == 2 else None
+
+    def features(self) -> list[str]:
+        """Return the names of the features of the recorded observations."""
+        with self._reading("decisions/observation"):
+            return [str(name) for name in self._file["decisions/observation"].attrs["features"]]
+
+    def read(self, group: str, name: str, begin: int = 0, end: int | None = None) -> Column:
+        """Return rows ``begin`` to ``end`` of a column."""
+        with self._reading(f"column /{group}/{name}"):
+            return np.asarray(self._file[f"{group}/{name}"][begin:end])
+
+    def __enter__(self) -> Self:
+        """Return the file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._opened.close()
+
+
+def _open(path: Path, opened: contextlib.ExitStack) -> h5py.File:
+    try:
+        return opened.enter_context(h5py.File(path, "r"))
+    except OSError as error:
+        reason = str(error).splitlines()[0] if path.stat().st_size else "it is empty"
+        opened.close()
+        raise TraceError(f"{path}: is damaged, or no HDF5 file: {reason}") from error

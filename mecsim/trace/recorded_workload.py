@@ -1,0 +1,152 @@
+"""Recorded tasks and channels as the workload of another run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from mecsim.errors import ScenarioError, TraceError
+from mecsim.model.model import Model
+from mecsim.model.workload import Recording, Tasks, slot_start
+from mecsim.scenario.schema import RecordedTasks
+from mecsim.scenario.units import LARGEST
+from mecsim.support.arrays import Floats, Ints, read_only
+from mecsim.trace import TraceFile
+
+_ROWS: Final = 1 << 16
+_SIZE: Final = ("tasks", "size_factor")
+_Columns: TypeAlias = tuple[Floats, Ints, Floats]
+
+
+@contextmanager
+def arrivals_of(model: Model) -> Iterator[Recording | None]:
+    """Open the recorded tasks that a scenario names; None for any other kind of arrivals.
+
+    Raises ``ScenarioError`` if the tasks do not fit the scenario, ``TraceError`` if the file is
+    bad.
+    """
+    spec = model.scenario.arrivals
+    if not isinstance(spec, RecordedTasks):
+        yield None
+        return
+    with ExitStack() as stack:
+        with model.scenario.locating():
+            trace = stack.enter_context(_named(spec.file))
+            if not trace.complete:
+                cut = "is the trace of a run that was cut short; a complete one is needed"
+                raise TraceError(f"arrivals.file: {trace.path}: {cut}")
+            tasks = recorded_tasks(model, trace, "arrivals.file: ")
+        yield tasks
+
+
+def _named(file: str) -> TraceFile:
+    try:
+        return TraceFile(Path(file))
+    except TraceError as error:
+        raise TraceError(f"arrivals.file: {error}") from error
+
+
+def recorded_tasks(model: Model, trace: TraceFile, where: str = "") -> Recording:
+    """Return the tasks of a trace, put into the slots of the model by their release times.
+
+    Raises ``ScenarioError``, with ``where`` in front, if they do not fit the model.
+    """
+    if not trace.complete:  # it lacks the tasks that had not ended: they are where it took them
+        return _reopened(model)
+    _check_fit(model, trace, f"{where}{trace.path}")
+    mean = trace.length("tasks") / model.scenario.slots
+    sizes = trace.width(*_SIZE) or 1
+    return Recording(_slot_tasks(model, trace), mean, size_columns=sizes)
+
+
+def _reopened(model: Model) -> Recording:
+    opened = ExitStack()
+    recording = opened.enter_context(arrivals_of(model))
+    if recording is None:
+        raise TraceError("a run that was cut short has tasks of its own only if they are recorded")
+
+    def tasks() -> Iterator[Tasks]:
+        with opened:
+            yield from recording.tasks
+
+    return replace(recording, tasks=tasks())
+
+
+def recorded_channels(model: Model, trace: TraceFile) -> Recording:
+    """Return the tasks and the radio rates of a trace of the same scenario."""
+    return replace(recorded_tasks(model, trace), rates=_rates(model, trace))
+
+
+def _rates(model: Model, trace: TraceFile) -> Iterator[Floats]:
+    for slot in range(model.scenario.slots):
+        rates = trace.read("slots", "rate_bps", slot, slot + 1)
+        if not (len(rates) and np.isfinite(rates).all() and (rates > 0).all()):
+            raise TraceError(
+                f"{trace.path}: has no rate_bps above 0 for each device in slot {slot}"
+            )
+        yield read_only(rates)[0]
+
+
+def _check_fit(model: Model, trace: TraceFile, where: str) -> None:
+    end, last = slot_start(model, model.scenario.slots), 0.0
+    for begin in range(0, trace.length("tasks"), _ROWS):
+        device = trace.read("tasks", "device", begin, begin + _ROWS)
+        release = trace.read("tasks", "release_s", begin, begin + _ROWS)
+        size = trace.read("tasks", "size_factor", begin, begin + _ROWS)
+        if device.max() >= model.devices or device.min() < 0:
+            wrong = int(device.max()) if device.max() >= model.devices else int(device.min())
+            allowed = f"0 to {model.devices - 1} (devices: {model.devices})"
+            raise ScenarioError(f"{where}: has a task of device {wrong}; allowed: {allowed}")
+        if not (release[-1] < end and (np.diff(release, prepend=last) >= 0).all()):
+            raise ScenarioError(
+                f"{where}: has tasks released until {release[-1]:g} s; "
+                f"allowed: in order, before {end:g} s (slots × slot_length)"
+            )
+        last = release[-1]
+        if not ((size >= 0) & (size <= LARGEST)).all():
+            allowed = f"0 to {LARGEST:g}"
+            raise ScenarioError(f"{where}: has a size_factor out of range; allowed: {allowed}")
+        if size.ndim == 2 and size.shape[1] != model.blocks:
+            raise ScenarioError(
+                f"{where}: has a size_factor for each of {size.shape[1]} blocks; "
+                f"the scenario has {model.blocks} (dnn.blocks)"
+            )
+
+
+def _slot_tasks(model: Model, trace: TraceFile) -> Iterator[Tasks]:
+    """Yield the tasks slot by slot, reading the file piece by piece."""
+    pieces, first = _pieces(trace), 0
+    held = (np.empty(0), np.empty(0, dtype=np.int64), np.empty((0, trace.width(*_SIZE) or 1)))
+    for slot in range(model.scenario.slots):
+        end_s = slot_start(model, slot + 1)
+        while not len(held[0]) or held[0][-1] < end_s:
+            more = next(pieces, None)
+            if more is None:
+                break
+            held = _joined(held, more)
+        count = int(np.searchsorted(held[0], end_s))
+        yield Tasks(slot, first, held[0][:count], held[1][:count], held[2][:count])
+        held = (held[0][count:], held[1][count:], held[2][count:])
+        first += count
+
+
+def _pieces(trace: TraceFile) -> Iterator[_Columns]:
+    for begin in range(0, trace.length("tasks"), _ROWS):
+        release, device, size = (
+            trace.read("tasks", name, begin, begin + _ROWS)
+            for name in ("release_s", "device", "size_factor")
+        )
+        yield release, device.astype(np.int64), size.reshape(len(size), -1)
+
+
+def _joined(one: _Columns, other: _Columns) -> _Columns:
+    return (
+        np.concatenate([one[0], other[0]]),
+        np.concatenate([one[1], other[1]]),
+        np.concatenate([one[2], other[2]]),
+    )

@@ -1,0 +1,1 @@
+"""What users run to trust the simulator: known answers and scheduler conformance."""

@@ -1,0 +1,104 @@
+"""A check that a scheduler keeps to its side of the contract, on small scenarios of every shape."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from mecsim.errors import SchedulerError
+from mecsim.learning.interface import UNTRAINED
+from mecsim.scenario.schema import Scenario
+from mecsim.scheduler import registry
+from mecsim.scheduler.base import Scheduler
+from mecsim.simulation.run import run as run_scenario
+from mecsim.trace.schema import MemoryTrace
+
+_SMALL: Final[dict[str, Any]] = {"slots": 5, "devices": 3, "dnn": {"blocks": 3}}
+SHAPES: Final[Mapping[str, dict[str, Any]]] = {
+    "slot epochs": {"arrivals": {"process": "slotted", "rate": 4.0}},
+    "task epochs": {"epoch": "task", "arrivals": {"process": "poisson", "rate": 4.0}},
+    "no tasks": {"arrivals": {"process": "slotted", "rate": 0.0}},
+    "one server": {"edge_servers": 1, "arrivals": {"process": "slotted", "rate": 4.0}},
+    "more servers than blocks": {"edge_servers": 7},
+    "fading and bursts": {
+        "radio": {"fading": "rayleigh"},
+        "arrivals": {"process": "mmpp", "rates": [1.0, 9.0], "mean_dwell": [2.0, 2.0]},
+    },
+    "small batteries": {"device": {"battery": 0.05}},
+}
+"""Scenarios that a scheduler must cope with; names are told in messages."""
+
+
+def check_scheduler(name: str, options: Mapping[str, Any] | None = None) -> list[str]:
+    """Run a scheduler on every shape of scenario; return the names of the shapes.
+
+    Checks that it is made from a spec and its options, returns placements in {0, …, N}^M, leaves
+    what it observes as it is (arrays are read-only), draws only from its own stream, and decides
+    the same under the same seed. Options that only fit one number of blocks are checked on the
+    shapes that have it; one that learns decides by its untrained policy unless another is named.
+    Raises ``SchedulerError`` that says on which shape and what.
+    """
+    learns = getattr(registry.load(name), "learns", False)
+    given: dict[str, Any] = {"policy": UNTRAINED} if learns else {}
+    given |= options or {}
+    passed = []
+    for shape, scenario in _scenarios(given):
+        try:
+            _check(name, given, scenario)
+        except SchedulerError as error:
+            raise SchedulerError(f"{error} (on a scenario with {shape})") from error
+        passed.append(shape)
+    return passed
+
+
+def _scenarios(options: Mapping[str, Any]) -> Iterator[tuple[str, Scenario]]:
+    for shape, changes in SHAPES.items():
+        values = _SMALL | changes
+        placement = options.get("placement")
+        if isinstance(placement, list):  # a fixed placement fits one number of blocks
+            values = values | {"dnn": {"blocks": len(placement)}}
+        yield shape, Scenario.model_validate(values)
+
+
+def _check(name: str, options: Mapping[str, Any], scenario: Scenario) -> None:
+    before = _global_state()
+    first, second = (_decisions(name, options, scenario) for _ in range(2))
+    if not np.array_equal(first, second):
+        raise SchedulerError(
+            f"scheduler {name!r}: decides differently when run twice under one seed; "
+            "allowed: random numbers from spec.rng only"
+        )
+    maker = registry.load(name)
+    if maker.constant and not np.array_equal(first, _asked_always(maker, name, options, scenario)):
+        raise SchedulerError(
+            f"scheduler {name!r}: says constant = True, but its decisions change during a run"
+        )
+    if _global_state() != before:
+        raise SchedulerError(
+            f"scheduler {name!r}: draws from a global random generator; allowed: spec.rng only"
+        )
+
+
+def _decisions(name: str, options: Mapping[str, Any], scenario: Scenario) -> np.ndarray[Any, Any]:
+    trace = MemoryTrace()
+    run_scenario(scenario, name, options, seed=1, memory=trace)
+    return trace["decisions/placement"] if "decisions/placement" in trace.paths() else np.empty(0)
+
+
+def _asked_always(
+    maker: type[Scheduler], name: str, options: Mapping[str, Any], scenario: Scenario
+) -> np.ndarray[Any, Any]:
+    """Return the decisions of a constant scheduler that is asked at every epoch all the same."""
+    maker.constant = False
+    try:
+        return _decisions(name, options, scenario)
+    finally:
+        maker.constant = True
+
+
+def _global_state() -> tuple[object, str]:
+    state = np.random.get_state()  # noqa: NPY002 - to see whether somebody else drew from it
+    return random.getstate(), repr(state)

@@ -1,0 +1,257 @@
+"""Known answers of queueing theory, and the statistics that judge a simulation by them.
+
+Times are in seconds, rates in jobs a second. A *wait* is the time in the queue before service, a
+*sojourn* is wait plus service. A value out of range, or a queue that would grow without end (a
+utilisation rho of 1 or more), raises :class:`ValueError` with the value and its limit.
+
+References:
+    * [Kleinrock] L. Kleinrock, Queueing Systems, vol. 1: Theory, Wiley, 1975.
+    * [Gross] D. Gross, C. M. Harris, Fundamentals of Queueing Theory, 3rd ed., Wiley, 1998.
+    * [Jackson] J. R. Jackson, Networks of waiting lines, Operations Research 5(4), 1957.
+    * [Little] J. D. C. Little, A proof for the queuing formula L = λW, Oper. Res. 9(3), 1961.
+    * [Lindley] D. V. Lindley, Queues with a single server, Proc. Camb. Phil. Soc. 48, 1952.
+    * [Law] A. M. Law, Simulation Modeling and Analysis, 5th ed., McGraw-Hill, 2015, ch. 9.
+    * [A&S] M. Abramowitz, I. A. Stegun, Handbook of Mathematical Functions, 1964, ch. 26.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mecsim.support.arrays import Floats
+from mecsim.support.intervals import as_vectors, check_whole
+
+
+def mm1_wait(arrival_rate: float, service_rate: float) -> float:
+    """Mean wait [s] in M/M/1: rho / (μ - λ). [Kleinrock] §3.2. Raises ValueError if unstable."""
+    return _load(arrival_rate, service_rate) / (service_rate - arrival_rate)
+
+
+def mm1_sojourn(arrival_rate: float, service_rate: float) -> float:
+    """Mean sojourn [s] in M/M/1: 1 / (μ - λ). [Kleinrock] §3.2. Raises ValueError if unstable."""
+    _load(arrival_rate, service_rate)
+    return 1 / (service_rate - arrival_rate)
+
+
+def mm1_sojourn_quantile(arrival_rate: float, service_rate: float, probability: float) -> float:
+    """Sojourn [s] that a fraction ``probability`` of jobs stay below in FIFO M/M/1.
+
+    It is exponential with rate μ - λ, so -ln(1 - p) / (μ - λ). [Gross] ch. 2. Raises ValueError if
+    unstable or if ``probability`` is outside [0, 1).
+    """
+    if not 0 <= probability < 1:
+        raise ValueError(f"probability is {probability}, must be in [0, 1)")
+    return -math.log1p(-probability) * mm1_sojourn(arrival_rate, service_rate)
+
+
+def mg1_wait(arrival_rate: float, mean_s: float, second_moment_s2: float) -> float:
+    """Mean wait [s] in FIFO M/G/1: λ E[S²] / (2 (1 - rho)), after Pollaczek and Khinchine.
+
+    ``mean_s`` is E[S] [s], ``second_moment_s2`` is E[S²] [s²]. [Kleinrock] §5.6; [Gross] ch. 5.
+    Raises ValueError if unstable, or if E[S²] is below E[S]², which no distribution has.
+    """
+    load = _load(arrival_rate * _positive("mean_s", mean_s), 1.0)
+    _check_moments("second_moment_s2", mean_s, second_moment_s2)
+    return arrival_rate * second_moment_s2 / (2 * (1 - load))
+
+
+def mg1_wait_scv(arrival_rate: float, mean_s: float, scv: float) -> float:
+    """:func:`mg1_wait` [s] given the squared coefficient of variation Var[S]/E[S]² (no unit)."""
+    return mg1_wait(arrival_rate, mean_s, mean_s**2 * (1 + _nonnegative("scv", scv)))
+
+
+def md1_wait(arrival_rate: float, service_s: float) -> float:
+    """Mean wait [s] in FIFO M/D/1, service constant: :func:`mg1_wait` with scv 0; its errors."""
+    return mg1_wait_scv(arrival_rate, service_s, 0.0)
+
+
+def erlang_c(arrival_rate: float, service_rate: float, servers: int) -> float:
+    """Probability (no unit) that a job waits in M/M/c; ``service_rate`` is that of one server.
+
+    Erlang's C from his B by the recursion B[k] = a B[k-1] / (k + a B[k-1]) with a = λ/μ, which
+    forms no factorial and so neither overflows nor cancels. [Gross] ch. 2; [Kleinrock] §3.5.
+    Raises ValueError if unstable or if ``servers`` is not a whole number of at least 1.
+    """
+    load = _load(arrival_rate, check_whole("servers", servers, 1) * service_rate)
+    offered, blocked = arrival_rate / service_rate, 1.0
+    for busy in range(1, servers + 1):
+        blocked = offered * blocked / (busy + offered * blocked)
+    return blocked / (1 - load * (1 - blocked))
+
+
+def mmc_wait(arrival_rate: float, service_rate: float, servers: int) -> float:
+    """Mean wait [s] in M/M/c: C / (cμ - λ), see :func:`erlang_c`. [Gross] ch. 2; same errors."""
+    return erlang_c(arrival_rate, service_rate, servers) / (servers * service_rate - arrival_rate)
+
+
+def mmc_sojourn(arrival_rate: float, service_rate: float, servers: int) -> float:
+    """Mean sojourn [s] in M/M/c: :func:`mmc_wait` plus 1/μ; the same errors."""
+    return mmc_wait(arrival_rate, service_rate, servers) + 1 / service_rate
+
+
+def mxm1_wait(batch_rate: float, size_mean: float, size_m2: float, service_rate: float) -> float:
+    """Mean wait [s] of a job in M^[X]/M/1: (E[X²]/E[X] - 1 + 2 rho) / (2μ (1 - rho)).
+
+    Batches of X ≥ 1 jobs arrive at ``batch_rate`` λ [batches/s]; ``size_mean`` is E[X], ``size_m2``
+    is E[X²] (no unit), rho = λ E[X] / μ. The sojourn is 1/μ more. [Gross] ch. 3. Raises ValueError
+    if unstable, if E[X] is below 1 or if E[X²] is below E[X]².
+    """
+    if not size_mean >= 1:
+        raise ValueError(f"size_mean is {size_mean}, must be at least 1: no batch is empty")
+    load = _load(batch_rate * size_mean, service_rate)
+    _check_moments("size_m2", size_mean, size_m2)
+    return (size_m2 / size_mean - 1 + 2 * load) / (2 * service_rate * (1 - load))
+
+
+def slot_batch_wait(jobs: int, service_s: float, slot_s: float) -> float:
+    """Mean wait [s] of the ``jobs`` n equal jobs that arrive together at each slot's start.
+
+    One FIFO server, idle before: job k = 0 … n-1 waits k s, so the mean is (n - 1) s / 2. Raises
+    ValueError if ``jobs`` < 1, or if n s exceeds ``slot_s`` and the next batch finds work.
+    """
+    work = check_whole("jobs", jobs, 1) * _nonnegative("service_s", service_s)
+    if not work <= _positive("slot_s", slot_s):
+        raise ValueError(f"a batch is {work} s of work, must be at most the slot of {slot_s} s")
+    return (jobs - 1) / 2 * service_s
+
+
+class Jackson(NamedTuple):
+    """Stationary means of an open network of K stations; see :func:`jackson`."""
+
+    arrival_rates: Floats  #: (K,) [jobs/s] at each station, from outside and from stations
+    sojourns_s: Floats  #: (K,) mean sojourn [s] of one visit to each station
+    network_sojourn_s: float  #: mean time [s] from entering the network to leaving it
+
+
+def traffic_rates(external_rates: ArrayLike, routing: ArrayLike) -> Floats:
+    """Total arrival rate (K,) [jobs/s] of each station: the λ that solves λ = e + λ P.
+
+    ``external_rates`` e (K,) [jobs/s] come from outside; ``routing[i, j]`` P (K, K) is the
+    probability that a job leaving i goes next to j; it leaves the network with what is missing
+    from 1 in row i. [Jackson]; [Gross] ch. 4. Raises ValueError on a wrong shape, a negative
+    number, a row above 1, or a set of stations that no job could ever leave.
+    """
+    external, matrix = np.asarray(external_rates, float), np.asarray(routing, float)
+    if external.ndim != 1 or matrix.shape != (external.size, external.size) or not external.size:
+        raise ValueError(f"shapes are {external.shape} and {matrix.shape}, must be (K,) and (K, K)")
+    _check_entries("external_rates", external)
+    _check_entries("routing", matrix)
+    if (rows := matrix.sum(axis=1)).max() > 1 + 1e-12:
+        raise ValueError(f"row {rows.argmax()} of routing sums to {rows.max()}, must be at most 1")
+    if (radius := float(np.abs(np.linalg.eigvals(matrix)).max())) > 1 - 1e-9:
+        raise ValueError(f"routing has spectral radius {radius}, must be below 1: jobs never leave")
+    # The solver may round a rate of zero to just below it.
+    return np.maximum(np.linalg.solve(np.eye(external.size) - matrix.T, external), 0.0)
+
+
+def jackson(
+    external_rates: ArrayLike,
+    routing: ArrayLike,
+    service_rates: Sequence[float],
+    servers: Sequence[int] | None = None,
+) -> Jackson:
+    """Mean times in an open network of FIFO M/M/c stations with random routing.
+
+    Each of the K stations behaves as an M/M/c fed at its own :func:`traffic_rates` λ[k], and by
+    Little's law a job's time in the network is the sum of λ[k] W[k] over the sum of external rates.
+    ``service_rates`` (K,) [jobs/s] are those of one server of each station, ``servers`` (K,) their
+    number (default: 1 each). [Jackson]; [Gross] ch. 4. Raises ValueError as :func:`traffic_rates`,
+    or if a station is unstable, or if nothing arrives.
+    """
+    rates = traffic_rates(external_rates, routing)
+    counts = [1] * len(service_rates) if servers is None else list(servers)
+    if not len(service_rates) == len(counts) == len(rates):
+        sizes = f"{len(service_rates)} and {len(counts)}"
+        raise ValueError(f"service_rates and servers number {sizes}, must be {len(rates)} each")
+    total = _positive("sum of external_rates", float(np.sum(external_rates)))
+    stations = zip(rates.tolist(), service_rates, counts, strict=True)
+    sojourns = np.array([mmc_sojourn(*station) for station in stations])
+    return Jackson(rates, sojourns, float(rates @ sojourns) / total)
+
+
+def tandem_sojourn(
+    arrival_rate: float, service_rates: Sequence[float], servers: Sequence[int] | None = None
+) -> float:
+    """Mean time [s] through M/M/c stations in a row, with Poisson arrivals at the first.
+
+    The output of an M/M/c is Poisson again (Burke, Oper. Res. 4(6), 1956), so the sojourns add.
+    ``service_rates``, ``servers`` and errors as in :func:`jackson`, of which this is a case.
+    """
+    external, routing = np.zeros(len(service_rates)), np.eye(len(service_rates), k=1)
+    external[:1] = arrival_rate
+    return jackson(external, routing, service_rates, servers).network_sojourn_s
+
+
+def fifo_starts(arrival_s: ArrayLike, service_s: ArrayLike) -> Floats:
+    """Start of service (n,) [s] of each job at one FIFO server that is idle before the first.
+
+    start = max(arrival, free), then free = start + service: one addition a job, so that a simulator
+    with the same additions gives the same bits. ``arrival_s`` (n,) [s] in order of arrival,
+    ``service_s`` (n,) [s]. Raises ValueError on unequal lengths, arrivals that go back in time,
+    negative services or non-finite numbers.
+    """
+    arrivals, services = as_vectors(arrival_s=arrival_s, service_s=service_s)
+    _check_entries("service_s", services)
+    if not (np.isfinite(arrivals).all() and (np.diff(arrivals) >= 0).all()):
+        raise ValueError("arrival_s must be finite and never decrease: sort the jobs by arrival")
+    starts, free = [], -math.inf
+    for arrival, service in zip(arrivals.tolist(), services.tolist(), strict=True):
+        starts.append(max(arrival, free))
+        free = starts[-1] + service
+    return np.array(starts, dtype=float)
+
+
+def lindley(arrival_s: ArrayLike, service_s: ArrayLike) -> Floats:
+    """Wait (n,) [s] of each job at one FIFO server: W[k+1] = max(0, W[k] + S[k] - A[k]). [Lindley].
+
+    Sequential and exact: :func:`fifo_starts` less ``arrival_s``; its arguments, its errors.
+    """
+    return fifo_starts(arrival_s, service_s) - np.asarray(arrival_s, dtype=np.float64)
+
+
+def little_number(arrival_s: ArrayLike, departure_s: ArrayLike, horizon_s: float) -> float:
+    """Mean number of jobs (no unit) present over [0, ``horizon_s``]: ∫ N(t) dt / horizon. [Little].
+
+    Job k is present from ``arrival_s[k]`` to ``departure_s[k]`` [s], which may be infinite; what
+    falls outside the horizon is not counted. If all come and go inside it, this is λ W.
+    Raises ValueError on unequal lengths, NaN, or a departure before its arrival.
+    """
+    arrivals, departures = as_vectors(arrival_s=arrival_s, departure_s=departure_s)
+    if not (departures >= arrivals).all():
+        raise ValueError("every departure_s must be at or after its arrival_s, and neither NaN")
+    horizon = _positive("horizon_s", horizon_s)
+    present = np.clip(departures, 0, horizon) - np.clip(arrivals, 0, horizon)
+    return float(present.sum()) / horizon
+
+
+def _load(arriving: float, capacity: float) -> float:
+    """Utilisation rho, refused at 1 and above."""
+    load = _nonnegative("arrival_rate", arriving) / _positive("service_rate", capacity)
+    if load >= 1:
+        raise ValueError(f"utilisation is {load:.6g}, must be below 1: the queue grows without end")
+    return load
+
+
+def _check_moments(name: str, mean: float, second_moment: float) -> None:
+    if not mean**2 * (1 - 1e-12) <= _nonnegative(name, second_moment):
+        raise ValueError(f"{name} is {second_moment}, must be at least the mean squared, {mean**2}")
+
+
+def _check_entries(name: str, values: Floats) -> None:
+    for value in (values.min(initial=0), values.max(initial=0)):
+        _nonnegative(f"an entry of {name}", float(value))
+
+
+def _positive(name: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value}, must be above 0 and finite")
+    return value
+
+
+def _nonnegative(name: str, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is {value}, must be at least 0 and finite")
+    return value

@@ -1,0 +1,324 @@
+"""The command line: what it prints, where it puts it, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import jsonschema
+import pytest
+import yaml
+
+from mecsim.scenario.loading import load
+from mecsim.simulation.replay import replay as replay_trace
+from mecsim.simulation.replay import replay_with
+from mecsim.simulation.run import run as run_scenario
+
+ROOT = Path(__file__).parents[2]
+SCENARIO = str(ROOT / "scenarios" / "vgg16_4es.yaml")
+GREEDY = ("--scheduler", "greedy")
+STATISTICS = {"mean", "std", "p50", "p95", "p99", "max"}
+
+
+def mecsim(
+    *arguments: str, cwd: Path | None = None, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "mecsim", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def answer(*arguments: str, cwd: Path | None = None, code: int = 0) -> dict[str, object]:
+    done = mecsim(*arguments, "--json", cwd=cwd, code=code)
+    document = json.loads(done.stdout)
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("traces") / "t.h5"
+    mecsim("run", SCENARIO, *GREEDY, "--set", "slots=4", "--out", str(path), "--quiet")
+    return path
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['mecsim', '--help']\n"
+        "from mecsim.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'numba', 'matplotlib', 'pydantic', 'pint', 'h5py'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_run_prints_the_document_of_the_interface(tmp_path: Path) -> None:
+    out = tmp_path / "t.h5"
+    document = answer(
+        "run", SCENARIO, *GREEDY, "--set", "slots=3", "--seed", "5", "--out", str(out)
+    )
+    assert list(document) == [
+        "scenario", "scheduler", "seed", "kernel", "tasks", "completed", "failed",
+        "total_delay_s", "edge_delay_s", "local_delay_s", "energy_J", "late_blocks", "reward",
+        "resources", "events", "drained_s", "wall_s", "trace",
+    ]  # fmt: skip
+    assert (document["scenario"], document["scheduler"], document["seed"]) == (
+        "vgg16_4es (slots=3)",
+        "greedy",
+        5,
+    )
+    assert (document["tasks"], document["completed"], document["failed"]) == (180, 180, 0)
+    for key in ("total_delay_s", "edge_delay_s", "local_delay_s", "energy_J"):
+        values = document[key]
+        assert isinstance(values, dict)
+        assert set(values) == STATISTICS
+    resources = document["resources"]
+    assert isinstance(resources, list)
+    assert set(resources[0]) == {"name", "utilization", "mean_queue", "mean_wait_s"}
+    assert document["trace"] == str(out)
+    assert out.is_file()
+
+
+def test_run_writes_to_results_by_default_and_into_folders(tmp_path: Path) -> None:
+    scenario = tmp_path / "tiny.yaml"
+    scenario.write_text("slots: 1\n", encoding="utf-8")
+    mecsim("run", "tiny.yaml", "--scheduler", "rpdi", "--quiet", cwd=tmp_path)
+    results = tmp_path / "results"
+    assert [path.name for path in results.iterdir()] == ["tiny-rpdi-0.h5"]
+    mecsim("run", "tiny.yaml", *GREEDY, "--out", "other/place", "--quiet", cwd=tmp_path)
+    assert (tmp_path / "other" / "place" / "tiny-greedy-0.h5").is_file()
+    mecsim("run", "tiny.yaml", *GREEDY, "--no-trace", cwd=tmp_path)
+    assert len(list(results.iterdir())) == 1
+    for rate in (2, 3):  # changed scenarios do not overwrite each other
+        mecsim(
+            "run",
+            "tiny.yaml",
+            *GREEDY,
+            "--set",
+            f"arrivals={{process: slotted, rate: {rate}}}",
+            "--quiet",
+            cwd=tmp_path,
+        )
+    assert len(list(results.glob("tiny-greedy-0-*.h5"))) == 2
+    refused = mecsim("run", "tiny.yaml", "--out", "t.csv", cwd=tmp_path, code=2).stderr
+    assert "ends in .h5, or a folder" in refused
+
+
+def test_a_replay_never_overwrites_what_it_reads(trace: Path) -> None:
+    before = trace.read_bytes()
+    told = mecsim("replay", str(trace), "--scheduler", "rpdi", "--out", str(trace), code=2).stderr
+    assert "is the recorded trace itself" in told
+    assert trace.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ("resources/name", "/resources/name differs first at row 1"),
+        ("resources/node", "/resources/node differs first at row 1"),
+        ("resources/capacity", "/resources/capacity differs first at row 1"),
+        ("resources/busy_s", "/resources/busy_s differs first at row 1"),
+        ("slots/rate_bps", "/slots/rate_bps differs first at row 1, entry 0"),
+        ("hops/start_s", "/hops/start_s differs first at row 1"),
+    ],
+)
+def test_a_replay_tells_what_was_changed(
+    column: str, told: str, trace: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.h5"
+    changed.write_bytes(trace.read_bytes())
+    with h5py.File(changed, "r+") as file:
+        values = file[column][:]
+        row = (1, 0) if values.ndim == 2 else 1
+        values[row] = b"zz" if values.dtype.kind == "S" else values[row] + 1
+        file[column][:] = values
+    difference = str(answer("replay", str(changed), code=1)["difference"])
+    assert difference.startswith(told)
+    assert len(difference) < 120
+
+
+def test_a_scheduler_that_prints_leaves_json_alone(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(
+        "from mecsim import Scheduler\n\n\n"
+        "class Loud(Scheduler):\n"
+        "    def decide(self, observation):\n"
+        "        print('hello')\n"
+        "        return [0] * self.spec.blocks\n",
+        encoding="utf-8",
+    )
+    loud = str(tmp_path / "loud.py") + ":Loud"
+    document = answer("run", SCENARIO, "--set", "slots=2", "--no-trace", "--scheduler", loud)
+    assert document["completed"] == 120
+
+
+def test_output_that_cannot_be_written_is_told() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mecsim", "profile", "--list"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "cannot be written: No space left" in done.stderr
+
+
+def test_a_scheduler_that_does_not_conform_is_the_answer_no(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from mecsim import Scheduler\n\n\n"
+        "class Bad(Scheduler):\n"
+        "    def decide(self, observation):\n"
+        "        return [99] * self.spec.blocks\n",
+        encoding="utf-8",
+    )
+    bad = str(tmp_path / "bad.py") + ":Bad"
+    assert "does not conform" in mecsim("schedulers", "--check", bad, code=1).stdout
+    mecsim("schedulers", "--check", "nowhere.py:Bad", code=2)
+
+
+@pytest.mark.parametrize("scheduler", ["greedy", "single-cut", "rpdi"])
+@pytest.mark.parametrize("scenario", ["bursty", "vgg16_4es"])
+def test_a_scheduler_meets_the_same_in_a_replay_as_in_a_run(
+    scenario: str, scheduler: str, tmp_path: Path
+) -> None:
+    """Also what it is told to expect of tasks that it does not know."""
+    spec = load(ROOT / "scenarios" / f"{scenario}.yaml", ["slots=10"])
+    run_scenario(spec, "local", seed=7, out=tmp_path / "a.h5")
+    other = replay_with(tmp_path / "a.h5", scheduler, out=tmp_path / "b.h5")
+    direct = run_scenario(spec, scheduler, seed=7)
+    assert other.summary["reward"] == direct.summary["reward"]
+    assert replay_trace(tmp_path / "b.h5").difference is None
+
+
+def test_run_prints_tables_on_stdout_and_nothing_when_quiet(tmp_path: Path) -> None:
+    arguments = ("run", SCENARIO, "--set", "slots=2", "--out", str(tmp_path))
+    shown = mecsim(*arguments).stdout
+    for text in ("total delay (s)", "120 of 120 tasks completed", "Busiest resources", "reward"):
+        assert text in shown
+    assert mecsim(*arguments, "--quiet").stdout == ""
+
+
+def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    done = mecsim("run", SCENARIO, "--set", "slot=3", "--out", str(tmp_path), code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("mecsim: --set slot=3: slot: is not a known key; did you mean")
+    assert list(tmp_path.iterdir()) == []
+    assert "exit" not in mecsim("run", "nowhere.yaml", code=2).stderr
+    assert "allowed: simpy" in mecsim("run", SCENARIO, "--kernel", "fast", code=2).stderr
+    assert "seed" in mecsim("run", SCENARIO, "--seed", "-1", "--no-trace", code=2).stderr
+    assert mecsim("run", code=2).stdout == ""
+    mecsim("fly", code=2)
+
+
+def test_debug_shows_the_traceback() -> None:
+    command = [sys.executable, "-m", "mecsim", "run", "nowhere.yaml", "--debug"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0
+
+
+def test_check_prints_a_scenario_that_can_be_read_back(tmp_path: Path) -> None:
+    resolved = mecsim("check", SCENARIO, "--set", "edge_servers=7").stdout
+    assert yaml.safe_load(resolved)["edge_servers"] == 7
+    assert "Blocks (per task" in resolved
+    (tmp_path / "again.yaml").write_text(resolved, encoding="utf-8")
+    one, other = answer("check", SCENARIO), answer("check", str(tmp_path / "again.yaml"))
+    assert one["blocks"] == other["blocks"]
+
+
+def test_the_schema_accepts_the_shipped_scenarios_and_refuses_others() -> None:
+    schema = json.loads(mecsim("check", "--schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for path in (ROOT / "scenarios").glob("*.yaml"):
+        jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema)
+    for wrong in ({"slotz": 3}, {"slots": 0}, {"arrivals": {"process": "none"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def test_replay_says_identical_and_counts_rows(trace: Path) -> None:
+    assert "identical: all columns" in mecsim("replay", str(trace)).stdout
+    document = answer("replay", str(trace))
+    assert document["identical"] is True
+    assert document["rows"]["tasks"] == 240  # type: ignore[index]
+
+
+def test_replay_with_another_scheduler_meets_the_same_tasks(trace: Path, tmp_path: Path) -> None:
+    arguments = (
+        "replay",
+        str(trace),
+        "--scheduler",
+        "fixed",
+        "--option",
+        "placement=[1,1,2,2,3,3]",
+    )
+    shown = mecsim(*arguments).stdout
+    assert "greedy" in shown
+    assert "fixed" in shown
+    document = answer(*arguments, "--out", str(tmp_path))
+    recorded, other = document["recorded"], document["other"]
+    assert isinstance(recorded, dict)
+    assert isinstance(other, dict)
+    assert recorded["tasks"] == other["tasks"] == 240
+    assert other["reward"] != recorded["reward"]
+    direct = answer("run", SCENARIO, "--set", "slots=4", "--no-trace", *arguments[2:])
+    assert direct["reward"] == other["reward"]
+    assert answer("replay", str(other["trace"]))["identical"] is True
+
+
+def test_replay_of_the_same_scheduler_gives_the_same_numbers(trace: Path) -> None:
+    document = answer("replay", str(trace), "--scheduler", "greedy")
+    recorded, other = document["recorded"], document["other"]
+    assert isinstance(recorded, dict)
+    assert isinstance(other, dict)
+    for key in ("total_delay_s", "energy_J", "reward", "resources"):
+        assert recorded[key] == other[key]
+
+
+def test_profile_lists_models_layers_and_blocks(tmp_path: Path) -> None:
+    assert "vgg16_224" in mecsim("profile", "--list").stdout
+    assert "1 to 21 blocks" in mecsim("profile", "vgg16").stdout
+    document = answer("profile", "vgg16", "--blocks", "3")
+    assert len(document["blocks"]) == 3  # type: ignore[arg-type]
+    mecsim("profile", "vgg16", "--save", str(tmp_path / "mine.json"))
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text("dnn: {model: mine.json, blocks: 4}\nslots: 2\n", encoding="utf-8")
+    mecsim("run", str(scenario), *GREEDY, "--out", str(tmp_path / "t.h5"), "--quiet")
+    (tmp_path / "mine.json").unlink()  # the trace needs no other file
+    assert answer("replay", str(tmp_path / "t.h5"))["identical"] is True
+    assert "21" in mecsim("profile", "vgg16", "--blocks", "22", code=2).stderr
+    assert "--blocks" in mecsim("profile", "vgg16", "--cut", "balanced", code=2).stderr
+
+
+def test_schedulers_are_listed_with_descriptions_and_options() -> None:
+    document = answer("schedulers")
+    found = {each["name"]: each for each in document["schedulers"]}  # type: ignore[attr-defined]
+    assert {"greedy", "apdi", "rpdi", "local", "edge", "fixed", "single-cut"} <= set(found)
+    assert found["fixed"]["options"] == {"placement": "list[int]"}
+    assert all(each["summary"].endswith(".") for each in found.values())
+    assert "conforms" in mecsim("schedulers", "--check", "greedy").stdout
+
+
+def test_recorded_tasks_feed_another_scenario(trace: Path, tmp_path: Path) -> None:
+    scenario = tmp_path / "again.yaml"
+    arrivals = f"arrivals: {{process: trace, file: {trace}}}"
+    scenario.write_text(f"edge_servers: 2\nslots: 4\n{arrivals}\n", encoding="utf-8")
+    out = tmp_path / "t.h5"
+    assert answer("run", str(scenario), *GREEDY, "--out", str(out))["tasks"] == 240
+    assert answer("replay", str(out))["identical"] is True
+    short = mecsim("run", str(scenario), *GREEDY, "--set", "slots=3", "--no-trace", code=2).stderr
+    assert "released until 3 s" in short
+
+
+def test_export_names_the_files_it_wrote(trace: Path, tmp_path: Path) -> None:
+    files = mecsim("export", str(trace), "--out", str(tmp_path)).stdout.split()
+    assert {Path(file).name for file in files} >= {"tasks.csv", "hops.csv"}
+    assert "csv, parquet" in mecsim("export", str(trace), "--format", "xls", code=2).stderr

@@ -1,0 +1,358 @@
+"""Layer graphs, legal cuts, and blocks, on graphs small enough to work out by hand."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mecsim.dnn.cuts import Blocks, cut_at, cut_balanced, cut_stages
+from mecsim.dnn.graph import Layer, LayerGraph
+from mecsim.dnn.profile_file import load_graph, shipped
+from mecsim.errors import ProfileError
+
+
+def graph(
+    reads: dict[str, str], flops: Sequence[int] = (), stages: tuple[str, ...] = ()
+) -> LayerGraph:
+    """A graph from ``{"layer": "its inputs"}``; layer i emits 100 + i bits."""
+    layers = tuple(
+        Layer(name, flops[i] if flops else 10, 4 * i, 100 + i, tuple(inputs.split()))
+        for i, (name, inputs) in enumerate(reads.items())
+    )
+    return LayerGraph("toy", (3, 2, 2), 96, layers, stages)
+
+
+CHAIN = {"a": "input", "b": "a", "c": "b", "d": "c"}
+RESIDUAL = {"a": "input", "b": "a", "c": "b", "add": "c a", "d": "add"}
+INCEPTION = {
+    "stem": "input",
+    "one": "stem",
+    "three": "stem",
+    "five": "three",
+    "concat": "one five",
+    "fc": "concat",
+}
+
+
+# ---------------------------------------------------------------- legal cuts
+
+
+@pytest.mark.parametrize(
+    ("reads", "legal"),
+    [
+        pytest.param({"a": "input"}, (), id="one layer"),
+        pytest.param(CHAIN, ("a", "b", "c"), id="chain"),
+        pytest.param(RESIDUAL, ("a", "add"), id="residual block"),
+        pytest.param(INCEPTION, ("stem", "concat"), id="branches and concatenation"),
+        pytest.param(
+            {"a": "input", "b": "a", "c": "b input", "d": "c"}, ("c",), id="skip from raw input"
+        ),
+        pytest.param({"a": "input", "b": "input", "c": "a b"}, (), id="two stems"),
+        pytest.param({"a": "input", "b": "a", "c": "a b", "d": "a b c"}, ("a",), id="dense block"),
+        pytest.param(
+            {"a": "input", "b": "a", "c": "a", "add": "b c", "d": "add"},
+            ("a", "add"),
+            id="several readers of one tensor",
+        ),
+    ],
+)
+def test_legal_cuts(reads: dict[str, str], legal: tuple[str, ...]) -> None:
+    assert graph(reads).legal_cuts() == legal
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> LayerGraph:
+    """A random acyclic graph with one result."""
+    count = draw(st.integers(1, 9))
+    names = ["input", *(f"v{i}" for i in range(count))]
+    reads = [
+        draw(st.lists(st.sampled_from(names[: i + 1]), min_size=1, max_size=3, unique=True))
+        for i in range(count)
+    ]
+    unread = [name for name in names[1:-1] if not any(name in inputs for inputs in reads)]
+    reads[-1] = [*dict.fromkeys([*reads[-1], *unread])]
+    return graph({name: " ".join(inputs) for name, inputs in zip(names[1:], reads, strict=True)})
+
+
+@given(graphs())
+def test_legal_cuts_are_the_dominators_of_the_result(toy: LayerGraph) -> None:
+    """One tensor is live after v exactly if every path from the raw input to the result meets v."""
+    dominator_of = nx.immediate_dominators(toy.graph, "input")
+    dominators, name = set(), toy.layers[-1].name
+    while (name := dominator_of[name]) not in (None, "input"):
+        dominators.add(name)
+    assert set(toy.legal_cuts()) == dominators
+
+
+@given(graphs(), st.randoms(use_true_random=False))
+def test_legal_cuts_do_not_depend_on_the_topological_order(
+    toy: LayerGraph, shuffle: random.Random
+) -> None:
+    keys = {name: shuffle.random() for name in toy.graph}
+    order = [*nx.lexicographical_topological_sort(toy.graph, key=keys.__getitem__)][1:]
+    layers = {layer.name: layer for layer in toy.layers}
+    other = LayerGraph("toy", (3, 2, 2), 96, tuple(layers[name] for name in order))
+    assert other.legal_cuts() == toy.legal_cuts()
+    assert cut_at(other, other.legal_cuts()).flops == cut_at(toy, toy.legal_cuts()).flops
+
+
+def test_graph_has_an_edge_for_each_tensor_that_is_read() -> None:
+    edges = graph(RESIDUAL).graph.edges(data=True)
+    assert {(producer, reader, tensor["bits"]) for producer, reader, tensor in edges} == {
+        ("input", "a", 96),
+        ("a", "b", 100),
+        ("b", "c", 101),
+        ("c", "add", 102),
+        ("a", "add", 100),
+        ("add", "d", 103),
+    }
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def test_cut_at_sums_layers_and_passes_on_the_tensor_at_the_cut() -> None:
+    assert cut_at(graph(RESIDUAL, flops=[1, 2, 4, 8, 16]), ["a", "add"]) == Blocks(
+        names=("a", "b..add", "d"),
+        flops=(1, 14, 16),
+        parameter_bytes=(0, 4 + 8 + 12, 16),
+        input_bits=(96, 100, 103),
+        output_bits=104,
+        cuts=("a", "add"),
+    )
+
+
+def test_cut_at_takes_branches_into_one_block_in_any_order_of_the_layers() -> None:
+    reads = INCEPTION | {"late": "concat", "end": "fc late"}
+    assert cut_at(graph(reads), ["concat"]).names == ("stem..concat", "fc..end")
+
+
+def test_no_cut_is_one_block() -> None:
+    whole = cut_at(graph(CHAIN), [])
+    assert (len(whole), whole.flops, whole.input_bits) == (1, (40,), (96,))
+    assert whole == cut_balanced(graph(CHAIN), 1)
+
+
+def test_cut_stages_cuts_after_the_stages() -> None:
+    assert cut_stages(graph(CHAIN, stages=("b", "c"))).cuts == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("flops", "blocks", "cuts"),
+    [
+        pytest.param([8, 1, 1, 8], 3, ("a", "c"), id="smallest largest block"),
+        pytest.param([9, 1, 3, 2], 3, ("a", "c"), id="then most even"),
+        pytest.param([5, 0, 0, 5], 2, ("a",), id="then fewest bits, then earliest"),
+    ],
+)
+def test_cut_balanced_by_hand(flops: list[int], blocks: int, cuts: tuple[str, ...]) -> None:
+    assert cut_balanced(graph(CHAIN, flops), blocks).cuts == cuts
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4)), min_size=1, max_size=9), st.data())
+def test_cut_balanced_is_the_best_of_all_choices(
+    costs: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    names = ["input", *(f"v{i}" for i in range(len(costs)))]
+    layers = tuple(
+        Layer(names[i + 1], flops, 0, bits, (names[i],)) for i, (flops, bits) in enumerate(costs)
+    )
+    toy = LayerGraph("toy", (1,), 8, layers)
+    blocks = data.draw(st.integers(1, len(layers)))
+
+    def badness(cuts: tuple[str, ...]) -> tuple[float, float, float, list[int]]:
+        cut = cut_at(toy, cuts)
+        squares = sum((flops**2 for flops in cut.flops), start=0.0)
+        return max(cut.flops), squares, sum(cut.input_bits), [names.index(name) for name in cuts]
+
+    best = min(combinations(toy.legal_cuts(), blocks - 1), key=badness)
+    assert cut_balanced(toy, blocks).cuts == best
+
+
+# ---------------------------------------------------------------- shipped models
+
+
+def test_shipped_models() -> None:
+    assert shipped() == ("alexnet", "nin", "resnet32", "vgg16", "vgg16_224")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_number_of_blocks_keeps_the_totals(name: str) -> None:
+    model = load_graph(name)
+    bits = {layer.name: layer.output_bits for layer in model.layers}
+    largest = None
+    for count in range(1, len(model.legal_cuts()) + 2):
+        blocks = cut_balanced(model, count)
+        assert len(blocks) == count
+        assert sum(blocks.flops) == sum(layer.flops for layer in model.layers)
+        assert sum(blocks.parameter_bytes) == sum(layer.parameter_bytes for layer in model.layers)
+        assert blocks.input_bits == (model.input_bits, *(bits[cut] for cut in blocks.cuts))
+        assert blocks.output_bits == model.layers[-1].output_bits
+        assert largest is None or max(blocks.flops) <= largest  # more blocks, none larger
+        largest = max(blocks.flops)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_stages_of_shipped_models(name: str) -> None:
+    model = load_graph(name)
+    assert cut_stages(model).cuts == model.stages
+    assert len(cut_stages(model)) >= 5
+
+
+def test_vgg16_is_cut_after_each_pooling_and_before_the_classifier() -> None:
+    blocks = cut_stages(load_graph("vgg16"))
+    sizes = [64 * 16**2, 128 * 8**2, 256 * 4**2, 512 * 2**2, 512]
+    assert blocks.input_bits == (32 * 32 * 3 * 8, *(32 * size for size in sizes))
+    assert blocks.names[-1] == "fc6..fc8"
+
+
+def test_residual_blocks_of_resnet32_are_never_cut() -> None:
+    adds = [f"block{stage}_{index}.add" for stage in (1, 2, 3) for index in (1, 2, 3, 4, 5)]
+    assert load_graph("resnet32").legal_cuts() == ("conv1", *adds, "pool")
+
+
+def test_cutting_a_shipped_model_does_not_import_torch() -> None:
+    program = (
+        "import sys; from mecsim.dnn.graph import *; from mecsim.dnn.profile_file import load_graph;"
+        "cut_balanced(load_graph('vgg16'), 6);"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("cuts", "message"),
+    [
+        pytest.param(
+            ["ad"], r"no such layer \(did you mean 'add'\?\); legal cuts: a, add", id="typo"
+        ),
+        pytest.param(["b"], r"2 tensors are live there \(a, b\).*legal cuts: a, add", id="inside"),
+        pytest.param(["d"], "it is the last layer", id="last layer"),
+        pytest.param(["input"], "no such layer", id="raw input"),
+        pytest.param(["a", "a"], "after 'a' is given twice", id="twice"),
+        pytest.param(["add", "a"], "after 'a' must come before 'add'", id="out of order"),
+    ],
+)
+def test_wrong_cuts(cuts: list[str], message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        cut_at(graph(RESIDUAL), cuts)
+
+
+def test_a_skip_from_the_raw_input_is_named() -> None:
+    with pytest.raises(ProfileError, match=r"2 tensors are live there \(input, a\)"):
+        cut_at(graph({"a": "input", "b": "a input"}), ["a"])
+
+
+def test_no_stages() -> None:
+    with pytest.raises(ProfileError, match="'toy' names no stages"):
+        cut_stages(graph(CHAIN))
+
+
+@pytest.mark.parametrize("blocks", [-1, 0, 5])
+def test_wrong_number_of_blocks(blocks: int) -> None:
+    message = f"'toy' cannot be cut into {blocks} blocks: it has 3 legal cuts.* from 1 to 4"
+    with pytest.raises(ProfileError, match=message):
+        cut_balanced(graph(CHAIN), blocks)
+
+
+@pytest.mark.parametrize(
+    ("reads", "message"),
+    [
+        pytest.param({"a": "input", "b": "A"}, "'b' reads 'A', which is no earlier", id="unknown"),
+        pytest.param({"a": "b", "b": "input"}, "'a' reads 'b', which is no earlier", id="order"),
+        pytest.param({"a": "input", "b": "input"}, "nothing reads the output of a", id="dead end"),
+        pytest.param({"a": ""}, "inputs is .*must be a list of one or more", id="no input"),
+        pytest.param({"input": "input"}, "name 'input' is already taken", id="reserved name"),
+        pytest.param({}, "layers is .*must be a list", id="no layers"),
+    ],
+)
+def test_not_a_graph(reads: dict[str, str], message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        graph(reads)
+
+
+def test_illegal_stages() -> None:
+    with pytest.raises(ProfileError, match="cannot be cut after 'b'"):
+        graph(RESIDUAL, stages=("b",))
+
+
+def test_unknown_model() -> None:
+    with pytest.raises(ProfileError, match=r"'vgg61' \(did you mean 'vgg16'\?\); shipped.*alexnet"):
+        load_graph("vgg61")
+
+
+PROFILE: dict[str, Any] = {
+    "name": "mine",
+    "input_shape": [4],
+    "input_bits": 128,
+    "stages": [],
+    "layers": [
+        {"name": "a", "flops": 8, "parameter_bytes": 0, "output_bits": 64, "inputs": ["input"]}
+    ],
+}
+
+
+def test_a_profile_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(PROFILE))
+    assert load_graph(str(path)) == LayerGraph(
+        "mine", (4,), 128, (Layer("a", 8, 0, 64, ("input",)),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"input_bits": 0}, "model 'mine': input_bits is 0, must be a whole number ≥ 1"),
+        ({"input_bits": True}, "input_bits is True, must be a whole number"),
+        ({"input_bits": 1e3}, "input_bits is 1000.0, must be a whole number"),
+        ({"input_shape": [3, 0]}, r"input_shape is \(3, 0\), must be a list of whole numbers ≥ 1"),
+        ({"input_shape": 3}, "input_shape is 3, must be a list"),
+        ({"name": ""}, "name is '', must be a text"),
+        ({"stages": "a"}, "stages is 'a', must be a list of names"),
+        ({"layers": 7}, "layers is 7, must be a list of layers"),
+        ({"layers": ["a"]}, "layer 1 is 'a', must be an object"),
+        ({"layers": [{"name": "a"}]}, "layer 1: key 'flops' is missing"),
+        ({"layers": [PROFILE["layers"][0] | {"flops": -1}]}, "'a': flops is -1, .* ≥ 0"),
+        ({"stagse": []}, r"unknown key 'stagse' \(did you mean 'stages'\?\); allowed: name, "),
+    ],
+)
+def test_wrong_content_of_a_profile(tmp_path: Path, wrong: dict[str, object], message: str) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(PROFILE | wrong))
+    with pytest.raises(ProfileError, match=f"mine.json: .*{message}"):
+        load_graph(str(path))
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b""])
+def test_a_profile_that_is_not_json(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(content)
+    with pytest.raises(ProfileError, match=r"mine\.json is not a JSON file"):
+        load_graph(str(path))
+
+
+def test_a_profile_that_is_no_object(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text("[]")
+    with pytest.raises(ProfileError, match=r"the profile is \[\], must be an object"):
+        load_graph(str(path))
+
+
+def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"cannot read .*none\.json: No such file"):
+        load_graph(str(tmp_path / "none.json"))

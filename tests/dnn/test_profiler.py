@@ -1,0 +1,401 @@
+"""Counting modules: those that come with mecsim again, and what users may write."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from mecsim.dnn.cuts import cut_balanced
+from mecsim.dnn.graph import Layer, LayerGraph
+from mecsim.dnn.profile_file import load_graph, shipped, write_profile
+from mecsim.dnn.profiler import load_factory, profile_module
+from mecsim.dnn.zoo import MODELS, write_shipped
+from mecsim.errors import OutputError, ProfileError
+
+
+def total_flops(graph: LayerGraph) -> int:
+    return sum(layer.flops for layer in graph.layers)
+
+
+def named(graph: LayerGraph) -> dict[str, Layer]:
+    return {layer.name: layer for layer in graph.layers}
+
+
+# ---------------------------------------------------------------- shipped models
+
+
+@pytest.fixture(scope="module")
+def recounted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("profiles")
+    write_shipped(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_profiles_are_what_is_counted_today(name: str, recounted: Path) -> None:
+    shipped_file = resources.files("mecsim.dnn") / "profiles" / f"{name}.json"
+    assert (recounted / f"{name}.json").read_bytes() == shipped_file.read_bytes()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_totals_are_those_of_the_whole_module(name: str) -> None:
+    """Without the profiler: PyTorch's own counter over the module, and its parameters."""
+    model, graph = MODELS[name], load_graph(name)
+    with torch.device("meta"), torch.no_grad():
+        module = model.build().eval()
+        with FlopCounterMode(display=False) as counter:
+            result = module(torch.empty(1, *model.input_shape))
+    assert total_flops(graph) == counter.get_total_flops()
+    parameter_bytes = sum(4 * parameter.numel() for parameter in module.parameters())
+    assert sum(layer.parameter_bytes for layer in graph.layers) == parameter_bytes
+    assert graph.layers[-1].output_bits == 32 * result.numel()
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "legal", "million_macs", "million_parameters"),
+    [
+        ("alexnet", 11, 10, 62.7, 23.27),
+        ("nin", 12, 11, 222.5, 0.97),  # Lin et al.'s network: 0.97 M parameters
+        ("resnet32", 50, 17, 68.9, 0.46),  # He et al., table 6: 0.46 M; 69.1 MMAC with option B
+        ("vgg16", 21, 20, 313.7, 15.25),
+        ("vgg16_224", 21, 20, 15470.3, 138.36),  # torchvision's table: 15.47 GMAC, 138 357 544
+    ],
+)
+def test_known_sizes(
+    name: str, layers: int, legal: int, million_macs: float, million_parameters: float
+) -> None:
+    graph = load_graph(name)
+    parameters = sum(layer.parameter_bytes for layer in graph.layers) / 4
+    assert (len(graph.layers), len(graph.legal_cuts())) == (layers, legal)
+    assert total_flops(graph) / 2e6 == pytest.approx(million_macs, abs=0.1)
+    assert parameters / 1e6 == pytest.approx(million_parameters, abs=0.01)
+
+
+def test_layers_of_vgg16_by_hand() -> None:
+    layers = named(load_graph("vgg16"))
+    # conv1_2: 64 × 64 kernels of 3 × 3 at 32 × 32 places; no bias, but a scale and a shift
+    expected = 2 * 64 * 64 * 9 * 32 * 32, 4 * (64 * 64 * 9 + 2 * 64), 32 * 64 * 32 * 32
+    assert layers["conv1_2"] == Layer("conv1_2", *expected, ("conv1_1",))
+    assert layers["pool1"] == Layer("pool1", 0, 0, 32 * 64 * 16 * 16, ("conv1_2",))
+    assert layers["fc8"] == Layer("fc8", 2 * 512 * 10, 4 * (512 * 10 + 10), 32 * 10, ("fc7",))
+
+
+# ---------------------------------------------------------------- what users may write
+
+
+class Residual(nn.Module):
+    """A residual block as torchvision writes it: in place, and with an identity shortcut."""
+
+    def __init__(self, inplace: bool = True) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.relu = nn.ReLU(inplace)
+        self.shortcut = nn.Identity()
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.relu(self.stem(x))
+        out = self.norm(self.conv(x))
+        out += self.shortcut(x)
+        out = functional.adaptive_avg_pool2d(self.relu(out), 1)
+        return self.head(out.view(out.size(0), -1))
+
+
+class PreActivation(Residual):
+    """Normalisation and ReLU before the convolution: two readers of the stem's tensor."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.stem(x)
+        x = x + self.conv(self.relu(self.norm(x)))
+        return self.head(x.mean((2, 3)))
+
+
+class Inception(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(4, 2, 1)
+        self.three = nn.Sequential(nn.Conv2d(4, 2, 1), nn.ReLU(), nn.Conv2d(2, 3, 3, padding=1))
+        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.relu(torch.cat([self.one(x), self.three(x), self.pool(x)], dim=1))
+
+
+class SkipFromInput(nn.Module):
+    """Every layer is bypassed by the raw input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return x + self.b(self.a(x).relu())
+
+
+class Functional(nn.Module):
+    """No submodules: parameters are read as attributes, and one is computed from others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(6, 3, 3, 3))
+        self.a, self.b = nn.Parameter(torch.zeros(5, 2)), nn.Parameter(torch.zeros(2, 24))
+        self.offset = torch.ones(1)  # neither a parameter nor a buffer
+
+    def forward(self, x: torch.Tensor, scale: float | None = None) -> torch.Tensor:
+        if scale is not None:
+            x = x * scale
+        x = functional.max_pool2d(functional.relu(functional.conv2d(x, self.kernel)), 2)
+        x = functional.dropout(x, training=self.training) + self.offset
+        return functional.linear(torch.flatten(x, 1), self.a @ self.b).softmax(-1)
+
+
+class Tied(nn.Module):
+    """One layer called twice, and a second one that shares its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8, bias=False), nn.Linear(8, 8)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.b(self.a(self.a(x)).relu())
+
+
+class ShapeDependent(Tied):
+    """Python that depends on a shape: torch.fx gives up, torch.export does not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(x.shape[1] // 8):
+            x = super().forward(x)
+        return x
+
+
+class ValueDependent(Tied):
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.a(x) if x.sum() > 0 else self.b(x)
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+
+class TwoResults(Tied):
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.a(x), self.b(x)
+
+
+class Unused(nn.Module):
+    """A branch whose result is dropped."""
+
+    def __init__(self, of_input: bool) -> None:
+        super().__init__()
+        self.of_input = of_input
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.a(x)
+        self.b(x if self.of_input else y)
+        return y.relu()
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_residual(inplace: bool) -> None:
+    graph = profile_module(Residual(inplace), (3, 8, 8), "residual")
+    assert [(layer.name, layer.inputs) for layer in graph.layers] == [
+        ("stem", ("input",)),
+        ("conv", ("stem",)),
+        ("add", ("conv", "stem")),
+        ("adaptive_avg_pool2d", ("add",)),
+        ("head", ("adaptive_avg_pool2d",)),
+    ]
+    assert graph.legal_cuts() == ("stem", "add", "adaptive_avg_pool2d")
+    assert named(graph)["conv"].flops == 2 * 8 * 8 * 9 * 64
+    assert named(graph)["conv"].parameter_bytes == 4 * (8 * 8 * 9 + 8 + 2 * 8)
+
+
+def test_preactivation_keeps_the_tensor_that_two_read_apart() -> None:
+    graph = profile_module(PreActivation(inplace=False), (3, 8, 8), "preactivation")
+    assert named(graph)["norm"].inputs == ("stem",)
+    assert named(graph)["add"].inputs == ("stem", "conv")
+    assert graph.legal_cuts() == ("stem", "add", "mean")
+
+
+def test_inception() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), Inception(), nn.Conv2d(9, 2, 1))
+    graph = profile_module(module, (3, 6, 6), "inception")
+    assert graph.legal_cuts() == ("0", "1.cat")
+    assert named(graph)["1.cat"].inputs == ("1.one", "1.three.2", "1.pool")
+    assert named(graph)["1.cat"].output_bits == 32 * 9 * 6 * 6
+    assert len(cut_balanced(graph, 3)) == 3
+
+
+def test_a_module_without_legal_cut_says_so_when_it_is_cut() -> None:
+    graph = profile_module(SkipFromInput(), (8,), "skip")
+    assert graph.legal_cuts() == ()
+    with pytest.raises(ProfileError, match="'skip' cannot be cut into 2 blocks: it has 0 legal"):
+        cut_balanced(graph, 2)
+
+
+def test_functional_style() -> None:
+    graph = profile_module(Functional(), (3, 6, 6), "functional")
+    layers = named(graph)
+    assert [*layers] == ["conv2d", "max_pool2d", "linear"]
+    assert [layers[name].parameter_bytes for name in layers] == [
+        4 * 6 * 27,
+        0,
+        4 * (5 * 2 + 2 * 24),
+    ]
+    assert layers["linear"].flops == 2 * 5 * 2 * 24 + 2 * 5 * 24
+    assert graph.input_bits == 32 * 3 * 6 * 6
+
+
+@pytest.mark.parametrize("kind", [Tied, ShapeDependent])
+def test_shared_parameters_count_once_at_their_first_use(kind: type[nn.Module]) -> None:
+    graph = profile_module(kind(), (8,), "tied")
+    assert [(layer.name, layer.parameter_bytes) for layer in graph.layers] == [
+        ("a", 4 * 64),
+        ("a_2", 0),
+        ("b", 4 * 8),
+    ]
+    assert total_flops(graph) == 3 * 2 * 64
+
+
+def test_attention_and_recurrence_are_counted_although_pytorch_runs_them_fused() -> None:
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    products = 5 * 8 * 24 + 2 * 5 * 5 * 8 + 5 * 8 * 8 + 2 * 5 * 8 * 16
+    assert total_flops(profile_module(attention, (5, 8), "encoder")) == 2 * products
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(8, 16, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.lstm(x)[0][:, -1]
+
+    (lstm,) = profile_module(Last(), (5, 8), "lstm").layers
+    assert lstm.flops == 2 * 5 * 4 * 16 * (8 + 16)
+    assert lstm.output_bits == 32 * 16
+
+
+def test_unused_results_burden_the_layer_from_which_they_come() -> None:
+    (layer,) = profile_module(Unused(of_input=False), (8,), "unused").layers
+    assert (layer.flops, layer.parameter_bytes) == (2 * 8 * (8 + 2), 4 * (72 + 18))
+
+
+def test_a_result_in_a_dictionary() -> None:
+    class Named(Tied):
+        def forward(self, x: torch.Tensor) -> Any:
+            return {"logits": super().forward(x)}
+
+    assert profile_module(Named(), (8,), "named") == profile_module(Tied(), (8,), "named")
+
+
+def test_elementwise_work_on_the_raw_input_is_a_layer() -> None:
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3))
+    graph = profile_module(module, (3, 8, 8), "normalised")
+    assert [layer.name for layer in graph.layers] == ["0", "2"]
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    module = Residual()
+    before = copy.deepcopy(module.state_dict())
+    profile_module(module, (3, 8, 8), "residual")
+    assert module.training
+    assert module.norm.training
+    assert all(torch.equal(before[key], tensor) for key, tensor in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "message"),
+    [
+        (TwoInputs(), (8,), r"has 2 inputs \(x, y\), must have one"),
+        (TwoResults(), (8,), "returns 2 tensors, must return one"),
+        (Tied(), (7,), r"fails on an input of shape \(1, 7\): RuntimeError: "),
+        (nn.Identity(), (8,), "computes nothing from its input"),
+        (nn.LazyLinear(8), (8,), "cannot be copied: ValueError: .*uninitialized parameter"),
+        (
+            Unused(of_input=True),
+            (8,),
+            "has 128 FLOPs between its input and its result, but 160 in all; remove",
+        ),
+        (ValueDependent(), (8,), r"neither by torch\.fx \(TraceError.*nor by torch\.export \("),
+    ],
+)
+def test_modules_that_cannot_be_counted(
+    module: nn.Module, shape: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ProfileError, match=f"^model 'wrong'.*{message}") as caught:
+        profile_module(module, shape, "wrong")
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- files and factories
+
+
+def test_a_written_profile_is_read_back(tmp_path: Path) -> None:
+    graph = profile_module(Residual(), (3, 8, 8), "mine", input_bits=1536, stages=("stem",))
+    write_profile(graph, tmp_path / "mine.json")
+    assert load_graph(str(tmp_path / "mine.json")) == graph
+
+
+def test_a_profile_that_cannot_be_written(tmp_path: Path) -> None:
+    graph = profile_module(Tied(), (8,), "mine")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"mine\.json: cannot be written: File exists"):
+        write_profile(graph, tmp_path / "file" / "mine.json")
+
+
+FACTORIES = """
+from torch import nn
+answer = 42
+def net(): return nn.Linear(8, 8)
+def wrong(): return "a module"
+def fails(): raise RuntimeError("no weights\\nat all")
+def greedy(width): return nn.Linear(width, 8)
+"""
+
+
+@pytest.fixture
+def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "factories_of_a_user.py").write_text(FACTORIES)
+    (tmp_path / "broken_module_of_a_user.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "factories_of_a_user", raising=False)
+
+
+@pytest.mark.usefixtures("factories")
+def test_factory() -> None:
+    assert isinstance(load_factory("factories_of_a_user:net"), nn.Linear)
+
+
+@pytest.mark.usefixtures("factories")
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("factories_of_a_user", "names no factory; write package.module:factory"),
+        (":net", "names no factory"),
+        ("no_such_module_of_a_user:net", "fails: ModuleNotFoundError: No module named"),
+        ("broken_module_of_a_user:net", "fails: ZeroDivisionError: division by zero"),
+        ("factories_of_a_user:nett", "has no attribute 'nett'"),
+        ("factories_of_a_user:answer", "is a int, not something to call"),
+        ("factories_of_a_user:wrong", "returns a str, not a torch.nn.Module"),
+        ("factories_of_a_user:fails", "fails: RuntimeError: no weights$"),
+        ("factories_of_a_user:greedy", "missing 1 required positional argument: 'width'"),
+    ],
+)
+def test_wrong_factories(spec: str, message: str) -> None:
+    with pytest.raises(ProfileError, match=f"^'{spec}'.*{message}"):
+        load_factory(spec)

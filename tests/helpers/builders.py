@@ -1,0 +1,117 @@
+"""What several test files build on: small scenarios, runs in memory, routes worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import networkx as nx
+
+from mecsim import Scenario
+from mecsim.model.model import Model
+from mecsim.simulation.run import run
+from mecsim.trace.schema import MemoryTrace
+
+
+def chain(
+    cycles: Sequence[float], bits: Sequence[float], result_bits: float = 8.0, **more: Any
+) -> dict[str, Any]:
+    """The ``dnn`` section of a chain of blocks of so many cycles and input bits each."""
+    table = {"flops": cycles, "input_bits": bits, "output_bits": result_bits}
+    return {"model": table | {"parameter_bytes": [4] * len(cycles)}, **more}
+
+
+def scenario(**overrides: Any) -> Scenario:
+    """One task of one block in one slot, one device, two servers; top-level keys replace these."""
+    base: dict[str, Any] = {
+        "slots": 1,
+        "dnn": chain([1], [1]),
+        "arrivals": {"process": "slotted", "rate": 1},
+        "edge_servers": 2,
+        "devices": 1,
+    }
+    return Scenario.model_validate(base | overrides)
+
+
+class Run(NamedTuple):
+    """A summary without its wall-clock time, and a trace."""
+
+    summary: dict[str, Any]
+    trace: MemoryTrace
+
+
+def simulate(
+    scenario: Scenario,
+    scheduler: str = "greedy",
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    kernel: str = "simpy",
+) -> Run:
+    memory = MemoryTrace()
+    result = run(scenario, scheduler, options, seed=seed, kernel=kernel, memory=memory)
+    summary = dict(result.summary)
+    del summary["wall_s"]
+    return Run(summary, memory)
+
+
+class Hop(NamedTuple):
+    """A hop as :mod:`tests.helpers.reference_programs` has it."""
+
+    resource: int
+    service: float
+    latency: float
+
+
+def path(model: Model, source: int, target: int, bits: float) -> list[tuple[int, int]]:
+    """The links (0-based) of least transfer time; of equals the lowest-numbered servers first."""
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_nodes_from(range(model.servers))
+    for i, j, rate, latency in zip(*vars(model.links).values(), strict=True):
+        graph.add_edge(int(i), int(j), weight=bits / rate + latency)
+    nodes = min(nx.all_shortest_paths(graph, source, target, weight="weight"))
+    return list(pairwise(nodes))
+
+
+def route(
+    model: Model,
+    device: int,
+    placement: Sequence[int],
+    rate_bps: float,
+    sizes: Sequence[float] = (1.0,),
+) -> list[Hop]:
+    """What a task crosses, from the equations, one block after the other.
+
+    ``sizes`` are its size factors, one for all blocks or one each.
+    """
+    row = {name: number for number, name in enumerate(model.resource_names())}
+    links = {
+        (int(i), int(j)): (float(rate), float(seconds))
+        for i, j, rate, seconds in zip(*vars(model.links).values(), strict=True)
+    }
+    access = int(model.access[device])
+
+    def transfer(here: int, place: int, bits: float, size: float) -> Iterator[Hop]:
+        if here == place:
+            return
+        if here == 0:
+            yield Hop(row[f"device{device}.uplink"], bits * size / rate_bps, 0.0)
+        source, target = (n - 1 if n else access for n in (here, place))
+        for i, j in path(model, source, target, bits):
+            speed, seconds = links[i, j]
+            yield Hop(row[f"es{i + 1}-es{j + 1}"], bits * size / speed, seconds)
+        if place == 0:
+            yield Hop(row[f"device{device}.downlink"], bits * size / rate_bps, 0.0)
+
+    hops: list[Hop] = []
+    here = 0
+    for m, place in enumerate(placement):
+        size = sizes[m % len(sizes)]
+        hops += transfer(here, place, float(model.input_bits[m]), size)
+        name = f"es{place}.cpu" if place else f"device{device}.cpu"
+        speed = model.server_hz[place - 1] if place else model.device_hz[device]
+        hops.append(Hop(row[name], float(model.cycles[m] * size / speed), 0.0))
+        here = place
+    if model.scenario.return_result:
+        hops += transfer(here, 0, model.result_bits, sizes[-1])
+    return hops

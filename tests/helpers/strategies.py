@@ -1,0 +1,69 @@
+"""Hypothesis strategies: random scenarios with placements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from mecsim import Scenario
+from tests.helpers.builders import chain, scenario
+
+SIZES: list[dict[str, Any]] = [
+    {"distribution": "constant"},
+    {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "slot"},
+    {"distribution": "exponential", "per": "task"},
+    {"distribution": "lognormal", "sigma": 0.5, "per": "block"},
+]
+
+
+RADIOS: list[dict[str, Any]] = [
+    {"rate": 1.0},
+    {"rate": 2.0},
+    {"rate": {"uniform": [1.0, 3.0]}},
+    {"rate": {"uniform": [1.0, 3.0], "redraw": "slot"}},
+    {"bandwidth": 0.1, "fading": "rayleigh"},
+]
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> dict[str, Any]:
+    process = draw(st.sampled_from(["slotted", "slotted", "deterministic", "poisson", "mmpp"]))
+    if process == "mmpp":
+        return {"process": "mmpp", "rates": [0.5, 6.0], "mean_dwell": [1.0, 0.5]}
+    return {"process": process, "rate": draw(st.sampled_from([0, 0.5, 1, 2.5, 4, 9]))}
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
+    """Small scenarios of everything that there is; in most, ties are the rule."""
+    blocks, servers = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    few = st.lists(st.integers(0, 3), min_size=blocks, max_size=blocks)
+    speed = st.sampled_from([1.0, 2.0])
+    battery: st.SearchStrategy[object] = st.sampled_from(
+        ["unlimited", "unlimited", 0.5, 1.0, 4.0, 9.0]
+    )
+    spec = scenario(
+        slots=draw(st.integers(1, 5)),
+        slot_length=draw(st.sampled_from([0.5, 1.0, 3.0])),
+        epoch=draw(st.sampled_from(["slot", "task"])),
+        dnn=chain(draw(few), draw(few)),
+        size_factor=draw(st.sampled_from([SIZES[0], *SIZES])),
+        arrivals=draw(arrivals()),
+        edge_servers=servers,
+        edge_server={"capacity": {"repeat": [draw(speed), 1.0]}, "cores": draw(st.integers(1, 4))},
+        devices=draw(st.integers(1, 4)),
+        device={"capacity": {"repeat": [1.0, draw(speed)]}, "battery": draw(battery)},
+        radio=draw(st.sampled_from(RADIOS)) | {"transmit_power": 1.0},
+        wired={
+            "topology": draw(
+                st.sampled_from(["full_mesh", "ring", "star", "line", "tree", "grid"])
+            ),
+            "rate": draw(speed),
+            "latency": draw(st.sampled_from([0.0, 0.5, 1.0])),
+        },
+        energy={"kappa": 1.0, "literal_eq7": draw(st.booleans())},
+        return_result=draw(st.booleans()),
+    )
+    placement = st.lists(st.integers(0, servers), min_size=blocks, max_size=blocks)
+    return spec, draw(st.lists(placement, min_size=1, max_size=6))

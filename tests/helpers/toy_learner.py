@@ -1,0 +1,98 @@
+"""A scheduler that "learns", for tests of batches: its policy is one number, a server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
+
+_log = logging.getLogger("mecsim.toy")
+
+
+@dataclass(frozen=True)
+class ToySettings:
+    """Options of the training."""
+
+    wish: int = 0
+
+
+class Toy(Scheduler):
+    """Everything to the server that the policy file names."""
+
+    learns = True
+    settings = ToySettings
+
+    def __init__(self, spec: SchedulerSpec, *, policy: str) -> None:
+        super().__init__(spec)
+        self.server = int(json.loads(Path(policy).read_text(encoding="utf-8"))["server"])
+
+    def decide(self, observation: Observation) -> Placement:
+        return [self.server] * self.spec.blocks
+
+
+class Wary(Toy):
+    """Warns of its policy as shipped learners do of one that was trained elsewhere."""
+
+    def __init__(self, spec: SchedulerSpec, *, policy: str) -> None:
+        super().__init__(spec, policy=policy)
+        _log.warning("policy %s was trained on another scenario", policy)
+
+
+class Bad(Toy):
+    """Cannot be trained."""
+
+
+class Deadly(Scheduler):
+    """Its process dies."""
+
+    def decide(self, observation: Observation) -> Placement:
+        import os  # noqa: PLC0415
+
+        os._exit(9)
+
+
+class Parent(Scheduler):
+    """Starts a process of its own, as a training with several workers does."""
+
+    def decide(self, observation: Observation) -> Placement:
+        child = multiprocessing.Process(target=print)
+        child.start()
+        child.join()
+        if child.exitcode:
+            raise RuntimeError("the child has failed")
+        return [1] * self.spec.blocks
+
+
+class Faulty(Scheduler):
+    """Fails in its third epoch on odd numbers of servers."""
+
+    def decide(self, observation: Observation) -> Placement:
+        if self.spec.servers % 2:
+            raise ValueError("odd servers are not for me")
+        return [1] * self.spec.blocks
+
+
+def train(
+    scenario: Scenario,
+    scheduler: str,
+    options: dict[str, Any],
+    *,
+    episodes: int,
+    seed: int,
+    workers: int,
+    serial: bool,
+    out: Path,
+) -> dict[str, Any]:
+    """Stand in for ``mecsim.learning.training.train``."""
+    if scheduler.endswith("Bad"):
+        raise ValueError("no policy found")
+    assert serial == (workers == 1)
+    server = 1 + (seed + options.get("wish", 0)) % scenario.edge_servers
+    out.write_text(json.dumps({"server": server}), encoding="utf-8")
+    curve = [{"episode": n, "reward": -100.0 / (n + 1)} for n in range(0, episodes + 1, 5)]
+    return {"curve": curve, "seed": seed, "policy": str(out)}

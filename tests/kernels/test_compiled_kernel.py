@@ -1,0 +1,409 @@
+"""The compiled kernel gives what the SimPy kernel gives, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from hypothesis import given, settings
+from numba.core.event import Event, EventStatus
+
+from mecsim import Scenario
+from mecsim.kernels.compiled_kernel import CompiledKernel
+from mecsim.kernels.hops import Hops, Router
+from mecsim.kernels.simpy_kernel import SimpyKernel
+from mecsim.model import workload
+from mecsim.model.model import Model, resolve
+from mecsim.scenario.loading import load
+from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation.drive import KERNELS
+from mecsim.simulation.replay import replay as replay_trace
+from mecsim.simulation.run import run as run_scenario
+from mecsim.simulation.session import Session
+from mecsim.support import jit
+from mecsim.support.arrays import Floats
+from mecsim.trace.schema import MemoryTrace
+from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.schedulers import SCRIPTED
+from tests.helpers.strategies import cases
+
+FOLDER = Path(__file__).parents[2] / "scenarios"
+FILES = sorted(FOLDER.glob("*.yaml"))
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "apdi": {},
+    "edge": {},
+    "fixed": {"placement": [0, 1, 1, 2, 1, 0]},
+    "greedy": {},
+    "local": {},
+    "lookahead": {"budget": 4},
+    "rpdi": {},
+    "single-cut": {},
+    "viterbi": {},
+}
+
+
+def assert_same(spec: Scenario, scheduler: str, options: dict[str, Any], seed: int = 0) -> int:
+    """Both kernels give the same summary and trace; return how many hops were compared."""
+    one, other = (simulate(spec, scheduler, options, seed, kernel) for kernel in KERNELS)
+    assert one.trace.first_difference(other.trace) is None
+    assert one.summary | {"kernel": "compiled"} == other.summary
+    return len(other.trace["hops/task"])
+
+
+def same_array(one: Floats, other: Floats) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=True)
+
+
+class Both:
+    """Both kernels side by side, compared after every step. Rings of 2 must grow, and come round.
+
+    A copy of the compiled one is let run dry at every step, which must leave the original alone.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.simpy, self.compiled = SimpyKernel(model), CompiledKernel(model, size=2)
+        self.branch = self.compiled.copy()
+        self.compared = 0
+
+    def submit(self, hops: Hops) -> None:
+        self.simpy.submit(hops)
+        self.compiled.submit(replace(hops, rows=hops.rows.copy()))  # each fills in its own
+        self._compare()
+
+    def advance(self, until_s: float) -> None:
+        self.simpy.advance(until_s)
+        self.compiled.advance(until_s)
+        self._compare()
+
+    def drain(self) -> None:
+        self.simpy.drain()
+        self.compiled.drain()
+        self._compare()
+        self.branch.drain()
+        assert same_array(self.simpy.backlog_s(), self.branch.backlog_s())
+
+    def backlog_s(self) -> Floats:
+        return self.simpy.backlog_s()
+
+    def battery_j(self) -> Floats:
+        return self.simpy.battery_j()
+
+    def active(self) -> dict[int, Hops]:
+        one, other = self.simpy.active(), self.compiled.active()
+        assert list(one) == list(other)
+        self._compare_hops(list(one.values()), list(other.values()))
+        return one
+
+    def collect(self) -> list[Hops]:
+        ended = self.simpy.collect()
+        self._compare_hops(ended, self.compiled.collect())
+        return ended
+
+    def _compare(self) -> None:
+        one, other = self.simpy, self.compiled
+        assert same_array(one.backlog_s(), other.backlog_s())
+        assert same_array(one.battery_j(), other.battery_j())
+        self.branch = other.copy()
+        other.copy().drain()
+
+    def _compare_hops(self, one: list[Hops], other: list[Hops]) -> None:
+        self.compared += len(one)
+        assert [t.tasks.first for t in one] == [t.tasks.first for t in other]
+        for a, b in zip(one, other, strict=True):
+            assert same_array(a.column("start_s"), b.column("start_s"))
+
+
+def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:
+    model = resolve(spec)
+    both = Both(model)
+    session = Session(model, workload.slots(model), both, SchedulerSpec.of(model), [MemoryTrace()])
+    for epoch in session:
+        placement = placements[epoch.number % len(placements)]
+        session.reward()
+        session.act(epoch, np.array(placement))
+    session.reward()
+    return both
+
+
+# ---------------------------------------------------------------- shipped scenarios
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_shipped_scenarios(path: Path, scheduler: str) -> None:
+    spec = load(path)
+    if path.stem in ("metro", "city"):
+        rate = {"process": "poisson", "rate": 150}
+        changes = {"slots": 2, "arrivals": rate, "devices": 300}
+        if scheduler == "viterbi":  # which compares all pairs of servers, for every device
+            changes["edge_servers"] = 40
+    else:
+        changes = {"slots": 12, "arrivals": spec.arrivals.model_dump()}
+    spec = Scenario.model_validate(spec.model_dump() | changes)
+    options = dict(SCHEDULERS[scheduler])
+    if scheduler == "fixed":
+        options["placement"] = np.resize(options["placement"], resolve(spec).blocks).tolist()
+    assert assert_same(spec, scheduler, options, seed=3) > 300
+
+
+@pytest.mark.parametrize("name", ["vgg16_4es", "small_battery", "bursty"])
+def test_every_step_of_shipped_scenarios(name: str) -> None:
+    spec = load(
+        FOLDER / f"{name}.yaml",
+        ["slots=6", "arrivals.rate=20"] if name != "bursty" else ["slots=6"],
+    )
+    blocks = resolve(spec).blocks
+    placements = np.arange(5 * blocks).reshape(5, blocks) * 7 % (spec.edge_servers + 1)
+    assert step_both(spec, placements.tolist()).compared >= 6
+
+
+# ---------------------------------------------------------------- random scenarios
+
+
+@given(cases())
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
+    spec, placements = case
+    assert_same(spec, SCRIPTED, {"placements": placements})
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_every_step_of_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
+    step_both(*case)
+
+
+def test_a_crowd_of_ties() -> None:
+    """Hundreds of tasks in flight, all in step: heaps of tasks and of servers that are deep."""
+    spec = scenario(
+        slots=40,
+        dnn=chain([3, 1, 2], [1, 2, 1]),
+        arrivals={"process": "slotted", "rate": 37},
+        edge_servers=3,
+        edge_server={"capacity": {"repeat": [1.0, 2.0]}, "cores": 13},
+        devices=5,
+        device={"capacity": 4.0, "battery": 60.0},
+        radio={"rate": 4.0, "transmit_power": 1.0},
+        wired={"topology": "line", "rate": 8.0, "latency": 0.25},
+        energy={"kappa": 0.01},
+        return_result=True,
+    )
+    placements = [[i % 4, i // 4 % 4, i // 16 % 4] for i in range(0, 64, 5)]
+    assert assert_same(spec, SCRIPTED, {"placements": placements}) > 1000
+    unlimited = Scenario.model_validate(spec.model_dump() | {"device": {"capacity": 4.0}})
+    assert assert_same(unlimited, SCRIPTED, {"placements": placements}) > 10000
+
+
+def test_the_comparison_can_fail() -> None:
+    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=2"])
+    one = simulate(spec, "edge", kernel="compiled").trace
+    assert one.first_difference(simulate(spec, "local", kernel="compiled").trace) is not None
+
+
+# ---------------------------------------------------------------- the kernel by itself
+
+
+def tables(slots: int, **overrides: Any) -> tuple[Model, list[Hops]]:
+    """The hops of some slots of three tasks each, all at server 1."""
+    spec = scenario(slots=slots, arrivals={"process": "slotted", "rate": 3}, **overrides)
+    model = resolve(spec)
+    router = Router(model)
+    return model, [
+        router.hops(slot.tasks, np.array([1]), slot.rate_bps) for slot in workload.slots(model)
+    ]
+
+
+def test_memory_is_that_of_the_tasks_in_flight() -> None:
+    model, hops = tables(500)
+    kernel = CompiledKernel(model, size=2)
+    for slot, table in enumerate(hops):
+        kernel.advance(float(slot))
+        kernel.collect()
+        kernel.submit(table)
+    assert all(len(ring) <= 16 for ring in (kernel.state.tasks, kernel.state.hops))
+
+
+def test_many_slots_at_once_and_their_order() -> None:
+    model, hops = tables(4)
+    both = Both(model)
+    for table in hops:
+        both.submit(table)
+    both.drain()
+    assert len(both.collect()) == 4
+    kernel = CompiledKernel(model, size=2)
+    kernel.submit(hops[3])
+    with pytest.raises(ValueError, match="released at 2 s was submitted after one of 3 s"):
+        kernel.submit(hops[2])
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    model, (first, second) = tables(2)
+    kernel = CompiledKernel(model)
+    kernel.submit(first)
+    branch = kernel.copy()
+    branch.submit(second)
+    branch.drain()
+    assert len(branch.collect()) == 2
+    assert kernel.active() == {}
+    assert kernel.collect() == []
+    kernel.drain()
+    assert len(kernel.collect()) == 1
+
+
+# ---------------------------------------------------------------- compiler and command line
+
+
+def test_what_is_compiled_ages_with_every_source_of_it() -> None:
+    """Modules that use the compiler, and those whose functions they hand to it."""
+    folder, used = Path(jit.__file__).parents[1], set[str]()
+    for path in folder.rglob("*.py"):
+        text = path.read_text("utf-8")
+        if "import compiled\n" in text:
+            used.add(path.relative_to(folder).with_suffix("").as_posix())
+            used |= set(re.findall(r"\bcompiled\((\w+)\.", text))
+    assert used == set(jit.SOURCES)
+    assert {"model/equations", "kernels/hops", "kernels/event_loop"} <= used
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    ours = ("NUMBA_", jit.TOLD)
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=FOLDER.parent,
+        env=inherited | environment,
+    )
+
+
+def test_with_the_compiler_off() -> None:
+    tests = [
+        "tests/test_accounts.py::test_sums_are_rounded_once",
+        "tests/test_branching.py::test_random_scenarios",
+        "tests/test_branching.py::test_rings_grow",
+        "tests/test_compiled.py::test_random_scenarios",
+        "tests/test_compiled.py::test_a_crowd_of_ties",
+        "tests/test_compiled.py::test_every_step_of_shipped_scenarios",
+        "tests/test_lookahead.py::test_both_kernels_and_both_times_alike",
+        "tests/test_play.py::test_random_scenarios",
+        "tests/test_replicas.py::test_random_scenarios",
+        "tests/test_replicas.py::test_rings_grow",
+    ]
+    some = ("vgg16_4es", "small_battery", "bursty")  # all of them in `make verify`
+    tests += [f"tests/test_compiled.py::test_shipped_scenarios[{name}-rpdi]" for name in some]
+    plain = "-p", "no:cacheprovider", "-n0"
+    done = python("-m", "pytest", "-q", *plain, *tests, NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 0, done.stdout
+
+
+RUN = ("-W", "error", "-m", "mecsim", "run", "scenarios/vgg16_4es.yaml")
+BRIEF = (
+    "--scheduler",
+    "greedy",
+    "--kernel",
+    "compiled",
+    "--set",
+    "slots=1",
+    "--no-trace",
+    "--json",
+)
+
+
+def test_compiles_once_and_says_so(tmp_path: Path) -> None:
+    def run(debug: str = "1") -> subprocess.CompletedProcess[str]:
+        return python(*RUN, *BRIEF, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_DEBUG_CACHE=debug)
+
+    with ThreadPoolExecutor() as at_once:  # what one compiles, the other takes
+        both = [done.result() for done in [at_once.submit(run), at_once.submit(run)]]
+    written = "".join(done.stderr for done in both)
+    told = {line for line in written.splitlines() if not line.startswith("[cache]")}
+    assert told == {"compiling what is needed here, once on this machine; about 10 s"}
+    saved = re.findall(r"data saved to '(.*)'", written)
+    assert len(saved) == len(set(saved)) == len(list(tmp_path.rglob("*.nbc")))
+    again = run(debug="0")
+    assert json.loads(again.stdout)["kernel"] == "compiled"
+    assert again.stderr == ""
+
+
+FORKS = """
+import os
+from mecsim import accounts
+accounts._penalty(2.0, 1.0)
+child = os.fork()
+if not child:
+    os._exit(accounts._cost(2.0, 1.0, 0.5) != 2.5)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_what_is_forked_compiles_too() -> None:
+    done = python("-c", FORKS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_one_that_does_not_let_go_is_not_waited_for_long(tmp_path: Path) -> None:
+    made = python("-c", FORKS, NUMBA_CACHE_DIR=str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    (lock,) = tmp_path.rglob("compiling.lock")
+    impatient = "from mecsim import jit\njit.PATIENCE_S = 0.1\n" + FORKS
+    with FileLock(lock):
+        done = python("-c", impatient, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_processes_that_one_starts_do_not_tell_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv(jit.TOLD)
+    data = {"dispatcher": SimpleNamespace(py_func=jit.compiled)}  # a function of ours
+    compiling = Event("numba:compile", EventStatus.START, data)  # type: ignore[no-untyped-call]
+    for _ in range(2):  # what has told nothing yet, as in a process that has just begun
+        teller = jit._Teller()
+        teller.folder = "somewhere"
+        teller.on_start(compiling)
+    assert caplog.messages == ["compiling what is needed here, once on this machine; about 10 s"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}, "cannot be kept on disk"),
+        ({}, "NUMBA_CACHE_DIR: cannot write to /proc/nowhere; using"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to(
+    tmp_path: Path, more: dict[str, str], said: str
+) -> None:
+    for package in ("mecsim", "schedulers"):  # of which nothing is compiled yet
+        nothing = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(FOLDER.parent / package, tmp_path / package, ignore=nothing)
+    more = more | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": "/proc/nowhere"}
+    done = python("-P", *RUN, *BRIEF, **more)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(said) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [KERNELS, KERNELS[::-1]])
+def test_a_trace_replays_with_the_other_kernel(tmp_path: Path, one: str, other: str) -> None:
+    trace = tmp_path / "t.h5"
+    spec = load(FOLDER / "small_battery.yaml", ["slots=5"])
+    run_scenario(spec, "rpdi", kernel=one, out=trace)
+    assert replay_trace(trace, kernel=other).difference is None
+    done = python("-W", "error", "-m", "mecsim", "replay", str(trace), "--kernel", other)
+    assert done.returncode == 0, done.stderr
+    assert "identical" in done.stdout

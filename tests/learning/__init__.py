@@ -1,0 +1,1 @@
+"""Tests of mecsim.learning.interface and mecsim.env."""

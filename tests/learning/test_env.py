@@ -1,0 +1,445 @@
+"""The Gymnasium environments give what a run gives, and do what Gymnasium asks of them."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3 import PPO
+from stable_baselines3.common import env_checker
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from mecsim import Scenario, load
+from mecsim.env import ID, PartitionEnv, PartitionVectorEnv, Seen
+from mecsim.errors import InputError, PlacementError, ScenarioError
+from mecsim.model import workload
+from mecsim.model.model import resolve
+from mecsim.support.arrays import Floats, Ints
+from tests.cli.test_readme import block
+from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.schedulers import SCRIPTED
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "scenarios").glob("*.yaml"))
+DEFAULT = ROOT / "scenarios" / "vgg16_4es.yaml"
+
+SHORT = load(DEFAULT, ["slots=5"])
+CASES = {
+    "slots": SHORT,
+    "tasks": load(DEFAULT, ["slots=3", "epoch=task", "arrivals={process: poisson, rate: 9}"]),
+    "many chunks": load(DEFAULT, ["slots=130", "arrivals.rate=3"]),
+    "batteries": load(ROOT / "scenarios" / "small_battery.yaml", ["slots=40"]),
+    "fading": load(DEFAULT, ["slots=4", "radio.rate=", "radio.fading=rayleigh"]),
+    "bursts": load(ROOT / "scenarios" / "bursty.yaml", ["slots=5"]),
+    "few tasks": load(DEFAULT, ["slots=9", "arrivals.rate=0.5"]),
+}
+cases = pytest.mark.parametrize("spec", CASES.values(), ids=CASES)
+
+
+def placements(spec: Scenario, count: int) -> Ints:
+    model = resolve(spec)
+    return np.random.default_rng(7).integers(model.servers + 1, size=(count, model.blocks))
+
+
+def seen_by_a_run(spec: Scenario, seed: int, env: PartitionEnv) -> tuple[Seen, Floats, Floats]:
+    """Observations, rewards and times in the trace of a run, the first of them scaled by hand."""
+    script = placements(spec, 50).tolist()
+    trace = simulate(spec, SCRIPTED, {"placements": script}, seed).trace
+    raw = trace["decisions/observation"]
+    battery = [name.endswith("battery_J") for name in env.feature_names]
+    raw = np.where(np.isinf(raw) & battery, 1.0, raw)
+    scaled = (raw / env.scale).astype(np.float32)
+    return scaled, trace["decisions/reward"], trace["decisions/time_s"]
+
+
+# ---------------------------------------------------------------- what is computed
+
+
+@cases
+def test_an_episode_is_a_run(spec: Scenario) -> None:
+    env = PartitionEnv(spec)
+    for seed in (3, 0):
+        observations, rewards, times_s = seen_by_a_run(spec, seed, env)
+        script = placements(spec, 50)
+        observation, info = env.reset(seed=seed)
+        for epoch, (expected, reward) in enumerate(zip(observations, rewards, strict=True)):
+            assert info == {"epoch": epoch, "time_s": times_s[epoch], "workload_seed": seed}
+            assert observation.dtype == expected.dtype == np.float32
+            np.testing.assert_array_equal(observation, expected)
+            action = script[epoch % len(script)]
+            observation, got, terminated, truncated, info = env.step(action)
+            assert got == reward
+            assert truncated is False
+            assert terminated is (epoch == len(rewards) - 1)
+        assert info["epoch"] == len(rewards) > 3
+        assert info["time_s"] == np.inf
+        assert not observation.any()
+
+
+def test_the_comparison_with_a_run_can_fail() -> None:
+    env = PartitionEnv(SHORT)
+    observations, rewards, _ = seen_by_a_run(SHORT, 3, env)
+    observation, _ = env.reset(seed=4)
+    assert not np.array_equal(observation, observations[0])
+    assert env.step(placements(SHORT, 50)[0])[1] != rewards[0]
+
+
+@cases
+def test_many_are_as_many_single_ones(spec: Scenario) -> None:
+    """Over several episodes, which end at different times where epochs are tasks."""
+    count, steps = 5, max(spec.slots + 5, 40)
+    sync: Any = SyncVectorEnv([lambda: PartitionEnv(spec)] * count)
+    many: Any = PartitionVectorEnv(spec, count, threads=2)
+    assert sync.metadata["autoreset_mode"] == many.metadata["autoreset_mode"]
+    for name in ("observation_space", "action_space"):
+        for prefix in ("", "single_"):
+            assert getattr(sync, prefix + name) == getattr(many, prefix + name)
+    script = placements(spec, count * steps).reshape(steps, count, -1)
+    for seed in (8, None, [4, None, 2, 2, 0]):
+        assert_same(sync.reset(seed=seed), many.reset(seed=seed))
+        ends = 0
+        for actions in script:
+            one, other = sync.step(actions), many.step(actions)
+            assert_same(one, other)
+            ends += one[2].sum()
+        assert ends >= count
+    many.close()
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Arrays, or tuples and dictionaries of them, are equal."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        assert_same(tuple(one.values()), tuple(other[name] for name in one))
+    elif isinstance(one, tuple):
+        for left, right in zip(one, other, strict=True):
+            assert_same(left, right)
+    else:
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype.kind.replace("u", "i") == other.dtype.kind.replace("u", "i")
+
+
+def test_the_comparison_of_many_can_fail() -> None:
+    many = PartitionVectorEnv(SHORT, 2)
+    one, other = many.reset(seed=3), many.reset(seed=4)
+    with pytest.raises(AssertionError):
+        assert_same(one, other)
+
+
+def test_replicas_end_at_different_times_and_start_anew_by_themselves() -> None:
+    env = PartitionVectorEnv(CASES["tasks"], 6)
+    env.reset(seed=0)
+    ended_before = np.zeros(6, dtype=bool)
+    lengths = set()
+    for _ in range(80):
+        _, rewards, ended, truncated, info = env.step(env.action_space.sample())
+        assert not truncated.any()
+        assert (info["epoch"][ended_before] == 0).all()
+        assert (rewards[ended_before] == 0).all()
+        assert not ended[ended_before].any()
+        lengths |= set(info["epoch"][ended].tolist())
+        ended_before = ended
+    assert len(lengths) > 3
+
+
+# ---------------------------------------------------------------- observations
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("epoch", ["slot", "task"])
+def test_observations_are_finite_and_of_the_order_of_one(path: Path, epoch: str) -> None:
+    few = ["devices=40", "edge_servers=9"] if path.stem in ("city", "metro") else []
+    rate = ["arrivals={process: poisson, rate: 30}"] if few else []
+    env = PartitionEnv(path, overrides=["slots=3", f"epoch={epoch}", *few, *rate])
+    observation, _ = env.reset(seed=1)
+    assert observation in env.observation_space
+    assert observation.max() < 5
+    names = [n for n in env.feature_names if "backlog" not in n and "mean_rate" not in n]
+    seen = dict(zip(env.feature_names, observation.tolist(), strict=True))
+    assert all(seen[name] > 0 for name in names if name != "tasks")
+    assert env.step(env.action_space.sample())[0] in env.observation_space
+
+
+def test_scales_of_a_small_scenario() -> None:
+    spec = scenario(
+        slots=9,
+        dnn=chain([3, 6], [8, 2]),
+        arrivals={"process": "mmpp", "rates": [2, 8], "mean_dwell": [1, 2]},
+        device={"battery": 50.0},
+        radio={"rate": {"uniform": [2.0, 4.0]}},
+    )
+    env = PartitionEnv(spec)
+    scale = dict(zip(env.feature_names, env.scale.tolist(), strict=True))
+    assert scale["tasks"] == 6
+    assert scale["size_factor"] == scale["es2.cpu_backlog_s"] == 1
+    assert scale["block0.cycles"] == scale["block1.cycles"] == 6
+    assert scale["block1.parameter_bytes"] == 4
+    assert scale["block1.input_bits"] == 8
+    assert scale["es1.mean_rate_bps"] == 3
+    assert scale["mean_battery_J"] == 50
+    observation, _ = env.reset(seed=0)
+    raw = dict(zip(env.feature_names, (observation * env.scale).tolist(), strict=True))
+    assert raw["block0.cycles"] == 3
+    assert raw["mean_battery_J"] == 50
+    task = PartitionEnv(spec, overrides=["epoch=task"])
+    of_task = dict(zip(task.feature_names, task.scale.tolist(), strict=True))
+    assert of_task["tasks"] == 1
+    assert of_task["device.access"] == 2
+    assert of_task["device.battery_J"] == 50
+
+
+def test_a_scale_of_zero_and_a_given_rate() -> None:
+    env = PartitionEnv(scenario(slots=2, dnn=chain([0], [0]), radio={"rate": 7.0}))
+    scale = dict(zip(env.feature_names, env.scale.tolist(), strict=True))
+    assert scale["block0.cycles"] == scale["block0.input_bits"] == 1
+    assert scale["es1.mean_rate_bps"] == 7
+    observation, _ = env.reset(seed=0)
+    assert np.isfinite(observation).all()
+
+
+# ---------------------------------------------------------------- seeds and options
+
+
+def test_every_episode_has_another_workload_and_all_follow_from_the_seed() -> None:
+    def episodes(env: PartitionEnv) -> list[int]:
+        seeds = [env.reset(seed=5)[1]["workload_seed"]]
+        return seeds + [env.reset()[1]["workload_seed"] for _ in range(3)]
+
+    first = episodes(PartitionEnv(SHORT))
+    assert first == episodes(PartitionEnv(SHORT))
+    assert first[0] == 5
+    assert len(set(first)) == 4
+    unseeded = [PartitionEnv(SHORT).reset()[1]["workload_seed"] for _ in range(2)]
+    assert unseeded[0] != unseeded[1]
+
+
+def test_the_workload_can_be_chosen() -> None:
+    env = PartitionEnv(SHORT)
+    drawn, info = env.reset()
+    asked, again = env.reset(options={"workload_seed": info["workload_seed"]})
+    np.testing.assert_array_equal(drawn, asked)
+    assert again == info
+    many = PartitionVectorEnv(SHORT, 3)
+    seeds = many.reset(seed=1, options={"workload_seed": 6})[1]["workload_seed"]
+    assert seeds.tolist() == [6, 6, 6]
+    seeds = many.reset(options={"workload_seed": [6, 2, 9]})[1]["workload_seed"]
+    assert seeds.tolist() == [6, 2, 9]
+
+
+@pytest.mark.parametrize("make", [PartitionEnv, PartitionVectorEnv])
+def test_wrong_options_and_seeds(make: Any) -> None:
+    env = make(SHORT)
+    with pytest.raises(InputError, match="'wokload' is not a known option; allowed: workload_seed"):
+        env.reset(options={"wokload": 3})
+    with pytest.raises(ScenarioError, match="seed: -1 should be between 0 and"):
+        env.reset(options={"workload_seed": -1})
+
+
+def test_wrong_numbers() -> None:
+    with pytest.raises(InputError, match="num_envs: 0; allowed: at least 1"):
+        PartitionVectorEnv(SHORT, 0)
+    with pytest.raises(InputError, match="threads: 0; allowed: at least 1"):
+        PartitionVectorEnv(SHORT, 2, threads=0)
+    many = PartitionVectorEnv(SHORT, 3)
+    with pytest.raises(InputError, match="seed: has 2 entries; allowed: 3"):
+        many.reset(seed=[1, 2])
+    with pytest.raises(InputError, match="workload_seed: has 1 entries; allowed: 3"):
+        many.reset(options={"workload_seed": [1]})
+
+
+# ---------------------------------------------------------------- steps that cannot be
+
+
+@pytest.mark.parametrize(
+    ("action", "problem"),
+    [
+        ([0, 1, 2, 3, 4, 5], "puts block 5 at 5; allowed: 0 .the device. to 4"),
+        ([0, -1, 2, 3, 4, 4], "puts block 1 at -1"),
+        ([0, 1], r"shape \(1, 2\); allowed: \(1, 6\)"),
+        ([0.0] * 6, "hold float64; allowed: integers"),
+        (None, "hold object; allowed: integers"),
+    ],
+)
+def test_an_invalid_action_is_an_error_and_changes_nothing(action: Any, problem: str) -> None:
+    env, spared = PartitionEnv(SHORT), PartitionEnv(SHORT)
+    for each in (env, spared):
+        each.reset(seed=2)
+    good = placements(SHORT, 1)[0]
+    with pytest.raises(PlacementError, match=problem):
+        env.step(action)
+    np.testing.assert_array_equal(env.step(good)[0], spared.step(good)[0])
+
+
+def test_a_step_needs_an_episode() -> None:
+    env, many = PartitionEnv(SHORT), PartitionVectorEnv(SHORT, 2)
+    good = placements(SHORT, 2)
+    with pytest.raises(ResetNeeded, match="call reset"):
+        env.step(good[0])
+    with pytest.raises(ResetNeeded, match="call reset"):
+        many.step(good)
+    env.reset(seed=0)
+    while not env.step(good[0])[2]:
+        pass
+    with pytest.raises(ResetNeeded, match="call reset"):
+        env.step(good[0])
+    env.reset()
+    env.step(good[0])
+
+
+def test_a_run_without_epochs_is_an_error_and_changes_nothing() -> None:
+    rare = ["slots=3", "epoch=task", "arrivals={process: poisson, rate: 0.01}"]
+    env = PartitionEnv(DEFAULT, overrides=rare)
+    with pytest.raises(ScenarioError, match="arrivals: under seed 0 a run has no decision epoch"):
+        env.reset(seed=0)
+    many = PartitionVectorEnv(DEFAULT, 2, overrides=[*rare[:2], rare[2].replace("0.01", "0.5")])
+    none = next(seed for seed in range(99) if not released(many.scenario, seed))
+    some = next(seed for seed in range(99) if released(many.scenario, seed))
+    before, _ = many.reset(options={"workload_seed": some})
+    with pytest.raises(ScenarioError, match=f"under seed {none} a run has no decision epoch"):
+        many.reset(options={"workload_seed": [some, none]})
+    np.testing.assert_array_equal(many.reset(options={"workload_seed": some})[0], before)
+
+
+def released(spec: Scenario, seed: int) -> int:
+    return sum(len(slot.tasks) for slot in workload.slots(resolve(spec, seed)))
+
+
+# ---------------------------------------------------------------- what Gymnasium asks for
+
+
+@pytest.mark.parametrize("name", ["slots", "tasks", "batteries"])
+def test_the_checker_of_gymnasium_is_content(name: str) -> None:
+    check_env(gymnasium.make(ID, scenario=CASES[name]).unwrapped)
+
+
+def test_made_by_its_name() -> None:
+    """In a fresh process, where only Gymnasium is imported; every warning is an error."""
+    code = f"""if True:
+        import gymnasium
+        given = dict(scenario={str(DEFAULT)!r}, overrides=["slots=2"])
+        env = gymnasium.make("mecsim.env:{ID}", **given)
+        env.reset(seed=0)
+        print(env.action_space, env.observation_space.shape)
+        for way, more in (("vector_entry_point", dict(threads=2)), ("sync", {{}}), (None, {{}})):
+            more |= given
+            many = gymnasium.make_vec("{ID}", num_envs=3, vectorization_mode=way, **more)
+            many.reset(seed=0)
+            print(type(many.unwrapped).__name__, many.step(many.action_space.sample())[0].shape)
+            many.close()
+            many.close()
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "MultiDiscrete([5 5 5 5 5 5]) (45,)",
+        "PartitionVectorEnv (3, 45)",
+        "SyncVectorEnv (3, 45)",
+        "PartitionVectorEnv (3, 45)",
+    ]
+
+
+def test_starting_anew_is_that_of_gymnasium() -> None:
+    assert PartitionVectorEnv.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+
+
+def test_scenarios_with_overrides() -> None:
+    assert PartitionEnv(str(DEFAULT)).scenario == load(DEFAULT)
+    for source in (DEFAULT, load(DEFAULT)):
+        changed = PartitionEnv(source, overrides=["edge_servers=2", "edge_server.capacity=1 GHz"])
+        assert changed.action_space == gymnasium.spaces.MultiDiscrete([3] * 6)
+        with pytest.raises(ScenarioError, match="--set slots=0"):
+            PartitionEnv(source, overrides=["slots=0"])
+    with pytest.raises(ScenarioError, match="trace has no seeds"):
+        PartitionEnv(scenario(arrivals={"process": "trace", "file": "t.h5"}))
+
+
+def test_without_gymnasium_one_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mecsim.env")
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(ImportError, match=r"needs gymnasium: pip install 'mecsim\[gym\]'"):
+        importlib.import_module("mecsim.env")
+
+
+# ---------------------------------------------------------------- learning
+
+
+def test_the_checker_of_stable_baselines_is_content() -> None:
+    for spec in (SHORT, CASES["tasks"]):
+        env_checker.check_env(PartitionEnv(spec))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch's threads wait for each other for longer than such small networks compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_ppo_trains() -> None:
+    envs = make_vec_env(PartitionEnv, n_envs=2, seed=0, env_kwargs={"scenario": SHORT})
+    assert isinstance(envs, DummyVecEnv)
+    learner = PPO("MlpPolicy", envs, n_steps=16, batch_size=16, n_epochs=2, seed=0, device="cpu")
+    before = [values.detach().clone() for values in learner.policy.parameters()]
+    learner.learn(3 * 32)
+    after = list(learner.policy.parameters())
+    assert learner.num_timesteps == 96
+    assert all(bool(values.isfinite().all()) for values in after)
+    assert not any(bool((a == b).all()) for a, b in zip(before, after, strict=True))
+    assert len(learner.ep_info_buffer or ()) == 96 // 5 - 1
+    assert all(episode["l"] == 5 and episode["r"] < 0 for episode in learner.ep_info_buffer or ())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_ppo_learns_what_is_obvious() -> None:
+    """One server is a hundred times as fast as the device and the other server."""
+    spec = scenario(
+        slots=8,
+        dnn=chain([1], [1]),
+        edge_server={"capacity": [1.0, 100.0]},
+        device={"capacity": 1.0},
+        radio={"rate": 100.0},
+        wired={"rate": 100.0},
+    )
+    env = PartitionEnv(spec)
+    learner = PPO("MlpPolicy", env, n_steps=64, learning_rate=0.01, seed=0, device="cpu")
+    learner.learn(1024)
+    observation, _ = env.reset(seed=0)
+    assert learner.predict(observation, deterministic=True)[0].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("containing", "printed"),
+    [("stable_baselines3", "'mean_battery_J'"), ("make_vec", "16 of 16 episodes have ended")],
+)
+@pytest.mark.usefixtures("one_thread")
+def test_the_examples_of_the_readme(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    containing: str,
+    printed: str,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    exec(block("python", containing), {})
+    assert printed in capsys.readouterr().out

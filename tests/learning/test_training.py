@@ -1,0 +1,299 @@
+"""Training as a user meets it: what it leaves, what it goes on from, and the command line."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from tensorboardX.proto.event_pb2 import Event
+
+from mecsim import cli
+from mecsim.errors import InputError, Interrupted, PolicyError
+from mecsim.learning.policy_file import read_policy
+from tests.rl.test_learners import ACTOR_CRITIC, same
+from tests.rl.test_policy_network import learn
+
+SCENARIO = """\
+slots: 12
+devices: 3
+edge_servers: 3
+edge_server: {capacity: [1 GHz, 20 GHz, 1 GHz]}
+device: {capacity: 0.5 GHz}
+dnn: {blocks: 2}
+arrivals: {process: slotted, rate: 2}
+"""
+SMALL = [f"--option={key}={value}" for key, value in ACTOR_CRITIC.items()]
+
+
+# ---------------------------------------------------------------- what a training leaves
+
+
+def test_a_learning_curve_has_units_and_evaluations(tmp_path: Path) -> None:
+    summary = learn(tmp_path / "p.safetensors", episodes=150)
+    with h5py.File(tmp_path / "p.curve.h5", "r") as file:
+        assert file.attrs["format"] == "mecsim-curve"
+        assert file.attrs["scheduler"] == "mtl-a3c"
+        assert json.loads(file.attrs["settings"])["width"] == 16
+        units = {name: column.attrs["units"] for name, column in file.items()}
+        assert units["validation_reward"] == units["wall_s"] == "s"
+        assert units["entropy"] == "nat"
+        assert all(file[name].attrs["description"] for name in file)
+        rewards, episodes = file["validation_reward"][:], file["episode"][:]
+        assert len({len(column) for column in file.values()}) == 1
+    evaluated = np.isfinite(rewards)
+    assert [row["reward"] for row in summary["curve"]] == rewards[evaluated].tolist()
+    assert [row["episode"] for row in summary["curve"]] == episodes[evaluated].tolist()
+    assert rewards[evaluated].max() == summary["validation_reward"]
+    assert episodes[0] == 0.0
+    assert episodes[-1] == 150.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "p.curve.h5", "p.safetensors", "p.tensorboard",
+    ]  # fmt: skip
+
+
+def events_in(folder: Path) -> list[tuple[str, int, float]]:
+    """Read TFRecords by hand: length, its checksum, the event and its checksum."""
+    found = []
+    for path in folder.iterdir():
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            event = Event.FromString(data[at + 12 : at + 12 + length])
+            found += [(each.tag, event.step, each.simple_value) for each in event.summary.value]
+            at += 16 + length
+    return found
+
+
+@pytest.mark.parametrize("name", ["mtl-a3c", "dqn"])
+def test_tensorboard_events_can_be_read_back(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    summary = learn(tmp_path / "p.safetensors", name)
+    found = events_in(tmp_path / "p.tensorboard")
+    told = {step: value for tag, step, value in found if tag == "validation_reward"}
+    for row in summary["curve"]:
+        assert told[round(row["episode"])] == pytest.approx(row["reward"], rel=1e-6)
+    assert {"wall_s", "training_reward"} <= {tag for tag, _, _ in found}
+    assert all(np.isfinite(value) for _, _, value in found)
+    assert capfd.readouterr().err == ""
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+class _Stop:
+    """Ctrl-C after so many measurements."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self, done: float, total: float, told: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [2, 5, 8])
+@pytest.mark.parametrize("name", ["mtl-a3c", "a3c", "dqn"])
+def test_what_goes_on_ends_in_the_same_policy(name: str, after: int, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"episodes": 150, "options": {"branched": 0.5}}
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "p.safetensors"
+    learn(whole, name, **how)
+    with pytest.raises(Interrupted, match=r"of 150 episodes are kept in .*--resume goes on"):
+        learn(out, name, progress=_Stop(after), **how)
+    assert not out.exists()
+    assert (tmp_path / "p.checkpoint.safetensors").exists()
+    learn(out, name, resume=True, **how)
+    assert same(whole, out)
+    assert not (tmp_path / "p.checkpoint.safetensors").exists()
+    with h5py.File(tmp_path / "p.curve.h5") as one, h5py.File(tmp_path / "whole.curve.h5") as other:
+        for column in set(one) - {"wall_s"}:
+            np.testing.assert_array_equal(one[column][:], other[column][:])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_checkpoint_is_only_for_the_training_that_it_is_of(tmp_path: Path) -> None:
+    out = tmp_path / "p.safetensors"
+    with pytest.raises(Interrupted):
+        learn(out, progress=_Stop(2))
+    with pytest.raises(InputError, match="of a training that was stopped; --resume goes on"):
+        learn(out)
+    for other in ({"seed": 1}, {"episodes": 31}, {"options": {"gamma": 0.5}}, {"name": "a3c"}):
+        with pytest.raises(InputError, match="is of another training: "):
+            learn(out, resume=True, **other)
+    checkpoint = tmp_path / "p.checkpoint.safetensors"
+    with pytest.raises(PolicyError, match="has no header of a mecsim policy"):
+        read_policy(checkpoint)
+    save_file({"values": np.zeros(3, np.float32)}, checkpoint, {"mecsim-checkpoint": "[]"})
+    with pytest.raises(InputError, match="is no checkpoint of mecsim"):
+        learn(out, resume=True)
+    document = {"identity": {"settings": 5}, "state": {"wall_s": 0}, "rows": []}
+    metadata = {"mecsim-checkpoint": json.dumps(document)}
+    save_file({"values": np.zeros(3, np.float32)}, checkpoint, metadata)
+    with pytest.raises(InputError, match="is no checkpoint of mecsim"):
+        learn(out, resume=True)
+    checkpoint.write_bytes(b"damaged")
+    with pytest.raises(PolicyError, match="is no safetensors file"):
+        learn(out, resume=True)
+
+
+def test_what_a_killed_training_was_writing_is_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    for name in ("p.checkpoint.safetensors", "p.curve.h5", "q.curve.h5"):
+        (tmp_path / f".{name}.{dead.pid}.part").touch()
+    learn(tmp_path / "p.safetensors", episodes=1)
+    assert [path.name for path in tmp_path.glob(".*")] == [f".q.curve.h5.{dead.pid}.part"]
+
+
+def test_what_is_complete_is_not_resumed(tmp_path: Path) -> None:
+    learn(tmp_path / "p.safetensors", episodes=1)
+    before = (tmp_path / "p.safetensors").read_bytes()
+    with pytest.raises(InputError, match="is complete; without --resume it is trained anew"):
+        learn(tmp_path / "p.safetensors", episodes=1, resume=True)
+    assert (tmp_path / "p.safetensors").read_bytes() == before
+
+
+def test_to_resume_what_never_began_is_to_begin(tmp_path: Path) -> None:
+    learn(tmp_path / "p.safetensors", resume=True)
+    learn(tmp_path / "q.safetensors")
+    assert same(tmp_path / "p.safetensors", tmp_path / "q.safetensors")
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "s.yaml").write_text(SCENARIO, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def mecsim(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command in this process."""
+    monkeypatch.setattr(sys, "argv", ["mecsim", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+def test_train_by_hand(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "s.yaml", "--serial", "--episodes", "30", "--json", *SMALL]
+    code, out, _ = mecsim(monkeypatch, capsys, *train, "--seed", "3", "--set", "slots=8")
+    assert code == 0
+    document = json.loads(out)
+    policy = Path(document["policy"])
+    assert policy.parent == Path("results/training")
+    assert (document["scheduler"], document["seed"], document["serial"]) == ("mtl-a3c", 3, True)
+    assert read_policy(policy).header.scenario == "s (slots=8)"
+    run = ["run", "s.yaml", "--set", "slots=8", "--scheduler", "mtl-a3c", "--no-trace", "--json"]
+    code, out, err = mecsim(monkeypatch, capsys, *run)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["completed"] == 16
+    code, _, err = mecsim(monkeypatch, capsys, *run, "--option", "policy=none.safetensors")
+    assert (code, len(err.splitlines())) == (2, 1)
+    code, out, _ = mecsim(monkeypatch, capsys, *train, "--out", "folder")
+    assert json.loads(out)["policy"].startswith("folder/s-mtl-a3c-0")
+
+
+@pytest.mark.parametrize("name", ["mtl-a3c", "a3c", "dqn"])
+def test_settings_are_listed_with_their_meaning(
+    name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--scheduler", name, "--settings"]
+    code, out, _ = mecsim(monkeypatch, capsys, *command, "--json")
+    settings = json.loads(out)["settings"]
+    assert code == 0
+    assert all(each["meaning"] and each["default"] for each in settings)
+    allowed = {each["name"]: each["allowed"] for each in settings}
+    assert allowed["gamma"] == "number, 0 to 1"
+    assert allowed["batch"] == "integer, 1 or more"
+    assert allowed["clip"] == "number, above 0"
+    assert allowed["observe"] == "full or paper"
+    code, out, _ = mecsim(monkeypatch, capsys, *command)
+    assert code == 0
+    assert all(each["name"] in out for each in settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--option", "widht=5"], "has no option 'widht'; did you mean 'width'"),
+        (["--option", "width=big"], "option width: 'big' should be a valid integer"),
+        (["--option", "width"], "--option"),
+        (["--workers", "2"], "--serial: is in one process; allowed: without --workers"),
+        (["--episodes", "0"], "episodes: 0; allowed: at least 1"),
+        (["--seed", "-1"], "seed: -1; allowed: at least 0"),
+        (["--scheduler", "greedy"], "does not learn; allowed: a3c, dqn, mtl-a3c"),
+        (["--scheduler", "mtl"], "is not installed; did you mean 'mtl-a3c'"),
+        (["--scheduler", "greedy", "--settings"], "does not learn; allowed: a3c, dqn, mtl-a3c"),
+        (
+            ["--scheduler", "a3c", "--option", "head=joint", "--set", "dnn.blocks=8"],
+            "at most 50,000",
+        ),
+        (["--out", "p.h5"], "allowed: a name that ends in .safetensors, or a folder"),
+        (["--out", "there.safetensors"], "is a folder"),
+        (["--out", "/proc/x/p.safetensors"], "cannot be written"),
+        (["--set", "slots=0"], "slots"),
+        (["--set", "dnn.blocks=99"], "dnn.blocks"),
+    ],
+)
+def test_input_that_is_wrong(
+    arguments: list[str],
+    problem: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (here / "there.safetensors").mkdir()
+    code, out, err = mecsim(
+        monkeypatch, capsys, "train", "s.yaml", "--serial", "--quiet", *arguments
+    )
+    assert (code, out) == (2, "")
+    assert problem in err
+    assert len(err.splitlines()) == 1
+    assert not [path for ending in ("part", "tensorboard") for path in here.rglob(f"*.{ending}")]
+
+
+@pytest.mark.parametrize("workers", ["0", "17"])
+def test_workers_are_1_to_16(
+    workers: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = mecsim(monkeypatch, capsys, "train", "s.yaml", "--workers", workers)
+    assert code == 2
+    assert f"workers: {workers}; allowed: 1 to 16" in err
+
+
+def test_the_scenario_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = mecsim(monkeypatch, capsys, "train")
+    assert (code, err) == (
+        2,
+        "mecsim: train: SCENARIO is missing; allowed: a scenario file (YAML)\n",
+    )
+
+
+def test_a_training_that_fails_exits_with_1(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = ["--option", "actor_rate=1e30", "--option", "critic_rate=1e30"]
+    command = ["train", "s.yaml", "--serial", "--quiet", "--out", "p.safetensors", *SMALL, *rates]
+    code, out, err = mecsim(monkeypatch, capsys, *command)
+    assert (code, out) == (1, "")
+    assert err.startswith("mecsim: the training diverged: ")
+    assert not (here / "p.safetensors").exists()

@@ -1,0 +1,215 @@
+"""Positions, association, topologies and routes."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mecsim.errors import ScenarioError
+from mecsim.model import equations
+from mecsim.model import topology as network_module
+from mecsim.model.model import resolve
+from mecsim.model.topology import (
+    Links,
+    associate,
+    device_positions,
+    next_links,
+    server_positions,
+    wired_links,
+)
+from mecsim.scenario.loading import load
+from mecsim.scenario.schema import Device, EdgeServer, Poisson, Radio, Wired
+from tests.helpers.builders import scenario
+
+Pairs = list[tuple[int, int]]
+
+
+def pairs(links: Links) -> Pairs:
+    """The links by the servers that they join, from 1."""
+    ends = zip(links.source.tolist(), links.target.tolist(), strict=True)
+    return [(i + 1, j + 1) for i, j in ends]
+
+
+def wired(**values: Any) -> Wired:
+    return Wired.model_validate(values)
+
+
+def both_ways(one_way: Pairs) -> Pairs:
+    return sorted([*one_way, *((j, i) for i, j in one_way)])
+
+
+# ---------------------------------------------------------------- topologies, worked by hand
+
+CASES: list[tuple[str, int, Pairs]] = [
+    ("full_mesh", 1, []),
+    ("full_mesh", 2, [(1, 2)]),
+    ("full_mesh", 4, [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]),
+    ("ring", 1, []),
+    ("ring", 2, [(1, 2)]),
+    ("ring", 3, [(1, 2), (2, 3), (1, 3)]),
+    ("ring", 5, [(1, 2), (2, 3), (3, 4), (4, 5), (1, 5)]),
+    ("star", 1, []),
+    ("star", 4, [(1, 2), (1, 3), (1, 4)]),
+    ("line", 1, []),
+    ("line", 4, [(1, 2), (2, 3), (3, 4)]),
+    ("tree", 1, []),
+    ("tree", 7, [(1, 2), (1, 3), (2, 4), (2, 5), (3, 6), (3, 7)]),
+    ("grid", 1, []),
+    ("grid", 2, [(1, 2)]),
+    ("grid", 3, [(1, 2), (1, 3)]),  # 1 2 / 3
+    ("grid", 5, [(1, 2), (2, 3), (4, 5), (1, 4), (2, 5)]),  # 1 2 3 / 4 5
+    ("grid", 9, [(i, i + 1) for i in (1, 2, 4, 5, 7, 8)] + [(i, i + 3) for i in range(1, 7)]),
+]
+
+
+@pytest.mark.parametrize(("topology", "servers", "one_way"), CASES)
+def test_links_of_a_topology(topology: str, servers: int, one_way: Pairs) -> None:
+    links = wired_links(wired(topology=topology, rate=7.0, latency=0.5), servers)
+    assert pairs(links) == both_ways(one_way)
+    assert links.rate_bps.tolist() == [7.0] * len(links)
+    assert links.latency_s.tolist() == [0.5] * len(links)
+
+
+def test_a_tree_has_the_branching_that_it_is_given() -> None:
+    links = wired_links(wired(topology="tree", branching=3), 6)
+    assert pairs(links) == both_ways([(1, 2), (1, 3), (1, 4), (2, 5), (2, 6)])
+    assert pairs(wired_links(wired(topology="tree", branching=1), 3)) == both_ways([(1, 2), (2, 3)])
+
+
+def explicit(*links: dict[str, Any]) -> Wired:
+    return wired(topology="explicit", rate=8.0, latency=0.25, links=list(links))
+
+
+def test_explicit_links_have_their_own_numbers_or_the_common_ones() -> None:
+    spec = explicit(
+        {"from": 3, "to": 1, "rate": 2.0, "both_ways": False},
+        {"from": 1, "to": 2, "latency": 0.0},
+        {"from": 2, "to": 3, "both_ways": False},
+    )
+    links = wired_links(spec, 3)
+    assert pairs(links) == [(1, 2), (2, 1), (2, 3), (3, 1)]
+    assert links.rate_bps.tolist() == [8.0, 8.0, 8.0, 2.0]
+    assert links.latency_s.tolist() == [0.0, 0.0, 0.25, 0.25]
+
+
+def test_one_way_links_are_taken_one_way() -> None:
+    ring = [{"from": i, "to": i % 4 + 1, "both_ways": False} for i in range(1, 5)]
+    table = next_links(wired_links(explicit(*ring), 4), 4, 1.0)
+    # link k goes from server k to k + 1, so whatever the target, it is the only way
+    assert table.tolist() == [[-1 if i == j else i for j in range(4)] for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("links", "message"),
+    [
+        ([{"from": 1, "to": 2}], "ES 3 cannot be reached from ES 1"),
+        (
+            [{"from": 1, "to": 2}, {"from": 1, "to": 3, "both_ways": False}],
+            "ES 3 cannot reach ES 1",
+        ),
+        ([], "ES 2 cannot be reached from ES 1"),
+        (
+            [{"from": 1, "to": 2}, {"from": 2, "to": 1}, {"from": 2, "to": 3}],
+            r"wired.links.1: the link ES 2 to ES 1 is given twice",
+        ),
+    ],
+)
+def test_links_that_leave_a_server_out_are_refused(
+    links: list[dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(ScenarioError, match=message):
+        resolve(scenario(edge_servers=3, wired=explicit(*links).model_dump()))
+
+
+# ---------------------------------------------------------------- positions and association
+
+
+def test_servers_stand_row_by_row_on_a_square_grid() -> None:
+    spec = EdgeServer.model_validate({"spacing": 100.0})
+    five = [[0, 0], [100, 0], [200, 0], [0, 100], [100, 100]]
+    assert server_positions(spec, 5).tolist() == five
+    assert server_positions(spec, 1).tolist() == [[0, 0]]
+    given_ = EdgeServer.model_validate({"positions": [[1.0, 2.0], [3.0, 4.0]]})
+    assert server_positions(given_, 2).tolist() == [[1, 2], [3, 4]]
+
+
+def test_devices_are_dropped_uniformly_over_the_ring_around_their_server() -> None:
+    servers = np.array([[0.0, 0.0], [1500.0, 0.0], [0.0, 1500.0]])
+    spec = Device.model_validate({"distance": [310.0, 750.0]})
+    count = 3000
+    away = device_positions(spec, servers, count, seed=1) - servers[np.arange(count) % 3]
+    distance = np.hypot(*away.T)
+    assert distance.min() >= 310.0 - 1e-9
+    assert distance.max() <= 750.0 + 1e-9
+    # the share of the ring's area inside is uniform: mean 1/2, standard error 1/√(12 n); 4 of them
+    area = (distance**2 - 310**2) / (750**2 - 310**2)
+    assert area.mean() == pytest.approx(0.5, abs=4 / np.sqrt(12 * count))
+    assert np.histogram(area, 10)[0] == pytest.approx(count / 10, abs=4 * np.sqrt(count * 0.09))
+    # cos and sin of a uniform angle: mean 0, variance 1/2
+    assert (away / distance[:, None]).mean(axis=0) == pytest.approx(0, abs=4 / np.sqrt(2 * count))
+
+
+def test_association_picks_the_nearest_server() -> None:
+    rng = np.random.default_rng(5)
+    servers, devices = rng.uniform(0, 3000, (9, 2)), rng.uniform(0, 3000, (5000, 2))
+    nearest, gain = associate(devices, servers, 5000.0, Radio())
+    distance = np.array([[np.hypot(*(d - s)) for s in servers] for d in devices])
+    assert nearest.tolist() == distance.argmin(axis=1).tolist()
+    loss = 128.1 + 37.6 * np.log10(distance.min(axis=1) / 1000)
+    assert gain == pytest.approx(10 ** (-loss / 10), rel=1e-9)
+
+
+@pytest.mark.parametrize("pairs_at_once", [50, 1 << 19])
+@pytest.mark.parametrize("coverage", [120.0, 1e6])
+def test_association_is_that_of_all_distances(
+    pairs_at_once: int, coverage: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where groups are small, far from each other or of one place, and on ties."""
+    monkeypatch.setattr(network_module, "PAIRS_AT_ONCE", pairs_at_once)
+    rng = np.random.default_rng(7)
+    servers = 100.0 * rng.integers(0, 40, (60, 2)).astype(np.float64)
+    around = servers[rng.integers(0, 60, 5000)] + rng.integers(-80, 81, (5000, 2))
+    devices = np.concatenate([around, np.repeat(servers[:1] + 50.0, 1500, axis=0)])
+    distance = np.linalg.norm(devices[:, None, :] - servers[None, :, :], axis=2)
+    nearest, gain = associate(devices, servers, coverage, Radio())
+    assert nearest.tolist() == distance.argmin(axis=1).tolist()
+    metres = np.maximum(distance.min(axis=1), 1.0)
+    assert gain.tolist() == np.asarray(equations.path_gain(metres, 128.1, 37.6)).tolist()
+
+
+def test_of_devices_out_of_coverage_the_first_is_named_with_its_distance() -> None:
+    servers = np.array([[0.0, 0.0], [5000.0, 0.0]])
+    devices = np.array([[4990.0, 0.0], [3000.0, 0.0], [1e6, 0.0], [10.0, 0.0], [1999.0, 0.0]])
+    with pytest.raises(ScenarioError, match=r"device 1 at \(3000\.0, 0\.0\) m .* 2000\.0 m from"):
+        associate(devices, servers, 750.0, Radio())
+    with pytest.raises(ScenarioError, match=r"device 0 .* 2000\.0 m from"):
+        associate(devices[1:2], servers, 750.0, Radio())
+    at_the_edge = np.array([[0.0, np.nextafter(750.0, 751.0)]])
+    assert associate(at_the_edge, servers, 750.0, Radio())[0].tolist() == [0]
+
+
+def test_a_device_between_two_servers_goes_to_the_first_and_one_out_of_reach_is_refused() -> None:
+    servers = np.array([[0.0, 0.0], [1000.0, 0.0]])
+    nearest, _ = associate(np.array([[500.0, 0.0], [501.0, 0.0]]), servers, 750.0, Radio())
+    assert nearest.tolist() == [0, 1]
+    with pytest.raises(ScenarioError, match=r"device 1 at .* 750\.5 m from .* 750"):
+        associate(np.array([[0.0, 750.0], [0.0, 750.5]]), servers, 750.0, Radio())
+
+
+def test_a_city_is_resolved_in_little_memory() -> None:
+    """1000 servers and 100 000 devices: 8 MB of routes, where all distances would take 800 MB."""
+    city = load(Path(__file__).parents[2] / "scenarios" / "city.yaml")
+    tracemalloc.start()
+    model = resolve(city)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64e6
+    assert model.next_link.nbytes == 8e6
+    assert np.bincount(model.access).tolist() == [100] * 1000
+    assert isinstance(city.arrivals, Poisson)
+    busy = city.arrivals.rate / 1000 * model.cycles.sum() / model.server_hz
+    assert 0.52 < busy.min() < busy.max() < 0.70

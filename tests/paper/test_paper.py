@@ -1,0 +1,555 @@
+"""The reproduction: descriptions of figures, the rules for claims, pages and pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mecsim.errors import InputError, ScenarioError
+from mecsim.paper import pages, reproduce
+from mecsim.paper.claims import ALONE, Evidence, load_claims
+from mecsim.paper.curves import episodes_to_converge, final_reward
+from mecsim.paper.figure_files import Figure, figure_names, load_figure, load_figures, read
+from mecsim.paper.verdicts import (
+    Finding,
+    Verdict,
+    improvement_verdict,
+    order_verdict,
+    trend_verdict,
+    value_verdict,
+    worst,
+)
+from mecsim.study import plan
+from mecsim.study import summary as summary_module
+from mecsim.study.batch import Folder, run_batch
+from mecsim.study.statistics import Estimate, Ratio
+from mecsim.support.arrays import Floats
+from tests.cli.test_cli import answer, mecsim
+from tests.helpers import toy_learner
+from tests.study.test_batch import Inline
+
+HOLDS, DIRECTION, NOT, INCOMPARABLE = Verdict
+PAPER = [f"fig{n}" for n in range(6, 14)]
+OURS = [
+    f"beyond_{which}"
+    for which in (
+        "224",
+        "bursts",
+        "generalisation",
+        "ingredients",
+        "plain",
+        "poisson",
+        "sparse",
+        "task_epochs",
+    )
+]
+HEURISTICS = ("greedy", "apdi", "rpdi", "single-cut", "lookahead")
+
+
+def moving(*means: float, noise: float = 0.0) -> list[Floats]:
+    """Samples at places, of four seeds that scatter about their means, differently at each."""
+    scatter = np.array([[1, -1, 1, -1], [1, 1, -1, -1]]) * noise
+    return [mean + scatter[[place % 2]] for place, mean in enumerate(means)]
+
+
+# Rules ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict", "reason"),
+    [
+        (Ratio(5, 4, 6), HOLDS, ""),
+        (Ratio(9, 8, 10), HOLDS, "more than the 4.61% claimed"),
+        (Ratio(3, 2, 4.61), HOLDS, ""),
+        (Ratio(3, 2, 4), DIRECTION, "less than the 4.61% claimed"),
+        (Ratio(3, -1, 7), NOT, "not told apart"),
+        (Ratio(-3, -4, -2), NOT, "worse"),
+        (Ratio(5, None, None), INCOMPARABLE, "one seed"),
+    ],
+)
+def test_an_improvement(measured: Ratio, verdict: Verdict, reason: str) -> None:
+    found = improvement_verdict(measured, 4.61, "at 6: ")
+    assert found.verdict is verdict
+    assert reason in found.reason
+    assert found.measured.startswith(f"at 6: {measured.percent:.1f}%")
+
+
+def test_an_order() -> None:
+    shown, chance, wrong = Ratio(2, 1, 3), Ratio(2, -1, 5), Ratio(-2, -3, -1)
+    assert order_verdict([("a", "b", shown), ("b", "c", shown)]).verdict is HOLDS
+    found = order_verdict([("a", "b", shown), ("b", "c", chance)])
+    assert (found.verdict, found.reason) == (DIRECTION, "b and c are not told apart")
+    found = order_verdict([("a", "b", wrong), ("b", "c", chance)])
+    assert (found.verdict, found.reason) == (NOT, "b is ahead of a")
+
+
+@pytest.mark.parametrize(
+    ("measured", "claimed", "verdict"),
+    [
+        (Estimate(390, 380, 410), 400, HOLDS),  # inside the interval
+        (Estimate(390, 389, 391), 400, HOLDS),  # off by 2.5%
+        (Estimate(320, 319, 321), 400, DIRECTION),
+        (Estimate(200, 199, 201), 400, NOT),
+        (Estimate(-18_000, None, None), -18_300, HOLDS),
+    ],
+)
+def test_a_value(measured: Estimate, claimed: float, verdict: Verdict) -> None:
+    assert value_verdict(measured, claimed).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples", "verdict"),
+    [
+        ("falling", moving(5, 4, 3), HOLDS),
+        ("falling", moving(5, 4, 4.5, 3), DIRECTION),  # a shown rise between
+        ("falling", moving(5, 4, 4.1, 3, noise=0.3), HOLDS),  # a rise within chance
+        ("falling", moving(5, 4.9, noise=1), DIRECTION),
+        ("falling", moving(3, 4), NOT),
+        ("falling", moving(3, 3), NOT),
+        ("rising", moving(3, 4, 5), HOLDS),
+        ("rising", moving(3, 5, 4), DIRECTION),
+        ("rising", moving(5, 4), NOT),
+        ("rising slightly", moving(4, 4.2), HOLDS),
+        ("rising slightly", moving(4, 8), DIRECTION),
+        ("rising slightly", moving(4, 3), NOT),
+        ("falls then rises", moving(5, 3, 4), HOLDS),
+        ("falls then rises", moving(5, 4.9, 5, noise=1), DIRECTION),
+        ("falls then rises", moving(5, 4, 3), NOT),
+        ("rises then flat", moving(1, 3, 3), HOLDS),
+        ("rises then flat", moving(1, 3, 4), DIRECTION),
+        ("rises then flat", moving(3, 2, 1), NOT),
+        ("flat", moving(3, 3.1), HOLDS),
+        ("flat", moving(3, 3.1, noise=1), DIRECTION),  # it may be 3% or much more
+        ("flat", moving(3, 4), NOT),
+    ],
+)
+def test_a_trend(shape: str, samples: list[Floats], verdict: Verdict) -> None:
+    places = [str(place) for place in range(len(samples))]
+    found = trend_verdict(shape, places, samples)
+    assert found.verdict is verdict
+    assert bool(found.reason) == (verdict is not HOLDS)
+    assert found.measured.startswith(f"{samples[0].mean():.4g} at 0, ")
+
+
+def test_the_best_place_counts() -> None:
+    places = ["30", "50", "70"]
+    assert trend_verdict("rising", places, moving(1, 2, 3), best="30").verdict is HOLDS
+    found = trend_verdict("rising", places, moving(1, 2, 3), best="50")
+    assert (found.verdict, found.reason) == (DIRECTION, "lowest at 30, not at 50")
+    assert trend_verdict("rises then flat", places, moving(1, 3, 3), best="50").verdict is HOLDS
+
+
+def test_a_claim_of_parts_holds_as_its_worst() -> None:
+    parts = [Finding(HOLDS, "a"), Finding(NOT, "b", "why"), Finding(DIRECTION, "c", "x")]
+    assert worst(parts) == Finding(NOT, "a; b; c", "why")
+
+
+def test_trainings_that_are_evaluated_at_different_episodes_count_by_their_latest() -> None:
+    points = [(0, 0, -9.0), (0, 10, -3.0), (0, 40, -1.0), (1, 20, -5.0), (1, 40, -1.0)]
+    rows = [
+        {"scheduler": "dqn", "training_seed": training, "episode": episode, "reward": reward}
+        for training, episode, reward in points
+    ]
+    results = reproduce.Results({}, {"x": []}, {"x": rows})
+    (line,) = reproduce.learning_curves("x", results)
+    assert line.x == [20, 40]
+    assert line.y == [-4.0, -1.0]
+
+
+def test_curves() -> None:
+    curve = [(0.0, -100.0), (10.0, -50.0), (20.0, -21.0), (30.0, -20.0), (40.0, -20.0)]
+    assert final_reward(curve) == -20
+    assert episodes_to_converge(curve) == 20
+    steady = [(float(n), -100.0 + n) for n in range(11)]
+    assert final_reward(steady) == -90.5
+    assert episodes_to_converge(steady) == 5  # -95 is within 5% of it, -96 is not
+    swinging = [(float(n), -100.0 - 20 * (n % 2)) for n in range(11)]
+    climbing = [(float(n), -1000.0 / (n + 1)) for n in range(6)]
+    for never in (swinging, climbing, [(0.0, -5.0)]):
+        assert episodes_to_converge(never) == math.inf
+
+
+# Descriptions --------------------------------------------------------------------------------
+
+
+def test_the_figures_are_those_of_the_paper() -> None:
+    assert figure_names() == [*PAPER, *OURS]
+    assert list(load_figures([])) == list(load_figures(["all"])) == figure_names()
+    sizes = {name: len(figure.panels) for name, figure in load_figures(PAPER).items()}
+    assert sizes == {
+        "fig6": 1, "fig7": 3, "fig8": 3, "fig9": 3, "fig10": 3, "fig11": 3, "fig12": 8, "fig13": 5,
+    }  # fmt: skip
+    assert list(load_figures(["fig9", "fig9"])) == ["fig9"]
+    with pytest.raises(InputError, match="allowed: fig6, fig7"):
+        load_figures(["fig5"])
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("name", [*PAPER, *OURS])
+def test_every_figure_can_be_planned(name: str, quick: bool) -> None:
+    plans = reproduce.plan({name: load_figure(name)}, quick=quick, only=HEURISTICS)
+    if name != "fig7":
+        assert all(plans.values())
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_goes_beyond_the_paper_says_so_and_has_all_schedulers(name: str) -> None:
+    figure = load_figure(name)
+    assert figure.title.startswith("Beyond the paper: ")
+    assert figure.note.startswith("Ours, not in the paper.")
+    assert all(panel.title.startswith("ours, ") for panel in figure.panels)
+    for each in figure.studies:
+        made = figure.make_study(each)
+        assert made is not None
+        learners = {"mtl-a3c", "a3c", "dqn"}
+        most = {
+            "default": {"greedy", "single-cut", "lookahead"},
+            "servers": {"greedy", "single-cut", "lookahead"},
+            "settings": {"greedy", "single-cut", "lookahead"},
+            "ingredients": {"greedy", "lookahead"},
+        }.get(each, set(HEURISTICS))
+        assert learners | most <= {entrant.label for entrant in made.entrants}
+        assert made.bound
+        assert made.baseline == "greedy"
+
+
+def test_options_hold_wherever_a_scheduler_takes_part_and_says_no_other() -> None:
+    figure = load_figure("fig7").model_copy(
+        update={"options": {"mtl-a3c": {"actor_rate": 0.5, "width": 8}, "dqn": {"rate": 0.5}}}
+    )
+    made = [figure.make_study(name) for name in ("rates", "batches")]
+    found = {e.label: e.options for each in made if each is not None for e in each.entrants}
+    assert found["batch of 16"] == {"actor_rate": 0.5, "width": 8, "batch": 16}
+    assert found["actor 0.01, critic 0.001"] == {
+        "actor_rate": 0.01,
+        "critic_rate": 0.001,
+        "width": 8,
+    }
+
+
+def test_every_sweep_has_the_yardsticks() -> None:
+    for figure in load_figures([]).values():
+        for name, spec in figure.studies.items():
+            if spec.sweep:
+                made = figure.make_study(name)
+                assert made is not None
+                assert {"single-cut", "lookahead"} <= {each.label for each in made.entrants}
+                assert made.bound
+
+
+def test_figure_11_shows_the_runs_of_8_to_10() -> None:
+    plans = reproduce.plan(load_figures(["fig8", "fig9", "fig10", "fig11"]), only=("greedy",))
+    jobs = reproduce.all_jobs(plans)
+    assert len(jobs) == sum(
+        len(plans[each]) for each in ("fig8.servers", "fig9.blocks", "fig10.rates")
+    )
+
+
+def test_a_fault_in_a_description_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "fig.yaml"
+    text = "title: x\nseeds: 0\ntraining: {episodes: 1}\nschedulers: [greedy]\n"
+    path.write_text(text + "studies: {a: {sweeep: {}}}\npanels: []\n", encoding="utf-8")
+    with pytest.raises(ScenarioError, match=r"fig.yaml:2: seeds: 0") as told:
+        read(path, Figure)
+    assert "did you mean 'sweep'" in str(told.value)
+
+
+def test_a_sweep_and_settings_exclude_each_other(tmp_path: Path) -> None:
+    head = "title: x\nseeds: 1\ntraining: {episodes: 1}\nschedulers: [greedy]\n"
+    head += "panels: [{study: a, metric: reward}]\nquick: {seeds: 1, training: {episodes: 1}}\n"
+    path = tmp_path / "fig.yaml"
+    for studies, told in (
+        ("{a: {sweep: {slots: [1]}, evaluate_on: {b: []}}}", "sweep and evaluate_on"),
+        ("{a: {evaluate_on: {b: []}, quick_evaluate_on: [c]}}", "'c' in .*allowed: b"),
+    ):
+        path.write_text(f"{head}studies: {studies}\n", encoding="utf-8")
+        with pytest.raises(ScenarioError, match=told):
+            read(path, Figure)
+
+
+def test_policies_are_evaluated_where_they_were_not_trained() -> None:
+    figures = load_figures(["beyond_generalisation", "fig6", "fig10"])
+    plans = reproduce.plan(figures)
+    ours, jobs = plans["beyond_generalisation.settings"], reproduce.all_jobs(plans)
+    points = {cell.point.get("evaluated_on") for cell in ours if cell.job.kind == "run"}
+    assert points == {f"{n} tasks" for n in (30, 50, 70, 90, 110)} | {"fading", "bursts"}
+    of_figures = {cell.job.key for cell in [*plans["fig6.default"], *plans["fig10.rates"]]}
+    further = [job for job in jobs if job.kind == "train" and job.key not in of_figures]
+    assert len(further) == 3 * 3 * 3  # the default, fading and bursts; others are the figures'
+    quick = figures["beyond_generalisation"].make_study("settings", quick=True)
+    assert quick is not None
+    assert len(quick.points) == 3
+
+
+def test_a_relative_panel_has_the_baseline_at_one() -> None:
+    name = "beyond_generalisation"
+    figure = load_figure(name)
+    results = invented({name: figure})
+    ratios, delays = reproduce.panels(name, figure, results)
+    by_label = {line.label: line for line in ratios.lines}
+    assert list(by_label["greedy"].y) == [1] * 7
+    assert by_label["lookahead"].y[0] == pytest.approx(0.8 / 1.1, rel=1e-2)
+    low, high = by_label["lookahead"].low[0], by_label["lookahead"].high[0]
+    assert low is not None
+    assert high is not None
+    assert low <= by_label["lookahead"].y[0] <= high
+    assert (ratios.y_label, delays.y_label) == ("total delay, greedy = 1", "total delay (s)")
+    page = pages.figure_page(name, figure, results, quick=False)
+    assert "## ours, relative: total delay, greedy = 1" in page
+    assert re.search(r"^\| 110 tasks \|.* 1 ± 0 ", page, re.MULTILINE)
+
+
+def test_the_claims_and_what_they_are_about() -> None:
+    claims, figures = load_claims(), load_figures([])
+    assert len({claim.id for claim in claims}) == len(claims) == 33
+    for claim in claims:
+        for where in (*claim.where, *claim.alone):
+            figure, _, name = where.partition(".")
+            assert name in figures[figure].studies, claim.id
+        if claim.kind == "improvement":
+            assert len(claim.percent) == max(1, len(claim.at)), claim.id
+            spec = figures[claim.where[0].partition(".")[0]]
+            made = spec.make_study(claim.where[0].partition(".")[2])
+            assert made is not None
+            assert all(point in made.points for point in claim.at), claim.id
+        else:
+            assert claim.kind in ("order", "trend", "value")
+
+
+# Everything together -------------------------------------------------------------------------
+
+
+def invented(figures: Mapping[str, Figure]) -> reproduce.Results:
+    """Results as a world would give them in which MTL-A3C saves 5% of everything."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    curves: dict[str, list[dict[str, Any]]] = {}
+    worth = {"mtl-a3c": 0.95, "a3c": 1.0, "dqn": 1.02, "lookahead": 0.8}
+    for name, figure in figures.items():
+        for each in figure.studies:
+            made, place = figure.make_study(each), f"{name}.{each}"
+            assert made is not None
+            rows[place], curves[place] = [], []
+            for at, point in enumerate(made.points):
+                for scenario in made.scenarios:
+                    for entrant in made.entrants:
+                        learns = entrant.scheduler in ("mtl-a3c", "a3c", "dqn")
+                        for training in range(3) if learns else (None,):
+                            mean = worth.get(entrant.label, 1.1) * (1 + 0.1 * at)
+                            mean += 0.001 * (training or 0)
+                            rows[place] += [
+                                invented_row(scenario, point, entrant.label, training, seed, mean)
+                                for seed in made.seeds
+                            ]
+                            if training is not None and not at:
+                                curves[place] += [
+                                    {"scenario": scenario, "sweep": point, "episode": episode,
+                                     "scheduler": entrant.label, "training_seed": training,
+                                     "reward": -100.0 * mean / (1 + episode)}
+                                    for episode in (0, 10, 20, 30)
+                                ]  # fmt: skip
+    summary = {place: summary_module.summarise(found, "greedy") for place, found in rows.items()}
+    return reproduce.Results(rows, summary, curves)
+
+
+def invented_row(
+    scenario: str, point: plan.Point, label: str, training: int | None, seed: int, mean: float
+) -> dict[str, Any]:
+    values = dict.fromkeys(("mean", "p95", "p99"), mean + 0.002 * (seed % 3))
+    delays = dict.fromkeys(("total_delay_s", "edge_delay_s", "local_delay_s"), values)
+    return {
+        "scenario": scenario, "sweep": point, "scheduler": label, "seed": seed,
+        "training_seed": training, "reward": -1000 * values["mean"], "late_blocks": 0, "failed": 0,
+        "energy_J": values, "tasks": 10, "completed": 10, "events": 100,
+    } | delays  # fmt: skip
+
+
+def test_every_claim_is_judged() -> None:
+    figures = load_figures([])
+    found = {claim.id: finding for claim, finding in reproduce.judged(invented(figures))}
+    missing = [name for name, finding in found.items() if "not run" in finding.reason]
+    assert not missing
+    assert found["abstract-total"].verdict is HOLDS
+    assert found["fig8a-n6-a3c"].verdict is HOLDS  # 5% against 4.61%
+    assert found["fig9c-greedy"].verdict is HOLDS
+    assert found["fig9b-dqn"].verdict is DIRECTION  # 7% against 7.25, 10.52 and 15.61%
+    assert found["fig8a-trend"].verdict is NOT  # here everything rises
+    assert found["fig6-order"].verdict is HOLDS
+    assert found["fig6-flat"].verdict is HOLDS
+    assert found["fig6-reward-mtl"].verdict is INCOMPARABLE
+    assert found["fig10bc-trend"].verdict is HOLDS
+    assert found["fig10a-gap"].verdict is DIRECTION  # it is smallest at 30
+    assert found["fig11-order"].verdict is HOLDS
+    assert found["fig13-order"].verdict is NOT  # all four alike
+    page = pages.claims_page(list(reproduce.judged(invented(figures))), quick=True)
+    assert (
+        len(re.findall(r"^\| [a-z0-9-]+ \| [^|]+ \| [^|]+ \| [^|]+ \|", page, re.MULTILINE))
+        == 33 + 2
+    )
+    assert "Made with --quick" in page
+
+
+@pytest.mark.parametrize("learner", ["mtl-a3c", "a3c", "dqn"])
+@pytest.mark.parametrize("seed", [None, 4])
+def test_a_training_or_run_that_failed_sinks_no_other_claim(learner: str, seed: int | None) -> None:
+    figures = load_figures([])
+    whole = invented(figures)
+    left = {
+        place: [
+            row
+            for row in rows
+            if (row["scheduler"], row["training_seed"]) != (learner, 2)
+            or seed not in (None, row["seed"])
+        ]
+        for place, rows in whole.rows.items()
+    }
+    usual = {claim.id: finding for claim, finding in reproduce.judged(whole)}
+    found = reproduce.judged(reproduce.Results(left, whole.summary, whole.curves))
+    told = {claim.id: finding.verdict for claim, finding in found}
+    assert told == {name: finding.verdict for name, finding in usual.items()}
+
+
+def test_a_mean_over_several_is_told_for_each() -> None:
+    found = {claim.id: each for claim, each in reproduce.judged(invented(load_figures([])))}
+    assert re.fullmatch(
+        r"5\.9% \[.*\] \(5\.0% .* against a3c, 6\.8% .* against dqn\)",
+        found["abstract-total"].measured,
+    )
+
+
+def test_what_is_zero_has_no_percentage() -> None:
+    results = invented(load_figures(["fig8"]))
+    for row in results.rows["fig8.servers"]:
+        if row["scheduler"] == "dqn" and row["sweep"] == {"edge_servers": 6}:
+            row["local_delay_s"] = {"mean": 0.0}
+    found = {claim.id: each for claim, each in reproduce.judged(results)}["fig8c-dqn"]
+    assert found.measured.endswith("; at 6: no percentage of dqn, which is 0")
+    for row in results.rows["fig8.servers"]:
+        if row["scheduler"] == "dqn":
+            row["local_delay_s"] = {"mean": 0.0}
+    found = {claim.id: each for claim, each in reproduce.judged(results)}["fig8c-dqn"]
+    assert (found.verdict, found.told) == (INCOMPARABLE, "local_delay_s is zero in fig8.servers")
+
+
+def test_what_the_papers_algorithms_reach_alone_is_told_besides() -> None:
+    def at_6(figures: Mapping[str, Figure]) -> Finding:
+        found = {claim.id: each for claim, each in reproduce.judged(invented(figures))}
+        return found["fig8a-n6-a3c"]
+
+    usual = at_6(load_figures(["fig8"]))
+    besides = at_6(load_figures(["fig8", "beyond_plain"]))
+    assert (besides.verdict, besides.measured) == (usual.verdict, usual.measured)
+    told = "at 6: 5.0% [5.0, 5.0]: holds"
+    assert besides.reason == f"{usual.reason}; {ALONE}: {told}"
+
+
+def test_without_results_nothing_can_be_compared() -> None:
+    studies = [
+        f"{name}.{each}" for name, figure in load_figures([]).items() for each in figure.studies
+    ]
+    nothing = reproduce.Results(*({place: [] for place in studies} for _ in range(3)))
+    verdicts = {finding.verdict for _, finding in reproduce.judged(nothing)}
+    assert verdicts == {INCOMPARABLE}
+    assert reproduce.judged(reproduce.Results({}, {}, {})) == []
+    assert Evidence({}, {}).points("fig8.servers") == []
+
+
+def test_pages_pictures_and_tables(tmp_path: Path) -> None:
+    figures = load_figures(["fig6", "fig12", "fig13"])
+    results = invented(figures)
+    pages.write_figures(tmp_path, figures, results, quick=False)
+    for name in figures:
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000
+        assert (tmp_path / f"{name}.svg").stat().st_size > 1000
+    page = (tmp_path / "fig12.md").read_text(encoding="utf-8")
+    assert page.count("\n## ") == 8
+    assert "Tolerances that bind" in page
+    assert "--quick" not in page
+    with (tmp_path / "fig6.default.curves.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 3 * 3 * 4
+    assert "nin, 0.8 MB/s" in (tmp_path / "fig13.md").read_text(encoding="utf-8")
+
+
+TINY = """\
+title: A toy learns
+seeds: 2
+training: {episodes: 10, seeds: 2}
+quick: {seeds: 1, training: {episodes: 5, seeds: 1}}
+schedulers: [{name: "tests.helpers.toy_learner:Toy", label: mtl-a3c}, greedy]
+studies:
+  servers: {overrides: ["slots=3"], sweep: {edge_servers: [2, 3]}, quick_sweep: {edge_servers: [2]}}
+  default: {overrides: ["slots=3"]}
+panels:
+  - {study: servers, metric: total_delay_s}
+  - {study: default, metric: learning_curve}
+"""
+
+
+def test_learners_are_trained_and_their_curves_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("mecsim.learning.training")
+    module.train = toy_learner.train  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    (tmp_path / "tiny.yaml").write_text(TINY, encoding="utf-8")
+    figures = {"fig8": read(tmp_path / "tiny.yaml", Figure)}
+    plans = reproduce.plan(figures)
+    jobs = reproduce.all_jobs(plans)
+    done = run_batch(jobs, Folder(tmp_path / "out", resume=False), Inline())
+    volume = reproduce.volume(jobs, done.results)
+    assert (volume["trainings"], volume["runs"]) == (3 * 2, 3 * 2 * 3)
+    results = reproduce.collect(figures, plans, done.results)
+    first, second = reproduce.panels("fig8", figures["fig8"], results)
+    assert {line.label for line in first.lines} == {"mtl-a3c", "greedy", "lower bound"}
+    (curve,) = [line for line in second.lines if line.label == "mtl-a3c"]
+    assert curve.x == [0, 5, 10]
+    assert curve.y[0] == -100
+    (level,) = [line for line in second.lines if line.label == "greedy"]
+    assert level.x == [0, 10]
+    quick = reproduce.plan(figures, quick=True)
+    assert len(reproduce.all_jobs(quick)) == 2 * (1 + 1 + 1 + 1)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    arguments = ("reproduce", "fig10", "--quick", "--schedulers", "greedy,single-cut", "--out", out)
+    document = answer(*arguments)
+    claims = document["claims"]
+    assert {each["id"].partition("-")[0] for each in claims} == {"abstract", "fig10a", "fig10bc"}  # type: ignore[attr-defined]
+    assert {each["verdict"] for each in claims} == {"cannot be compared"}  # type: ignore[attr-defined]
+    assert document["volume"]["runs"] == 3 * 3 * 2  # type: ignore[index]
+    made_by = json.loads((tmp_path / "out" / "made_by.json").read_text(encoding="utf-8"))
+    assert made_by["command"].startswith("mecsim reproduce fig10 --quick")
+    assert "--resume" in mecsim(*arguments, code=2).stderr
+    again = mecsim(*arguments, "--resume").stdout
+    assert "27 of them done already" in again
+    assert "not run: mtl-a3c" in again
+    assert "allowed: fig6" in mecsim("reproduce", "fig99", code=2).stderr
+    before = (tmp_path / "out" / "claims.md").read_bytes()
+    fewer = ("reproduce", "fig10", "--quick", "--schedulers", "greedy", "--out", out, "--resume")
+    assert "its pages and claims are those of single-cut, too" in mecsim(*fewer, code=2).stderr
+    other = ("reproduce", "fig8", *arguments[2:], "--resume")
+    assert "its pages and claims are those of fig10, too" in mecsim(*other, code=2).stderr
+    slower = ("reproduce", "fig10", *arguments[3:], "--resume")
+    assert "those of --quick, too" in mecsim(*slower, code=2).stderr
+    assert (tmp_path / "out" / "claims.md").read_bytes() == before
+
+
+def test_an_unknown_scheduler_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    told = mecsim("reproduce", "fig8", "--schedulers", "nix", "--out", str(tmp_path / "o"), code=2)
+    assert "--schedulers: nix: not in these figures; allowed: a3c, apdi" in told.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_help_names_every_figure() -> None:
+    shown = " ".join(mecsim("reproduce", "--help").stdout.replace("│", " ").split())
+    assert all(name in shown for name in OURS)

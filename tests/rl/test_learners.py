@@ -1,0 +1,327 @@
+"""Learners learn what is obvious, and the same from the same seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mecsim.errors import SchedulerError
+from mecsim.learning.interface import Task, TrainingError
+from mecsim.learning.policy_file import read_policy
+from mecsim.learning.training import train as train_
+from mecsim.model.model import resolve
+from mecsim.scenario.schema import Scenario
+from mecsim.simulation.drive import KERNELS
+from mecsim.trace.schema import MemoryTrace
+from schedulers.rl.replay_buffer import Memory, Transitions
+from tests.helpers.builders import simulate
+
+ACTOR_CRITIC: dict[str, Any] = {
+    "width": 16,
+    "trunk": 6,
+    "batch": 64,
+    "candidates": 8,
+    "steps": 4,
+    "elite": 0.25,
+    "actor_rate": 3e-3,
+    "critic_rate": 3e-3,
+}
+Q_LEARNING: dict[str, Any] = {
+    "width": 16,
+    "trunk": 6,
+    "batch": 32,
+    "replicas": 4,
+    "candidates": 4,
+    "memory": 4000,
+    "rate": 3e-3,
+    "exploration_end": 0.05,
+}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mtl-a3c": ("mtl-a3c", ACTOR_CRITIC),
+    "mtl-a3c hard": ("mtl-a3c", ACTOR_CRITIC | {"sharing": "hard"}),
+    "a3c": ("a3c", ACTOR_CRITIC),
+    "a3c joint": ("a3c", ACTOR_CRITIC | {"head": "joint"}),
+    "dqn": ("dqn", Q_LEARNING),
+}
+LEARNERS = ("mtl-a3c", "a3c", "dqn")
+
+
+def obvious(**overrides: Any) -> Scenario:
+    """Server 2 is twenty times as fast as the others and the devices; two tasks a slot."""
+    base: dict[str, Any] = {
+        "slots": 12,
+        "devices": 3,
+        "edge_servers": 3,
+        "edge_server": {"capacity": ["1 GHz", "20 GHz", "1 GHz"]},
+        "device": {"capacity": "0.5 GHz"},
+        "dnn": {"blocks": 2},
+        "arrivals": {"process": "slotted", "rate": 2},
+    }
+    return Scenario.model_validate(base | overrides)
+
+
+Train = Callable[..., Path]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """Train by a few episodes; return the policy's file."""
+    numbers = itertools.count()
+
+    def made(kind: str, scenario: Scenario | None = None, **more: Any) -> Path:
+        scheduler, options = KINDS[kind]
+        out = tmp_path / f"{next(numbers)}.safetensors"
+        how = {"episodes": 150, "seed": 0, "workers": 1, "serial": True} | {
+            name: more.pop(name)
+            for name in ("episodes", "seed", "workers", "serial")
+            if name in more
+        }
+        train_(scenario or obvious(), scheduler, options | more, out=out, **how)
+        return out
+
+    return made
+
+
+def decisions(policy: Path, kind: str, scenario: Scenario, seed: int = 5) -> NDArray[np.int64]:
+    trace: MemoryTrace = simulate(
+        scenario, KINDS[kind][0], {"policy": str(policy)}, seed, "compiled"
+    ).trace
+    return trace["decisions/placement"]
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = read_policy(one).arrays, read_policy(other).arrays
+    assert first.keys() == second.keys()
+    return all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+# ---------------------------------------------------------------- they learn
+
+
+@pytest.mark.parametrize("branched", [None, 0.0, 1.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_fast_server_is_found(kind: str, branched: float | None, train: Train) -> None:
+    more = {} if branched is None else {"branched": branched}
+    for fast in (1, 2):  # none is right without learning on both
+        capacity = ["20 GHz" if server == fast else "1 GHz" for server in (1, 2, 3)]
+        scenario = obvious(edge_server={"capacity": capacity})
+        found = decisions(train(kind, scenario=scenario, **more), kind, scenario)
+        assert len(found) == 12
+        assert (found == fast).all()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_it_is_not_known_before(name: str) -> None:
+    right = []
+    for fast in (1, 2, 3):
+        capacity = ["20 GHz" if server == fast else "1 GHz" for server in (1, 2, 3)]
+        scenario = obvious(edge_server={"capacity": capacity})
+        found = simulate(scenario, name, {"policy": "untrained"}).trace["decisions/placement"]
+        right.append(bool((found == fast).all()))
+    assert sum(right) <= 1
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_what_is_best_depends_on_what_is_seen(kind: str, train: Train) -> None:
+    """Every task is best served where it arrives: wires and devices are slow."""
+    scenario = obvious(
+        epoch="task",
+        arrivals={"process": "poisson", "rate": 2},
+        devices=6,
+        edge_servers=2,
+        edge_server={"capacity": "20 GHz"},
+        device={"capacity": "4 GHz"},
+        wired={"rate": "800 kbit/s"},
+        dnn={"blocks": 1},
+    )
+    more = {"rate": 1e-2} if kind == "dqn" else {}
+    policy = str(train(kind, scenario, episodes=600, **more))
+    trace = simulate(scenario, kind, {"policy": policy}, 5, "compiled").trace
+    device = trace["tasks/device"][np.argsort(trace["tasks/release_s"])]
+    here = resolve(scenario, seed=5).access[device] + 1
+    assert set(here) == {1, 2}
+    assert (trace["decisions/placement"][:, 0] == here).all()
+
+
+@pytest.mark.parametrize("name", ["mtl-a3c", "a3c"])
+def test_drawn_placements_follow_the_seed_on_both_kernels(name: str) -> None:
+    scenario = obvious(epoch="task")
+    options = {"policy": "untrained"}
+    one, same = (simulate(scenario, name, options, 4, kernel) for kernel in KERNELS)
+    other = simulate(scenario, name, options, 5)
+    drawn, again, else_ = (run.trace["decisions/placement"] for run in (one, same, other))
+    assert (drawn == again).all()
+    assert (drawn != else_).any()
+    assert len(np.unique(drawn, axis=0)) > 1
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epoch": "task", "arrivals": {"process": "poisson", "rate": 2}},
+        {"radio": {"fading": "rayleigh"}},
+    ],
+    ids=["task epochs", "fading"],
+)
+def test_the_fast_server_is_found_also_under(
+    changes: dict[str, Any], kind: str, train: Train
+) -> None:
+    scenario = obvious(**changes)
+    likeliest = {} if kind == "dqn" else {"drawn": "never"}
+    found = decisions(train(kind, scenario, episodes=200, **likeliest), kind, scenario)
+    assert len(found)
+    assert (found == 2).all()
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"slots": 1},
+        {"edge_servers": 1, "edge_server": {"capacity": "3 GHz"}},
+        {"dnn": {"blocks": 1}},
+        {"arrivals": {"process": "slotted", "rate": 0}},
+        {"device": {"battery": "0.05 J"}},
+        {"epoch": "task", "arrivals": {"process": "poisson", "rate": 0.2}},  # some without a task
+    ],
+    ids=["one slot", "one server", "one block", "no tasks", "small batteries", "rare tasks"],
+)
+def test_every_shape_can_be_trained_on(changes: dict[str, Any], kind: str, train: Train) -> None:
+    scenario = obvious(**changes)
+    found = decisions(train(kind, scenario, episodes=30), kind, scenario)
+    assert found.shape[1] == scenario.dnn.blocks
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_one_episode_is_enough_to_begin_with(kind: str, train: Train) -> None:
+    for branched in (0.0, 1.0):
+        assert train(kind, episodes=1, branched=branched).exists()
+
+
+def test_tasks_that_never_come_are_told(train: Train) -> None:
+    never = obvious(epoch="task", arrivals={"process": "poisson", "rate": 0.0})
+    with pytest.raises(Exception, match="no task is released"):
+        train("a3c", never)
+
+
+# ---------------------------------------------------------------- seeds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_policy_and_another_one_another(
+    kind: str, train: Train
+) -> None:
+    one, again, other = (train(kind, episodes=30, seed=seed) for seed in (3, 3, 4))
+    assert same(one, again)
+    assert not same(one, other)
+
+
+def test_one_worker_does_what_is_done_in_one_process(train: Train) -> None:
+    serial = train("mtl-a3c", episodes=40)
+    assert same(serial, train("mtl-a3c", episodes=40, serial=False))
+
+
+def test_seeds_of_training_and_of_validation_are_apart() -> None:
+    task = Task(obvious(), None, 0, 1, 1, serial=True)
+    valid = task.validation_seeds(100)
+    trained = {seed for number in range(50) for seed in task.training_seeds(number, 8)}
+    assert len(trained) == 400
+    assert min(trained) > max(valid) >= min(valid) > 10_000
+    assert task.training_seeds(3, 8)[:4] == task.training_seeds(3, 4)
+    assert task.rng(1, 2).random() != task.rng(1, 3).random()
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e20, 1e38])
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_a_training_that_diverges_says_so_or_stays_finite(
+    kind: str, rate: float, train: Train, tmp_path: Path
+) -> None:
+    rates = ("rate",) if kind == "dqn" else ("actor_rate", "critic_rate")
+    try:
+        policy = train(kind, **dict.fromkeys(rates, rate))
+    except TrainingError as error:
+        assert "diverged" in str(error)  # noqa: PT017 - either will do
+        assert not list(tmp_path.glob("[0-9].safetensors"))
+    else:
+        assert all(np.isfinite(x).all() for x in read_policy(policy).arrays.values())
+        decisions(policy, kind, obvious())
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "problem"),
+    [
+        ("mtl-a3c", "widht", 5, "has no option 'widht'; did you mean 'width'"),
+        ("mtl-a3c", "actor_rate", 0.0, "greater than 0"),
+        ("mtl-a3c", "actor_rate", float("inf"), "finite"),
+        ("mtl-a3c", "actor_rate", float("nan"), "finite"),
+        ("mtl-a3c", "entropy", -0.1, "greater than or equal to 0"),
+        ("mtl-a3c", "gamma", 1.5, "less than or equal to 1"),
+        ("mtl-a3c", "sharing", "some", "'soft' or 'hard'"),
+        ("mtl-a3c", "head", "joint", "has no option 'head'"),
+        ("mtl-a3c", "candidates", 1, "greater than or equal to 2"),
+        ("mtl-a3c", "batch", "many", "valid integer"),
+        ("mtl-a3c", "width", 100_000, "less than or equal to 1024"),
+        ("a3c", "head", "both", "'blocks' or 'joint'"),
+        ("a3c", "elite", 0.0, "greater than 0"),
+        ("dqn", "memory", 10, "greater than or equal to 100"),
+        ("dqn", "rate", -1.0, "greater than 0"),
+        ("dqn", "sharing", "soft", "has no option 'sharing'"),
+    ],
+)
+def test_options_are_checked(
+    name: str, key: str, value: Any, problem: str, train: Train, tmp_path: Path
+) -> None:
+    with pytest.raises(SchedulerError, match=problem) as caught:
+        train(name, **{key: value})
+    assert len(str(caught.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- replay memory
+
+
+def transitions(*rewards: float) -> Transitions:
+    n = len(rewards)
+    return Transitions(
+        np.ones((n, 2), np.float32) * np.array(rewards, np.float32)[:, None],
+        np.full((n, 3), 4),
+        np.array(rewards, np.float32),
+        np.zeros((n, 2), np.float32),
+        np.array([reward > 1 for reward in rewards]),
+    )
+
+
+def test_a_memory_forgets_the_oldest() -> None:
+    memory = Memory(4, 2, 3)
+    memory.add(transitions(0.0, 1.0, 2.0))
+    assert len(memory) == 3
+    memory.add(transitions(3.0, 4.0))
+    assert len(memory) == 4
+    found = memory.sample(200, np.random.default_rng(0))
+    assert set(found.reward.tolist()) == {1.0, 2.0, 3.0, 4.0}
+    assert (found.x == found.reward[:, None]).all()
+    assert (found.ended == (found.reward > 1)).all()
+    assert (found.places == 4).all()
+
+
+@pytest.mark.parametrize("count", [0, 3, 4, 6, 9])
+def test_a_memory_can_be_kept(count: int) -> None:
+    memory, other = Memory(4, 2, 3), Memory(4, 2, 3)
+    for reward in range(count):
+        memory.add(transitions(float(reward)))
+    other.restore(memory.arrays())
+    for each in (memory, other):
+        each.add(transitions(50.0, 60.0))
+    found = [each.sample(50, np.random.default_rng(1)) for each in (memory, other)]
+    assert len(memory) == len(other)
+    assert all((x == y).all() for x, y in zip(*found, strict=True))

@@ -1,0 +1,189 @@
+"""Policies as files: read as they were written, and each fault told in one line."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mecsim.errors import PolicyError
+from mecsim.learning.policy_file import Policy, read_policy, write_policy
+from mecsim.learning.training import train
+from mecsim.scenario.schema import Scenario
+from mecsim.simulation.run import run as run_scenario
+from tests.rl.test_learners import ACTOR_CRITIC, Q_LEARNING, obvious
+
+
+def learn(out: Path, name: str = "mtl-a3c", **more: Any) -> dict[str, Any]:
+    options = (Q_LEARNING if name == "dqn" else ACTOR_CRITIC) | more.pop("options", {})
+    how = {"episodes": 30, "seed": 0, "workers": 1, "serial": True} | more
+    return train(obvious(), name, options, out=out, **how)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    out = tmp_path_factory.mktemp("policy") / "p.safetensors"
+    learn(out)
+    return read_policy(out)
+
+
+def fault_of(path: Path, scenario: Scenario | None = None, name: str = "mtl-a3c") -> str:
+    """What is said about a policy: one line."""
+    with pytest.raises(PolicyError) as caught:
+        run_scenario(scenario or obvious(), name, {"policy": str(path)})
+    message = str(caught.value)
+    assert str(path) in message
+    assert len(message.splitlines()) == 1
+    return message
+
+
+# ---------------------------------------------------------------- policy files
+
+
+def test_a_policy_is_read_as_it_was_written(policy: Policy, tmp_path: Path) -> None:
+    write_policy(tmp_path / "q.safetensors", policy)
+    back = read_policy(tmp_path / "q.safetensors")
+    assert back.header == policy.header
+    assert back.arrays.keys() == policy.arrays.keys()
+    assert all((back.arrays[n] == x).all() for n, x in policy.arrays.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["q.safetensors"]
+
+
+def test_what_a_header_says(policy: Policy) -> None:
+    header = policy.header
+    assert (header.scheduler, header.blocks, header.servers, header.epoch) == (
+        "mtl-a3c", 2, 3, "slot",
+    )  # fmt: skip
+    assert header.settings["width"] == 16
+    assert header.settings["sharing"] == "soft"
+    assert len(header.scenario_sha256) == 64
+    assert header.training["seed"] == 0
+    assert header.training["episodes"] == 30
+    assert header.training["validation_reward"] < 0.0
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ({"settings": {"bogus": 1}}, "its settings: .* has no option 'bogus'"),
+        ({"settings": {"width": "big"}}, "its settings: .*option width: 'big'"),
+        ({"settings": {"width": 10**9}}, "its settings: .*less than or equal to 1024"),
+        ({"settings": {"width": 32}}, "its arrays are not those that its header says"),
+        ({"scheduler": "a3c"}, "is for scheduler: a3c, here it is mtl-a3c"),
+        ({"blocks": 3}, "is for blocks: 3, here it is 2"),
+        ({"servers": 9}, "is for edge_servers: 9, here it is 3"),
+        ({"epoch": "task"}, "is for epoch: task, here it is slot"),
+        ({"features": ["tasks"]}, "decides by other features; train it again"),
+    ],
+)
+def test_a_header_that_does_not_fit(
+    header: dict[str, Any], problem: str, policy: Policy, tmp_path: Path
+) -> None:
+    path = tmp_path / "q.safetensors"
+    write_policy(path, Policy(policy.header.model_copy(update=header), policy.arrays))
+    with pytest.raises(PolicyError, match=problem):
+        raise PolicyError(fault_of(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("actor.1.bias", lambda x: x * np.nan, "array actor.1.bias is not finite"),
+        ("actor.1.bias", lambda x: x.astype(np.float64), "actor.1.bias holds float64"),
+        ("actor.1.bias", lambda x: x[:3], "its arrays are not those that its header says"),
+        ("encoding.column", lambda x: x + 1e6, "names features that there are not"),
+        ("encoding.column", lambda x: -x - 1.0, "names features that there are not"),
+        ("encoding.column", lambda x: x + 0.5, "names features that there are not"),
+        ("encoding.scale", lambda x: 0.0 * x, "divides by what is not above 0"),
+    ],
+)
+def test_arrays_that_do_not_fit(
+    name: str, change: Callable[[Any], Any], problem: str, policy: Policy, tmp_path: Path
+) -> None:
+    path = tmp_path / "q.safetensors"
+    write_policy(path, Policy(policy.header, policy.arrays | {name: change(policy.arrays[name])}))
+    assert problem in fault_of(path)
+
+
+def _truncated(path: Path, data: bytes) -> None:
+    path.write_bytes(data[: len(data) // 2])
+
+
+def _pickled(path: Path, data: bytes) -> None:
+    path.write_bytes(b"\x80\x04\x95" + data[:400])
+
+
+def _large(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**31)
+
+
+BROKEN: dict[str, tuple[Callable[[Path, bytes], Any], str]] = {
+    "empty": (lambda path, _: path.touch(), "is no safetensors file"),
+    "truncated": (_truncated, "is no safetensors file"),
+    "longer": (lambda path, data: path.write_bytes(data + b"x"), "is no safetensors file"),
+    "huge header": (
+        lambda path, data: path.write_bytes(struct.pack("<Q", 2**62) + data),
+        "header too large",
+    ),
+    "nonsense": (
+        lambda path, _: path.write_bytes(struct.pack("<Q", 8) + b"nonsense"),
+        "is no safetensors file",
+    ),
+    "pickle": (_pickled, "is no safetensors file"),
+    "foreign": (
+        lambda path, _: save_file({"a": np.zeros(2, np.float32)}, path),
+        "has no header of a mecsim policy",
+    ),
+    "other header": (
+        lambda path, _: save_file({"a": np.zeros(2, np.float32)}, path, {"mecsim": "{}"}),
+        "scheduler: Field required",
+    ),
+    "deep header": (
+        lambda path, _: save_file({"a": np.zeros(2, np.float32)}, path, {"mecsim": "[" * 99999}),
+        "has no header of a mecsim policy",
+    ),
+    "large": (_large, "is larger than 1 GiB"),
+    "missing": (lambda *_: None, "cannot be read: No such file"),
+    "folder": (lambda path, _: path.mkdir(), "cannot be read: Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_file_that_is_broken(kind: str, policy: Policy, tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole.safetensors", tmp_path / "q.safetensors"
+    write_policy(whole, policy)
+    make, problem = BROKEN[kind]
+    make(path, whole.read_bytes())
+    assert problem in fault_of(path)
+
+
+def test_a_policy_on_another_scenario_of_the_same_shape_works_with_a_warning(
+    policy: Policy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "q.safetensors"
+    write_policy(path, policy)
+    run_scenario(obvious(), "mtl-a3c", {"policy": str(path)})
+    assert not caplog.records
+    busier = obvious(arrivals={"process": "slotted", "rate": 5})
+    assert run_scenario(busier, "mtl-a3c", {"policy": str(path)}).summary["completed"] == 60
+    assert "was trained on another scenario (scenario)" in caplog.text
+    assert "is for blocks: 2, here it is 3" in fault_of(path, obvious(dnn={"blocks": 3}))
+    assert "is for scheduler: mtl-a3c, here it is a3c" in fault_of(path, name="a3c")
+
+
+def test_the_policy_for_a_scenario_is_found(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PolicyError, match="no policy for this scenario; train one with `mecsim tr"):
+        run_scenario(obvious(), "mtl-a3c")
+    folder = tmp_path / "results" / "training"
+    write_policy(folder / "b.safetensors", policy)
+    (folder / "a.safetensors").write_bytes(b"broken")
+    assert run_scenario(obvious(), "mtl-a3c").summary["completed"] == 24

@@ -1,0 +1,206 @@
+"""Workers that push into shared parameters: they may die, fail or be told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+from mecsim.learning.interface import Arrays, Checkpoint, Task, TrainingError
+from mecsim.scenario.schema import Scenario
+from schedulers.rl import trainer
+from schedulers.rl.algorithm import Algorithm, evaluate
+from schedulers.rl.parameters import Shared
+from schedulers.rl.trainer import evaluations, train
+
+SMALL = Scenario.model_validate(
+    {"slots": 2, "devices": 1, "edge_servers": 1, "dnn": {"blocks": 1}}
+    | {"arrivals": {"process": "slotted", "rate": 1}}
+)
+
+
+class Counting(Algorithm):
+    """Adds one to its parameter in each of twenty rounds; its settings tell what goes wrong."""
+
+    rounds = 20
+
+    def initial(self) -> Arrays:
+        return {"w": np.zeros(3, np.float32)}
+
+    def play(self, number: int, shared: Shared) -> dict[str, float]:
+        trouble: Mapping[str, Any] = self.task.settings
+        time.sleep(trouble.get("seconds", 0.0))
+        if number in trouble.get("dies", ()) and self._first_time(number):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number in trouble.get("fails", ()):
+            raise RuntimeError("out of luck")
+        if number in trouble.get("diverges", ()):
+            raise TrainingError("the training diverged")
+        shared.values += 1.0
+        return {"training_reward": float(number)}
+
+    def _first_time(self, number: int) -> bool:
+        mark = Path(self.task.settings["folder"]) / str(number)
+        if self.task.settings.get("always") or not mark.exists():
+            mark.touch()
+            return True
+        return False
+
+    def decide(
+        self, parameters: Arrays, features: NDArray[np.float64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        return np.ones((len(features), 1), dtype=np.int64)
+
+
+class Notes:
+    """A diary that keeps all it is told, and checkpoints in memory."""
+
+    measures: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
+        self.checkpoint = checkpoint
+        self.rows: list[dict[str, float]] = []
+        self.shares: list[float] = []
+        self.kept: list[Checkpoint] = []
+        self.warnings: list[str] = []
+
+    def note(self, share: float, measures: Mapping[str, float]) -> None:
+        self.shares.append(share)
+        self.rows.append(dict(measures))
+
+    def keep(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        self.kept.append(Checkpoint({n: x.copy() for n, x in arrays.items()}, dict(state)))
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def task(workers: int = 2, *, serial: bool = False, **trouble: Any) -> Task:
+    return Task(SMALL, trouble, 0, 20, workers, serial)
+
+
+def rounds_played(notes: Notes) -> list[float]:
+    return sorted(row["training_reward"] for row in notes.rows if "training_reward" in row)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_left() -> Any:
+    yield
+    left = [each for each in psutil.Process().children() if "spawn_main" in str(each.cmdline())]
+    assert left == []
+
+
+# ---------------------------------------------------------------- all is well
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_round_is_played_once_and_evaluations_come_between(workers: int) -> None:
+    notes = Notes()
+    train(Counting, task(max(workers, 1), serial=workers == 0), notes)
+    assert rounds_played(notes) == list(range(20))
+    assert notes.kept[-1].arrays["values"].tolist() == [20.0] * 3
+    assert notes.kept[-1].state["done"] == list(range(20))
+    assert notes.kept[-1].state["evaluated"] == [0, 5, 20]
+    assert len([row for row in notes.rows if "validation_reward" in row]) == 3
+    assert notes.shares == sorted(notes.shares)
+    assert notes.shares[-1] == 1.0
+    assert notes.warnings == []
+
+
+def test_evaluations_come_where_they_belong_in_one_process() -> None:
+    notes = Notes()
+    train(Counting, task(serial=True), notes)
+    evaluated = [
+        s
+        for s, r in zip(notes.shares, notes.rows, strict=True)
+        if len(r) and "validation_reward" in r
+    ]
+    assert evaluated == pytest.approx([0.0, 0.25, 1.0])
+
+
+def test_evaluations_are_most_often_at_the_beginning_and_seldom_in_short_trainings() -> None:
+    assert sorted(evaluations(100, 400)) == [0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
+    assert sorted(evaluations(25, 100)) == [0, 1, 4, 9, 16, 25]
+    assert sorted(evaluations(1, 1)) == [0, 1]
+
+
+def test_the_best_parameters_are_the_first_of_the_best() -> None:
+    """All rewards are equal here: the parameters that training began with are not replaced."""
+    arrays, reward = train(Counting, task(serial=True), Notes())
+    assert arrays["w"].tolist() == [0.0] * 3
+    assert np.isfinite(reward)
+
+
+def test_going_on_from_a_checkpoint_does_what_is_missing() -> None:
+    first = Notes()
+    train(Counting, task(serial=True), first)
+    middle = next(kept for kept in first.kept if len(kept.state["done"]) == 7)
+    notes = Notes(middle)
+    train(Counting, task(serial=True), notes)
+    assert rounds_played(notes) == list(range(7, 20))
+    assert notes.kept[-1].arrays["values"].tolist() == [20.0] * 3
+    assert first.kept[-1].state == notes.kept[-1].state
+
+
+def test_a_checkpoint_of_another_network_is_refused() -> None:
+    arrays = {name: np.zeros(5, np.float32) for name in ("values", "squares", "best")}
+    state = {"done": [], "evaluated": [], "best_reward": -1.0}
+    with pytest.raises(TrainingError, match="network of another shape"):
+        train(Counting, task(serial=True), Notes(Checkpoint(arrays, state)))
+
+
+# ---------------------------------------------------------------- workers in trouble
+
+
+def test_a_worker_that_dies_is_replaced_and_its_round_is_played(tmp_path: Path) -> None:
+    notes = Notes()
+    train(Counting, task(1, dies=(5,), folder=str(tmp_path)), notes)
+    assert rounds_played(notes) == list(range(20))
+    assert notes.warnings == ["a worker died with exit code -9; another one takes its place"]
+
+
+def test_workers_that_keep_dying_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "RESTARTS", 1)
+    notes = Notes()
+    with pytest.raises(TrainingError, match=r"^2 workers died \(the last with exit code -9\)$"):
+        train(Counting, task(1, dies=(2,), always=True, folder=str(tmp_path)), notes)
+    assert len(notes.warnings) == 1
+
+
+def test_a_worker_that_fails_says_why() -> None:
+    with pytest.raises(TrainingError, match=r"a worker failed:\n(.|\n)*RuntimeError: out of luck"):
+        train(Counting, task(1, fails=(3,)), Notes())
+
+
+def test_a_worker_that_finds_the_training_diverged_ends_it() -> None:
+    with pytest.raises(TrainingError, match=r"^the training diverged$"):
+        train(Counting, task(1, diverges=(3,)), Notes())
+
+
+class Fragile:
+    """Cannot be read by another process."""
+
+    def __reduce__(self) -> Any:
+        return {}.__getitem__, ("missing",)
+
+
+def test_workers_that_cannot_begin_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "RESTARTS", 0)
+    with pytest.raises(TrainingError, match=r"^1 workers died \(the last with exit code 1\)$"):
+        train(Counting, task(1, fails=Fragile()), Notes())
+
+
+def test_what_is_evaluated_is_what_was_there() -> None:
+    algorithm = Counting(task(serial=True))
+    reward = evaluate(algorithm, algorithm.initial())
+    assert reward == evaluate(algorithm, algorithm.initial()) < 0.0

@@ -1,0 +1,1 @@
+"""Tests of mecsim.scheduler.base and of the heuristics."""

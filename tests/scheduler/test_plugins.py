@@ -1,0 +1,436 @@
+"""Schedulers of other people: found, loaded, configured and held to their contract."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mecsim.errors import InputError, SchedulerError
+from mecsim.scenario.schema import Scenario
+from mecsim.scheduler import registry
+from mecsim.simulation.run import run as run_scenario
+from mecsim.verification.conformance import SHAPES, check_scheduler
+
+SMALL = Scenario.model_validate(
+    {
+        "slots": 3,
+        "devices": 2,
+        "edge_servers": 2,
+        "dnn": {"blocks": 3},
+        "arrivals": {"process": "slotted", "rate": 2.0},
+    }
+)
+HEAD = """\
+from __future__ import annotations
+import numpy as np
+from mecsim import Scheduler
+
+class Mine(Scheduler):
+    '''Somebody's own.'''
+"""
+
+Plugin = Callable[[str], str]
+
+
+def indented(body: str) -> str:
+    return HEAD + "".join(f"    {line}\n" for line in body.splitlines())
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Plugin:
+    """Write the body of a class ``Mine`` to a file; return what --scheduler takes."""
+
+    def write(body: str) -> str:
+        path = tmp_path / "mine.py"
+        path.write_text(indented(body), encoding="utf-8")
+        return f"{path}:Mine"
+
+    return write
+
+
+def fault_of(name: str, options: dict[str, Any] | None = None) -> str:
+    """What is said about a scheduler: one line that names it."""
+    with pytest.raises(SchedulerError) as caught:
+        run_scenario(SMALL, name, options)
+    message = str(caught.value)
+    assert message.startswith(f"scheduler {name!r}")
+    assert len(message.splitlines()) == 1
+    return message
+
+
+GOOD = "def decide(self, observation):\n    return [0, 1, 2]"
+
+
+# ---------------------------------------------------------------- found and loaded
+
+
+def test_a_class_in_a_file(plugin: Plugin) -> None:
+    assert run_scenario(SMALL, plugin(GOOD)).summary["completed"] == 6
+
+
+def test_a_class_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").touch()
+    (tmp_path / "theirs" / "deep.py").write_text(indented(GOOD), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run_scenario(SMALL, "theirs.deep:Mine").summary["completed"] == 6
+
+
+def test_a_dataclass_in_a_file_finds_its_module(plugin: Plugin) -> None:
+    name = plugin(
+        "import dataclasses\n@dataclasses.dataclass\nclass Inner:\n    x: int = 1\n" + GOOD
+    )
+    assert run_scenario(SMALL, name).summary["completed"] == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("greedi", r"is not installed; did you mean 'greedy'\? allowed: a3c, apdi, dqn, "),
+        ("zzz", "is not installed; allowed: a3c, apdi"),
+        ("", "is not installed; allowed: a3c, apdi"),
+        ("mine.py", "is not installed; allowed: a3c, apdi"),
+        ("nosuch.py:Mine", "there is no file nosuch.py"),
+        ("x" * 300 + ".py:Mine", "there is no file|File name too long"),
+        ("nosuch_package:Mine", "cannot be imported: ModuleNotFoundError"),
+        ("json.nosuch:Mine", "cannot be imported: ModuleNotFoundError"),
+        (":Mine", "cannot be imported"),
+        (".relative:Mine", "cannot be imported"),
+        ("json:JSONDecoder", "json has no mecsim.Scheduler called 'JSONDecoder'; it has: none"),
+        ("json:loads", "no mecsim.Scheduler called 'loads'"),
+        ("schedulers.greedy:Gready", "called 'Gready'; it has: Greedy"),
+        ("schedulers.greedy:", "called ''; it has: Greedy"),
+        ("mecsim.scheduler.base:Scheduler", "cannot be made: TypeError: .*abstract"),
+    ],
+)
+def test_what_is_no_scheduler(name: str, problem: str) -> None:
+    with pytest.raises(SchedulerError, match=problem):
+        raise SchedulerError(fault_of(name))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("class Mine(:\n", "mine.py cannot be imported: SyntaxError: .*line 1"),
+        ("raise RuntimeError('two\\nlines')\n", "cannot be imported: RuntimeError: two lines"),
+        ("import sys\nsys.exit(0)\n", "cannot be imported: SystemExit: 0"),
+        ("import nosuch_package\n", "cannot be imported: ModuleNotFoundError"),
+        ("Mine = 5\n", "has no mecsim.Scheduler called 'Mine'; it has: none"),
+        ("class Mine: pass\n", "has no mecsim.Scheduler called 'Mine'; it has: none"),
+        (HEAD.replace("Mine", "Other"), "called 'Mine'; it has: Other"),
+        ("\0", "cannot be imported: "),
+        ("caf\xe9 = 1 # coding: \xff\n", "has no mecsim.Scheduler"),
+    ],
+)
+def test_a_file_that_is_broken(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SchedulerError, match=problem):
+        raise SchedulerError(fault_of(f"{path}:Mine"))
+    assert "mecsim_user_mine" not in sys.modules or "called" in problem or "no mecsim" in problem
+
+
+# ---------------------------------------------------------------- made and asked
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("pass", "cannot be made: TypeError: .*decide"),
+        ("def __init__(self, spec):\n    raise OSError('no policy')", "cannot be made"),
+        (
+            "def __init__(self, spec):\n    raise SystemExit(0)\n" + GOOD,
+            "cannot be made: SystemExit",
+        ),
+        ("def __init__(self):\n    pass\n" + GOOD, "cannot be made: TypeError"),
+        (
+            "def decide(self, observation):\n    raise KeyError('x')",
+            "epoch 0: raised KeyError: 'x'",
+        ),
+        (
+            "def decide(self, observation):\n    return 1 / observation.time_s",
+            "epoch 0: raised Zero",
+        ),
+        (
+            "def decide(self, observation):\n    return [0, 1, 2][observation.epoch:] * 3",
+            "epoch 0: the placement has the shape (9,); allowed: (3,), one place a block",
+        ),
+    ],
+)
+def test_one_that_raises(plugin: Plugin, body: str, problem: str) -> None:
+    message = fault_of(plugin(body))
+    assert problem in message or re.search(problem, message), message
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("[0, 1]", "has the shape (2,); allowed: (3,), one place a block"),
+        ("[[0, 1, 2]]", "has the shape (1, 3)"),
+        ("[[0, 1, 2], [0]]", "is not a list of places"),
+        ("[]", "holds float64; allowed: integers"),
+        ("1", "has the shape ()"),
+        ("[0, 1, 2.0]", "[0, 1, 2.0] holds float64; allowed: integers"),
+        ("[0.5, 1, 2]", "holds float64"),
+        ("np.full(3, np.nan)", "holds float64; allowed: integers"),
+        ("np.full(3, np.inf)", "holds float64; allowed: integers"),
+        ("[True, False, True]", "holds bool; allowed: integers"),
+        ("['0', '1', '2']", "allowed: integers"),
+        ("'012'", "allowed: integers"),
+        ("None", "None holds object; allowed: integers"),
+        ("[0, None, 1]", "holds object; allowed: integers"),
+        ("{0, 1, 2}", "holds object; allowed: integers"),
+        ("(n for n in (0, 1, 2))", "holds object; allowed: integers"),
+        ("[0, 1, 3]", "puts block 2 at 3; allowed: 0 (the device) to 2"),
+        ("[0, -1, 1]", "puts block 1 at -1; allowed: 0 (the device) to 2"),
+        ("[0, 1, 2**40]", "puts block 2 at 1099511627776"),
+        ("[0, 1, 2**63]", "allowed: integers"),
+        ("np.array([0, 1, 2**63], 'u8')", "puts block 2 at 9223372036854775808"),
+        ("[0, 1, 2**99]", "allowed: integers"),
+        ("np.array([0, 1, 300], 'u2')", "puts block 2 at 300"),
+    ],
+)
+def test_one_that_answers_wrongly(plugin: Plugin, answer: str, problem: str) -> None:
+    message = fault_of(plugin(f"def decide(self, observation):\n    return {answer}"))
+    assert ", epoch 0: the placement" in message
+    assert problem in message
+
+
+def test_the_epoch_and_the_device_are_named(plugin: Plugin) -> None:
+    name = plugin("def decide(self, observation):\n    return [observation.epoch, 0, 0]")
+    assert ", epoch 3, device 1: the placement puts block 0 at 3" in _by_task(name)
+
+
+def _by_task(name: str) -> str:
+    with pytest.raises(SchedulerError) as caught:
+        run_scenario(SMALL.model_copy(update={"epoch": "task"}), name)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["cycles", "parameter_bytes", "input_bits", "rate_bps", "server_backlog_s", "device_backlog_s",
+     "uplink_backlog_s", "downlink_backlog_s", "link_backlog_s", "battery_j"],
+)  # fmt: skip
+def test_one_that_writes_into_what_it_sees(plugin: Plugin, field: str) -> None:
+    name = plugin(f"def decide(self, observation):\n    observation.{field}[0] = 0")
+    assert "epoch 0: raised ValueError: assignment destination is read-only" in fault_of(name)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "server_hz",
+        "device_hz",
+        "access",
+        "tolerated_s",
+        "cores",
+        "links.rate_bps",
+    ],
+)
+def test_one_that_writes_into_the_network(plugin: Plugin, field: str) -> None:
+    name = plugin(f"def decide(self, observation):\n    self.spec.{field}[0] = 0")
+    assert "read-only" in fault_of(name)
+
+
+def test_one_that_replaces_what_it_sees(plugin: Plugin) -> None:
+    name = plugin("def decide(self, observation):\n    observation.tasks = 0")
+    assert "FrozenInstanceError" in fault_of(name)
+
+
+# ---------------------------------------------------------------- options
+
+OPTIONS = """\
+def __init__(self, spec, *, count: int, rate: float = 0.5, places: list[int] | None = None,
+             mode: str = "fast", quiet: bool = False, model_path: str = "", copy: int = 1):
+    super().__init__(spec)
+    self.told = (count, rate, places, mode, quiet)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({}, "option count: is needed"),
+        ({"count": 1, "coutn": 2}, "has no option 'coutn'; did you mean 'count'? allowed: count, "),
+        ({"count": 1, "spec": 2}, "has no option 'spec'"),
+        ({"count": "many"}, "option count: 'many' should be a valid integer"),
+        ({"count": 1.5}, "option count: 1.5 should be a valid integer"),
+        ({"count": None}, "option count: None should be a valid integer"),
+        ({"count": [1]}, "option count: [1] should be a valid integer"),
+        ({"count": 1, "rate": "high"}, "option rate: 'high' should be a valid number"),
+        ({"count": 1, "places": [0, "x"]}, "option places.1: 'x' should be a valid integer"),
+        ({"count": 1, "mode": 5}, "option mode: 5 should be a valid string"),
+        ({"count": 1, "quiet": "maybe"}, "option quiet: 'maybe' should be a valid boolean"),
+        ({"count": "x" * 5000}, "option count: 'xxxxxxx"),
+    ],
+)
+def test_wrong_options(plugin: Plugin, options: dict[str, Any], problem: str) -> None:
+    message = fault_of(plugin(OPTIONS + GOOD), options)
+    assert problem in message
+    assert len(message) < 500
+
+
+def test_right_options_keep_their_types(plugin: Plugin) -> None:
+    options = {"count": 3, "rate": 1, "model_path": "x", "copy": 2}  # names that pydantic uses too
+    name = plugin(OPTIONS + "def decide(self, observation):\n    raise ValueError(self.told)")
+    assert "ValueError: (3, 1.0, None, 'fast', False)" in fault_of(name, options)
+
+
+@pytest.mark.parametrize(
+    ("signature", "problem"),
+    [
+        ("*, x: Nowhere", "options whose types cannot be read: NameError"),
+        ("*args", "has no option 'x'; allowed: none"),
+        ("**more", "has no option 'x'; allowed: none"),
+        ("*, x: 5", "option x"),
+    ],
+)
+def test_odd_signatures(plugin: Plugin, signature: str, problem: str) -> None:
+    body = f"def __init__(self, spec, {signature}):\n    super().__init__(spec)\n" + GOOD
+    assert problem in fault_of(plugin(body), {"x": 1})
+
+
+def test_an_option_without_a_type_takes_anything(plugin: Plugin) -> None:
+    body = "def __init__(self, spec, x=None):\n    super().__init__(spec)\n" + GOOD
+    assert run_scenario(SMALL, plugin(body), {"x": {"any": "thing"}}).summary["completed"] == 6
+
+
+# ---------------------------------------------------------------- installed ones
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretend that modules are installed under entry points of their names."""
+
+    def install(**modules: str) -> None:
+        points = []
+        for name, text in modules.items():
+            package = tmp_path / f"fake_{name}"
+            package.mkdir()
+            (package / "__init__.py").write_text("raise RuntimeError('imported')", encoding="utf-8")
+            (package / "inner.py").write_text(text, encoding="utf-8")
+            points.append(EntryPoint(name, f"fake_{name}.inner:Mine", registry.GROUP))
+        points.append(EntryPoint("gone", "fake_gone.inner:Mine", registry.GROUP))
+        points.append(EntryPoint("odd", "json", registry.GROUP))
+        real = importlib.metadata.entry_points
+        both = [*real(group=registry.GROUP), *points]
+        monkeypatch.setattr(registry, "entry_points", lambda group: both)
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+def test_a_broken_one_harms_no_other(installed: Callable[..., None]) -> None:
+    installed(bad="raise RuntimeError", syntax="from (", good=indented(OPTIONS + GOOD))
+    found = {name: registry.describe(name) for name in registry.names()}
+    assert found["greedy"].summary.startswith("Each block in turn")
+    assert found["good"].summary == "Somebody's own."
+    assert list(found["good"].options)[:2] == ["count", "rate"]
+    for name in ("bad", "syntax", "gone", "odd"):
+        assert found[name].summary.startswith("broken: ")
+        with pytest.raises(SchedulerError, match=f"scheduler {name!r}: "):
+            registry.load(name)
+    assert run_scenario(SMALL, "greedy").summary["completed"] == 6
+    assert not [name for name in sys.modules if name.startswith("fake_")]
+
+
+def test_options_of_a_class_above_are_listed(installed: Callable[..., None]) -> None:
+    assert registry.describe("mtl-a3c").options == {
+        "policy": "str = ''"
+    }  # mecsim.learning.interface's
+    above = "class Above:\n    def __init__(self, spec, *, share: float = 0.5): ...\n"
+    own = "from fake_above.inner import Above as Base\nclass Mine(Base): 'Own.'\n"
+    near = "from ..inner import Mine\n"  # there is no package above
+    within = "class Up:\n    def __init__(self, spec, count: int): ...\nclass Mine(Up): 'Within.'\n"
+    none = "class Up:\n    def __init__(self, spec): ...\n"
+    both = "from fake_above.inner import Above\n" + none + "class Mine(Up, Above): 'Both.'\n"
+    lost = "from nowhere import Base\nclass Mine(Base): 'Lost.'\n"
+    installed(above=above, own=own, within=within, both=both, lost=lost, near=near)
+    assert registry.describe("own").options == {"share": "float = 0.5"}
+    assert registry.describe("within").options == {"count": "int"}
+    assert registry.describe("both").options == {}  # its first base takes none
+    assert registry.describe("near").summary.startswith("broken: ")
+    assert registry.describe("lost") == registry.Description("lost", "Lost.", {})
+
+
+def test_listing_imports_no_scheduler() -> None:
+    program = (
+        "import sys\nfrom mecsim import registry\n"
+        "found = [registry.describe(name) for name in registry.names()]\n"
+        "assert len(found) >= 7 and not [d for d in found if 'broken' in d.summary], found\n"
+        "bad = [m for m in sys.modules if m.split('.')[0] in ('schedulers', 'torch')]\n"
+        "sys.exit(f'imported {bad}' if bad else 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_the_command_line_exits_with_2(plugin: Plugin, tmp_path: Path) -> None:
+    name = plugin("def decide(self, observation):\n    return [0]")
+    (tmp_path / "s.yaml").write_text("slots: 2\n", encoding="utf-8")
+    command = [sys.executable, "-m", "mecsim", "run", "s.yaml", "--scheduler", name]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"mecsim: scheduler {name!r}, epoch 0: the placement")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+# ---------------------------------------------------------------- the conformance check
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_installed_scheduler_conforms(name: str) -> None:
+    options = {"placement": [0, 1, 1]} if name == "fixed" else {}
+    assert check_scheduler(name, options) == list(SHAPES)
+
+
+def test_one_that_fits_conforms(plugin: Plugin) -> None:
+    body = "def decide(self, observation):\n    return self.spec.rng.integers(2, size=3)"
+    assert check_scheduler(plugin(body)) == list(SHAPES)
+
+
+DECIDE = "def decide(self, observation):\n    "
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("return np.random.randint(2, size=3)", "random"),
+        ("np.random.seed(1)\n    return [0, 0, 1]", "draws from a global random generator"),
+        (
+            "import random\n    random.random()\n    return [0, 0, 1]",
+            "draws from a global random generator; allowed: spec.rng only",
+        ),
+        (
+            "return np.random.default_rng().integers(2, size=3)",
+            "decides differently when run twice under one seed",
+        ),
+        ("return [0, 0, 0, 0]", "has the shape (4,)"),
+        ("return [0, 0, 2]", "one server"),
+        ("observation.battery_j[:] = 0\n    return [0] * 3", "read-only"),
+        ("return [0] * 3\ndef run_ended(self):\n    raise ValueError('late')", "ValueError: late"),
+        (
+            "return [0] * 3\ndef epoch_ended(self, seen, placement, reward):\n    placement[0] = 1",
+            "read-only",
+        ),
+    ],
+)
+def test_one_that_does_not_conform(plugin: Plugin, body: str, problem: str) -> None:
+    name = plugin(DECIDE + body)
+    with pytest.raises(InputError) as caught:
+        check_scheduler(name)
+    message = str(caught.value)
+    assert problem in message
+    assert message.startswith(f"scheduler {name!r}")
+    assert " (on a scenario with " in message

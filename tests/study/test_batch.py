@@ -1,0 +1,451 @@
+"""Batches: what is done is kept, whatever happens; results depend on nothing but the jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mecsim.errors import InputError, Interrupted
+from mecsim.scenario.loading import load
+from mecsim.simulation.run import run as run_scenario
+from mecsim.study.batch import Folder, Results, Status, run_batch, time_left, with_needs
+from mecsim.study.executors import Engine, EngineLostError, make_engine
+from mecsim.study.executors.local import LocalEngine
+from mecsim.study.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
+from tests.helpers import toy_learner
+
+ROOT = Path(__file__).parents[2]
+SCENARIO = ROOT / "scenarios" / "vgg16_4es.yaml"
+TOY = "tests.helpers.toy_learner:Toy"
+
+
+class Inline(Engine):
+    """Computes a job when it is submitted; some break the process, as often as is said."""
+
+    def __init__(self, slots: int = 2, deaths: dict[str, int] | None = None) -> None:
+        self.slots = slots
+        self.deaths = dict(deaths or {})
+        self.submitted: list[Job] = []
+
+    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
+        self.submitted.append(job)
+        future: Future[Outcome] = Future()
+        if self.deaths.get(job.key, 0):
+            self.deaths[job.key] -= 1
+            future.set_exception(EngineLostError())
+        else:
+            future.set_result(execute(job, policy))
+        return future
+
+    def close(self) -> None: ...
+
+
+class Pressed(Inline):
+    """Somebody presses Ctrl-C with every job."""
+
+    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
+        signal.raise_signal(signal.SIGINT)
+        return super().submit(job, policy)
+
+
+@pytest.fixture(autouse=True)
+def training(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("mecsim.learning.training")
+    module.train = toy_learner.train  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+
+
+def jobs(*schedulers: str, seeds: int = 2, servers: int = 4) -> list[Job]:
+    scenario = load(SCENARIO, ["slots=3", f"edge_servers={servers}"])
+    return [make_job("run", scenario, each, {}, n) for each in schedulers for n in range(seeds)]
+
+
+def learner_jobs(scheduler: str = TOY, seeds: int = 2) -> list[Job]:
+    scenario = load(SCENARIO, ["slots=3"])
+    need = make_job("train", scenario, scheduler, {}, 0, training=Training(10))
+    return [make_job("run", scenario, scheduler, {}, seed, needs=need) for seed in range(seeds)]
+
+
+def done(found: Sequence[Job], folder: Path, engine: Engine | None = None) -> Results:
+    return run_batch(found, Folder(folder, resume=True), engine or Inline())
+
+
+def numbers(results: Results) -> dict[str, dict[str, object]]:
+    """Results without the times they took."""
+    return {
+        key: {name: value for name, value in result.items() if name != "wall_s"}
+        for key, result in results.results.items()
+    }
+
+
+def test_a_job_is_known_by_what_decides_its_result() -> None:
+    one, other = jobs("greedy")
+    assert one.key == jobs("greedy")[0].key
+    assert one != other
+    assert (
+        len({job.key for job in [*jobs("greedy"), *jobs("rpdi"), *jobs("greedy", servers=5)]}) == 6
+    )
+    scenario = load(SCENARIO, ["slots=3", "edge_servers=4", "description=changed"])
+    assert make_job("run", scenario, "greedy", {}, 0).key == one.key
+    assert make_job("run", scenario, "fixed", {"placement": [0]}, 0).key != one.key
+    assert len({learner_jobs()[0].key, make_job("run", scenario, TOY, {}, 0).key}) == 2
+
+
+def test_a_job_is_another_one_when_a_file_that_it_reads_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    keys = set()
+    for text in ("a = 1\n", "a = 2\n"):
+        file.write_text(text, encoding="utf-8")
+        keys.add(make_job("run", load(SCENARIO), f"{file}:Mine", {}, 0).key)
+    assert len(keys) == 2
+
+
+def test_a_job_is_another_one_when_its_module_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = set()
+    for line in ("", "# changed\n"):
+        (tmp_path / "in_a_module.py").write_text(OWN + line, encoding="utf-8")
+        keys.add(make_job("run", load(SCENARIO), "in_a_module:Own", {}, 0).key)
+    assert len(keys) == 2
+    assert not make_job("run", load(SCENARIO), "greedy", {}, 0).files  # its version is known
+
+
+@pytest.mark.parametrize("odd", ["BaseException('odd')", "SystemExit(3)", "RecursionError('deep')"])
+def test_whatever_a_scheduler_raises_or_prints_is_no_harm(
+    odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = OWN.replace('ValueError("three is too many")', odd)
+    text = text.replace("return", "print('chatty')\n        return")
+    (tmp_path / "own.py").write_text(text, encoding="utf-8")
+    for servers in (3, 4):
+        scenario = load(SCENARIO, ["slots=3", f"edge_servers={servers}"])
+        outcome = execute(make_job("run", scenario, f"{tmp_path / 'own.py'}:Own", {}, 0))
+        assert (outcome.result is None) == (servers == 3)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_second_time_nothing_is_done(tmp_path: Path) -> None:
+    first = done(jobs("greedy", "rpdi"), tmp_path)
+    engine = Inline()
+    again = done(jobs("greedy", "rpdi"), tmp_path, engine)
+    assert engine.submitted == []
+    assert (first.found, again.found) == (0, 4)
+    assert again.results == first.results
+
+
+def test_only_what_is_missing_or_damaged_is_done(tmp_path: Path) -> None:
+    whole = done(jobs("greedy"), tmp_path)
+    files = sorted((tmp_path / "jobs").iterdir())
+    files[0].write_text(files[0].read_text(encoding="utf-8")[:50], encoding="utf-8")
+    engine = Inline()
+    again = done(jobs("greedy", seeds=3), tmp_path, engine)
+    assert len(engine.submitted) == 2
+    assert numbers(whole).items() <= numbers(again).items()
+
+
+def test_a_folder_that_is_not_empty_is_taken_with_resume_only(tmp_path: Path) -> None:
+    done(jobs("greedy"), tmp_path / "a")
+    with pytest.raises(InputError, match="--resume"):
+        Folder(tmp_path / "a", resume=False)
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="allowed"):
+        Folder(tmp_path / "file", resume=False)
+    Folder(tmp_path / "new", resume=False)
+    Folder(tmp_path / "new", resume=False)  # nothing was done yet
+
+
+def test_a_job_that_fails_sinks_no_other_and_is_tried_again(tmp_path: Path) -> None:
+    found = [*jobs("tests.helpers.toy_learner:Faulty", servers=5), *jobs("greedy")]
+    results = done(found, tmp_path)
+    assert len(results.results) == 2
+    assert len(results.failures) == 2
+    assert all("odd servers are not for me" in cause for cause in results.failures.values())
+    engine = Inline()
+    done(found, tmp_path, engine)
+    assert len(engine.submitted) == 2
+
+
+def test_a_training_comes_first_once_and_its_policy_is_used(tmp_path: Path) -> None:
+    found = [*jobs("greedy"), *learner_jobs(seeds=3)]
+    engine = Inline()
+    results = done(found, tmp_path, engine)
+    assert [job.kind for job in engine.submitted] == ["train"] + 5 * ["run"]
+    need = found[-1].needs
+    assert need is not None
+    assert (tmp_path / "policies" / f"{need.key}.safetensors").read_bytes() == b'{"server": 1}'
+    assert results.results[need.key]["curve"][-1] == {"episode": 10, "reward": -100 / 11}
+    edge = execute(make_job("run", load(SCENARIO, ["slots=3"]), "fixed", {"placement": [1] * 6}, 0))
+    assert edge.result is not None
+    assert results.results[found[2].key]["reward"] == edge.result["reward"]
+
+
+def test_without_its_policy_a_training_is_missing(tmp_path: Path) -> None:
+    done(learner_jobs(), tmp_path)
+    (policy,) = (tmp_path / "policies").iterdir()
+    policy.unlink()
+    engine = Inline()
+    done(learner_jobs(seeds=3), tmp_path, engine)
+    assert [job.kind for job in engine.submitted] == ["train", "run"]
+
+
+def test_a_training_that_fails_fails_those_that_need_it(tmp_path: Path) -> None:
+    results = done([*learner_jobs("tests.helpers.toy_learner:Bad"), *jobs("greedy")], tmp_path)
+    assert len(results.results) == 2
+    causes = sorted(results.failures.values())
+    assert causes[0] == "ValueError: no policy found"
+    assert causes[1:] == 2 * [
+        "needs a training that failed (training of tests.helpers.toy_learner:Bad, seed 0)"
+    ]
+
+
+def test_a_job_whose_process_died_is_tried_once_more_alone(tmp_path: Path) -> None:
+    found = jobs("greedy", "rpdi")
+    deaths = {found[0].key: 1, found[1].key: 2}
+    results = done(found, tmp_path, Inline(deaths=deaths))
+    assert set(results.failures) == {found[1].key}
+    assert "process died" in results.failures[found[1].key]
+    assert len(results.results) == 3
+
+
+def test_results_depend_neither_on_processes_nor_on_order(tmp_path: Path) -> None:
+    found = jobs("greedy", "rpdi", "single-cut")
+    inline = done(found, tmp_path / "inline")
+    with make_engine("local", 2) as engine:
+        local = done(found[::-1], tmp_path / "local", engine)
+    assert numbers(local) == numbers(inline)
+    assert not local.failures
+
+
+def test_a_process_that_dies_harms_no_other_job(tmp_path: Path) -> None:
+    found = [*jobs("tests.helpers.toy_learner:Deadly", seeds=1), *jobs("greedy", seeds=3)]
+    with make_engine("local", 2) as engine:
+        results = done(found, tmp_path, engine)
+    assert list(results.failures) == [found[0].key]
+    assert len(results.results) == 3
+
+
+def test_a_job_may_start_processes(tmp_path: Path) -> None:
+    with make_engine("local", 1) as engine:
+        results = done(jobs("tests.helpers.toy_learner:Parent", seeds=1), tmp_path, engine)
+    assert not results.failures
+
+
+def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
+    told: list[Status] = []
+    found = [*jobs("greedy"), *jobs("tests.helpers.toy_learner:Faulty", seeds=1, servers=5)]
+    run_batch(found, Folder(tmp_path, resume=True), Inline(), told.append)
+    first = told[0]
+    assert (first.done, first.running, first.total, first.left) == (0, 2, 3, None)
+    assert (told[-1].done, told[-1].failed, told[-1].running) == (2, 1, 0)
+    assert told[-1].left is None
+
+
+def test_time_left_goes_by_kind_and_scheduler() -> None:
+    left = [*jobs("greedy"), *jobs("rpdi")]
+    took = {("run", "greedy"): [1.0, 3.0]}
+    assert time_left({}, left, 2) is None
+    assert time_left(took, left, 2) == (4, False)  # rpdi is not known: as the others
+    assert time_left(took | {("run", "rpdi"): [10.0]}, left, 2) == (12, False)
+    trainings = {("train", "dqn"): [99.0]}
+    assert time_left(trainings, left, 2) is None  # they tell nothing of runs
+    assert time_left(took | trainings, learner_jobs(), 2) == (2, False)
+    training = learner_jobs()[0].needs
+    assert training is not None
+    assert time_left(took, [*left, training], 2) == (4, True)
+
+
+def test_needs_come_before_those_that_need_them_and_once() -> None:
+    found = learner_jobs()
+    assert with_needs([*found, *found]) == [found[0].needs, *found]
+
+
+@pytest.mark.parametrize("damaged", ["jobs", "policies"])
+def test_what_is_not_as_it_was_written_is_done_again(damaged: str, tmp_path: Path) -> None:
+    whole = numbers(done(learner_jobs(), tmp_path))
+    for file in (tmp_path / damaged).iterdir():
+        content = file.read_bytes()
+        file.write_bytes(content.replace(b'"tasks": ', b'"tasks": 1') or b"")
+        if damaged == "policies":
+            file.write_bytes(content[:-8])
+    again = done(learner_jobs(), tmp_path)
+    assert again.found == (1 if damaged == "jobs" else 2)  # all but the runs; all but the training
+    assert numbers(again) == whole
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
+    def stop(status: Status) -> None:
+        if status.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=r"2 of 4 jobs are kept .* --resume"):
+        run_batch(jobs("greedy", seeds=4), Folder(tmp_path, resume=True), Inline(1), stop)
+    assert done(jobs("greedy", seeds=4), tmp_path).found == 2
+
+
+def test_ctrl_c_is_taken_between_steps(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match=r"1 of 4 jobs are kept"):
+        run_batch(jobs("greedy", seeds=4), Folder(tmp_path, resume=True), Pressed(1))
+
+
+def test_where_ctrl_c_is_ignored_a_batch_goes_on(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a job in the background
+    try:
+        assert len(done(jobs("greedy", seeds=4), tmp_path, Pressed(1)).results) == 4
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_unknown_engine_is_told() -> None:
+    with pytest.raises(InputError, match="allowed: local, ray"):
+        make_engine("cloud")
+    with pytest.raises(InputError, match="1 or more"):
+        make_engine("local", 0)
+
+
+def test_processes_can_be_given_up_just_after_a_job_was_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    died: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: died.append(str(args.exc_type)))
+    job = jobs("greedy", seeds=1)[0]
+    for _ in range(2):
+        with LocalEngine(2) as engine:
+            running = [engine.submit(job, None) for _ in range(2)]
+            wait(running, return_when=FIRST_COMPLETED)
+            engine.submit(job, None)
+    assert died == []
+
+
+# A whole command that is killed --------------------------------------------------------------
+
+ARGUMENTS = (
+    "compare", str(SCENARIO), "--set", "slots=20", "--schedulers", "greedy,rpdi,lookahead,mtl-a3c",
+    "--option", "lookahead.budget=20", "--episodes", "2", "--training-seeds", "2", "--bound",
+    "--seeds", "3", "--sweep", "edge_servers=2,3", "--jobs", "2", "--no-figures", "--quiet",
+)  # fmt: skip
+
+
+def start(out: Path, *more: str) -> subprocess.Popen[str]:
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from mecsim.cli import main\n"
+        "main()\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program, *ARGUMENTS, "--out", str(out), *more],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+
+
+def until_jobs(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        if len(list(folder.glob("jobs/*.json"))) >= count:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"not {count} jobs done: {process.communicate()}")
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    return {
+        name: (folder / name).read_bytes() for name in ("rows.csv", "summary.csv", "comparison.h5")
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("batches") / "whole"
+    with start(folder) as process:
+        assert process.wait(300) == 0
+    return folder
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_resumed_the_tables_are_the_same(
+    sent: signal.Signals, whole: Path, tmp_path: Path
+) -> None:
+    with start(tmp_path / "cut") as cut:
+        until_jobs(tmp_path / "cut", 5, cut)
+        os.kill(cut.pid, sent)
+        _, err = cut.communicate(timeout=60)
+    assert not (tmp_path / "cut" / "summary.csv").exists()
+    if sent == signal.SIGINT:
+        assert cut.returncode == 130
+        assert "go on with the same command and --resume" in err
+        assert "Traceback" not in err
+    kept = len(list((tmp_path / "cut" / "jobs").glob("*.json")))
+    assert 5 <= kept < 40
+    with start(tmp_path / "cut") as refused:
+        assert refused.wait(60) == 2
+    with start(tmp_path / "cut", "--resume") as resumed:
+        assert resumed.wait(300) == 0
+    assert tables(tmp_path / "cut") == tables(whole)
+    document = json.loads((tmp_path / "cut" / "comparison.json").read_text(encoding="utf-8"))
+    assert len(document["rows"]) == 30
+
+
+# A job where its files are not ----------------------------------------------------------------
+
+OWN = """\
+from mecsim import Scheduler
+
+
+class Own(Scheduler):
+    def decide(self, observation):
+        if self.spec.servers == 3:
+            raise ValueError("three is too many")
+        return [2] * self.spec.blocks
+"""
+
+
+def test_a_job_takes_its_files_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler, a policy and recorded tasks, by paths that are not there later."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN, encoding="utf-8")
+    Path("toy.json").write_text('{"server": 3}', encoding="utf-8")
+    run_scenario(load(SCENARIO, ["slots=3"]), "local", out=Path("tasks.h5"))
+    recorded = load(SCENARIO, ["slots=3", "arrivals={process: trace, file: tasks.h5}"])
+    found = [
+        make_job("run", recorded, "own.py:Own", {}, 0),
+        make_job("run", load(SCENARIO, ["slots=3"]), TOY, {"policy": "toy.json"}, 0),
+        make_job("run", load(SCENARIO, ["edge_servers=3"]), "own.py:Own", {}, 0),
+    ]
+    here = [execute(job) for job in found]
+    assert here[2].error.endswith("three is too many")
+    files = [contents(job) for job in found]
+    assert [sorted(each) for each in files] == [
+        ["own.py", "tasks.h5"],
+        [toy_learner.__file__, "toy.json"],
+        ["own.py"],
+    ]
+    for each in ("own.py", "toy.json", "tasks.h5"):
+        Path(each).unlink()
+    there = [execute_apart(job, None, each) for job, each in zip(found, files, strict=True)]
+    for one, other in zip(here, there, strict=True):
+        assert one.error == other.error
+        for outcome in (one, other):
+            (outcome.result or {}).pop("wall_s", None)
+        assert one.result == other.result
+
+
+def test_a_file_that_has_changed_since_the_batch_was_planned_is_told(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN, encoding="utf-8")
+    job = make_job("run", load(SCENARIO), f"{own}:Own", {}, 0)
+    own.write_text(OWN + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="has changed since"):
+        contents(job)

@@ -1,0 +1,351 @@
+"""Studies: what is compared, what a summary says of it, the files and the figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import pytest
+
+from mecsim.errors import InputError, MecsimError
+from mecsim.study import plan as plan_module
+from mecsim.study import plots, report
+from mecsim.study import summary as summary_module
+from mecsim.study.batch import Folder, run_batch
+from mecsim.study.jobs import Training
+from mecsim.study.plan import Entrant, Study
+from tests.cli.test_cli import answer, mecsim
+from tests.helpers import toy_learner
+from tests.study.test_batch import Inline
+
+ROOT = Path(__file__).parents[2]
+SCENARIO = ROOT / "scenarios" / "vgg16_4es.yaml"
+TOY = Entrant("toy", "tests.helpers.toy_learner:Toy")
+
+
+def asked(*entrants: Entrant, **more: Any) -> Study:
+    named = entrants or (Entrant("greedy", "greedy"), Entrant("rpdi", "rpdi"))
+    given = {"seeds": range(2), "overrides": ("slots=3",)} | more
+    return Study(scenarios={"default": SCENARIO}, entrants=named, **given)
+
+
+def row(scheduler: str, seed: int, delay: float | None, **more: Any) -> dict[str, Any]:
+    none = {"mean": None}
+    return {
+        "scenario": "s", "sweep": {}, "scheduler": scheduler, "seed": seed, "training_seed": None,
+        "total_delay_s": {"mean": delay}, "edge_delay_s": none, "local_delay_s": none,
+        "energy_J": none, "reward": -10.0, "late_blocks": 0, "failed": 0,
+    } | more  # fmt: skip
+
+
+def of(summary: list[dict[str, Any]], scheduler: str, metric: str) -> dict[str, Any]:
+    (found,) = [e for e in summary if (e["scheduler"], e["metric"]) == (scheduler, metric)]
+    return found
+
+
+def test_a_sweep_is_read_as_yaml_and_gives_all_combinations() -> None:
+    sweep = plan_module.parse_sweep(
+        ["edge_servers=2,3", "radio.rate=0.8 MB/s,{uniform: [1e6, 2e6]}"]
+    )
+    points = plan_module.grid(sweep)
+    assert len(points) == 4
+    assert points[1] == {"edge_servers": 2, "radio.rate": {"uniform": [1e6, 2e6]}}
+    assert plan_module.grid({}) == [{}]
+    for wrong in ("edge_servers", "=2", "edge_servers=", "a=[1"):
+        with pytest.raises(MecsimError, match="--sweep"):
+            plan_module.parse_sweep([wrong])
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        "edge_servers=2,9",
+        "arrivals.rate=30,110",
+        "dnn.max_tolerated_delay=1 s,7 s",
+        "radio.rate=0.8 MB/s,2 MB/s",
+        "dnn.model=nin,alexnet,vgg16,resnet32",
+        "dnn.blocks=3,18",
+    ],
+)
+def test_every_sweep_of_the_paper_is_one_key_and_its_values(sweep: str) -> None:
+    points = plan_module.grid(plan_module.parse_sweep([sweep]))
+    cells = plan_module.plan(asked(points=points, overrides=("slots=2", "dnn.cut=balanced")))
+    assert len({cell.job.scenario for cell in cells}) == len(points)
+
+
+def test_all_meet_the_same_seeds_and_the_plan_has_an_order() -> None:
+    cells = plan_module.plan(asked(points=plan_module.grid({"edge_servers": [2, 3]})))
+    met = [(c.point["edge_servers"], c.entrant and c.entrant.label, c.job.seed) for c in cells]
+    names = ("greedy", "rpdi")
+    assert met == [(n, name, seed) for n in (2, 3) for name in names for seed in (0, 1)]
+    fewer = plan_module.plan(asked(Entrant("greedy", "greedy"), Entrant("rpdi", "rpdi", seeds=1)))
+    assert len(fewer) == 3
+
+
+def test_learners_are_trained_for_every_point_and_training_seed() -> None:
+    points = plan_module.grid({"edge_servers": [2, 3]})
+    plan = plan_module.plan(
+        asked(
+            Entrant("greedy", "greedy"),
+            TOY,
+            points=points,
+            training=Training(5),
+            training_seeds=range(3),
+        )
+    )
+    learning = [cell for cell in plan if cell.training_seed is not None]
+    assert [cell.job.kind for cell in learning] == 2 * 3 * ["train", "run", "run"]
+    assert len({cell.job.needs for cell in learning if cell.job.needs}) == 2 * 3
+    given = Entrant("toy", TOY.scheduler, {"policy": "here.safetensors"})
+    assert all(cell.job.needs is None for cell in plan_module.plan(asked(given, baseline="toy")))
+
+
+def test_options_are_for_the_training_or_for_the_runs() -> None:
+    wishing = Entrant("toy", TOY.scheduler, {"wish": 2}, workers=4)
+    plan = plan_module.plan(asked(wishing, baseline="toy", training=Training(5)))
+    assert [(cell.job.kind, cell.job.options) for cell in plan] == [
+        ("train", '{"wish": 2}'), ("run", "{}"), ("run", "{}"),
+    ]  # fmt: skip
+    assert plan[0].job.training == Training(5, workers=4)
+    wrong = Entrant("toy", TOY.scheduler, {"wishes": 2})
+    with pytest.raises(InputError, match="did you mean 'wish'"):
+        plan_module.plan(asked(wrong, baseline="toy", training=Training(5)))
+
+
+@pytest.mark.parametrize(
+    ("entrants", "more", "told"),
+    [
+        ((TOY,), {"baseline": "toy"}, "--episodes"),
+        ((), {"baseline": "apdi"}, "--baseline: 'apdi' does not take part; allowed: greedy, rpdi"),
+        ((Entrant("greedy", "greedy", {"x": 1}),), {}, "has no option 'x'"),
+        ((Entrant("greedy", "greedi"),), {}, "did you mean 'greedy'"),
+        ((Entrant("greedy", "greedy"),) * 2, {}, "named twice"),
+        ((), {"points": [{"edge_servers": 0}]}, "edge_servers"),
+        ((), {"points": [{"dnn.blocks": 99}]}, "99"),
+    ],
+)
+def test_what_is_wrong_is_told_before_any_work(
+    entrants: tuple[Entrant, ...], more: dict[str, Any], told: str
+) -> None:
+    overrides = ("slots=3", "dnn.cut=balanced")
+    with pytest.raises(InputError, match=told):
+        plan_module.plan(asked(*entrants, overrides=overrides, **more))
+
+
+def test_a_summary_worked_out_by_hand() -> None:
+    rows = [row("greedy", 0, 2.0), row("greedy", 1, 4.0), row("lookahead", 0, 1.0)]
+    rows += [row("lookahead", 1, 3.0), row("rpdi", 1, 8.0), row("rpdi", 0, None)]
+    summary = summary_module.summarise(rows, "greedy")
+    ahead = of(summary, "lookahead", "total_delay_s")
+    assert (ahead["mean"], ahead["seeds"]) == (2, 2)
+    versus = ahead["vs"]["greedy"]
+    assert (versus["paired_difference"], versus["ci95_low"], versus["ci95_high"]) == (-1, -1, -1)
+    assert versus["percent"] == pytest.approx(100 / 3)
+    assert set(of(summary, "greedy", "total_delay_s")["vs"]) == {"lookahead"}
+    # rpdi has but one seed with a delay: it is compared on that one
+    rpdi = of(summary, "rpdi", "total_delay_s")["vs"]["greedy"]
+    assert (rpdi["seeds"], rpdi["percent"], rpdi["percent_ci95_low"]) == (1, -100, None)
+    assert not [each for each in summary if each["metric"] == "energy_J"]
+
+
+def test_the_lower_bound_stands_beside_the_schedulers(tmp_path: Path) -> None:
+    cells = plan_module.plan(asked(bound=True))
+    done = run_batch([cell.job for cell in cells], Folder(tmp_path, resume=False), Inline())
+    rows = summary_module.rows(cells, done.results)
+    assert len(rows) == 4
+    summary = summary_module.summarise(rows, "greedy")
+    bound = of(summary, "lower bound", "reward")
+    assert bound["mean"] > of(summary, "greedy", "reward")["mean"]
+    assert bound["mean"] == pytest.approx(
+        -sum(each["lower_bound"]["cost"] for each in rows[:2]) / 2, rel=1e-12
+    )
+    least = of(summary, "lower bound", "total_delay_s")["mean"]  # no block is late: cost is delay
+    assert least == pytest.approx(-bound["mean"] / 180)
+    greedy = "--scheduler", "greedy"
+    alone = answer("run", str(SCENARIO), *greedy, "--set", "slots=3", "--no-trace", "--bound")
+    assert rows[0]["lower_bound"]["cost"] == alone["lower_bound"]["cost"]  # type: ignore[index]
+    assert rows[0]["lower_bound"]["gap_percent"] == alone["lower_bound"]["gap_percent"]  # type: ignore[index]
+
+
+def test_a_learner_is_compared_over_its_trainings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("mecsim.learning.training")
+    module.train = toy_learner.train  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    entrants = (Entrant("greedy", "greedy"), TOY)
+    cells = plan_module.plan(asked(*entrants, training=Training(5), training_seeds=range(2)))
+    done = run_batch([cell.job for cell in cells], Folder(tmp_path, resume=False), Inline())
+    rows = summary_module.rows(cells, done.results)
+    assert [each["training_seed"] for each in rows] == [None, None, 0, 0, 1, 1]
+    curves = summary_module.curves(cells, done.results)
+    assert [(c["training_seed"], c["episode"]) for c in curves] == [(0, 0), (0, 5), (1, 0), (1, 5)]
+    toy = of(summary_module.summarise(rows, "greedy"), "toy", "reward")
+    assert toy["seeds"] == 2
+    assert toy["mean"] == pytest.approx(sum(each["reward"] for each in rows[2:]) / 4)
+
+
+def test_trained_once_and_evaluated_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = ModuleType("mecsim.learning.training")
+    module.train = toy_learner.train  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    once = Entrant("toy, once", "tests.helpers.toy_learner:Wary", once=True)
+    places = {"few": ["arrivals.rate=2"], "faded": ["radio.fading=rayleigh", "arrivals.rate=2"]}
+    points = plan_module.grid({plan_module.PLACE: list(places)})
+    training = Training(5)
+    cells = plan_module.plan(
+        asked(once, TOY, points=points, places=places, baseline="toy", training=training)
+    )
+    trainings = [cell for cell in cells if cell.job.kind == "train"]
+    assert [(cell.entrant and cell.entrant.label, cell.point) for cell in trainings] == [
+        ("toy, once", {}), ("toy", points[0]), ("toy", points[1]),
+    ]  # fmt: skip
+    home = json.loads(trainings[0].job.scenario)
+    assert (home["arrivals"]["rate"], home["radio"]["fading"]) == (60, "none")
+    ran = [json.loads(cell.job.scenario) for cell in cells if cell.job.kind == "run"]
+    assert {scenario["arrivals"]["rate"] for scenario in ran} == {2}
+    assert [scenario["radio"]["fading"] for scenario in ran] == ["none"] * 4 + ["rayleigh"] * 4
+    assert {cell.job.needs for cell in cells if cell.entrant == once and cell.job.needs} == {
+        trainings[0].job
+    }
+    done = run_batch([cell.job for cell in cells], Folder(tmp_path, resume=False), Inline())
+    assert not done.failures
+    assert done.warnings == {
+        "policy of tests.helpers.toy_learner:Wary was trained on another scenario"
+    }
+    assert not caplog.records
+    rows = summary_module.rows(cells, done.results)
+    assert [each["sweep"] for each in rows] == [points[0]] * 4 + [points[1]] * 4
+    assert len(summary_module.curves(cells, done.results)) == 3 * 2
+
+
+def test_a_sweep_may_be_evaluated_by_policies_of_its_scenario() -> None:
+    once = Entrant("toy", TOY.scheduler, once=True)
+    points = plan_module.grid({"arrivals.rate": [30, 110]})
+    cells = plan_module.plan(asked(once, points=points, baseline="toy", training=Training(5)))
+    assert [cell.job.kind for cell in cells] == ["train", *["run"] * 4]
+    with pytest.raises(InputError, match="'greedy' is not trained; allowed: for learners only"):
+        plan_module.plan(asked(Entrant("greedy", "greedy", once=True)))
+
+
+def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = (
+        "compare", str(SCENARIO), "--set", "slots=3", "--schedulers", "greedy,fixed", "--option",
+        "fixed.placement=[1,1,1,2,2,2]", "--seeds", "2", "--sweep", "edge_servers=2,3", "--bound",
+    )  # fmt: skip
+    document = answer(*arguments, "--out", str(out))
+    rows, summary = document["rows"], document["summary"]
+    assert isinstance(rows, list)
+    assert isinstance(summary, list)
+    assert [(r["sweep"]["edge_servers"], r["scheduler"], r["seed"]) for r in rows] == [
+        (n, s, seed) for n in (2, 3) for s in ("greedy", "fixed") for seed in (0, 1)
+    ]
+    assert set(summary[0]) == {
+        "scenario", "sweep", "scheduler", "metric", "seeds", "mean", "ci95_low", "ci95_high", "vs",
+    }  # fmt: skip
+    assert json.loads((out / "comparison.json").read_text(encoding="utf-8")) == document
+    with (out / "rows.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [float(r["total_delay_s_mean"]) for r in table] == [
+        r["total_delay_s"]["mean"] for r in rows
+    ]
+    with h5py.File(out / "comparison.h5") as file:
+        assert file["summary/mean"][0] == summary[0]["mean"]
+        assert file["rows/scheduler"].asstr()[:].tolist()[2] == "fixed"
+    for kind in ("png", "svg"):
+        assert (out / "figures" / f"total_delay_s.{kind}").stat().st_size > 1000
+    assert not (out / "figures" / "failed.png").exists()
+    direct = answer(
+        "run", str(SCENARIO), "--set", "slots=3", "--set", "edge_servers=2", "--no-trace",
+        "--scheduler", "greedy", "--kernel", "compiled", "--seed", "1",
+    )  # fmt: skip
+    assert rows[1]["reward"] == direct["reward"]
+    assert "is there already" in mecsim(*arguments, "--out", str(out), code=2).stderr
+    shown = mecsim(*arguments, "--out", str(out), "--resume").stdout
+    assert "saves against" in shown
+    assert "10 jobs were done already" not in shown
+    assert "12 jobs were done already" in shown
+
+
+def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
+    done = mecsim(
+        "compare", str(SCENARIO), "--set", "slots=3", "--seeds", "1", "--sweep",
+        "edge_servers=2,3", "--schedulers", "greedy,tests.helpers.toy_learner:Faulty", "--no-figures",
+        "--out", str(tmp_path / "out"), code=1, cwd=ROOT,
+    )  # fmt: skip
+    assert "failed: tests.helpers.toy_learner:Faulty, seed 0: scheduler" in done.stderr
+    assert "odd servers are not for me" in done.stderr
+    assert "3 runs" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--option", "rpdi.x=1"), "SCHEDULER.KEY=VALUE with one of greedy"),
+        (("--schedulers", ","), "names none"),
+        (("--seeds", "0"), "--seeds: 0"),
+        (("--metric", "speed"), "allowed: total_delay_s"),
+        (("--metric", "bound_gap_percent"), "allowed: with --bound"),
+        (("--episodes", "0"), "--episodes: 0"),
+        (("--kernel", "foo"), "kernel: 'foo' is not known; allowed: simpy, compiled"),
+        (("--sweep", "slots=3,5,3"), "names a value twice"),
+        (("--sweep", "evaluated_on=1,2"), "allowed: a key of a scenario"),
+        (("--engine", "cloud"), "allowed: local"),
+        ((str(SCENARIO),), "two share a name"),
+    ],
+)
+def test_wrong_arguments_of_the_command(more: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    arguments = ("compare", str(SCENARIO), "--schedulers", "greedy", "--out", str(tmp_path / "o"))
+    assert told in mecsim(*arguments, *more, code=2).stderr
+
+
+def test_a_scheduler_looks_the_same_in_every_figure() -> None:
+    few, many = plots.styles(["greedy", "mine"]), plots.styles(["a3c", "greedy", "other", "rpdi"])
+    assert few["greedy"] == many["greedy"]
+    looks = plots.styles(list(plots.STYLES))
+    assert len(set(looks.values())) == len(looks)
+    dotted = plots.styles(["dqn, trained elsewhere", "dqn"])
+    assert dotted["dqn, trained elsewhere"][:2] == dotted["dqn"][:2]
+    assert len(set(dotted.values())) == 2
+    assert len({plots.styles(list("abcdefgh"))[each] for each in "abcdefgh"}) == 8
+
+
+def test_where_values_stand_on_an_axis() -> None:
+    assert plots.positions([2, 9, 2]) == ({2: 2.0, 9: 9.0}, [])
+    assert plots.positions(["0.8 MB/s", "2 MB/s"])[0] == {"0.8 MB/s": 0.8, "2 MB/s": 2.0}
+    assert plots.positions(["800 kB/s", "2 MB/s"])[1] == ["800 kB/s", "2 MB/s"]
+    assert plots.positions(["nin", "vgg16"]) == ({"nin": 0, "vgg16": 1}, ["nin", "vgg16"])
+
+
+def test_equal_panels_make_equal_files(tmp_path: Path) -> None:
+    line = plots.Line("greedy", [1, 2], [1.0, 20.0], [0.5, None], [1.5, None])
+    panel = plots.Panel([line, plots.Line("lower bound", [1, 2], [1, 1], [1, 1], [1, 1])], "N", "s")
+    one, other = (plots.draw([panel], tmp_path / name / "f") for name in "ab")
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
+    assert "log scale" in one[1].read_text(encoding="utf-8")
+    assert "greedy" in one[1].read_text(encoding="utf-8")
+
+
+def test_csv_and_markdown() -> None:
+    table: report.Table = {"a": ["x,y", None], "b": [0.1, 2]}
+    assert report.as_csv(table) == 'a,b\n"x,y",0.1\n,2\n'
+    assert (
+        report.as_markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x/y | 1 |\n"
+    )
+
+
+def test_a_closed_stdout_is_no_failure(tmp_path: Path) -> None:
+    command = f"exec {sys.executable} -m mecsim compare {SCENARIO} --set slots=3 --seeds 1 "
+    command += f"--schedulers greedy --no-figures --out {tmp_path / 'o'} >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert (tmp_path / "o" / "rows.csv").exists()

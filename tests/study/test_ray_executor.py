@@ -1,0 +1,275 @@
+"""Batches on a Ray cluster of several nodes, all of them on this machine, at 127.0.0.1."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mecsim import Observation, Placement, Scheduler
+from mecsim.errors import InputError
+from mecsim.scenario.loading import load
+from mecsim.study.batch import Folder, Results, run_batch
+from mecsim.study.executors import make_engine
+from mecsim.study.jobs import Job, make_job
+from tests.cli.test_cli import mecsim
+from tests.study.test_batch import SCENARIO, until_jobs
+
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+
+ROOT = Path(__file__).parents[2]
+MARKING = """\
+import time, uuid
+from importlib.metadata import version
+from pathlib import Path
+from mecsim import Scheduler
+
+
+class Slow(Scheduler):
+    def __init__(self, spec):
+        super().__init__(spec)
+        Path({marks!r}, uuid.uuid4().hex).touch()
+
+    def decide(self, observation):
+        time.sleep(0.1)
+        return [1 + observation.epoch % self.spec.servers] * self.spec.blocks
+"""
+"""A scheduler in a file of its own that takes its time and marks every run of it."""
+
+
+class Threads(Scheduler):
+    """Fails where the libraries that it uses would use several threads."""
+
+    def decide(self, observation: Observation) -> Placement:
+        import numba  # noqa: PLC0415
+        import torch  # noqa: PLC0415
+
+        if (threads := (torch.get_num_threads(), numba.get_num_threads())) != (1, 1):
+            raise RuntimeError(f"{threads} threads")
+        return [1] * self.spec.blocks
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster whose head has a CPU; nodes are added where they are needed."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # pytest's are too long for the names of sockets
+    head = {
+        "num_cpus": 1,
+        "node_ip_address": "127.0.0.1",
+        "include_dashboard": False,
+        "include_log_monitor": False,
+        "temp_dir": folder,
+    }
+    # Where ray looks for the address of a cluster: it writes there, and expects that there is one.
+    Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
+    made = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+    yield made
+    made.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def jobs(scheduler: str, seeds: int = 1, slots: int = 3) -> list[Job]:
+    scenario = load(SCENARIO, [f"slots={slots}"])
+    return [make_job("run", scenario, scheduler, {}, seed) for seed in range(seeds)]
+
+
+def start(out: Path, *more: str) -> subprocess.Popen[str]:
+    """`mecsim compare` with Ctrl-C as from a terminal, whoever started the tests."""
+    program = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from mecsim.cli import main\n"
+        "main()\n"
+    )
+    fixed = ("compare", str(SCENARIO), "--no-figures", "--quiet", "--out", str(out))
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program, *fixed, *more],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def marking(tmp_path: Path) -> tuple[str, ...]:
+    """Arguments for 16 runs, 8 of which take about a second."""
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "mine.py").write_text(MARKING.format(marks=str(tmp_path / "marks")), "utf-8")
+    mine = f"{tmp_path / 'mine.py'}:Slow"
+    return ("--set", "slots=8", "--schedulers", f"greedy,{mine}", "--seeds", "8")
+
+
+def processes(cluster: Any, name: str) -> list[psutil.Process]:
+    """Processes of a cluster's nodes by the beginning of their name."""
+    nodes = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
+    found = [each for pid in nodes for each in psutil.Process(pid).children()]
+    return [each for each in found if " ".join(each.cmdline()).startswith(name)]
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_node_that_is_killed_costs_time_and_no_result(
+    cluster: Any, marking: tuple[str, ...], tmp_path: Path
+) -> None:
+    with start(tmp_path / "local", *marking, "--jobs", "2") as local:
+        assert local.wait(120) == 0
+    marks = len(list((tmp_path / "marks").iterdir()))
+    assert marks == 8
+    doomed = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+    with start(
+        tmp_path / "ray", *marking, "--engine", "ray", "--ray-address", cluster.address
+    ) as batch:
+        until_jobs(tmp_path / "ray", 4, batch)
+        raylet = psutil.Process(doomed.all_processes["raylet"][0].process.pid)
+        until(lambda: any("_execute" in str(each.cmdline()) for each in raylet.children()))
+        for each in [*raylet.children(recursive=True), raylet]:
+            each.kill()
+        out, err = batch.communicate(timeout=120)
+    cluster.remove_node(doomed)
+    assert (batch.returncode, out) == (0, "")
+    assert "Traceback" not in err
+    assert len(list((tmp_path / "marks").iterdir())) - marks in (8, 9, 10)
+    for name in ("rows.csv", "summary.csv", "comparison.h5"):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+
+
+def test_ctrl_c_leaves_nothing_on_a_cluster(
+    cluster: Any, marking: tuple[str, ...], tmp_path: Path
+) -> None:
+    with start(
+        tmp_path / "cut", *marking, "--engine", "ray", "--ray-address", cluster.address
+    ) as batch:
+        until_jobs(tmp_path / "cut", 9, batch)
+        until(lambda: bool(processes(cluster, "ray::_execute")))  # idle between two jobs
+        batch.send_signal(signal.SIGINT)
+        _, err = batch.communicate(timeout=60)
+    assert batch.returncode == 130
+    assert "go on with the same command and --resume" in err
+    assert "Traceback" not in err
+    until(lambda: not processes(cluster, "ray::_execute"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_cluster_of_ones_own_ends_with_the_command(
+    sent: signal.Signals, marking: tuple[str, ...], tmp_path: Path
+) -> None:
+    with start(tmp_path / "cut", *marking, "--engine", "ray", "--jobs", "2") as batch:
+        until_jobs(tmp_path / "cut", 9, batch)
+        ours = psutil.Process(batch.pid).children(recursive=True)
+        until(lambda: len([each for each in ours if "_execute" in str(each.cmdline())]) == 2)
+        batch.send_signal(sent)
+        batch.communicate(timeout=60)
+    assert batch.returncode == (130 if sent == signal.SIGINT else -sent)
+    _, alive = psutil.wait_procs(ours, timeout=30)
+    # Nobody waits for Ray's agents after a kill -9: they end by themselves, in about a minute.
+    assert [each for each in alive if sent == signal.SIGINT or "Agent" not in each.name()] == []
+
+
+@pytest.mark.slow
+def test_what_jobs_do_to_their_processes_harms_no_other(cluster: Any, tmp_path: Path) -> None:
+    """A job that kills its process has failed in the end; one may start processes of its own."""
+    deadly, parent = (
+        jobs("tests.helpers.toy_learner:Deadly"),
+        jobs("tests.helpers.toy_learner:Parent"),
+    )
+    found = [*deadly, *parent, *jobs("tests.study.test_ray_executor:Threads"), *jobs("greedy", 3)]
+    with make_engine("ray", 2, cluster.address) as engine:
+        results = run_batch(found, Folder(tmp_path, resume=False), engine)
+    assert results.failures == {deadly[0].key: "its process died (out of memory, or killed)"}
+    assert len(results.results) == 5
+
+
+def test_a_node_that_cannot_compute_says_why(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mecsim.study.executors.ray_executor.version", lambda name: "0.0.1")
+    with make_engine("ray", 1, cluster.address) as engine:
+        results: Results = run_batch(jobs("greedy"), Folder(tmp_path, resume=False), engine)
+    (cause,) = results.failures.values()
+    assert cause == f"a node has mecsim {version('mecsim')}; allowed: 0.0.1, as here"
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_when_the_node_of_a_worker_is_killed(
+    cluster: Any, tmp_path: Path
+) -> None:
+    doomed = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+    raylet = psutil.Process(doomed.all_processes["raylet"][0].process.pid)
+    arguments = (
+        "train", str(SCENARIO), "--set", "slots=30", "--episodes", "300", "--workers", "2",
+        "--engine", "ray", "--ray-address", cluster.address, "--out", str(tmp_path), "--quiet",
+    )  # fmt: skip
+    command = [sys.executable, "-W", "error", "-m", "mecsim", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as learning:
+        until(lambda: bool(list(tmp_path.glob("*.checkpoint.*"))), 90)
+        assert any("ray::Worker" in str(each.cmdline()) for each in raylet.children())
+        for each in [*raylet.children(recursive=True), raylet]:
+            each.kill()
+        out, err = learning.communicate(timeout=120)
+    cluster.remove_node(doomed)
+    assert (learning.returncode, out) == (0, ""), err
+    assert "a worker died; another one takes its place" in err
+    assert len(list(tmp_path.glob("vgg16_4es-mtl-a3c-0*.safetensors"))) == 1
+
+
+# ---------------------------------------------------------------- without a cluster
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers"),
+        ("ray://127.0.0.1:1", "allowed: HOST:PORT"),
+        ("auto", "allowed: HOST:PORT"),
+        ("127.0.0.1:70000", "allowed: HOST:PORT"),
+    ],
+)
+def test_an_address_where_no_cluster_is(
+    address: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        make_engine("ray", 1, address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=problem):
+        make_engine("ray", 1)
+    with pytest.raises(InputError, match="with --engine ray only"):
+        make_engine("local", 1, address)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--engine", "ray", "--serial"), "--serial: is in one process"),
+        (("--engine", "cloud"), "allowed: local, ray"),
+        (("--ray-address", "127.0.0.1:1"), "with --engine ray only"),
+        (("--engine", "ray", "--ray-address", "127.0.0.1:1"), "no Ray cluster answers"),
+    ],
+)
+def test_wrong_arguments_of_a_training(
+    arguments: tuple[str, ...], problem: str, tmp_path: Path
+) -> None:
+    done = mecsim("train", str(SCENARIO), *arguments, "--out", str(tmp_path), code=2)
+    assert problem in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_that_ray_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'mecsim\[ray\]'"):
+        make_engine("ray", 1)
