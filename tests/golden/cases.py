@@ -1,0 +1,102 @@
+"""What the goldens are made of: scenarios, overrides, schedulers, trainings.
+
+All names of scenario keys, schedulers and options are in this file; if one is renamed, rename it
+here. The goldens themselves must not change by that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+SEEDS: Final = (0, 1)
+SCHEDULERS: Final = ("greedy", "rpdi", "fixed")
+BLOCKS: Final = 6
+"""M of every shipped scenario."""
+DEFAULT: Final = "vgg16_4es"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scenario with overrides, run under every scheduler and seed."""
+
+    name: str
+    scenario: str
+    overrides: tuple[str, ...]
+    servers: int = 4
+    on_simpy: bool = False
+    """Whether the simpy kernel runs it, too; it has to give the same."""
+
+    def placement(self) -> list[int]:
+        """Return the placement of the scheduler ``fixed``: a mixture of device and servers."""
+        return [m % (self.servers + 1) for m in range(BLOCKS)]
+
+
+def _variant(name: str, *overrides: str, slots: int = 8, on_simpy: bool = False) -> Case:
+    return Case(name, DEFAULT, (f"slots={slots}", *overrides), on_simpy=on_simpy)
+
+
+# fmt: off
+SHIPPED: Final = (
+    Case("alexnet", "alexnet", ("slots=12",)),
+    Case("bursty", "bursty", ("slots=12",), on_simpy=True),
+    Case("city", "city",
+         ("slots=2", "edge_servers=49", "devices=300", "arrivals.rate=120"), servers=49),
+    Case("metro", "metro",
+         ("slots=2", "edge_servers=100", "devices=300", "arrivals.rate=120"), servers=100),
+    Case("nin", "nin", ("slots=12",)),
+    Case("resnet32", "resnet32", ("slots=12",)),
+    Case("small_battery", "small_battery", ("slots=12",)),
+    Case("vgg16_224", "vgg16_224", ("slots=12",)),
+    Case("vgg16_4es", "vgg16_4es", ("slots=12",), on_simpy=True),
+)
+VARIANTS: Final = (
+    _variant("task_epochs", "epoch=task", slots=4, on_simpy=True),
+    _variant("deterministic", "arrivals={process: deterministic, rate: 37.5}"),
+    _variant("poisson", "arrivals={process: poisson, rate: 60}"),
+    _variant("mmpp", "arrivals={process: mmpp, rates: [20, 200], mean_dwell: [2 s, 1 s]}"),
+    _variant("rayleigh", "radio.fading=rayleigh"),
+    _variant("drawn_rates", "radio.rate={uniform: [5 Mbit/s, 20 Mbit/s]}"),
+    _variant("rates_drawn_once", "radio.rate={uniform: [5 Mbit/s, 20 Mbit/s], redraw: run}"),
+    _variant("drawn_capacities", "edge_server.capacity={uniform: [12 GHz, 18 GHz]}",
+             "device.capacity={uniform: [0.5 GHz, 2 GHz]}"),
+    _variant("sizes_per_task", "size_factor={distribution: lognormal, sigma: 0.5, per: task}"),
+    _variant("sizes_per_block", "size_factor={distribution: exponential, per: block}"),
+    _variant("return_result", "return_result=true"),
+    _variant("cores", "edge_server.cores=3", "arrivals.rate=150", slots=4),
+    _variant("line", "wired={topology: line, rate: 100 Mbit/s, latency: 2 ms}"),
+    _variant("empty_batteries", "device.battery=5 J", on_simpy=True),
+    _variant("mixture", "epoch=task", "arrivals={process: poisson, rate: 60}",
+             "radio.fading=rayleigh",
+             "size_factor={distribution: lognormal, sigma: 0.5, per: block}",
+             "return_result=true", "edge_server.cores=2",
+             "wired={topology: ring, rate: 100 Mbit/s, latency: 2 ms}", "device.battery=2 J",
+             slots=4, on_simpy=True),
+)
+# fmt: on
+CASES: Final = {case.name: case for case in (*SHIPPED, *VARIANTS)}
+
+LEARNERS: Final = ("mtl-a3c", "a3c", "dqn")
+LOADS: Final = {"default": ("slots=60",), "light": ("slots=60", "arrivals.rate=30")}
+"""A training keeps its best policy, which may be the untrained one: so each learner has two loads,
+and under one of them at least its policy gets better."""
+TRAINING: Final = ("--serial", "--episodes", "20", "--seed", "0")
+
+
+def run_arguments(case: Case, scheduler: str, seed: int, kernel: str, out: str) -> list[str]:
+    """Return the command line of a run."""
+    arguments = ["run", f"scenarios/{case.scenario}.yaml", "--scheduler", scheduler]
+    arguments += ["--seed", str(seed), "--kernel", kernel, "--out", out, "--json"]
+    if scheduler == "fixed":
+        arguments += ["--option", f"placement={case.placement()}"]
+    for override in case.overrides:
+        arguments += ["--set", override]
+    return arguments
+
+
+def training_arguments(learner: str, load: str, out: str) -> list[str]:
+    """Return the command line of a training."""
+    arguments = ["train", f"scenarios/{DEFAULT}.yaml", "--scheduler", learner, *TRAINING]
+    for override in LOADS[load]:
+        arguments += ["--set", override]
+    return [*arguments, "--out", out, "--json"]

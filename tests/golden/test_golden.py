@@ -1,0 +1,91 @@
+"""Runs and trainings give what they gave when the goldens were written, to the last bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from filelock import FileLock
+
+from tests.golden import cases, goldens
+
+Computed: TypeAlias = Callable[[str], dict[str, goldens.Records]]
+
+ADVICE = "If that is meant, `python -m tests.golden` writes the goldens anew; the commit says why."
+
+
+@pytest.fixture(scope="session")
+def computed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Computed:
+    """Compute goldens once, also where pytest-xdist has several workers."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder if worker_id == "master" else folder.parent
+
+    def of(what: str) -> dict[str, goldens.Records]:
+        path = Path(shared, f"golden-{what}.json")
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                path.write_text(json.dumps(goldens.compute(what)), encoding="utf-8")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    return of
+
+
+def agree(what: str, golden: dict[str, str], found: dict[str, str]) -> None:
+    if lines := goldens.moved(golden, found):
+        pytest.fail("\n".join([f"{what}: {len(lines)} moved", *lines, ADVICE]), pytrace=False)
+
+
+@pytest.mark.parametrize("seed", cases.SEEDS)
+@pytest.mark.parametrize("scheduler", cases.SCHEDULERS)
+@pytest.mark.parametrize("case", cases.CASES)
+def test_a_run_gives_what_it_gave(case: str, scheduler: str, seed: int, computed: Computed) -> None:
+    key = f"{scheduler} {seed}"
+    agree(f"{case}, {key}", goldens.read(case)[key], computed(goldens.RUNS)[case][key])
+
+
+@pytest.mark.parametrize("scheduler", cases.SCHEDULERS)
+@pytest.mark.parametrize("case", [case.name for case in cases.CASES.values() if case.on_simpy])
+def test_the_simpy_kernel_gives_the_same(case: str, scheduler: str, computed: Computed) -> None:
+    key = f"{scheduler} {cases.SEEDS[0]}"
+    found = computed(goldens.RUNS)[case][f"{key} simpy"]
+    agree(f"{case}, {key}, simpy", goldens.read(case)[key], found)
+
+
+@pytest.mark.parametrize("load", cases.LOADS)
+@pytest.mark.parametrize("learner", cases.LEARNERS)
+def test_a_training_gives_what_it_gave(learner: str, load: str, computed: Computed) -> None:
+    pytest.importorskip("torch")
+    key = f"{learner} {load}"
+    found = computed(goldens.TRAININGS)[goldens.TRAININGS][key]
+    agree(f"training, {key}", goldens.read(goldens.TRAININGS)[key], found)
+
+
+@pytest.mark.parametrize("learner", cases.LEARNERS)
+def test_goldens_are_not_only_of_untrained_policies(learner: str) -> None:
+    trained = goldens.read(goldens.TRAININGS)
+    curves = [trained[f"{learner} {load}"] for load in cases.LOADS]
+    assert any(float(at["curve.1.reward"]) > float(at["curve.0.reward"]) for at in curves)
+
+
+def test_there_are_no_goldens_but_those_compared() -> None:
+    names = {path.stem for path in goldens.FOLDER.glob("*.json")}
+    assert names == {*cases.CASES, goldens.TRAININGS}
+
+
+def test_every_shipped_scenario_has_goldens() -> None:
+    shipped = {path.stem for path in (goldens.ROOT / "scenarios").glob("*.yaml")}
+    assert {case.scenario for case in cases.SHIPPED} == shipped
+
+
+def test_all_that_moved_is_named() -> None:
+    golden = {"/tasks/total_s": "1 <f8 3", "/tasks/slot": "2 <i8 3", "reward": "-1.5"}
+    found = {"/tasks/total_s": "1 <f8 3", "/tasks/slots": "2 <i8 3", "reward": "-1.4"}
+    assert goldens.moved(golden, golden) == []
+    assert goldens.moved(golden, found) == [
+        "/tasks/slot: was 2 <i8 3, is (absent)",
+        "/tasks/slots: was (absent), is 2 <i8 3",
+        "reward: was -1.5, is -1.4",
+    ]
