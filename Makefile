@@ -5,8 +5,7 @@ SCENARIO ?= scenarios/vgg16_4es.yaml
 ARGS     ?=
 
 # Trainings and batches would take hours without the compiler, and nothing of theirs is compiled.
-SLOW_WITHOUT := $(foreach name,learners training interrupted_training policies asynchronous \
-  ray ray_training batch study paper readme,--ignore=tests/test_$(name).py)
+SLOW_WITHOUT := $(addprefix --ignore=tests/,rl learning study paper cli/test_readme.py)
 
 VENV := .venv
 BIN  := $(VENV)/bin

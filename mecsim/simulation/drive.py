@@ -41,7 +41,7 @@ def make_kernel(name: str, model: Model) -> Kernel:
     return SimpyKernel(model)
 
 
-def _kernel_for(scheduler: Scheduler, name: str, model: Model) -> Kernel:
+def kernel_for(scheduler: Scheduler, name: str, model: Model) -> Kernel:
     """Return a kernel from which runs can branch off if the scheduler explores them."""
     kernel = make_kernel(name, model)
     if not scheduler.explores or isinstance(kernel, CompiledKernel):
@@ -49,9 +49,10 @@ def _kernel_for(scheduler: Scheduler, name: str, model: Model) -> Kernel:
     return ShadowedKernel(kernel, model)
 
 
-def _counted(
+def counted(
     slots: Iterator[workload.Slot], total: int, progress: Progress | None
 ) -> Iterator[workload.Slot]:
+    """Yield the slots; report each to ``progress`` once its epochs are over."""
     with signals.between_steps() as check:
         for done, slot in enumerate(slots, start=1):
             yield slot
@@ -60,13 +61,14 @@ def _counted(
                 progress(done, total)
 
 
-def _learns(scheduler: Scheduler) -> bool:
+def wants_rewards(scheduler: Scheduler) -> bool:
+    """Return whether a scheduler overrides ``epoch_ended``."""
     return type(scheduler).epoch_ended is not Scheduler.epoch_ended
 
 
-def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
+def drive_session(session: Session, scheduler: Scheduler, name: str) -> Totals:
     """Let a scheduler decide every epoch, and learn if it has the hook."""
-    learns = _learns(scheduler)
+    learns = wants_rewards(scheduler)
     before, known = None, dict[int | None, Ints]()
     try:
         for epoch in session:
@@ -74,7 +76,7 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
                 session.act(epoch, known[epoch.device])
                 continue
             observation = session.observe(epoch)
-            with _blaming(name, epoch.number):
+            with scheduler_errors(name, epoch.number):
                 if learns and before is not None:
                     scheduler.epoch_ended(*before, session.reward())
                 answer = scheduler.decide(observation)
@@ -86,7 +88,7 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
     except BaseException:
         session.account()  # so that the trace keeps all that has happened
         raise
-    with _blaming(name, session.epochs):
+    with scheduler_errors(name, session.epochs):
         if learns and before is not None:
             scheduler.epoch_ended(*before, session.reward())
         scheduler.run_ended()
@@ -94,7 +96,7 @@ def _drive(session: Session, scheduler: Scheduler, name: str) -> Totals:
 
 
 @contextlib.contextmanager
-def _blaming(name: str, epoch: int) -> Iterator[None]:
+def scheduler_errors(name: str, epoch: int) -> Iterator[None]:
     """Tell whatever a scheduler raises as bad input that names it."""
     try:
         yield

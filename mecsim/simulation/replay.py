@@ -18,7 +18,8 @@ from mecsim.scenario.schema import RecordedTasks
 from mecsim.scheduler import registry
 from mecsim.scheduler.placements import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
-from mecsim.simulation.drive import Progress, _counted, _drive, _kernel_for, make_kernel
+from mecsim.simulation import drive
+from mecsim.simulation.drive import Progress, counted, drive_session, kernel_for
 from mecsim.simulation.run import RunResult, _document, _trace_writer
 from mecsim.simulation.session import Session
 from mecsim.support.arrays import Ints
@@ -127,8 +128,8 @@ def replay(
         recorded = isinstance(trace.scenario.arrivals, RecordedTasks)
         recording = recorded_tasks(model, trace) if recorded else None
         comparison = Comparison(trace)
-        slots = _counted(workload.slots(model, recording), model.scenario.slots, progress)
-        kernel_ = make_kernel(kernel or trace.made_by.kernel, model)
+        slots = counted(workload.slots(model, recording), model.scenario.slots, progress)
+        kernel_ = drive.make_kernel(kernel or trace.made_by.kernel, model)
         session = Session(model, slots, kernel_, SchedulerSpec.of(model), [comparison])
         began = time.perf_counter()
         _follow(session, trace, comparison)
@@ -184,9 +185,9 @@ def replay_with(
         sizes = size_columns(model, recording)
         with _trace_writer(out, model, spec, made_by, sizes) as writer:
             slots = workload.slots(model, recording)
-            counted = _counted(slots, model.scenario.slots, progress)
+            numbered = counted(slots, model.scenario.slots, progress)
             sinks = [] if writer is None else [writer]
-            kernel_ = _kernel_for(made, made_by.kernel, model)
-            session = Session(model, counted, kernel_, spec, sinks, explores=made.explores)
-            totals = _drive(session, made, scheduler)
+            kernel_ = kernel_for(made, made_by.kernel, model)
+            session = Session(model, numbered, kernel_, spec, sinks, explores=made.explores)
+            totals = drive_session(session, made, scheduler)
         return RunResult(_document(totals, path.stem, made_by, began, out), out)

@@ -18,10 +18,10 @@ from mecsim.model.workload import size_columns
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry
 from mecsim.scheduler.spec import SchedulerSpec
-from mecsim.simulation.drive import Progress, _counted, _drive, _kernel_for, _learns
+from mecsim.simulation.drive import Progress, counted, drive_session, kernel_for, wants_rewards
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.session import Session
-from mecsim.simulation.static_run import _play, slots_at_once
+from mecsim.simulation.static_run import run_static, slots_at_once
 from mecsim.simulation.totals import Totals
 from mecsim.trace import Provenance, TraceWriter
 from mecsim.trace.recorded_workload import arrivals_of
@@ -69,20 +69,22 @@ def run(
     ):
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
         least = LowerBound(model) if bound else None
-        played = kernel == "compiled" and made.constant and not (made.explores or _learns(made))
+        played = (
+            kernel == "compiled" and made.constant and not (made.explores or wants_rewards(made))
+        )
         played &= spec.epoch == "slot" or not sinks
         length = workload.CHUNK
         if played and sinks:
             length = slots_at_once(model, workload.mean_tasks(model, recording), length)
         chunks = _bounded(workload.chunks(model, recording, length), least)
         if played:
-            totals = _play(model, chunks, made, scheduler, progress, sinks)
+            totals = run_static(model, chunks, made, scheduler, progress, sinks)
         else:
             each = (slot for chunk in chunks for slot in chunk.slots())
-            slots = _counted(each, scenario.slots, progress)
-            kernel_ = _kernel_for(made, kernel, model)
+            slots = counted(each, scenario.slots, progress)
+            kernel_ = kernel_for(made, kernel, model)
             session = Session(model, slots, kernel_, spec, sinks, explores=made.explores)
-            totals = _drive(session, made, scheduler)
+            totals = drive_session(session, made, scheduler)
     document = _document(totals, name, made_by, began, out)
     if least is not None:
         gap = None if document["failed"] else least.gap_percent(document["reward"])

@@ -26,7 +26,7 @@ from mecsim.model.workload import Chunk, Tasks
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.features import Seen, features
 from mecsim.scheduler.placements import check_placement
-from mecsim.simulation.drive import Progress, _blaming
+from mecsim.simulation.drive import Progress, scheduler_errors
 from mecsim.simulation.session import Epoch, Session, account_rows
 from mecsim.simulation.task_accounts import Accounts, RewardBook
 from mecsim.simulation.totals import Totals
@@ -207,7 +207,7 @@ class Player:
         return tasks
 
 
-def _play(
+def run_static(
     model: Model,
     chunks: Iterator[workload.Chunk],
     scheduler: Scheduler,
@@ -229,7 +229,7 @@ def _play(
             if progress is not None:
                 progress(done, model.scenario.slots)
     totals.add(player.drain())
-    with _blaming(name, done):
+    with scheduler_errors(name, done):
         scheduler.run_ended()
     return totals
 
@@ -262,7 +262,7 @@ class _Constant:
 
     def _ask(self, epoch: Epoch) -> None:
         spec, row = self._scheduler.spec, epoch.device or 0
-        with _blaming(self._name, epoch.number):
+        with scheduler_errors(self._name, epoch.number):
             answer = self._scheduler.decide(self._session.observe(epoch))
             placement = check_placement(answer, spec, self._name, epoch.number, epoch.device)
         self._placements[row], self._asked[row] = placement, True

@@ -30,10 +30,10 @@ from mecsim.scenario.schema import Scenario
 from mecsim.simulation.drive import KERNELS, Progress
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.run import run as run_scenario
+from mecsim.support.arrays import Floats
 from mecsim.support.intervals import Interval, mean_interval
 from mecsim.trace.schema import Column, MemoryTrace
 from mecsim.verification import queueing
-from mecsim.support.arrays import Floats
 
 CONFIDENCE: Final = 0.999
 """Of each interval, so that all of them hold together with about 99% (Bonferroni)."""

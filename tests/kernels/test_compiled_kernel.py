@@ -293,19 +293,22 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 def test_with_the_compiler_off() -> None:
     tests = [
-        "tests/test_accounts.py::test_sums_are_rounded_once",
-        "tests/test_branching.py::test_random_scenarios",
-        "tests/test_branching.py::test_rings_grow",
-        "tests/test_compiled.py::test_random_scenarios",
-        "tests/test_compiled.py::test_a_crowd_of_ties",
-        "tests/test_compiled.py::test_every_step_of_shipped_scenarios",
-        "tests/test_lookahead.py::test_both_kernels_and_both_times_alike",
-        "tests/test_play.py::test_random_scenarios",
-        "tests/test_replicas.py::test_random_scenarios",
-        "tests/test_replicas.py::test_rings_grow",
+        "tests/kernels/test_accounting.py::test_sums_are_rounded_once",
+        "tests/kernels/test_rollout.py::test_random_scenarios",
+        "tests/kernels/test_rollout.py::test_rings_grow",
+        "tests/kernels/test_compiled_kernel.py::test_random_scenarios",
+        "tests/kernels/test_compiled_kernel.py::test_a_crowd_of_ties",
+        "tests/kernels/test_compiled_kernel.py::test_every_step_of_shipped_scenarios",
+        "tests/scheduler/test_lookahead.py::test_both_kernels_and_both_times_alike",
+        "tests/simulation/test_static_run.py::test_random_scenarios",
+        "tests/simulation/test_replicas.py::test_random_scenarios",
+        "tests/simulation/test_replicas.py::test_rings_grow",
     ]
     some = ("vgg16_4es", "small_battery", "bursty")  # all of them in `make verify`
-    tests += [f"tests/test_compiled.py::test_shipped_scenarios[{name}-rpdi]" for name in some]
+    tests += [
+        f"tests/kernels/test_compiled_kernel.py::test_shipped_scenarios[{name}-rpdi]"
+        for name in some
+    ]
     plain = "-p", "no:cacheprovider", "-n0"
     done = python("-m", "pytest", "-q", *plain, *tests, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stdout
@@ -342,11 +345,11 @@ def test_compiles_once_and_says_so(tmp_path: Path) -> None:
 
 FORKS = """
 import os
-from mecsim import accounts
-accounts._penalty(2.0, 1.0)
+from mecsim.kernels import accounting
+accounting._penalty(2.0, 1.0)
 child = os.fork()
 if not child:
-    os._exit(accounts._cost(2.0, 1.0, 0.5) != 2.5)
+    os._exit(accounting._cost(2.0, 1.0, 0.5) != 2.5)
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
@@ -360,7 +363,7 @@ def test_one_that_does_not_let_go_is_not_waited_for_long(tmp_path: Path) -> None
     made = python("-c", FORKS, NUMBA_CACHE_DIR=str(tmp_path))
     assert made.returncode == 0, made.stderr
     (lock,) = tmp_path.rglob("compiling.lock")
-    impatient = "from mecsim import jit\njit.PATIENCE_S = 0.1\n" + FORKS
+    impatient = "from mecsim.support import jit\njit.PATIENCE_S = 0.1\n" + FORKS
     with FileLock(lock):
         done = python("-c", impatient, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr

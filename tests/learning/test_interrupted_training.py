@@ -24,10 +24,11 @@ EPISODES = 1500
 LONG = [f"--episodes={EPISODES}", "--out=p.safetensors", "--quiet", *SMALL, "--option=trunk=12"]
 PREPARED = """\
 import signal
-from mecsim import cli, training
+from mecsim import cli
+from mecsim.learning import recorder
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    training.KEEP_SECONDS = 0.3
+    recorder.KEEP_SECONDS = 0.3
     cli.main()
 """
 

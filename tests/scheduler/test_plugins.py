@@ -364,7 +364,7 @@ def test_options_of_a_class_above_are_listed(installed: Callable[..., None]) -> 
 
 def test_listing_imports_no_scheduler() -> None:
     program = (
-        "import sys\nfrom mecsim import registry\n"
+        "import sys\nfrom mecsim.scheduler import registry\n"
         "found = [registry.describe(name) for name in registry.names()]\n"
         "assert len(found) >= 7 and not [d for d in found if 'broken' in d.summary], found\n"
         "bad = [m for m in sys.modules if m.split('.')[0] in ('schedulers', 'torch')]\n"

@@ -140,7 +140,7 @@ def test_rings_grow_under_overload(epoch: str, monkeypatch: pytest.MonkeyPatch) 
         made.append(Player(model, services, size=2))
         return made[-1]
 
-    monkeypatch.setattr("mecsim.simulation.run.Player", small)
+    monkeypatch.setattr("mecsim.simulation.static_run.Player", small)
     spec = busy(epoch=epoch, device={"capacity": 1e7})
     assert assert_same(spec, [[0, 0, 1]])["tasks"] > 1000
     (player,) = made
@@ -154,7 +154,7 @@ def test_a_trace_whose_rings_and_tables_grow(monkeypatch: pytest.MonkeyPatch) ->
         made.append(TracedPlayer(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("mecsim.simulation.run.TracedPlayer", watched)
+    monkeypatch.setattr("mecsim.simulation.static_run.TracedPlayer", watched)
     monkeypatch.setattr("mecsim.simulation.static_run.RING", 2)
     wired = {"topology": "line", "rate": 5e6}
     spec = busy(device={"capacity": 1e7}, wired=wired, edge_servers=9)

@@ -399,7 +399,7 @@ def test_every_write_leaves_a_file_that_opens_and_replays(
 def test_a_writer_that_is_never_ended_crashes_nothing(tmp_path: Path) -> None:
     program = f"""if 1:
         from pathlib import Path
-        from tests.test_trace_writing import open_writer
+        from tests.trace.test_writer import open_writer
         kept = open_writer(Path({str(tmp_path / "t.h5")!r}))
         """
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)

@@ -16,7 +16,7 @@ from mecsim.kernels.accounting import Terms
 from mecsim.kernels.hops import Hops, Router
 from mecsim.kernels.simpy_kernel import SimpyKernel
 from mecsim.model.model import KINDS, Model
-from mecsim.simulation import run
+from mecsim.simulation import drive
 from mecsim.simulation.totals import Totals
 from mecsim.support.intervals import Interval
 from mecsim.trace.schema import MemoryTrace, Rows
@@ -161,7 +161,7 @@ class DoubleBooked(SimpyKernel):
 
 
 def put_in(patch: pytest.MonkeyPatch, kernel: type[SimpyKernel]) -> None:
-    patch.setattr(run, "make_kernel", lambda name, model: kernel(model))
+    patch.setattr(drive, "make_kernel", lambda name, model: kernel(model))
 
 
 def with_wrong_hops(patch: pytest.MonkeyPatch, column: str, kinds: Sequence[str]) -> None:
@@ -271,14 +271,14 @@ def test_wrong_penalties_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_kernel_at_the_replay_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = iter([SimpyKernel, Late])
-    monkeypatch.setattr(run, "make_kernel", lambda name, model: next(kernels)(model))
+    monkeypatch.setattr(drive, "make_kernel", lambda name, model: next(kernels)(model))
     assert measured([REPLAY]) == [REPLAY]
 
 
 def test_two_kernels_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = {"simpy": SimpyKernel, "again": SimpyKernel, "late": Late}
-    monkeypatch.setattr(run, "KERNELS", tuple(kernels))
-    monkeypatch.setattr(run, "make_kernel", lambda name, model: kernels[name](model))
+    monkeypatch.setattr(known_answers, "KERNELS", tuple(kernels))
+    monkeypatch.setattr(drive, "make_kernel", lambda name, model: kernels[name](model))
     names = ["Kernels simpy and again", "Kernels again and late"]
     assert measured(names) == names[1:]
 
@@ -290,7 +290,7 @@ def test_the_suite_runs_on_the_kernel_that_is_asked_for(monkeypatch: pytest.Monk
         asked.add(name)
         return SimpyKernel(model)
 
-    monkeypatch.setattr(run, "make_kernel", make)
+    monkeypatch.setattr(drive, "make_kernel", make)
     effort = QUICK._replace(replications=2, tasks=2_000, kernel="another")
     for check in known_answers.checks():
         if not check.name.startswith("Kernels"):
