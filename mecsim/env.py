@@ -23,7 +23,7 @@ feature             scale
 ``…backlog_s``      1: they are in seconds
 ``rate_bps``        nominal rate: mean of the range given, or of all devices without fading
 ``battery_J``       a full battery; the feature is 1 where batteries are unlimited
-``access``          N
+``serving_server``          N
 ==================  ===============================================================================
 
 A scale that would be 0 is 1. Rates without fading depend on where devices are: they are taken
@@ -291,7 +291,7 @@ def _scale(model: Model, names: Sequence[str]) -> Floats:
         "input_bits": model.input_bits.max(),
         "rate_bps": _nominal_rate_bps(model),
         "battery_J": 1.0 if np.isinf(model.battery_j) else model.battery_j,
-        "access": model.servers,
+        "serving_server": model.servers,
     }
     backlogs = ("cpu", "links_out", "device", "uplink", "downlink")
     of |= {f"{name}_backlog_s": 1.0 for name in backlogs}
@@ -303,7 +303,7 @@ def _scale(model: Model, names: Sequence[str]) -> Floats:
 def _mean_tasks(scenario: Scenario) -> float:
     """Return the tasks that an epoch is for, on average."""
     arrivals = scenario.arrivals
-    if scenario.epoch == "task" or isinstance(arrivals, RecordedTasks):
+    if scenario.decision_epoch == "per_task" or isinstance(arrivals, RecordedTasks):
         return 1.0
     if isinstance(arrivals, Mmpp):
         return float(np.average(arrivals.rates, weights=arrivals.mean_dwell))

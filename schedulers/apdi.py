@@ -8,7 +8,7 @@ from mecsim import Observation, Placement, Scheduler
 class APDI(Scheduler):
     """Blocks are dealt evenly to the servers in order: block m to server ⌈m·N/M⌉."""
 
-    constant = True
+    static = True
 
     def decide(self, observation: Observation) -> Placement:
         """Return the same placement every time; with fewer blocks than servers, the first M."""

@@ -8,11 +8,13 @@ from mecsim import Observation, Placement, Scheduler
 class Edge(Scheduler):
     """Every block runs at the associated server (for a slot: at the one with most devices)."""
 
-    constant = True
+    static = True
 
     def decide(self, observation: Observation) -> Placement:
         """Return the associated server of the task's device for every block."""
-        access = self.spec.access
+        serving_server = self.spec.serving_server
         device = observation.device
-        server = access[device] if device is not None else np.bincount(access).argmax()
+        server = (
+            serving_server[device] if device is not None else np.bincount(serving_server).argmax()
+        )
         return [int(server) + 1] * self.spec.blocks

@@ -6,7 +6,7 @@ from mecsim import Observation, Placement, Scheduler, SchedulerSpec
 class Fixed(Scheduler):
     """Every task follows the placement given as an option, for example placement=[0,1,1,2,2,0]."""
 
-    constant = True
+    static = True
 
     def __init__(self, spec: SchedulerSpec, *, placement: list[int]) -> None:
         super().__init__(spec)

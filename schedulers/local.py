@@ -6,7 +6,7 @@ from mecsim import Observation, Placement, Scheduler
 class Local(Scheduler):
     """Every block stays on the task's own device."""
 
-    constant = True
+    static = True
 
     def decide(self, observation: Observation) -> Placement:
         """Return place 0 for every block."""

@@ -19,7 +19,7 @@ class Lookahead(Scheduler):
     Where it allows for all placements, all of them are simulated.
     """
 
-    explores = True
+    uses_rollouts = True
 
     def __init__(self, spec: SchedulerSpec, *, budget: int = 300) -> None:
         super().__init__(spec)

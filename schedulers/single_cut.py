@@ -41,7 +41,7 @@ class SingleCut(Scheduler):
         """Return the seconds to bring each block's input to each server; shape (M, N)."""
         mine = slice(None) if seen.device is None else [seen.device]
         radio = seen.input_bits / seen.mean_rate_bps + seen.uplink_backlog_s[mine].mean()
-        access, devices = np.unique(self.spec.access[mine], return_counts=True)
+        serving_server, devices = np.unique(self.spec.serving_server[mine], return_counts=True)
         share = devices / devices.sum()
-        wired = [share @ seen.wired_s(block, access) for block in range(self.spec.blocks)]
+        wired = [share @ seen.wired_s(block, serving_server) for block in range(self.spec.blocks)]
         return radio[:, None] + np.array(wired)

@@ -236,7 +236,7 @@ def state_of(states: State, b: int) -> State:
 
 
 @compiled
-def ways_of(ways: Ways, speed: Floats, access: Ints) -> Ways:
+def ways_of(ways: Ways, speed: Floats, serving_server: Ints) -> Ways:
     """Return the ways of a replica with its own speeds and associations."""
     return Ways(
         ways.cycles,
@@ -246,7 +246,7 @@ def ways_of(ways: Ways, speed: Floats, access: Ints) -> Ways:
         ways.link_target,
         ways.link_latency_s,
         speed,
-        access,
+        serving_server,
         ways.device,
         ways.uplink,
         ways.downlink,
@@ -292,11 +292,11 @@ def take_turns(
 ) -> None:
     """Let the replicas from ``begin`` to ``end`` act on their epochs, one after the other.
 
-    All of ``states`` and, of ``ways``, speed and access have one row a replica.
+    All of ``states`` and, of ``ways``, speed and serving_server have one row a replica.
     """
     for b in range(begin, end):
         s = state_of(states, b)
-        own, until_s = ways_of(ways, ways.speed[b], ways.access[b]), -math.inf
+        own, until_s = ways_of(ways, ways.speed[b], ways.serving_server[b]), -math.inf
         turns.needed[b] = 0
         while turns.done[b] < len(turns.placements) and turns.epoch[b] < turns.end[b]:
             epoch, k = turns.epoch[b], turns.done[b]

@@ -51,7 +51,7 @@ class Page(NamedTuple):
         """Return the epochs of a chunk."""
         epochs, size = Epochs.of(chunk), chunk.expected_size
         tasks, device = chunk.expected_tasks, np.zeros(len(chunk.start_s), dtype=np.int64)
-        if model.scenario.epoch == "task":
+        if model.scenario.decision_epoch == "per_task":
             rates = np.repeat(epochs.rates, np.diff(chunk.bounds))
             bounds = np.arange(len(chunk.device) + 1)
             epochs = epochs._replace(time_s=chunk.release_s, bounds=bounds, rates=rates)

@@ -61,7 +61,7 @@ class Ways(NamedTuple):
     link_target: Ints
     link_latency_s: Floats
     speed: Floats
-    access: Ints
+    serving_server: Ints
     device: int
     """Number of the first device's CPU; so on for the uplinks, downlinks and links."""
     uplink: int
@@ -85,7 +85,7 @@ class Ways(NamedTuple):
             link_target=model.links.target,
             link_latency_s=model.links.latency_s,
             speed=model.speed,
-            access=model.access,
+            serving_server=model.serving_server,
             device=resources.device,
             uplink=resources.uplink,
             downlink=resources.downlink,
@@ -153,7 +153,12 @@ def lay_out(  # noqa: C901 - parts called with all of the ways cost twice it
     ``placements`` has one row for all tasks or one for each device; shape (1, M) or (D, M).
     """
     rows, mask, room_end = room
-    cycles, all_bits, speed, access = ways.cycles, ways.bits, ways.speed, ways.access
+    cycles, all_bits, speed, serving_server = (
+        ways.cycles,
+        ways.bits,
+        ways.speed,
+        ways.serving_server,
+    )
     route, next_link, link_target = ways.route, ways.next_link, ways.link_target
     latency_s, power_w, kappa = ways.link_latency_s, ways.power_w, ways.kappa
     blocks, last = len(cycles), size.shape[1] - 1  # last: 0 if all have one size factor
@@ -172,11 +177,11 @@ def lay_out(  # noqa: C901 - parts called with all of the ways cost twice it
                 radio_j = _transmit_energy(power_w, radio_s)
                 server = here - 1
                 if here == 0:
-                    server = access[own]
+                    server = serving_server[own]
                     if at < room_end:
                         _put(rows, at & mask, block, ways.uplink + own, radio_s, 0.0, radio_j)
                     at += 1
-                target = place - 1 if place else access[own]
+                target = place - 1 if place else serving_server[own]
                 while server != target:
                     link = next_link[route[stage], server, target]
                     wired_s = _transfer_delay(bits, speed[ways.link + link])

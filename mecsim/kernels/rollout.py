@@ -114,7 +114,7 @@ def explore_all(
     more room for hops is needed, and nothing is known.
     """
     for b in range(begin, end):
-        base, own = state_of(states, b), ways_of(ways, ways.speed[b], ways.access[b])
+        base, own = state_of(states, b), ways_of(ways, ways.speed[b], ways.serving_server[b])
         needed[b] = 1
         if is_room_for(base, epochs, rows[b]):
             _adopt(s, base)

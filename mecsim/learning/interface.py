@@ -67,7 +67,7 @@ class Task:
     @cached_property
     def epochs(self) -> int:
         """Decision epochs of a run; where epochs are tasks, as many as are expected."""
-        if self.scenario.epoch == "slot":
+        if self.scenario.decision_epoch == "per_slot":
             return self.scenario.slots
         return max(1, round(mean_rate(resolve(self.scenario)) * self.scenario.slots))
 
@@ -228,9 +228,9 @@ def _candidates() -> list[Path]:
 
 def _check_fits(path: Path, header: PolicyHeader, scheduler: str, spec: SchedulerSpec) -> None:
     """Raise ``PolicyError`` if a policy is not for such a scenario; warn if it is for another."""
-    theirs = (header.scheduler, header.blocks, header.servers, header.epoch)
-    ours = (scheduler, spec.blocks, spec.servers, spec.epoch)
-    what = ("scheduler", "blocks", "edge_servers", "epoch")
+    theirs = (header.scheduler, header.blocks, header.servers, header.decision_epoch)
+    ours = (scheduler, spec.blocks, spec.servers, spec.decision_epoch)
+    what = ("scheduler", "blocks", "edge_servers", "decision_epoch")
     for name, trained, here in zip(what, theirs, ours, strict=True):
         if trained != here:
             problem = f"is for {name}: {trained}, here it is {here}"

@@ -39,7 +39,7 @@ class PolicyHeader(BaseModel):
     """M."""
     servers: int
     """N."""
-    epoch: Literal["slot", "task"]
+    decision_epoch: Literal["per_slot", "per_task"]
     features: list[str]
     """Names of the features that it decides by."""
     settings: dict[str, Any]

@@ -104,7 +104,7 @@ def train(
         scenario_sha256=spec.scenario_sha256,
         blocks=spec.blocks,
         servers=spec.servers,
-        epoch=spec.epoch,
+        decision_epoch=spec.decision_epoch,
         features=feature_names(spec),
         settings=asdict(settings),
         training={k: v for k, v in summary.items() if k not in ("scenario", "scheduler")},

@@ -52,7 +52,7 @@ class EmptyNetwork:
     """Shape (N,)."""
     device_hz: Floats
     """Shape (D,)."""
-    access: Ints
+    serving_server: Ints
     """Each device's associated server, 0-based; shape (D,)."""
     links: Links
     next_link: Ints
@@ -98,7 +98,7 @@ class EmptyNetwork:
         What is at a device enters and leaves the wired network at its server.
         """
         servers = np.broadcast_to(np.arange(len(self.server_hz))[:, None], self._shape(work))
-        at = np.concatenate([self.access[work.device][None], servers])
+        at = np.concatenate([self.serving_server[work.device][None], servers])
         per_bit, latency = (table[:, at[:, None], at] for table in self._tables)
         seconds = per_bit[self.route]
         seconds *= work.bits[:, None, None]

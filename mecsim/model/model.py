@@ -80,7 +80,7 @@ class Model:
     """F_n of each core; shape (N,)."""
     device_hz: Floats
     """f_d; shape (D,)."""
-    access: Ints
+    serving_server: Ints
     """The server (0-based) with which each device is associated; shape (D,)."""
     gain: Floats
     """Path gain of each device to its server; shape (D,)."""
@@ -202,12 +202,12 @@ def _drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
     servers = topology.server_positions(scenario.edge_server, scenario.edge_servers)
     devices = topology.device_positions(scenario.device, servers, scenario.devices, seed)
     coverage = scenario.edge_server.coverage_radius
-    access, gain = topology.associate(devices, servers, coverage, scenario.radio)
+    serving_server, gain = topology.associate(devices, servers, coverage, scenario.radio)
     capacities = Stream(seed, "capacities")
     return {
         "server_hz": _spread(scenario.edge_server.capacity, len(servers), capacities),
         "device_hz": _spread(scenario.device.capacity, len(devices), capacities),
-        "access": access,
+        "serving_server": serving_server,
         "gain": gain,
     }
 

@@ -423,7 +423,7 @@ class Scenario(Section):
     description: str = ""
     slots: Annotated[int, Field(ge=1, le=10_000_000)] = 600
     slot_length: Seconds = 1.0
-    epoch: Literal["slot", "task"] = "slot"
+    decision_epoch: Literal["per_slot", "per_task"] = "per_slot"
     """One placement for all tasks released in a slot, or one for each task."""
     dnn: Dnn = Dnn(blocks=6)
     size_factor: SizeFactor = ConstantSize()

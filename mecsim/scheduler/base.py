@@ -6,7 +6,7 @@ A scheduler needs nothing else of mecsim::
         '''Everything at the associated server of the first device.'''
 
         def decide(self, observation):
-            return [int(self.spec.access[0]) + 1] * self.spec.blocks
+            return [int(self.spec.serving_server[0]) + 1] * self.spec.blocks
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Scheduler(ABC):
     are set from the command line with ``--option KEY=VALUE``.
     """
 
-    constant: ClassVar[bool] = False
+    static: ClassVar[bool] = False
     """Whether decisions depend on nothing that changes during a run.
 
     Then :meth:`decide` is asked only once (where epochs are tasks, once for each device), which
     makes runs without a trace faster.
     """
 
-    explores: ClassVar[bool] = False
+    uses_rollouts: ClassVar[bool] = False
     """Whether decisions use :meth:`Observation.what_if`, which takes a copy of the network."""
 
     def __init__(self, spec: SchedulerSpec) -> None:

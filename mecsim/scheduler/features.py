@@ -27,7 +27,7 @@ class Seen(NamedTuple):
     """Of every resource, as :class:`mecsim.model.model.Resources` numbers them; shape (B, R)."""
     battery_j: Floats
     """Shape (B, D)."""
-    access: Ints
+    serving_server: Ints
     """Shape (B, D)."""
     link_source: Ints
     """The server that each link starts from; shape (L,)."""
@@ -51,7 +51,7 @@ def features(seen: Seen) -> Floats:
 def _fill(rows: Floats, seen: Seen, mean_battery_j: Floats) -> None:
     servers, devices = seen.servers, seen.rate_bps.shape[1]
     for b in range(len(rows)):
-        row, backlog_s, access = rows[b], seen.backlog_s[b], seen.access[b]
+        row, backlog_s, serving_server = rows[b], seen.backlog_s[b], seen.serving_server[b]
         at = 0
         for known in (seen.tasks[b], seen.blocks[b], backlog_s[:servers]):
             row[at : at + len(known)] = known
@@ -65,7 +65,7 @@ def _fill(rows: Floats, seen: Seen, mean_battery_j: Floats) -> None:
             first = servers + (kind - 1) * devices
             values = seen.rate_bps[b] if kind == 0 else backlog_s[first : first + devices]
             if device < 0:
-                _means_per_server(row[at : at + servers], values, access)
+                _means_per_server(row[at : at + servers], values, serving_server)
                 at += servers
             else:
                 row[at] = values[device]
@@ -74,22 +74,22 @@ def _fill(rows: Floats, seen: Seen, mean_battery_j: Floats) -> None:
             row[at] = mean_battery_j[b]
         else:
             row[at] = seen.battery_j[b, device]
-            row[at + 1] = access[device] + 1
+            row[at + 1] = serving_server[device] + 1
 
 
 @compiled
-def _means_per_server(means: Floats, values: Floats, access: Ints) -> None:
+def _means_per_server(means: Floats, values: Floats, serving_server: Ints) -> None:
     """Fill in the means over the devices of every server, 0 where it has none; shape (N,)."""
     count = np.zeros(len(means))
     means[:] = 0.0
     for device in range(len(values)):
-        means[access[device]] += values[device]
-        count[access[device]] += 1.0
+        means[serving_server[device]] += values[device]
+        count[serving_server[device]] += 1.0
     means /= np.maximum(count, 1.0)
 
 
-def means_per_server(values: Floats, access: Ints, servers: int) -> Floats:
+def means_per_server(values: Floats, serving_server: Ints, servers: int) -> Floats:
     """Return the means over the devices of every server, 0 where it has none; shape (N,)."""
     means = np.empty(servers)
-    _means_per_server(means, values.copy(), access.copy())  # which may be written to
+    _means_per_server(means, values.copy(), serving_server.copy())  # which may be written to
     return means

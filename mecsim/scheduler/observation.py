@@ -118,12 +118,12 @@ class Observation:
     def what_if(self, placements: ArrayLike) -> Outcomes:
         """Simulate what C placements would lead to, from the network as it is; shape (C, M).
 
-        Only for schedulers that say so, see :attr:`Scheduler.explores`. Where this epoch's tasks
+        Only for schedulers that say so, see :attr:`Scheduler.uses_rollouts`. Where this epoch's tasks
         are not known yet, as many as expected are supposed to come evenly. Raises
         ``PlacementError``.
         """
         if self.explorer is None:
-            raise TypeError("what_if: the scheduler's class must set `explores = True`")
+            raise TypeError("what_if: the scheduler's class must set `uses_rollouts = True`")
         return self.explorer(check_placements(placements, self.spec, "what_if: placement"))
 
     @cached_property
@@ -146,7 +146,7 @@ class Observation:
 
     def _per_server(self, values: Floats) -> Floats:
         """Return the mean over the devices of every server, 0 where it has none; shape (N,)."""
-        return means_per_server(values, self.spec.access, self.spec.servers)
+        return means_per_server(values, self.spec.serving_server, self.spec.servers)
 
     def features(self) -> Floats:
         """Return the observation as one vector, named by :func:`feature_names`."""
@@ -165,7 +165,7 @@ class Observation:
                 rate_bps=self.rate_bps[None, :].copy(),
                 backlog_s=np.concatenate(backlogs)[None, :],
                 battery_j=self.battery_j[None, :].copy(),
-                access=self.spec.access[None, :].copy(),
+                serving_server=self.spec.serving_server[None, :].copy(),
                 link_source=self.spec.links.source.copy(),
                 device=np.array([-1 if self.device is None else self.device]),
                 servers=self.spec.servers,
@@ -185,10 +185,10 @@ def feature_names(spec: SchedulerSpec) -> list[str]:
     servers = [f"es{n + 1}" for n in range(spec.servers)]
     blocks = ("cycles", "parameter_bytes", "input_bits")
     radio = ("rate_bps", "device_backlog_s", "uplink_backlog_s", "downlink_backlog_s")
-    if spec.epoch == "slot":
+    if spec.decision_epoch == "per_slot":
         devices = [f"{es}.mean_{name}" for name in radio for es in servers] + ["mean_battery_J"]
     else:
-        devices = [f"device.{name}" for name in (*radio, "battery_J", "access")]
+        devices = [f"device.{name}" for name in (*radio, "battery_J", "serving_server")]
     return [
         "tasks",
         "size_factor",

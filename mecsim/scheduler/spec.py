@@ -27,7 +27,7 @@ class SchedulerSpec:
 
     blocks: int
     """M."""
-    epoch: Literal["slot", "task"]
+    decision_epoch: Literal["per_slot", "per_task"]
     """Whether a decision is for all tasks of a slot or for one task."""
     slot_length_s: float
     server_hz: Floats
@@ -36,7 +36,7 @@ class SchedulerSpec:
     """Cores of each server; shape (N,)."""
     device_hz: Floats
     """Shape (D,)."""
-    access: Ints
+    serving_server: Ints
     """Each device's associated server, 0-based; shape (D,)."""
     links: Links
     """The directed wired links."""
@@ -82,7 +82,7 @@ class SchedulerSpec:
         return EmptyNetwork(
             server_hz=self.server_hz,
             device_hz=self.device_hz,
-            access=self.access,
+            serving_server=self.serving_server,
             links=self.links,
             next_link=self.next_link,
             route=self.route,
@@ -96,12 +96,12 @@ class SchedulerSpec:
         """Return what a scheduler may know of a model."""
         return cls(
             blocks=model.blocks,
-            epoch=model.scenario.epoch,
+            decision_epoch=model.scenario.decision_epoch,
             slot_length_s=model.scenario.slot_length,
             server_hz=model.server_hz,
             cores=model.capacity[: model.servers],
             device_hz=model.device_hz,
-            access=model.access,
+            serving_server=model.serving_server,
             links=model.links,
             next_link=model.next_link,
             route=model.route,

@@ -42,9 +42,9 @@ def make_kernel(name: str, model: Model) -> Kernel:
 
 
 def kernel_for(scheduler: Scheduler, name: str, model: Model) -> Kernel:
-    """Return a kernel from which runs can branch off if the scheduler explores them."""
+    """Return a kernel from which runs can branch off if the scheduler uses_rollouts them."""
     kernel = make_kernel(name, model)
-    if not scheduler.explores or isinstance(kernel, CompiledKernel):
+    if not scheduler.uses_rollouts or isinstance(kernel, CompiledKernel):
         return kernel
     return ShadowedKernel(kernel, model)
 
@@ -83,7 +83,7 @@ def drive_session(session: Session, scheduler: Scheduler, name: str) -> Totals:
                 placement = check_placement(answer, session.spec, name, epoch.number, epoch.device)
             session.act(epoch, placement)
             before = observation, placement
-            if scheduler.constant and not learns:
+            if scheduler.static and not learns:
                 known[epoch.device] = placement
     except BaseException:
         session.account()  # so that the trace keeps all that has happened

@@ -26,7 +26,7 @@ def feed(model: Model) -> Feed:
     """Yield the pages of a run; none if it has no epoch."""
     items = workload.mean_tasks(model) + model.devices
     chunks = workload.chunks(model, length=max(1, min(SLOTS, int(ITEMS / items))))
-    if model.scenario.epoch == "slot":  # what comes need not be drawn
+    if model.scenario.decision_epoch == "per_slot":  # what comes need not be drawn
         for chunk in chunks:
             end = chunk.first_slot + len(chunk.start_s)
             more = end < model.scenario.slots

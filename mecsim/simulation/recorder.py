@@ -114,7 +114,7 @@ class Logbook:
                 rate_bps=np.stack([sight.rate_bps for sight in sights]),
                 backlog_s=np.stack([sight.backlog_s for sight in sights]),
                 battery_j=np.stack([sight.battery_j for sight in sights]),
-                access=np.tile(model.access, (count, 1)),
+                serving_server=np.tile(model.serving_server, (count, 1)),
                 link_source=model.links.source.copy(),
                 device=np.array(devices, dtype=np.int64),
                 servers=model.servers,

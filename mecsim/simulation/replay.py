@@ -188,6 +188,8 @@ def replay_with(
             numbered = counted(slots, model.scenario.slots, progress)
             sinks = [] if writer is None else [writer]
             kernel_ = kernel_for(made, made_by.kernel, model)
-            session = Session(model, numbered, kernel_, spec, sinks, explores=made.explores)
+            session = Session(
+                model, numbered, kernel_, spec, sinks, uses_rollouts=made.uses_rollouts
+            )
             totals = drive_session(session, made, scheduler)
         return RunResult(_document(totals, path.stem, made_by, began, out), out)

@@ -56,7 +56,8 @@ class Replicas:
             Pages(model, replicas),
         )
         self._ways = Ways.of(model)._replace(
-            speed=np.tile(model.speed, (replicas, 1)), access=np.tile(model.access, (replicas, 1))
+            speed=np.tile(model.speed, (replicas, 1)),
+            serving_server=np.tile(model.serving_server, (replicas, 1)),
         )
         self._backlog_s = np.zeros((replicas, len(model.resources)))
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
@@ -78,7 +79,10 @@ class Replicas:
         feeds = {row: _begun(model) for row, model in zip(rows, models, strict=True)}
         restart(self._state, rows, self._model.battery_j)
         for row, model in zip(rows, models, strict=True):
-            self._ways.speed[row], self._ways.access[row] = model.speed, model.access
+            self._ways.speed[row], self._ways.serving_server[row] = (
+                model.speed,
+                model.serving_server,
+            )
         self._backlog_s[rows] = 0.0
         self._pages.start(feeds)
         return self._observe()
@@ -188,9 +192,11 @@ class Replicas:
                 rate_bps=page.epochs.rate_bps[page.epochs.rates[row]],
                 backlog_s=self._backlog_s,
                 battery_j=self._state.battery_j,
-                access=self._ways.access,
+                serving_server=self._ways.serving_server,
                 link_source=self._link_source,
-                device=page.device[row] if self.spec.epoch == "task" else np.full(len(row), -1),
+                device=page.device[row]
+                if self.spec.decision_epoch == "per_task"
+                else np.full(len(row), -1),
                 servers=model.servers,
             )
         )

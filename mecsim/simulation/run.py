@@ -70,9 +70,9 @@ def run(
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
         least = LowerBound(model) if bound else None
         played = (
-            kernel == "compiled" and made.constant and not (made.explores or wants_rewards(made))
+            kernel == "compiled" and made.static and not (made.uses_rollouts or wants_rewards(made))
         )
-        played &= spec.epoch == "slot" or not sinks
+        played &= spec.decision_epoch == "per_slot" or not sinks
         length = workload.CHUNK
         if played and sinks:
             length = slots_at_once(model, workload.mean_tasks(model, recording), length)
@@ -83,7 +83,7 @@ def run(
             each = (slot for chunk in chunks for slot in chunk.slots())
             slots = counted(each, scenario.slots, progress)
             kernel_ = kernel_for(made, kernel, model)
-            session = Session(model, slots, kernel_, spec, sinks, explores=made.explores)
+            session = Session(model, slots, kernel_, spec, sinks, uses_rollouts=made.uses_rollouts)
             totals = drive_session(session, made, scheduler)
     document = _document(totals, name, made_by, began, out)
     if least is not None:

@@ -58,12 +58,12 @@ class Session:
         spec: SchedulerSpec,
         sinks: Sequence[Sink] = (),
         *,
-        explores: bool = False,
+        uses_rollouts: bool = False,
     ) -> None:
         self.model, self.spec, self.totals = model, spec, Totals(model)
         self._slots, self._kernel, self._sinks = slots, kernel, sinks
         self._router, self._terms = Router(model), Terms.of(model)
-        self._explores = explores
+        self._explores = uses_rollouts
         self._unlimited = read_only(np.full(model.devices, np.inf))
         self._opened = self._collected = self._ended_hops = 0
         self._rewards, self._logbook = RewardBook.empty(), Logbook(model, sinks)
@@ -90,7 +90,7 @@ class Session:
         self.account()
 
     def _epochs_of(self, slot: Slot) -> Iterator[Epoch]:
-        if self.spec.epoch == "slot":
+        if self.spec.decision_epoch == "per_slot":
             yield Epoch(self._opened, slot.start_s, slot, slot.tasks, None)
             return
         for row in range(len(slot.tasks)):
@@ -148,7 +148,9 @@ class Session:
         kernel = self._kernel
         shadow = kernel.shadow if isinstance(kernel, ShadowedKernel) else kernel
         if not isinstance(shadow, CompiledKernel):
-            raise TypeError("explores: needs the compiled kernel, or another one with its shadow")
+            raise TypeError(
+                "uses_rollouts: needs the compiled kernel, or another one with its shadow"
+            )
         epochs = supposed(self.model, epoch.slot, epoch.tasks, epoch.time_s)
         return Explorer(shadow.state, self._router.ways, self._terms, epochs, epoch.time_s)
 

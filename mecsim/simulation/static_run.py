@@ -59,7 +59,7 @@ class TracedPlayer:
         self._state, self._ways = State.of(model, RING), Ways.of(model)
         self._rewards, self._tasks = RewardBook.empty(), deque[Tasks]()
         self._most_hops = 0  # for which there was room so far
-        self._access, self._source = model.access.copy(), model.links.source.copy()
+        self._access, self._source = model.serving_server.copy(), model.links.source.copy()
 
     def play(self, chunk: Chunk, placements: Ints) -> TaskColumns:
         """Play the slots of a chunk; return the tasks that have ended, in order.
@@ -135,7 +135,7 @@ class TracedPlayer:
                 rate_bps=rate_bps,
                 backlog_s=backlog_s,
                 battery_j=battery_j,
-                access=np.tile(self._access, (count, 1)),
+                serving_server=np.tile(self._access, (count, 1)),
                 link_source=self._source,
                 device=np.full(count, -1),
                 servers=model.servers,
@@ -240,7 +240,7 @@ class _Constant:
     def __init__(self, model: Model, scheduler: Scheduler, name: str) -> None:
         self._scheduler, self._name = scheduler, name
         self._session = Session(model, [], IdleKernel(model), scheduler.spec)
-        devices = model.devices if scheduler.spec.epoch == "task" else 1
+        devices = model.devices if scheduler.spec.decision_epoch == "per_task" else 1
         self._placements = np.zeros((devices, model.blocks), dtype=np.int64)
         self._asked = np.zeros(devices, dtype=np.bool_)
 
@@ -249,7 +249,7 @@ class _Constant:
         if self._asked.all():
             return self._placements
         slot = next(chunk.slots())
-        if self._scheduler.spec.epoch == "slot":
+        if self._scheduler.spec.decision_epoch == "per_slot":
             self._ask(Epoch(0, slot.start_s, slot, slot.tasks, None))
             return self._placements
         _, rows = np.unique(chunk.device, return_index=True)

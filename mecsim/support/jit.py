@@ -31,7 +31,7 @@ SOURCES: Final = (
     "scheduler/features",
     *(
         f"kernels/{name}"
-        for name in ("hops", "accounting", "state", "event_loop", "epochs", "advance", "rollout")
+        for name in ("hops", "accounting", "state", "event_loop", "advance", "rollout")
     ),
 )
 """The modules of which something is compiled."""

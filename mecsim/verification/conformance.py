@@ -19,7 +19,7 @@ from mecsim.trace.schema import MemoryTrace
 _SMALL: Final[dict[str, Any]] = {"slots": 5, "devices": 3, "dnn": {"blocks": 3}}
 SHAPES: Final[Mapping[str, dict[str, Any]]] = {
     "slot epochs": {"arrivals": {"process": "slotted", "rate": 4.0}},
-    "task epochs": {"epoch": "task", "arrivals": {"process": "poisson", "rate": 4.0}},
+    "task epochs": {"decision_epoch": "per_task", "arrivals": {"process": "poisson", "rate": 4.0}},
     "no tasks": {"arrivals": {"process": "slotted", "rate": 0.0}},
     "one server": {"edge_servers": 1, "arrivals": {"process": "slotted", "rate": 4.0}},
     "more servers than blocks": {"edge_servers": 7},
@@ -72,7 +72,7 @@ def _check(name: str, options: Mapping[str, Any], scenario: Scenario) -> None:
             "allowed: random numbers from spec.rng only"
         )
     maker = registry.load(name)
-    if maker.constant and not np.array_equal(first, _asked_always(maker, name, options, scenario)):
+    if maker.static and not np.array_equal(first, _asked_always(maker, name, options, scenario)):
         raise SchedulerError(
             f"scheduler {name!r}: says constant = True, but its decisions change during a run"
         )
@@ -92,11 +92,11 @@ def _asked_always(
     maker: type[Scheduler], name: str, options: Mapping[str, Any], scenario: Scenario
 ) -> np.ndarray[Any, Any]:
     """Return the decisions of a constant scheduler that is asked at every epoch all the same."""
-    maker.constant = False
+    maker.static = False
     try:
         return _decisions(name, options, scenario)
     finally:
-        maker.constant = True
+        maker.static = True
 
 
 def _global_state() -> tuple[object, str]:

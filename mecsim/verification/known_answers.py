@@ -242,7 +242,7 @@ def _fifo(effort: Effort) -> Interval:
 
 
 _BUSY: Final = """
-{slots: 20, epoch: task, arrivals: {process: poisson, rate: 60}, return_result: true, devices: 8,
+{slots: 20, decision_epoch: per_task, arrivals: {process: poisson, rate: 60}, return_result: true, devices: 8,
 size_factor: {distribution: exponential, per: block}, radio: {fading: rayleigh},
 dnn: {model: vgg16, blocks: 6, max_tolerated_delay: 0.5},
 edge_server: {capacity: {uniform: [2e9, 4e9]}, cores: 2},

@@ -94,7 +94,7 @@ def _of_feature(spec: SchedulerSpec, name: str) -> list[tuple[float, float, floa
         return [(1.0, 0.0, _LOGARITHMIC)]
     if name.endswith("rate_bps"):
         return [(REFERENCE_RATE_BPS, 1.0, _LINEAR)]
-    if quantity == "access":
+    if quantity == "serving_server":
         return [(1.0, server + 1.0, _EQUAL) for server in range(spec.servers)]
     if name == "size_factor":
         return [(0.2, 5.0, _LINEAR)]

@@ -25,7 +25,7 @@ class NetworkLearner(Learner):
     @classmethod
     def _network(cls, spec: SchedulerSpec, settings: Any, encoded: Encoded) -> Network:
         kind, places = cls.kind(settings), spec.servers + 1
-        return kind(encoded.inputs, spec.blocks, places, settings, spec.epoch)
+        return kind(encoded.inputs, spec.blocks, places, settings, spec.decision_epoch)
 
     @classmethod
     def untrained(cls, spec: SchedulerSpec, settings: Any) -> Arrays:

@@ -14,7 +14,7 @@ class Network(ABC):
     """Places M blocks on P = N + 1 places, given encoded features."""
 
     def __init__(
-        self, inputs: int, blocks: int, places: int, settings: Any, epoch: str = "slot"
+        self, inputs: int, blocks: int, places: int, settings: Any, epoch: str = "per_slot"
     ) -> None:
         self.inputs, self.blocks, self.places = inputs, blocks, places
         self.settings, self.epoch = settings, epoch
@@ -61,7 +61,7 @@ class ActorCriticNetwork(Network):
 
     def decide(self, p: Arrays, x: Batch, rng: np.random.Generator) -> Ints:
         """Return the likeliest placements, or drawn ones; shape (n, M)."""
-        drawn = {"tasks": self.epoch == "task", "always": True, "never": False}
+        drawn = {"tasks": self.epoch == "per_task", "always": True, "never": False}
         if drawn[self.settings.drawn]:
             return self.draw(p, x, 1, 0.0, rng)[:, 0]
         return self.mode(p, x)

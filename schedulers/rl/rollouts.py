@@ -47,7 +47,7 @@ class Rounds(Algorithm):
         s, spec = task.settings, task.spec
         self.encoded = Encoded.of(spec, s.observe)
         inputs, places = self.encoded.inputs, spec.servers + 1
-        self.network = kind(inputs, spec.blocks, places, s, spec.epoch)
+        self.network = kind(inputs, spec.blocks, places, s, spec.decision_epoch)
         self.branching, self.playing = branching, playing
         self._proposals = Proposals(s, branching, spec.servers + 1)
         whole, each = task.episodes * task.epochs, s.cost(branching, task.epochs)

@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 
 from tests.benchmarks.tune import score
 
-CHANGES: Final = ("epoch=task", "slots=60")
+CHANGES: Final = ("decision_epoch=per_task", "slots=60")
 EPISODES: Final = 60
 SEEDS: Final = (0, 1)
 RATES: Final = {

@@ -51,7 +51,7 @@ SHIPPED: Final = (
     Case("vgg16_4es", "vgg16_4es", ("slots=12",), on_simpy=True),
 )
 VARIANTS: Final = (
-    _variant("task_epochs", "epoch=task", slots=4, on_simpy=True),
+    _variant("task_epochs", "decision_epoch=per_task", slots=4, on_simpy=True),
     _variant("deterministic", "arrivals={process: deterministic, rate: 37.5}"),
     _variant("poisson", "arrivals={process: poisson, rate: 60}"),
     _variant("mmpp", "arrivals={process: mmpp, rates: [20, 200], mean_dwell: [2 s, 1 s]}"),
@@ -66,7 +66,7 @@ VARIANTS: Final = (
     _variant("cores", "edge_server.cores=3", "arrivals.rate=150", slots=4),
     _variant("line", "wired={topology: line, rate: 100 Mbit/s, latency: 2 ms}"),
     _variant("empty_batteries", "device.battery=5 J", on_simpy=True),
-    _variant("mixture", "epoch=task", "arrivals={process: poisson, rate: 60}",
+    _variant("mixture", "decision_epoch=per_task", "arrivals={process: poisson, rate: 60}",
              "radio.fading=rayleigh",
              "size_factor={distribution: lognormal, sigma: 0.5, per: block}",
              "return_result=true", "edge_server.cores=2",

@@ -89,14 +89,14 @@ def route(
         (int(i), int(j)): (float(rate), float(seconds))
         for i, j, rate, seconds in zip(*vars(model.links).values(), strict=True)
     }
-    access = int(model.access[device])
+    serving_server = int(model.serving_server[device])
 
     def transfer(here: int, place: int, bits: float, size: float) -> Iterator[Hop]:
         if here == place:
             return
         if here == 0:
             yield Hop(row[f"device{device}.uplink"], bits * size / rate_bps, 0.0)
-        source, target = (n - 1 if n else access for n in (here, place))
+        source, target = (n - 1 if n else serving_server for n in (here, place))
         for i, j in path(model, source, target, bits):
             speed, seconds = links[i, j]
             yield Hop(row[f"es{i + 1}-es{j + 1}"], bits * size / speed, seconds)

@@ -46,7 +46,7 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     spec = scenario(
         slots=draw(st.integers(1, 5)),
         slot_length=draw(st.sampled_from([0.5, 1.0, 3.0])),
-        epoch=draw(st.sampled_from(["slot", "task"])),
+        decision_epoch=draw(st.sampled_from(["per_slot", "per_task"])),
         dnn=chain(draw(few), draw(few)),
         size_factor=draw(st.sampled_from([SIZES[0], *SIZES])),
         arrivals=draw(arrivals()),

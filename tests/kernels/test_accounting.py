@@ -82,7 +82,7 @@ def test_nothing_of_a_spent_device_goes_on_and_others_do() -> None:
     spec = scenario(
         slots=2,
         slot_length=2.0,
-        epoch="task",
+        decision_epoch="per_task",
         dnn=chain([4, 4, 4], [1, 1, 1]),
         arrivals={"process": "slotted", "rate": 2},
         edge_servers=1,
@@ -161,10 +161,10 @@ TIED = {
 }
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("ties", [{}, TIED], ids=["random times", "many ties"])
 def test_rewards_add_up_to_minus_the_cost_of_all_tasks(epoch: str, ties: dict[str, Any]) -> None:
-    spec = crowded(epoch=epoch, **ties)
+    spec = crowded(decision_epoch=epoch, **ties)
     summary, trace = simulate(spec, SCRIPTED, {"placements": PLACEMENTS}, seed=3)
     tolerated = spec.dnn.max_tolerated_delay
     delay = trace["blocks/delay_s"].reshape(-1, 3)
@@ -175,14 +175,14 @@ def test_rewards_add_up_to_minus_the_cost_of_all_tasks(epoch: str, ties: dict[st
     assert np.nansum(delay) == pytest.approx(trace["tasks/total_s"].sum(), rel=1e-12)
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("ties", [{}, TIED], ids=["random times", "many ties"])
 def test_the_hook_hears_the_reward_that_is_recorded(epoch: str, ties: dict[str, Any]) -> None:
-    spec, heard = crowded(epoch=epoch, **ties), list[tuple[int, float]]()
+    spec, heard = crowded(decision_epoch=epoch, **ties), list[tuple[int, float]]()
     _, trace = simulate(spec, LISTENING, {"placements": PLACEMENTS, "heard": heard}, seed=3)
     rewards = trace["decisions/reward"].tolist()
     assert heard == list(enumerate(rewards))
-    assert len(rewards) == (30 if epoch == "slot" else len(trace["tasks/slot"]))
+    assert len(rewards) == (30 if epoch == "per_slot" else len(trace["tasks/slot"]))
     assert len(set(rewards)) > 3
     if not ties:
         assert 0 < trace["tasks/status"].sum() < len(trace["tasks/status"])
@@ -190,7 +190,9 @@ def test_the_hook_hears_the_reward_that_is_recorded(epoch: str, ties: dict[str, 
 
 def test_rewards_go_to_the_epoch_in_which_a_block_finishes() -> None:
     """Recomputed block by block: the last epoch that began before the finish."""
-    _, trace = simulate(crowded(epoch="task"), SCRIPTED, {"placements": PLACEMENTS}, seed=4)
+    _, trace = simulate(
+        crowded(decision_epoch="per_task"), SCRIPTED, {"placements": PLACEMENTS}, seed=4
+    )
     began, finish = trace["decisions/time_s"], trace["blocks/finish_s"]
     delay = trace["blocks/delay_s"].reshape(-1, 3)
     cost = (delay + 1.7 * np.maximum(delay - [0.4, 0.9, 0.5], 0)).reshape(-1)
@@ -239,10 +241,10 @@ def test_resources_of_the_summary_by_hand() -> None:
 
 def in_pieces(monkeypatch: pytest.MonkeyPatch, hops: int, epoch: str) -> Run:
     monkeypatch.setattr("mecsim.simulation.session.BATCH_HOPS", hops)
-    return simulate(crowded(epoch=epoch), SCRIPTED, {"placements": PLACEMENTS}, seed=5)
+    return simulate(crowded(decision_epoch=epoch), SCRIPTED, {"placements": PLACEMENTS}, seed=5)
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_results_do_not_depend_on_the_size_of_the_pieces(
     monkeypatch: pytest.MonkeyPatch, epoch: str
 ) -> None:

@@ -273,7 +273,7 @@ def test_what_is_compiled_ages_with_every_source_of_it() -> None:
         text = path.read_text("utf-8")
         if "import compiled\n" in text:
             used.add(path.relative_to(folder).with_suffix("").as_posix())
-            used |= set(re.findall(r"\bcompiled\((\w+)\.", text))
+            used |= {f"model/{name}" for name in re.findall(r"\bcompiled\((\w+)\.", text)}
     assert used == set(jit.SOURCES)
     assert {"model/equations", "kernels/hops", "kernels/event_loop"} <= used
 

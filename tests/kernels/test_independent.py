@@ -65,16 +65,16 @@ def crossed(
     model: Model, device: int, placement: Sequence[int], rate_bps: float, size: Sequence[float]
 ) -> Iterator[Hop]:
     """What a task crosses in a full mesh (Eqs. 3, 5, 6)."""
-    row, access = (
+    row, serving_server = (
         {name: r for r, name in enumerate(model.resource_names())},
-        int(model.access[device]),
+        int(model.serving_server[device]),
     )
     stops = [*placement, 0]  # last, the result goes back to the device
     bits = [*model.input_bits.tolist(), model.result_bits]
     here = 0
     for m, place in enumerate(stops):
         amount = bits[m] * size[min(m, len(size) - 1)]
-        source, target = here or access + 1, place or access + 1
+        source, target = here or serving_server + 1, place or serving_server + 1
         if here != place and not here:
             yield row[f"device{device}.uplink"], amount / rate_bps, 0.0
         if here != place and source != target:

@@ -63,7 +63,7 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     spec = scenario(
         slots=draw(st.integers(2, 4)),
         slot_length=draw(st.sampled_from([0.5, 1.0, 3.0])),
-        epoch=draw(st.sampled_from(["slot", "task"])),
+        decision_epoch=draw(st.sampled_from(["per_slot", "per_task"])),
         dnn=chain(draw(few), draw(few)),
         size_factor=size,
         arrivals={"process": "slotted", "rate": draw(st.sampled_from([0.5, 1, 2, 2.5, 4]))},
@@ -89,7 +89,7 @@ def expected(
     """What the reference program makes of the same tasks, and the resources of their hops."""
     model = resolve(spec)
     release, slots = trace["tasks/release_s"].tolist(), trace["tasks/slot"].tolist()
-    epochs = slots if spec.epoch == "slot" else range(len(release))
+    epochs = slots if spec.decision_epoch == "per_slot" else range(len(release))
     sizes = trace["tasks/size_factor"].reshape(len(release), -1).tolist()
     factors = zip(trace["tasks/device"].tolist(), sizes, strict=True)
     routes = [
@@ -121,7 +121,7 @@ def test_every_hop_is_that_of_an_independent_program(
 def test_every_hop_of_a_long_crowded_run_is_that_of_an_independent_program() -> None:
     spec = scenario(
         slots=60,
-        epoch="task",
+        decision_epoch="per_task",
         dnn=chain([3, 1, 2], [1, 2, 1]),
         arrivals={"process": "slotted", "rate": 7.5},
         edge_servers=3,
@@ -148,7 +148,7 @@ def test_log_of_three_tasks_that_meet_at_a_server_at_one_instant() -> None:
     """All reach ES 1 at 3 s, and there go by number: task 1 was the first to be on its way."""
     spec = scenario(
         dnn=chain([2, 2, 2], [3, 1, 1]),
-        epoch="task",
+        decision_epoch="per_task",
         arrivals={"process": "slotted", "rate": 3},
         edge_servers=1,
         edge_server={"capacity": 1.0},
@@ -240,7 +240,7 @@ def test_a_decision_sees_what_ended_at_that_instant_and_not_what_is_released_the
 
 
 def test_decisions_of_one_instant_come_before_its_releases() -> None:
-    seen = observations(one_device(2, 3, [1], epoch="task"), [[0]])
+    seen = observations(one_device(2, 3, [1], decision_epoch="per_task"), [[0]])
     assert [o.device_backlog_s.item() for o in seen] == [0.0, 0.0, 0.0, 2.0, 2.0, 2.0]
 
 
@@ -279,9 +279,9 @@ def test_backlog_of_a_link() -> None:
     assert [o.link_backlog_s.tolist() for o in seen] == [[0, 0], [1.5, 0], [2.5, 0], [3.5, 0]]
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_what_a_decision_sees_cannot_be_written(epoch: str) -> None:
-    (seen,) = observations(one_device(1, 1, [1], epoch=epoch), [[0]])
+    (seen,) = observations(one_device(1, 1, [1], decision_epoch=epoch), [[0]])
     for values in vars(seen).values():
         if hasattr(values, "flags"):
             assert not values.flags.writeable

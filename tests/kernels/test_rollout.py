@@ -44,7 +44,7 @@ ROUNDING = 1e-12
 class Exploring(Scheduler):
     """Simulates placements at every epoch and then does what its script says all the same."""
 
-    explores = True
+    uses_rollouts = True
 
     def __init__(self, spec: SchedulerSpec, *, placements: Any, candidates: Any, kept: Any) -> None:
         super().__init__(spec)
@@ -81,7 +81,7 @@ def explored(
     model, found, history = resolve(spec), list[Branching](), list[Sequence[int]]()
     kernel = CompiledKernel(model)
     slots = workload.slots(model)
-    session = Session(model, slots, kernel, SchedulerSpec.of(model), [], explores=True)
+    session = Session(model, slots, kernel, SchedulerSpec.of(model), [], uses_rollouts=True)
     for epoch in session:
         outcomes = session.observe(epoch).what_if(candidates)
         forgotten = int(kernel.state.marks[FIRST_TASK])
@@ -101,7 +101,7 @@ def until(model: Model, at: Branching) -> Iterator[Slot]:
         yield slot
     tasks, start_s = slot.tasks, slot.start_s
     known = len(tasks) > 0 and bool((tasks.release_s == start_s).all())
-    if model.scenario.epoch == "task":
+    if model.scenario.decision_epoch == "per_task":
         tasks = tasks[: at.tasks.first - tasks.first + 1]
     elif not known:
         count = round(slot.expected_tasks)
@@ -159,7 +159,7 @@ def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     [
         ("vgg16_4es", ["slots=6", "arrivals.rate=9"]),
         ("small_battery", ["slots=12", "device.battery=5"]),
-        ("bursty", ["slots=3", "epoch=task"]),
+        ("bursty", ["slots=3", "decision_epoch=per_task"]),
         ("bursty", ["slots=4"]),
     ],
 )
@@ -201,7 +201,9 @@ def test_the_future_is_not_known(process: str) -> None:
     arrivals: dict[str, Any] = {"process": "poisson", "rate": 5}
     if process == "mmpp":
         arrivals = {"process": "mmpp", "rates": [2.0, 8.0], "mean_dwell": [1.0, 1.0]}
-    spec = crowded(arrivals=arrivals, epoch="slot", size_factor={"distribution": "exponential"})
+    spec = crowded(
+        arrivals=arrivals, decision_epoch="per_slot", size_factor={"distribution": "exponential"}
+    )
     drawn, found = set(), set()
     for seed in range(5):
         kept: list[Any] = []
@@ -233,10 +235,10 @@ def crowded(**overrides: Any) -> Scenario:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("process", ["slotted", "poisson"])
 def test_exploring_changes_nothing(kernel: str, epoch: str, process: str) -> None:
-    spec = crowded(epoch=epoch, arrivals={"process": process, "rate": 4})
+    spec = crowded(decision_epoch=epoch, arrivals={"process": process, "rate": 4})
     placements = [[1, 2, 0], [0, 0, 0], [2, 1, 1]]
     candidates = np.indices((3, 3, 3)).reshape(3, -1).T
     plain = simulate(spec, SCRIPTED, {"placements": placements}, 1, kernel)
@@ -280,7 +282,7 @@ def test_an_observation_that_is_kept_still_tells_the_same() -> None:
 
 
 def explorer(spec: Scenario, size: int) -> Explorer:
-    """What explores the first epoch, from rings of a given size."""
+    """What uses_rollouts the first epoch, from rings of a given size."""
     model = resolve(spec)
     (slot,) = islice(workload.slots(model), 1)
     epochs = supposed(model, slot, slot.tasks, 0.0)
@@ -321,13 +323,13 @@ class Silent(Scheduler):
 class Asking(Silent):
     """Says so."""
 
-    explores = True
+    uses_rollouts = True
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_scheduler_must_say_that_it_explores(kernel: str) -> None:
     with pytest.raises(
-        SchedulerError, match="what_if: the scheduler's class must set `explores = True`"
+        SchedulerError, match="what_if: the scheduler's class must set `uses_rollouts = True`"
     ):
         run_scenario(
             crowded(),
@@ -340,8 +342,10 @@ def test_a_scheduler_must_say_that_it_explores(kernel: str) -> None:
 def test_a_kernel_without_a_shadow_is_refused() -> None:
     model = resolve(crowded())
     slots = workload.slots(model)
-    session = Session(model, slots, SimpyKernel(model), SchedulerSpec.of(model), [], explores=True)
-    with pytest.raises(TypeError, match="explores: needs the compiled kernel"):
+    session = Session(
+        model, slots, SimpyKernel(model), SchedulerSpec.of(model), [], uses_rollouts=True
+    )
+    with pytest.raises(TypeError, match="uses_rollouts: needs the compiled kernel"):
         session.observe(next(iter(session)))
 
 

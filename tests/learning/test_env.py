@@ -38,7 +38,9 @@ DEFAULT = ROOT / "scenarios" / "vgg16_4es.yaml"
 SHORT = load(DEFAULT, ["slots=5"])
 CASES = {
     "slots": SHORT,
-    "tasks": load(DEFAULT, ["slots=3", "epoch=task", "arrivals={process: poisson, rate: 9}"]),
+    "tasks": load(
+        DEFAULT, ["slots=3", "decision_epoch=per_task", "arrivals={process: poisson, rate: 9}"]
+    ),
     "many chunks": load(DEFAULT, ["slots=130", "arrivals.rate=3"]),
     "batteries": load(ROOT / "scenarios" / "small_battery.yaml", ["slots=40"]),
     "fading": load(DEFAULT, ["slots=4", "radio.rate=", "radio.fading=rayleigh"]),
@@ -159,11 +161,11 @@ def test_replicas_end_at_different_times_and_start_anew_by_themselves() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_observations_are_finite_and_of_the_order_of_one(path: Path, epoch: str) -> None:
     few = ["devices=40", "edge_servers=9"] if path.stem in ("city", "metro") else []
     rate = ["arrivals={process: poisson, rate: 30}"] if few else []
-    env = PartitionEnv(path, overrides=["slots=3", f"epoch={epoch}", *few, *rate])
+    env = PartitionEnv(path, overrides=["slots=3", f"decision_epoch={epoch}", *few, *rate])
     observation, _ = env.reset(seed=1)
     assert observation in env.observation_space
     assert observation.max() < 5
@@ -194,10 +196,10 @@ def test_scales_of_a_small_scenario() -> None:
     raw = dict(zip(env.feature_names, (observation * env.scale).tolist(), strict=True))
     assert raw["block0.cycles"] == 3
     assert raw["mean_battery_J"] == 50
-    task = PartitionEnv(spec, overrides=["epoch=task"])
+    task = PartitionEnv(spec, overrides=["decision_epoch=per_task"])
     of_task = dict(zip(task.feature_names, task.scale.tolist(), strict=True))
     assert of_task["tasks"] == 1
-    assert of_task["device.access"] == 2
+    assert of_task["device.serving_server"] == 2
     assert of_task["device.battery_J"] == 50
 
 
@@ -300,7 +302,7 @@ def test_a_step_needs_an_episode() -> None:
 
 
 def test_a_run_without_epochs_is_an_error_and_changes_nothing() -> None:
-    rare = ["slots=3", "epoch=task", "arrivals={process: poisson, rate: 0.01}"]
+    rare = ["slots=3", "decision_epoch=per_task", "arrivals={process: poisson, rate: 0.01}"]
     env = PartitionEnv(DEFAULT, overrides=rare)
     with pytest.raises(ScenarioError, match="arrivals: under seed 0 a run has no decision epoch"):
         env.reset(seed=0)

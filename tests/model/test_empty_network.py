@@ -231,7 +231,7 @@ def test_four_parts_of_a_delay_sum_to_it(placements: list[list[int]]) -> None:
             "radio": {"rate": 77.0},
             "slots": 2,
             "arrivals": {"process": "slotted", "rate": 6},
-            "epoch": "task",
+            "decision_epoch": "per_task",
         }
     )
     _, trace = simulate(spec, "tests.helpers.schedulers:Scripted", {"placements": placements})

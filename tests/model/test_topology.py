@@ -209,7 +209,7 @@ def test_a_city_is_resolved_in_little_memory() -> None:
     tracemalloc.stop()
     assert peak < 64e6
     assert model.next_link.nbytes == 8e6
-    assert np.bincount(model.access).tolist() == [100] * 1000
+    assert np.bincount(model.serving_server).tolist() == [100] * 1000
     assert isinstance(city.arrivals, Poisson)
     busy = city.arrivals.rate / 1000 * model.cycles.sum() / model.server_hz
     assert 0.52 < busy.min() < busy.max() < 0.70

@@ -107,7 +107,7 @@ def test_what_a_scheduler_draws_shifts_nothing() -> None:
         dnn=chain([1e6, 1e6], [1e3, 1e3]),
         size_factor={"distribution": "lognormal", "sigma": 0.5, "per": "block"},
         radio={"fading": "rayleigh"},
-        epoch="task",
+        decision_epoch="per_task",
     )
     one = simulate(spec, "rpdi", seed=6).trace  # draws for every task
     other = simulate(spec, "fixed", {"placement": [1, 2]}, seed=6).trace
@@ -360,4 +360,4 @@ def test_rates_and_model_arrays_cannot_be_written() -> None:
     for slot in slots(model):
         assert not slot.rate_bps.flags.writeable
     assert not model.cycles.flags.writeable
-    assert not model.access.flags.writeable
+    assert not model.serving_server.flags.writeable

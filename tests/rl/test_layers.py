@@ -255,10 +255,10 @@ def test_exploration_of_one_draws_every_placement_alike(network: ActorCriticNetw
 @pytest.mark.parametrize(
     ("epoch", "when", "likeliest"),
     [
-        ("slot", "tasks", True),
-        ("task", "tasks", False),
-        ("slot", "always", False),
-        ("task", "never", True),
+        ("per_slot", "tasks", True),
+        ("per_task", "tasks", False),
+        ("per_slot", "always", False),
+        ("per_task", "never", True),
     ],
 )
 def test_policies_draw_where_epochs_are_tasks(
@@ -273,10 +273,10 @@ def test_policies_draw_where_epochs_are_tasks(
 
 
 def test_the_server_of_a_task_is_one_of_n_inputs() -> None:
-    spec = SchedulerSpec.of(resolve(scenario(edge_servers=3, epoch="task")))
+    spec = SchedulerSpec.of(resolve(scenario(edge_servers=3, decision_epoch="per_task")))
     encoded = Encoded.of(spec, "full")
     features = np.ones((3, len(feature_names(spec))))
-    features[:, -1] = [1, 2, 3]  # device.access
+    features[:, -1] = [1, 2, 3]  # device.serving_server
     x = encoded(features)
     assert x.shape == (3, encoded.inputs)
     apart = x[:, (x != x[0]).any(axis=0)]

@@ -131,7 +131,7 @@ def test_it_is_not_known_before(name: str) -> None:
 def test_what_is_best_depends_on_what_is_seen(kind: str, train: Train) -> None:
     """Every task is best served where it arrives: wires and devices are slow."""
     scenario = obvious(
-        epoch="task",
+        decision_epoch="per_task",
         arrivals={"process": "poisson", "rate": 2},
         devices=6,
         edge_servers=2,
@@ -144,14 +144,14 @@ def test_what_is_best_depends_on_what_is_seen(kind: str, train: Train) -> None:
     policy = str(train(kind, scenario, episodes=600, **more))
     trace = simulate(scenario, kind, {"policy": policy}, 5, "compiled").trace
     device = trace["tasks/device"][np.argsort(trace["tasks/release_s"])]
-    here = resolve(scenario, seed=5).access[device] + 1
+    here = resolve(scenario, seed=5).serving_server[device] + 1
     assert set(here) == {1, 2}
     assert (trace["decisions/placement"][:, 0] == here).all()
 
 
 @pytest.mark.parametrize("name", ["mtl-a3c", "a3c"])
 def test_drawn_placements_follow_the_seed_on_both_kernels(name: str) -> None:
-    scenario = obvious(epoch="task")
+    scenario = obvious(decision_epoch="per_task")
     options = {"policy": "untrained"}
     one, same = (simulate(scenario, name, options, 4, kernel) for kernel in KERNELS)
     other = simulate(scenario, name, options, 5)
@@ -165,7 +165,7 @@ def test_drawn_placements_follow_the_seed_on_both_kernels(name: str) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"epoch": "task", "arrivals": {"process": "poisson", "rate": 2}},
+        {"decision_epoch": "per_task", "arrivals": {"process": "poisson", "rate": 2}},
         {"radio": {"fading": "rayleigh"}},
     ],
     ids=["task epochs", "fading"],
@@ -189,7 +189,10 @@ def test_the_fast_server_is_found_also_under(
         {"dnn": {"blocks": 1}},
         {"arrivals": {"process": "slotted", "rate": 0}},
         {"device": {"battery": "0.05 J"}},
-        {"epoch": "task", "arrivals": {"process": "poisson", "rate": 0.2}},  # some without a task
+        {
+            "decision_epoch": "per_task",
+            "arrivals": {"process": "poisson", "rate": 0.2},
+        },  # some without a task
     ],
     ids=["one slot", "one server", "one block", "no tasks", "small batteries", "rare tasks"],
 )
@@ -206,7 +209,7 @@ def test_one_episode_is_enough_to_begin_with(kind: str, train: Train) -> None:
 
 
 def test_tasks_that_never_come_are_told(train: Train) -> None:
-    never = obvious(epoch="task", arrivals={"process": "poisson", "rate": 0.0})
+    never = obvious(decision_epoch="per_task", arrivals={"process": "poisson", "rate": 0.0})
     with pytest.raises(Exception, match="no task is released"):
         train("a3c", never)
 

@@ -56,8 +56,8 @@ def test_a_policy_is_read_as_it_was_written(policy: Policy, tmp_path: Path) -> N
 
 def test_what_a_header_says(policy: Policy) -> None:
     header = policy.header
-    assert (header.scheduler, header.blocks, header.servers, header.epoch) == (
-        "mtl-a3c", 2, 3, "slot",
+    assert (header.scheduler, header.blocks, header.servers, header.decision_epoch) == (
+        "mtl-a3c", 2, 3, "per_slot",
     )  # fmt: skip
     assert header.settings["width"] == 16
     assert header.settings["sharing"] == "soft"
@@ -77,7 +77,7 @@ def test_what_a_header_says(policy: Policy) -> None:
         ({"scheduler": "a3c"}, "is for scheduler: a3c, here it is mtl-a3c"),
         ({"blocks": 3}, "is for blocks: 3, here it is 2"),
         ({"servers": 9}, "is for edge_servers: 9, here it is 3"),
-        ({"epoch": "task"}, "is for epoch: task, here it is slot"),
+        ({"decision_epoch": "per_task"}, "is for decision_epoch: per_task, here it is per_slot"),
         ({"features": ["tasks"]}, "decides by other features; train it again"),
     ],
 )

@@ -54,7 +54,7 @@ def test_greedy_takes_the_least_backlog_and_counts_its_own_blocks() -> None:
 
 
 def test_greedy_for_one_task_looks_at_its_own_device() -> None:
-    first, *_ = placements(busy(epoch="task"), "greedy")
+    first, *_ = placements(busy(decision_epoch="per_task"), "greedy")
     # 2 s at the device, then ES 1 (4 cycles at 4 Hz = 1 s), then ES 2.
     assert first == [0, 1, 2]
 
@@ -95,7 +95,7 @@ def test_local_edge_and_fixed() -> None:
     assert placements(five, "local") == [[0, 0]]
     assert placements(five, "edge") == [[2, 2]]
     assert placements(five, "fixed", placement=[2, 0]) == [[2, 0]]
-    single = five.model_copy(update={"epoch": "task"})
+    single = five.model_copy(update={"decision_epoch": "per_task"})
     assert placements(single, "edge") == [[1, 1]]
 
 
@@ -111,7 +111,7 @@ def seen(scenario: Scenario) -> list[Observation]:
 def test_single_cut_on_an_empty_network_is_the_best_of_all_cuts(topology: str) -> None:
     """It chooses the least of all simulated cuts, and what it predicts comes true."""
     small = scenario(
-        epoch="task",
+        decision_epoch="per_task",
         dnn=chain([4e8, 9e8, 6e8, 2e8], [9e5, 1e5, 4e5, 1e4]),
         edge_servers=4,
         edge_server={"capacity": [2e9, 3e9, 4e9, 9e9]},
@@ -141,9 +141,9 @@ def test_single_cut_counts_backlogs() -> None:
     cut = SingleCut(before.spec)
     dearer = cut.predict(after) - cut.predict(before)
     for server in range(4):  # cut 0 sends the first block's input, and nothing waits at the device
-        access = after.spec.access
-        wired = np.mean([after.wired_s(0, access[[d]])[0, server] for d in range(30)])
-        idle = np.mean([before.wired_s(0, access[[d]])[0, server] for d in range(30)])
+        serving_server = after.spec.serving_server
+        wired = np.mean([after.wired_s(0, serving_server[[d]])[0, server] for d in range(30)])
+        idle = np.mean([before.wired_s(0, serving_server[[d]])[0, server] for d in range(30)])
         expected = (
             after.server_backlog_s[server] + after.uplink_backlog_s.mean() + float(wired - idle)
         )
@@ -171,7 +171,9 @@ def test_the_rates_of_a_server_are_the_mean_of_its_devices() -> None:
     (observation,) = seen(load(DEFAULT, ["slots=1"]))
     spec: SchedulerSpec = observation.spec
     for server in range(4):
-        mine = [rate for d, rate in enumerate(observation.rate_bps) if spec.access[d] == server]
+        mine = [
+            rate for d, rate in enumerate(observation.rate_bps) if spec.serving_server[d] == server
+        ]
         assert observation.server_rate_bps[server] == pytest.approx(np.mean(mine), rel=1e-12)
 
 

@@ -144,13 +144,13 @@ def test_a_failure_is_worse_than_any_cost() -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 2, 7, 40, 300])
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_the_budget_is_kept_and_nothing_simulated_twice(budget: int, epoch: str) -> None:
     spec = small(
-        epoch=epoch, edge_servers=4, dnn=chain([3, 2, 4, 1], [2, 3, 1, 2]), slots=3
+        decision_epoch=epoch, edge_servers=4, dnn=chain([3, 2, 4, 1], [2, 3, 1, 2]), slots=3
     )  # 5^4 placements
     log = decisions(spec, budget, everything=False)
-    assert len(log) == (3 if epoch == "slot" else 9)
+    assert len(log) == (3 if epoch == "per_slot" else 9)
     for decided in log:
         simulated = decided.simulated
         assert len(np.unique(simulated, axis=0)) == len(simulated) <= budget
@@ -183,9 +183,9 @@ def test_more_budget_pays() -> None:
 # ---------------------------------------------------------------- the same again
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_both_kernels_and_both_times_alike(epoch: str) -> None:
-    spec = small(epoch=epoch, arrivals={"process": "poisson", "rate": 3})
+    spec = small(decision_epoch=epoch, arrivals={"process": "poisson", "rate": 3})
     options = {"budget": 9}
     runs = [simulate(spec, LOOKAHEAD, options, 2, kernel) for kernel in ("simpy", "compiled") * 2]
     for run in runs[1:]:

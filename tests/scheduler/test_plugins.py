@@ -211,7 +211,7 @@ def test_the_epoch_and_the_device_are_named(plugin: Plugin) -> None:
 
 def _by_task(name: str) -> str:
     with pytest.raises(SchedulerError) as caught:
-        run_scenario(SMALL.model_copy(update={"epoch": "task"}), name)
+        run_scenario(SMALL.model_copy(update={"decision_epoch": "per_task"}), name)
     return str(caught.value)
 
 
@@ -230,7 +230,7 @@ def test_one_that_writes_into_what_it_sees(plugin: Plugin, field: str) -> None:
     [
         "server_hz",
         "device_hz",
-        "access",
+        "serving_server",
         "tolerated_s",
         "cores",
         "links.rate_bps",

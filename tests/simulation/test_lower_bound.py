@@ -176,17 +176,17 @@ def wired(draw: st.DrawFn, servers: int) -> dict[str, Any]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(values=scenarios(), size=sizes, epoch=st.sampled_from(["slot", "task"]))
+@given(values=scenarios(), size=sizes, epoch=st.sampled_from(["per_slot", "per_task"]))
 def test_one_task_alone_against_exhaustive_search(
     values: dict[str, Any], size: dict[str, Any], epoch: str
 ) -> None:
     """The bound, its placement and `viterbi` are the best of all placements of a simulated task."""
-    if epoch == "slot":
+    if epoch == "per_slot":
         values |= {"devices": 1}  # for one device the mean over all devices is that device
     table = values["dnn"]["model"]
     told = table["flops"][-1] or table["input_bits"][-1]  # else the last size is not observed
     assume(told or size.get("per") != "block" or not values["return_result"])
-    spec = scenario(**values, size_factor=size, epoch=epoch)
+    spec = scenario(**values, size_factor=size, decision_epoch=epoch)
     simulated = every_placement(spec, seed=3)
     (cost,), (placement,), _ = bounds(spec, seed=3)
     least = pytest.approx(min(simulated.values()), rel=ROUNDING, abs=1e-300)
@@ -273,7 +273,7 @@ def test_viterbi_places_every_task_at_its_optimum_whatever_the_load(per: str) ->
     """It sees sizes drawn for each block, the rates of the slot and where the device is."""
     spec = scenario(
         slots=20,
-        epoch="task",
+        decision_epoch="per_task",
         dnn=chain([2, 4, 8, 16], [40, 16, 6, 2], 8, max_tolerated_delay=[1, 2, 2, 3]),
         edge_servers=4,
         edge_server={"capacity": [4, 8, 16, 32]},

@@ -134,7 +134,7 @@ def shaken(**overrides: Any) -> Scenario:
     [
         ("vgg16_4es", ["slots=70", "arrivals.rate=8"]),
         ("small_battery", ["slots=30"]),
-        ("bursty", ["slots=15", "epoch=task"]),
+        ("bursty", ["slots=15", "decision_epoch=per_task"]),
         ("resnet32", ["slots=5"]),
     ],
 )
@@ -157,22 +157,22 @@ def test_pages_are_smaller_where_slots_are_full(monkeypatch: pytest.MonkeyPatch)
     assert len(watched.replicas._pages.together.device) < 10
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("process", ["slotted", "deterministic", "poisson", "mmpp"])
 def test_everything_at_once(epoch: str, process: str) -> None:
     arrivals: dict[str, Any] = {"process": process, "rate": 6}
     if process == "mmpp":
         arrivals = {"process": "mmpp", "rates": [1.0, 9.0], "mean_dwell": [9.0, 9.0]}
-    spec = shaken(epoch=epoch, arrivals=arrivals)
+    spec = shaken(decision_epoch=epoch, arrivals=arrivals)
     episodes = Watched(spec, [1, 2, 3, 4]).finish()
-    if epoch == "task" and process in ("poisson", "mmpp"):
+    if epoch == "per_task" and process in ("poisson", "mmpp"):
         assert len({len(episode.rewards) for episode in episodes}) > 1
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_many_epochs_in_one_call(epoch: str) -> None:
     """Across the ends of pages and of episodes, and with rings that grow."""
-    spec = shaken(epoch=epoch, device={"capacity": 1e8})
+    spec = shaken(decision_epoch=epoch, device={"capacity": 1e8})
     stepped, rolled = (Replicas(spec, 3, threads=2) for _ in range(2))
     assert np.array_equal(stepped.reset([1, 2, 3]), rolled.reset([1, 2, 3]))
     rng, total = np.random.default_rng(0), np.zeros(3)
@@ -203,11 +203,11 @@ def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     assert len(watched.finish()) == 2
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_rings_grow(monkeypatch: pytest.MonkeyPatch, epoch: str) -> None:
     """From room for two tasks; the backlog of local processing grows all the time."""
     monkeypatch.setattr("mecsim.simulation.replicas.RING", 2)
-    spec = shaken(slots=12, epoch=epoch, device={"capacity": 1e8})
+    spec = shaken(slots=12, decision_epoch=epoch, device={"capacity": 1e8})
     watched = Watched(spec, [1, 2, 3])
     while not watched.replicas.ended.all():
         placements = watched.placements()
@@ -227,7 +227,10 @@ def test_memory_is_that_of_the_tasks_in_flight(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_results_do_not_depend_on_the_threads() -> None:
-    many = [Replicas(shaken(epoch="task", slots=10), 5, threads=threads) for threads in (1, 2, 9)]
+    many = [
+        Replicas(shaken(decision_epoch="per_task", slots=10), 5, threads=threads)
+        for threads in (1, 2, 9)
+    ]
     for replicas in many:
         replicas.reset(range(5))
     rng = np.random.default_rng(0)
@@ -241,7 +244,7 @@ def test_results_do_not_depend_on_the_threads() -> None:
 
 
 def test_what_is_seen_after_the_end_does_not_depend_on_the_others() -> None:
-    spec = shaken(epoch="task", slots=2)
+    spec = shaken(decision_epoch="per_task", slots=2)
     last = []
     for seeds in ([1], [1, 2], [3, 1]):
         replicas = Replicas(spec, len(seeds))
@@ -261,9 +264,9 @@ def test_what_is_seen_after_the_end_does_not_depend_on_the_others() -> None:
 # ---------------------------------------------------------------- resets and ends
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_some_start_anew_while_others_go_on(epoch: str) -> None:
-    watched = Watched(shaken(epoch=epoch, slots=20), [1, 2, 3], threads=2)
+    watched = Watched(shaken(decision_epoch=epoch, slots=20), [1, 2, 3], threads=2)
     for _ in range(7):
         watched.step()
     watched.reset([1], [9])  # in the middle of its episode
@@ -325,7 +328,9 @@ def test_a_step_before_the_first_reset_does_nothing() -> None:
 
 
 def test_a_seed_without_any_epoch_changes_nothing() -> None:
-    spec = scenario(slots=1, epoch="task", arrivals={"process": "poisson", "rate": 0.7})
+    spec = scenario(
+        slots=1, decision_epoch="per_task", arrivals={"process": "poisson", "rate": 0.7}
+    )
     without = [
         seed for seed in range(9) if not len(next(workload.slots(resolve(spec, seed))).tasks)
     ]
@@ -424,7 +429,7 @@ def test_what_if_of_replicas_is_that_of_single_runs(threads: int) -> None:
 def _what_ifs_of_a_run(spec: Scenario, seed: int, taken: Ints, asked: Ints) -> list[Outcomes]:
     model, found = resolve(spec, seed), []
     told = SchedulerSpec.of(model)
-    session = Session(model, workload.slots(model), CompiledKernel(model), told, explores=True)
+    session = Session(model, workload.slots(model), CompiledKernel(model), told, uses_rollouts=True)
     for epoch, placement in zip(session, [*taken, taken[0]], strict=True):
         found.append(session.observe(epoch).what_if(asked[epoch.number]))
         session.act(epoch, placement)

@@ -36,7 +36,7 @@ SCRIPT = "tests.simulation.test_static_run:Constant"
 class Constant(Scheduler):
     """A placement for each device (for slots: the first), and a count of how often it was asked."""
 
-    constant = True
+    static = True
 
     def __init__(self, spec: SchedulerSpec, *, placements: Any, asked: Any = None) -> None:
         super().__init__(spec)
@@ -54,7 +54,7 @@ class Constant(Scheduler):
 class Changing(Constant):
     """The same, but it does not say that it is constant."""
 
-    constant = False
+    static = False
 
 
 def summary(spec: Scenario, scheduler: str, options: Any = None, **more: Any) -> dict[str, Any]:
@@ -79,11 +79,11 @@ def assert_same(spec: Scenario, placements: list[list[int]], seed: int = 0) -> d
 # ---------------------------------------------------------------- the same numbers
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_shipped_scenarios(path: Path, epoch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = load(path)
-    changes: dict[str, Any] = {"epoch": epoch, "slots": 3}
+    changes: dict[str, Any] = {"decision_epoch": epoch, "slots": 3}
     if path.stem in ("metro", "city"):
         changes |= {"arrivals": {"process": "poisson", "rate": 150}, "devices": 300}
         changes["edge_servers"] = 40
@@ -94,7 +94,7 @@ def test_shipped_scenarios(path: Path, epoch: str, monkeypatch: pytest.MonkeyPat
     played = {name: summary(spec, name, options) for name, options in schedulers.items()}
     for name, options in schedulers.items():
         module, cls = f"schedulers.{name}", {"apdi": "APDI"}.get(name, name.capitalize())
-        monkeypatch.setattr(f"{module}.{cls}.constant", False)
+        monkeypatch.setattr(f"{module}.{cls}.static", False)
         assert summary(spec, name, options) == played[name]
         assert played[name]["tasks"] > 0
 
@@ -125,14 +125,14 @@ def busy(**overrides: Any) -> Scenario:
 SEVERAL = [[0, 1, 2], [0, 0, 0], [3, 3, 3], [1, 0, 1]]
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_several_chunks(epoch: str) -> None:
-    found = assert_same(busy(epoch=epoch), SEVERAL, seed=2)
+    found = assert_same(busy(decision_epoch=epoch), SEVERAL, seed=2)
     assert 0 < found["failed"] < found["tasks"]
     assert len(found["resources"]) > 4
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_rings_grow_under_overload(epoch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Player] = []
 
@@ -141,7 +141,7 @@ def test_rings_grow_under_overload(epoch: str, monkeypatch: pytest.MonkeyPatch) 
         return made[-1]
 
     monkeypatch.setattr("mecsim.simulation.static_run.Player", small)
-    spec = busy(epoch=epoch, device={"capacity": 1e7})
+    spec = busy(decision_epoch=epoch, device={"capacity": 1e7})
     assert assert_same(spec, [[0, 0, 1]])["tasks"] > 1000
     (player,) = made
     assert len(player._state.tasks) > 512
@@ -174,10 +174,12 @@ def test_a_trace_does_not_depend_on_the_slots_at_once(
 
 
 @pytest.mark.parametrize("rate", [0, 0.01])
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_hardly_any_tasks(rate: float, epoch: str) -> None:
     arrivals = {"process": "slotted", "rate": rate}
-    assert assert_same(busy(epoch=epoch, arrivals=arrivals), SEVERAL)["tasks"] == (rate > 0)
+    assert assert_same(busy(decision_epoch=epoch, arrivals=arrivals), SEVERAL)["tasks"] == (
+        rate > 0
+    )
 
 
 # ---------------------------------------------------------------- what schedulers are asked
@@ -185,10 +187,10 @@ def test_hardly_any_tasks(rate: float, epoch: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_asked_once_or_once_for_each_device(kernel: str) -> None:
-    for epoch, expected in (("slot", [None, "end"]), ("task", [0, 1, 2, 3, "end"])):
+    for epoch, expected in (("per_slot", [None, "end"]), ("per_task", [0, 1, 2, 3, "end"])):
         asked: list[Any] = []
         options = {"placements": SEVERAL, "asked": asked}
-        run_scenario(busy(epoch=epoch), SCRIPT, options, kernel=kernel)
+        run_scenario(busy(decision_epoch=epoch), SCRIPT, options, kernel=kernel)
         assert asked[-1] == "end"
         assert sorted(asked, key=str) == sorted(expected, key=str)
 
@@ -213,12 +215,12 @@ def test_one_that_listens_hears_its_rewards() -> None:
     assert heard[0] == heard[1]
 
 
-@pytest.mark.parametrize("epoch", ["slot", "task"])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_a_wrong_placement_is_told(epoch: str) -> None:
     with pytest.raises(PlacementError, match=r"Constant', epoch 0.*: the placement puts block 2"):
-        summary(busy(epoch=epoch), SCRIPT, {"placements": [[0, 0, 4]]})
+        summary(busy(decision_epoch=epoch), SCRIPT, {"placements": [[0, 0, 4]]})
     with pytest.raises(SchedulerError, match="epoch 0: raised ZeroDivisionError"):
-        summary(busy(epoch=epoch), SCRIPT, {"placements": []})
+        summary(busy(decision_epoch=epoch), SCRIPT, {"placements": []})
 
 
 # ---------------------------------------------------------------- progress, Ctrl-C
