@@ -1,20 +1,17 @@
-"""The stepper face that every kernel has, and the order of events that every kernel keeps.
+"""The interface of kernels, and the order of events that every kernel keeps.
 
-Events are ordered by (time, rank, task number), with the ranks below: a total order, so that ties,
-which batches of tasks released at one instant make the rule, fall alike in every kernel. A task
-that becomes able to enter a queue enters it at that event. Times are made by the same single
-additions everywhere: start = max(now, free), finish = start + service.
+Events are ordered by (time, rank, task number), with the ranks below. This is a total order: ties
+are the rule, because batches of tasks are released at one instant, and every kernel must break
+them equally. A task that becomes able to enter a queue enters it at that event. All kernels compute
+times by the same single additions: start = max(now, free), finish = start + service.
 """
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-import numpy as np
-
 from mecsim.kernels.hops import Hops
-from mecsim.model.model import Model
-from mecsim.support.arrays import Floats, read_only
+from mecsim.support.arrays import Floats
 
 COMPLETION: Final = 0
 DECISION: Final = 1
@@ -22,16 +19,16 @@ RELEASE: Final = 2
 
 
 class Kernel(Protocol):
-    """Queues and an event order. Time moves forwards only.
+    """Queues and an event order. Time only moves forwards.
 
-    A kernel is given tables of hops and fills in their column ``start_s``, NaN where a hop was not
-    entered (not yet, or because the battery was spent). All else follows from it: finish = start +
+    A kernel receives tables of hops and fills in their column ``start_s``: NaN where a hop was not
+    entered (not yet, or because the battery was spent). All other times follow: finish = start +
     service; a hop is entered when the one before it has finished and its latency has passed, or at
     the task's release.
     """
 
     def submit(self, hops: Hops) -> None:
-        """Take the tasks of an epoch; their releases must not lie before the present."""
+        """Add the tasks of an epoch; their releases must not be in the past."""
         ...
 
     def advance(self, until_s: float) -> None:
@@ -39,58 +36,24 @@ class Kernel(Protocol):
         ...
 
     def drain(self) -> None:
-        """Process every event that is left."""
+        """Process all remaining events."""
         ...
 
     def backlog_s(self) -> Floats:
-        """Return how long a job that joined each resource now would wait; shape (R,)."""
+        """Return the time that a job would wait if it joined each resource now; shape (R,)."""
         ...
 
     def battery_j(self) -> Floats:
-        """Return what is left in each device's battery (Eq. 11); shape (D,)."""
+        """Return the remaining energy of each device's battery (Eq. 11); shape (D,)."""
         ...
 
     def active(self) -> dict[int, Hops]:
-        """Return the hops, filled in as far as known, of epochs with events since the last call.
+        """Return the hops, as far as known, of epochs with events since the last call.
 
-        Keys count the epochs that were not collected yet, from 0.
+        Keys number the epochs that were not collected yet, from 0.
         """
         ...
 
     def collect(self) -> list[Hops]:
-        """Hand over, in order, the hops of the leading epochs of which every task has ended."""
+        """Remove and return, in order, the hops of the leading epochs whose tasks have all ended."""
         ...
-
-
-class IdleKernel:
-    """A network in which nothing ever happens, as one sees it before a run."""
-
-    def __init__(self, model: Model) -> None:
-        self._backlog_s = read_only(np.zeros(len(model.resources)))
-        self._battery_j = read_only(np.full(model.devices, model.battery_j))
-
-    def submit(self, hops: Hops) -> None:
-        """Refuse tasks."""
-        raise TypeError("an idle network takes no tasks")
-
-    def advance(self, until_s: float) -> None:
-        """Do nothing."""
-
-    def drain(self) -> None:
-        """Do nothing."""
-
-    def backlog_s(self) -> Floats:
-        """Return no backlog; shape (R,)."""
-        return self._backlog_s
-
-    def battery_j(self) -> Floats:
-        """Return full batteries; shape (D,)."""
-        return self._battery_j
-
-    def active(self) -> dict[int, Hops]:
-        """Return nothing."""
-        return {}
-
-    def collect(self) -> list[Hops]:
-        """Return nothing."""
-        return []

@@ -1,4 +1,4 @@
-"""The fast kernel: the event loop of :mod:`mecsim.kernels.event_loop` behind a kernel's face."""
+"""The fast kernel: the compiled event loop behind the interface of kernels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mecsim.support.arrays import Floats
 
 
 class CompiledKernel:
-    """The kernel compiled by numba; see :class:`mecsim.kernels.base.Kernel` for its face.
+    """The kernel compiled by numba; see :class:`mecsim.kernels.base.Kernel`.
 
-    Epochs must be submitted in order of time, as a run does. The rings have room for ``size``
+    Epochs must be submitted in order of time, as a run does. Its buffers have room for ``size``
     tasks and hops at first.
     """
 
@@ -53,7 +53,7 @@ class CompiledKernel:
 
     def active(self) -> dict[int, Hops]:
         state = self.state
-        at, first, found = int(state.marks[FIRST_HOP]), int(state.marks[FIRST_BATCH]), {}
+        at, first, found = int(state.counters[FIRST_HOP]), int(state.counters[FIRST_BATCH]), {}
         for row, hops in enumerate(self._batches):
             batch = state.batches[(first + row) & (len(state.batches) - 1)]
             if batch["active"]:
@@ -70,9 +70,9 @@ class CompiledKernel:
         return ended
 
     def copy(self) -> CompiledKernel:
-        """Return a kernel in the same state, which from now on goes its own way.
+        """Return an independent kernel in the same state.
 
-        Both fill in the same tables of hops: only one of them should be asked for them.
+        Both fill in the same tables of hops: collect from only one of them.
         """
         other = object.__new__(CompiledKernel)
         other.__dict__.update(self.__dict__)

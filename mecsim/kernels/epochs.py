@@ -1,82 +1,158 @@
-"""Decision epochs to come, as arrays for the compiled kernel."""
+"""Decision epochs to come, as arrays for compiled code."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
+from mecsim.kernels.tables import KernelTables
 from mecsim.model import workload
 from mecsim.model.model import Model
-from mecsim.model.workload import Chunk
+from mecsim.model.workload import Chunk, Slot, Tasks
+from mecsim.scheduler.features import ObservationTable
 from mecsim.support.arrays import Floats, Ints
 
 
-class Epochs(NamedTuple):
-    """Epochs to come, E of them, and their n tasks."""
+class EpochTable(NamedTuple):
+    """E decision epochs of one run or of many, and their n tasks."""
 
+    # A row per epoch.
     time_s: Floats
     """Shape (E,)."""
     bounds: Ints
     """The tasks of epoch e are those from ``bounds[e]`` to ``bounds[e + 1]``; shape (E + 1,)."""
     rates: Ints
-    """The row of ``rate_bps`` that holds in an epoch; shape (E,)."""
+    """Row of ``rate_bps``; shape (E,)."""
+    network: Ints
+    """Row of the speeds and serving servers of :class:`KernelTables`; shape (E,)."""
+    slot: Ints
+    """Shape (E,)."""
+    load: Floats
+    """Expected number of tasks and their expected mean size factor; shape (E, 2)."""
+    expected_size: Floats
+    """Expected size factors; shape (E, 1) or (E, M)."""
+    placed: Ints
+    """Device of the epoch's task, or −1 where an epoch is a slot; shape (E,)."""
+    # A row per task.
     release_s: Floats
+    """Shape (n,)."""
     device: Ints
+    """Shape (n,)."""
     size: Floats
+    """Size factors; shape (n, 1) or (n, M)."""
+    # A row per slot, or one for all.
     rate_bps: Floats
+    """Radio rate of every device; shape (1, D) or (slots, D)."""
 
     @classmethod
-    def of(cls, chunk: Chunk) -> Epochs:
-        """Return the epochs of a chunk, a slot each."""
-        each = len(chunk.rate_bps) > 1
-        rates = np.arange(len(chunk.start_s)) * each
-        tasks = chunk.release_s, chunk.device, chunk.size
-        return cls(chunk.start_s, chunk.bounds, rates, *tasks, chunk.rate_bps)
+    def of(cls, chunk: Chunk, decision_epoch: str = "per_slot") -> EpochTable:
+        """Return the epochs of a chunk of slots: a slot each, or a task each (``per_task``)."""
+        count, size = len(chunk.start_s), chunk.expected_size
+        epochs = cls(
+            time_s=chunk.start_s,
+            bounds=chunk.bounds,
+            rates=np.arange(count) * (len(chunk.rate_bps) > 1),
+            network=np.zeros(count, dtype=np.int64),
+            slot=chunk.first_slot + np.arange(count),
+            load=_load(chunk.expected_tasks, size),
+            expected_size=size,
+            placed=np.full(count, -1),
+            release_s=chunk.release_s,
+            device=chunk.device,
+            size=chunk.size,
+            rate_bps=chunk.rate_bps,
+        )
+        return epochs._per_task() if decision_epoch == "per_task" else epochs
 
-
-class Page(NamedTuple):
-    """Epochs of one replica or of many, E of them, and what is known of each."""
-
-    epochs: Epochs
-    tasks: Floats
-    """Number of tasks and their mean size factor; shape (E, 2)."""
-    size: Floats
-    """Size factors to be expected; shape (E, 1) or (E, M)."""
-    device: Ints
-    """Device of the epoch's task where epochs are tasks; shape (E,)."""
-
-    @classmethod
-    def of(cls, chunk: workload.Chunk, model: Model) -> Page:
-        """Return the epochs of a chunk."""
-        epochs, size = Epochs.of(chunk), chunk.expected_size
-        tasks, device = chunk.expected_tasks, np.zeros(len(chunk.start_s), dtype=np.int64)
-        if model.scenario.decision_epoch == "per_task":
-            rates = np.repeat(epochs.rates, np.diff(chunk.bounds))
-            bounds = np.arange(len(chunk.device) + 1)
-            epochs = epochs._replace(time_s=chunk.release_s, bounds=bounds, rates=rates)
-            tasks, size, device = np.ones(len(chunk.device)), chunk.size, chunk.device
-        mean = np.add.reduce(size, axis=1) / size.shape[1]
-        return cls(epochs, np.stack([tasks, mean], axis=1), size, device)
-
-    def blocks(self, model: Model, rows: slice | Ints) -> Floats:
-        """Return cycles, parameter bytes and input bits of some E epochs; shape (E, 3·M)."""
-        size = self.size[rows]
-        own = np.broadcast_to(model.parameter_bytes, (len(size), model.blocks))
-        return np.concatenate([model.cycles * size, own, model.input_bits * size], axis=1)
+    def _per_task(self) -> EpochTable:
+        count, tasks = len(self.device), np.diff(self.bounds)
+        return self._replace(
+            time_s=self.release_s,
+            bounds=np.arange(count + 1),
+            rates=np.repeat(self.rates, tasks),
+            network=np.zeros(count, dtype=np.int64),
+            slot=np.repeat(self.slot, tasks),
+            load=_load(np.ones(count), self.size),
+            expected_size=self.size,
+            placed=self.device,
+        )
 
     @classmethod
-    def idle(cls, model: Model) -> Page:
-        """Return one epoch without tasks, which stands for what comes after the end."""
+    def of_epoch(cls, time_s: float, slot: Slot, tasks: Tasks) -> EpochTable:
+        """Return one epoch of a slot, with its tasks."""
+        expected = slot.expected_size[None, :]
+        return cls(
+            time_s=np.array([time_s]),
+            bounds=np.array([0, len(tasks)]),
+            rates=np.zeros(1, dtype=np.int64),
+            network=np.zeros(1, dtype=np.int64),
+            slot=np.array([slot.number]),
+            load=_load(np.array([slot.expected_tasks]), expected),
+            expected_size=expected,
+            placed=np.full(1, -1),
+            release_s=tasks.release_s,
+            device=tasks.device,
+            size=tasks.size,
+            rate_bps=slot.rate_bps[None, :],
+        )
+
+    @classmethod
+    def idle(cls, model: Model) -> EpochTable:
+        """Return one epoch without tasks, a placeholder after the end of a run."""
         chunk = next(workload.chunks(model, length=1))
-        size, nothing = np.ones((1, chunk.size.shape[1])), slice(0)
-        epochs = Epochs(
+        size, none = np.ones((1, chunk.size.shape[1])), slice(0)
+        return cls(
             time_s=np.zeros(1),
             bounds=np.zeros(2, dtype=np.int64),
             rates=np.zeros(1, dtype=np.int64),
-            release_s=chunk.release_s[nothing],
-            device=chunk.device[nothing],
-            size=chunk.size[nothing],
+            network=np.zeros(1, dtype=np.int64),
+            slot=np.zeros(1, dtype=np.int64),
+            load=_load(np.zeros(1), size),
+            expected_size=size,
+            placed=np.zeros(1, dtype=np.int64),
+            release_s=chunk.release_s[none],
+            device=chunk.device[none],
+            size=chunk.size[none],
             rate_bps=chunk.rate_bps[:1],
         )
-        return cls(epochs, np.array([[0.0, 1.0]]), size, np.zeros(1, dtype=np.int64))
+
+    def tasks_at(self, epoch: int) -> int:
+        """Return how many tasks an epoch has."""
+        return int(self.bounds[epoch + 1] - self.bounds[epoch])
+
+    def observed(
+        self,
+        rows: slice | Ints,
+        model: Model,
+        tables: KernelTables,
+        backlog_s: Floats,
+        battery_j: Floats,
+    ) -> ObservationTable:
+        """Return what schedulers see at some epochs, given backlogs and batteries; a row each."""
+        size = self.expected_size[rows]
+        own = np.broadcast_to(model.parameter_bytes, (len(size), model.blocks))
+        per_task = model.scenario.decision_epoch == "per_task"
+        return ObservationTable(
+            tasks=self.load[rows],
+            blocks=np.concatenate([model.cycles * size, own, model.input_bits * size], axis=1),
+            rate_bps=self.rate_bps[self.rates[rows]],
+            backlog_s=backlog_s,
+            battery_j=battery_j,
+            serving_server=tables.serving_server[self.network[rows]],
+            link_source=model.links.source.copy(),
+            device=self.placed[rows] if per_task else np.full(len(size), -1),
+            servers=model.servers,
+        )
+
+
+def next_slot_s(model: Model, chunk: Chunk) -> float:
+    """Return when the slot after a chunk starts, or infinity after the last slot."""
+    end = chunk.first_slot + len(chunk.start_s)
+    return workload.slot_start(model, end) if end < model.scenario.slots else math.inf
+
+
+def _load(tasks: Floats, size: Floats) -> Floats:
+    mean = np.add.reduce(size, axis=1) / size.shape[1]
+    return np.stack([tasks, mean], axis=1)

@@ -1,8 +1,9 @@
 """The event loop of the compiled kernel.
 
-What comes in order needs no heap. Releases wait in the ring of tasks; the completions of a resource
-stand in line, linked one to the next, and only the first of each line is in the heap. A completion
-that would not come after the last of its line, as with several servers, goes to the heap itself.
+Events that come in order need no heap. Releases wait in the ring buffer of tasks. The completions
+of a resource form a line, a linked list, and only the first of each line is in the heap. A
+completion that does not come after the last of its line, as with several servers, goes into the
+heap itself.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from mecsim.support.arrays import Floats
 from mecsim.support.jit import compiled
 
 _POSITIVE: Final = (1 << 63) - 1
-"""Tells the compiler that a mask is not negative, so that no index needs to be looked at."""
+"""Tells the compiler that a mask is not negative, so that it checks no index."""
 
 
 @compiled
 def _push(heap: Records, size: int, when: float, task: int) -> None:
-    """Add a completion to the heap of ``size`` that there are."""
+    """Add a completion to a heap of ``size`` completions."""
     at = size
     while at > 0:
         above = (at - 1) >> 1
@@ -39,7 +40,7 @@ def _push(heap: Records, size: int, when: float, task: int) -> None:
 
 @compiled
 def _replace_top(heap: Records, size: int, when: float, task: int) -> None:
-    """Put another completion in the place of the first one."""
+    """Replace the first completion of the heap."""
     at, below = 0, 1
     while below < size:
         other = below + 1
@@ -58,7 +59,7 @@ def _replace_top(heap: Records, size: int, when: float, task: int) -> None:
 
 @compiled
 def _occupy(free_s: Floats, first: int, end: int, finish: float) -> None:
-    """Let the server from ``first`` to ``end`` that is free first be free at ``finish``."""
+    """Occupy the server in rows ``first`` to ``end`` that is free first, until ``finish``."""
     at, below = first, first + 1
     while below < end:
         if below + 1 < end and free_s[below + 1] < free_s[below]:
@@ -72,7 +73,7 @@ def _occupy(free_s: Floats, first: int, end: int, finish: float) -> None:
 
 @compiled
 def _afford(battery_j: Floats, spent: NDArray[np.bool_], device: int, energy_j: float) -> bool:
-    """Charge a hop to the device's battery; one that cannot pay is spent for good."""
+    """Charge a hop to the device's battery; a battery that cannot pay is spent for good."""
     if spent[device] or energy_j > battery_j[device]:
         spent[device] = True
         return False
@@ -81,19 +82,19 @@ def _afford(battery_j: Floats, spent: NDArray[np.bool_], device: int, energy_j: 
 
 
 @compiled
-def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - parts called cost twice it
-    """Process every event before the decision epoch at ``until_s``; return when the last was."""
+def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into parts it took twice as long
+    """Process every event before the decision epoch at ``until_s``; return the time of the last."""
     tasks, hops, batches = s.tasks, s.hops, s.batches
     heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
     metered = s.metered
     task_mask = (len(tasks) - 1) & _POSITIVE
     hop_mask = (len(hops) - 1) & _POSITIVE
     batch_mask = (len(batches) - 1) & _POSITIVE
-    released, submitted, queued = s.marks[RELEASED], s.marks[END_TASK], s.marks[QUEUED]
+    released, submitted, queued = s.counters[RELEASED], s.counters[END_TASK], s.counters[QUEUED]
     last_s = -math.inf
     while True:
         release_s = tasks[released & task_mask]["release_s"] if released < submitted else math.inf
-        vacant = False  # whether the top of the heap has gone and is to be replaced
+        top_consumed = False  # the top of the heap has been processed and must be replaced
         if queued and heap[0]["due_s"] <= release_s:
             now, number = heap[0]["due_s"], heap[0]["task"]
             if now > until_s:
@@ -104,7 +105,7 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - parts calle
                 task["following"] = -1
                 _replace_top(heap, queued, tasks[follower & task_mask]["ready_s"], follower)
             else:
-                vacant = True
+                top_consumed = True
                 left = hops[(task["hop"] - 1) & hop_mask]["resource"]
                 if last[left] == number:
                     last[left] = -1
@@ -142,14 +143,14 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - parts calle
             else:
                 if before < 0:
                     last[resource] = number
-                if vacant:
+                if top_consumed:
                     _replace_top(heap, queued, when, number)
-                    vacant = False
+                    top_consumed = False
                 else:
                     _push(heap, queued, when, number)
                     queued += 1
-        if vacant:
+        if top_consumed:
             queued -= 1
             _replace_top(heap, queued, heap[queued]["due_s"], heap[queued]["task"])
-    s.marks[RELEASED], s.marks[QUEUED] = released, queued
+    s.counters[RELEASED], s.counters[QUEUED] = released, queued
     return last_s

@@ -1,6 +1,7 @@
-"""What a placement means: the hops that each task crosses, and for how long.
+"""From a placement to hops: the resources that each task visits, in order, and for how long.
 
-Worked out once for the tasks of an epoch, compiled, and handed to every kernel alike.
+A hop is one visit to a queued resource. Hops are built once per epoch, by compiled code, and every
+kernel receives the same table.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mecsim.kernels.tables import KernelTables
 from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.model.workload import Tasks
@@ -21,9 +23,9 @@ from mecsim.support.jit import compiled
 HOP: Final = np.dtype(
     [
         ("service_s", "f8"),
-        ("latency_s", "f8"),  # propagation after the service and before the next hop
-        ("energy_j", "f8"),  # what the hop costs the task's device
-        ("start_s", "f8"),  # when its service began: NaN until the kernel says so
+        ("latency_s", "f8"),  # propagation after the service, before the next hop
+        ("energy_j", "f8"),  # energy that the task's device spends on the hop
+        ("start_s", "f8"),  # start of the service; NaN until the kernel fills it in
         ("resource", "i4"),
         ("block", "i4"),  # 0-based
     ],
@@ -50,55 +52,8 @@ class Hops:
         return self.rows[name]
 
 
-class Ways(NamedTuple):
-    """What the compiled code reads of a model: see :class:`mecsim.model.model.Model`."""
-
-    cycles: Floats
-    bits: Floats
-    """Input of every block, and last the result; shape (M + 1,)."""
-    route: Ints
-    next_link: Ints
-    link_target: Ints
-    link_latency_s: Floats
-    speed: Floats
-    serving_server: Ints
-    device: int
-    """Number of the first device's CPU; so on for the uplinks, downlinks and links."""
-    uplink: int
-    downlink: int
-    link: int
-    literal: bool
-    """Whether every transfer costs the device energy, as Eq. 7 prints it, or only the uplink's."""
-    returns: bool
-    kappa: float
-    power_w: float
-
-    @classmethod
-    def of(cls, model: Model) -> Ways:
-        """Return the ways of a model."""
-        resources, scenario = model.resources, model.scenario
-        return cls(
-            cycles=model.cycles,
-            bits=np.append(model.input_bits, model.result_bits),
-            route=model.route,
-            next_link=model.next_link,
-            link_target=model.links.target,
-            link_latency_s=model.links.latency_s,
-            speed=model.speed,
-            serving_server=model.serving_server,
-            device=resources.device,
-            uplink=resources.uplink,
-            downlink=resources.downlink,
-            link=resources.link,
-            literal=scenario.energy.literal_eq7,
-            returns=scenario.return_result,
-            kappa=scenario.energy.kappa,
-            power_w=scenario.radio.transmit_power,
-        )
-
-
-class Room(NamedTuple):
-    """Where rows may be written: from the current one to ``end``, in a ring of ``mask`` + 1.
+class OutputSlice(NamedTuple):
+    """Rows that may be written: up to ``end``, in a ring buffer of ``mask`` + 1 rows.
 
     A plain array is a ring with the mask −1.
     """
@@ -108,13 +63,13 @@ class Room(NamedTuple):
     end: int
 
 
-OfNumbers: TypeAlias = Callable[..., float]
-"""A rule, of numbers and not of arrays."""
+ScalarRule: TypeAlias = Callable[..., float]
+"""An equation of numbers, not of arrays."""
 
-_compute_delay = cast(OfNumbers, compiled(equations.compute_delay))
-_transfer_delay = cast(OfNumbers, compiled(equations.transfer_delay))
-_local_energy = cast(OfNumbers, compiled(equations.local_energy))
-_transmit_energy = cast(OfNumbers, compiled(equations.transmit_energy))
+_compute_delay = cast(ScalarRule, compiled(equations.compute_delay))
+_transfer_delay = cast(ScalarRule, compiled(equations.transfer_delay))
+_local_energy = cast(ScalarRule, compiled(equations.local_energy))
+_transmit_energy = cast(ScalarRule, compiled(equations.transmit_energy))
 
 
 @compiled
@@ -137,32 +92,40 @@ def _put(
 
 
 @compiled
-def lay_out(  # noqa: C901 - parts called with all of the ways cost twice it
-    room: Room,
+def build_hops(  # noqa: C901 - one function: split into parts it took twice as long
+    out: OutputSlice,
     at: int,
     offset: Ints,
-    ways: Ways,
+    tables: KernelTables,
+    network: int,
     device: Ints,
     size: Floats,
     rate_bps: Floats,
     placements: Ints,
 ) -> int:
-    """Write the hops of n tasks from ``at`` on; return where they end.
+    """Write the hops of n tasks from row ``at`` on.
 
-    What has no room is counted and not written. ``offset``, of shape (n + 1,), is filled in.
-    ``placements`` has one row for all tasks or one for each device; shape (1, M) or (D, M).
+    Args:
+        out: where to write; hops beyond its end are counted but not written.
+        at: the first row.
+        offset: filled in with the first row of every task, and the end; shape (n + 1,).
+        tables: constants of the model.
+        network: row of the tables' speeds and serving servers.
+        device: device of every task; shape (n,).
+        size: size factors of every task; shape (n, 1) or (n, M).
+        rate_bps: radio rate of every device; shape (D,).
+        placements: one row for all tasks or one for each device; shape (1, M) or (D, M).
+
+    Returns:
+        The row after the last hop.
     """
-    rows, mask, room_end = room
-    cycles, all_bits, speed, serving_server = (
-        ways.cycles,
-        ways.bits,
-        ways.speed,
-        ways.serving_server,
-    )
-    route, next_link, link_target = ways.route, ways.next_link, ways.link_target
-    latency_s, power_w, kappa = ways.link_latency_s, ways.power_w, ways.kappa
+    rows, mask, room_end = out
+    cycles, all_bits, power_w, kappa = tables.cycles, tables.bits, tables.power_w, tables.kappa
+    speed, serving_server = tables.speed[network], tables.serving_server[network]
+    route, next_link, link_target = tables.route, tables.next_link, tables.link_target
+    latency_s = tables.link_latency_s
     blocks, last = len(cycles), size.shape[1] - 1  # last: 0 if all have one size factor
-    stages = blocks + 1 if ways.returns else blocks
+    stages = blocks + 1 if tables.returns_result else blocks
     for task in range(len(device)):
         offset[task] = at
         own, here = device[task], 0
@@ -179,27 +142,27 @@ def lay_out(  # noqa: C901 - parts called with all of the ways cost twice it
                 if here == 0:
                     server = serving_server[own]
                     if at < room_end:
-                        _put(rows, at & mask, block, ways.uplink + own, radio_s, 0.0, radio_j)
+                        _put(rows, at & mask, block, tables.uplink + own, radio_s, 0.0, radio_j)
                     at += 1
                 target = place - 1 if place else serving_server[own]
                 while server != target:
                     link = next_link[route[stage], server, target]
-                    wired_s = _transfer_delay(bits, speed[ways.link + link])
-                    joules = _transmit_energy(power_w, wired_s) if ways.literal else 0.0
+                    wired_s = _transfer_delay(bits, speed[tables.link + link])
+                    joules = _transmit_energy(power_w, wired_s) if tables.literal_eq7 else 0.0
                     if at < room_end:
-                        resource, wait_s = ways.link + link, latency_s[link]
+                        resource, wait_s = tables.link + link, latency_s[link]
                         _put(rows, at & mask, block, resource, wired_s, wait_s, joules)
                     at += 1
                     server = link_target[link]
                 if place == 0:
-                    joules = radio_j if ways.literal else 0.0
+                    joules = radio_j if tables.literal_eq7 else 0.0
                     if at < room_end:
-                        _put(rows, at & mask, block, ways.downlink + own, radio_s, 0.0, joules)
+                        _put(rows, at & mask, block, tables.downlink + own, radio_s, 0.0, joules)
                     at += 1
             if stage < blocks:
                 resource, work, joules = place - 1, cycles[block] * factor, 0.0
                 if place == 0:
-                    resource = ways.device + own
+                    resource = tables.device + own
                     joules = _local_energy(kappa, speed[resource], work)
                 if at < room_end:
                     seconds = _compute_delay(work, speed[resource])
@@ -210,28 +173,36 @@ def lay_out(  # noqa: C901 - parts called with all of the ways cost twice it
     return at
 
 
-class Router:
-    """Turns placements into hops."""
+class HopBuilder:
+    """Turns placements into tables of hops."""
 
     def __init__(self, model: Model) -> None:
-        self.ways = Ways.of(model)
+        self.tables = KernelTables.of(model)
         self._hops_a_task = 2.0 * model.blocks
 
     def hops(self, tasks: Tasks, placement: Ints, rate_bps: Floats) -> Hops:
-        """Return the hops of ``tasks``, which all follow one ``placement`` of shape (M,).
+        """Return the hops of tasks that all follow one placement.
 
-        ``rate_bps`` holds the radio rates of the slot, shape (D,). Services are those of Eqs. 3,
-        5 and 6, energies those of Eqs. 4 and 7.
+        Services are those of Eqs. 3, 5 and 6, energies those of Eqs. 4 and 7.
+
+        Args:
+            tasks: tasks of one slot.
+            placement: place of every block; shape (M,).
+            rate_bps: radio rate of every device in the slot; shape (D,).
+
+        Returns:
+            A table of hops, none of which has been entered.
         """
         count, offset = len(tasks), np.empty(len(tasks) + 1, dtype=np.int64)
         room = int(count * self._hops_a_task) + 1
         while True:
             rows = np.empty(room, dtype=HOP)
-            end = lay_out(
-                Room(rows, -1, room),
+            end = build_hops(
+                OutputSlice(rows, -1, room),
                 0,
                 offset,
-                self.ways,
+                self.tables,
+                0,
                 tasks.device,
                 tasks.size,
                 rate_bps,

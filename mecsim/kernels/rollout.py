@@ -1,4 +1,4 @@
-"""What if: runs of the compiled kernel that branch off, each under another placement."""
+"""Rollouts: simulate placements of an epoch on copies of the network until it has drained."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ import math
 
 import numpy as np
 
-from mecsim.kernels.accounting import Terms, gather_costs
-from mecsim.kernels.advance import is_room_for, state_of, submit_epoch, ways_of
-from mecsim.kernels.epochs import Epochs
+from mecsim.kernels.advance import has_room, submit_epoch
+from mecsim.kernels.epochs import EpochTable
 from mecsim.kernels.event_loop import run
-from mecsim.kernels.hops import Ways
-from mecsim.kernels.state import END_HOP, END_TASK, FIRST_HOP, FIRST_TASK, QUEUED, State
+from mecsim.kernels.reward import gather_epoch_costs
+from mecsim.kernels.state import (
+    END_HOP,
+    END_TASK,
+    FIRST_HOP,
+    FIRST_TASK,
+    QUEUED,
+    State,
+    replica,
+    stacked,
+    unstacked,
+)
+from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
-from mecsim.model.workload import Slot, Tasks
 from mecsim.scheduler.observation import Outcomes
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.jit import compiled
@@ -21,163 +30,167 @@ from mecsim.support.jit import compiled
 
 @compiled
 def _restore(s: State, base: State) -> None:
-    """Put a state back to the one that it was copied from, but for what no branch reads."""
-    s.marks[:] = base.marks
+    """Reset ``s``, a copy of ``base``, to ``base``, except fields that rollouts never read."""
+    s.counters[:] = base.counters
     s.free_s[:] = base.free_s
     s.last[:] = base.last
-    s.heap[: base.marks[QUEUED]] = base.heap[: base.marks[QUEUED]]
-    for number in range(base.marks[FIRST_TASK], base.marks[END_TASK]):
+    s.heap[: base.counters[QUEUED]] = base.heap[: base.counters[QUEUED]]
+    for number in range(base.counters[FIRST_TASK], base.counters[END_TASK]):
         row = number & (len(s.tasks) - 1)
         s.tasks[row] = base.tasks[row]
     if s.metered:
         s.battery_j[:] = base.battery_j
         s.spent[:] = base.spent
-        for number in range(base.marks[FIRST_HOP], base.marks[END_HOP]):
+        for number in range(base.counters[FIRST_HOP], base.counters[END_HOP]):
             row = number & (len(s.hops) - 1)
             s.hops[row]["start_s"] = base.hops[row]["start_s"]
 
 
 @compiled
-def _outcome(s: State, terms: Terms, new: int, now: float, costs: Floats) -> tuple[float, int]:
-    """Return the costs of the blocks that finish after ``now``, and how many tasks failed.
-
-    Tasks from ``new`` on are those of this epoch, of which every block counts.
-    """
-    hop, mask, total, failed = s.marks[FIRST_HOP], len(s.hops) - 1, 0.0, 0
-    for number in range(s.marks[FIRST_TASK], s.marks[END_TASK]):
-        task = s.tasks[number & (len(s.tasks) - 1)]
-        after_s = -math.inf if number >= new else now
-        end, release_s = task["end"], task["release_s"]
-        count = gather_costs(terms, s.hops, mask, hop, end, release_s, after_s, math.inf, costs, 0)
-        for i in range(count):
-            total += costs[i]
-        failed += task["hop"] < end
-        hop = end
-    return total, failed
-
-
-@compiled
-def _explore(
-    base: State,
-    s: State,
-    ways: Ways,
-    terms: Terms,
-    epochs: Epochs,
-    epoch: int,
-    now: float,
-    placements: Ints,
-    first: int,
-    out: Outcomes,
-) -> tuple[int, int]:
-    """Run the branches from ``first`` on in ``s``, a copy of ``base`` with room for the tasks.
-
-    Return the first that needs more room for hops, and how much.
-    """
-    costs = np.empty(len(terms.tolerated_s))
-    for branch in range(first, len(placements)):
-        _restore(s, base)
-        needed = submit_epoch(s, ways, epochs, epoch, placements[branch : branch + 1])
-        if needed:
-            return branch, needed
-        run(s, math.inf)
-        cost, failed = _outcome(s, terms, base.marks[END_TASK], now, costs)
-        out.cost[branch], out.failed[branch] = cost, failed
-    return len(placements), 0
-
-
-@compiled
-def _adopt(s: State, base: State) -> None:
-    """Make a state with rings of the same size the same as another one."""
+def _copy(s: State, base: State) -> None:
+    """Make ``s``, whose buffers have the same sizes, a copy of ``base``."""
     _restore(s, base)
-    for number in range(base.marks[FIRST_HOP], base.marks[END_HOP]):
+    for number in range(base.counters[FIRST_HOP], base.counters[END_HOP]):
         row = number & (len(s.hops) - 1)
         s.hops[row] = base.hops[row]
+    s.batches[:] = base.batches
 
 
 @compiled
-def explore_all(
+def _failed(s: State) -> int:
+    """Return how many tasks in flight did not reach their last hop."""
+    failed = 0
+    for number in range(s.counters[FIRST_TASK], s.counters[END_TASK]):
+        task = s.tasks[number & (len(s.tasks) - 1)]
+        failed += task["hop"] < task["end"]
+    return failed
+
+
+@compiled
+def rollout(
     begin: int,
     end: int,
     states: State,
     s: State,
-    ways: Ways,
-    terms: Terms,
-    epochs: Epochs,
+    tables: KernelTables,
+    epochs: EpochTable,
     rows: Ints,
     placements: Ints,
     needed: Ints,
     out: Outcomes,
 ) -> None:
-    """Explore placements, of shape (B, C, M), of the epochs ``rows`` of replicas begin to end.
+    """Simulate C placements of one epoch of each of the replicas from ``begin`` to ``end``.
 
-    ``s`` has rings of the size of theirs. Where ``needed`` is not 0 afterwards, it says how much
-    more room for hops is needed, and nothing is known.
+    Args:
+        begin: the first replica.
+        end: the replica after the last.
+        states: states of B replicas, left as they are.
+        s: scratch space, the state of one replica with buffers of the same size.
+        tables: constants of the model.
+        epochs: table of epochs.
+        rows: row of each replica's epoch; shape (B,).
+        placements: shape (B, C, M).
+        needed: filled in with 0, or with the room for hops that is missing; then the replica's
+            outcomes are incomplete.
+        out: filled in; shape (B, C).
     """
+    costs = np.empty(len(s.tasks) * len(tables.tolerated_s))
     for b in range(begin, end):
-        base, own = state_of(states, b), ways_of(ways, ways.speed[b], ways.serving_server[b])
+        base, epoch = replica(states, b), rows[b]
         needed[b] = 1
-        if is_room_for(base, epochs, rows[b]):
-            _adopt(s, base)
-            found = Outcomes(out.cost[b], out.failed[b])
-            now = epochs.time_s[rows[b]]
-            _, needed[b] = _explore(
-                base, s, own, terms, epochs, rows[b], now, placements[b], 0, found
-            )
+        if has_room(base, epochs, epoch):
+            needed[b] = 0
+            _copy(s, base)
+            now = epochs.time_s[epoch]
+            for row in range(placements.shape[1]):
+                _restore(s, base)
+                needed[b] = submit_epoch(s, tables, epochs, epoch, placements[b, row : row + 1])
+                if needed[b]:
+                    break
+                run(s, math.inf)
+                cost = 0.0
+                for i in range(gather_epoch_costs(s, tables, now, math.inf, costs)):
+                    cost += costs[i]
+                out.cost[b, row], out.failed[b, row] = cost, _failed(s)
 
 
-class Explorer:
-    """Explores what placements of an epoch's tasks lead to, from a state of the network."""
+class Rollouts:
+    """Simulates placements of one epoch from a copy of the network's state."""
 
-    def __init__(self, base: State, ways: Ways, terms: Terms, epochs: Epochs, now: float) -> None:
-        self._ways, self._terms, self._epochs, self._now = ways, terms, epochs, now
+    def __init__(self, base: State, tables: KernelTables, epochs: EpochTable) -> None:
+        self._tables, self._epochs = tables, epochs
         tasks = len(epochs.device)
-        room = tasks, 2 * tasks * len(terms.tolerated_s)
-        self._base = base.with_room(*room).copy()  # the run goes on, observations may be kept
+        room = tasks, 2 * tasks * len(tables.tolerated_s)
+        self._states = stacked([base.with_room(*room)])  # a copy: the run continues
 
     def __call__(self, placements: Ints) -> Outcomes:
-        """Return what each of C placements leads to, if nothing else comes; shape (C, M)."""
-        out = Outcomes(np.empty(len(placements)), np.empty(len(placements), dtype=np.int64))
-        base, branch = self._base, 0
-        scratch = base.copy()  # of this call: several threads may ask
-        while branch < len(placements):
-            branch, needed = _explore(
-                base,
-                scratch,
-                self._ways,
-                self._terms,
-                self._epochs,
-                0,
-                self._now,
-                placements,
-                branch,
-                out,
-            )
-            if needed:
-                base = self._base = base.with_room(len(self._epochs.device), needed)
-                scratch = base.copy()
-        return out
+        """Return the outcome of each of C placements, of shape (C, M), if nothing else comes."""
+        out, needed, row = (
+            empty_outcomes(1, len(placements)),
+            np.ones(1, np.int64),
+            np.zeros(1, int),
+        )
+        while needed[0]:
+            (base,) = unstacked(self._states)
+            scratch = base.copy()  # several threads may call this
+            each = placements[None]
+            rollout(0, 1, self._states, scratch, self._tables, self._epochs, row, each, needed, out)
+            if needed[0]:
+                self._states = stacked([base.with_room(len(self._epochs.device), int(needed[0]))])
+        return Outcomes(out.cost[0], out.failed[0])
 
 
-def supposed(model: Model, slot: Slot, tasks: Tasks, now: float) -> Epochs:
-    """Return the tasks of an epoch as far as a scheduler may know them.
+def empty_outcomes(replicas: int, placements: int) -> Outcomes:
+    """Return outcomes to be filled in; shape (replicas, placements)."""
+    shape = replicas, placements
+    return Outcomes(np.empty(shape), np.empty(shape, dtype=np.int64))
 
-    Tasks that are not all released now are not known: as many as expected come evenly over the
-    slot, dealt to the devices in turn.
+
+def expected_arrivals(epochs: EpochTable, rows: Ints, model: Model) -> tuple[EpochTable, Ints]:
+    """Return what a scheduler may know of the tasks of some epochs, for rollouts.
+
+    Tasks that are all released when their epoch comes are known. Otherwise the expected number of
+    tasks is spread evenly over the slot and dealt to the devices in turn.
+
+    Args:
+        epochs: table of epochs with all tasks that will come.
+        rows: rows of some epochs, one per replica; shape (B,).
+        model: the scenario.
+
+    Returns:
+        A table with the known or expected tasks, and the rows of the epochs in it.
     """
-    release_s, device, size = tasks.release_s, tasks.device, tasks.size
-    if not len(tasks) or release_s[-1] != now:
-        numbers = np.arange(round(slot.expected_tasks), dtype=np.int64)
-        count = max(len(numbers), 1)
-        gap_s = model.scenario.slot_length / count
-        release_s = slot.start_s + gap_s * numbers.astype(np.float64)
-        device = (slot.number * count + numbers) % model.devices
-        size = np.tile(slot.expected_size, (len(numbers), 1))
-    return Epochs(
-        time_s=np.array([now]),
-        bounds=np.array([0, len(device)]),
-        rates=np.zeros(1, dtype=np.int64),
-        release_s=release_s,
-        device=device,
-        size=size,
-        rate_bps=slot.rate_bps[None, :],
+    begin, end = epochs.bounds[rows], epochs.bounds[rows + 1]
+    known = begin < end
+    known[known] = epochs.release_s[end[known] - 1] == epochs.time_s[rows[known]]
+    known |= (begin == end) & (np.rint(epochs.load[rows, 0]) == 0)
+    if known.all():
+        return epochs, rows
+    pieces = [
+        (epochs.release_s[i:j], epochs.device[i:j], epochs.size[i:j])
+        if is_known
+        else _spread(epochs, row, model)
+        for row, i, j, is_known in zip(
+            rows.tolist(), begin.tolist(), end.tolist(), known.tolist(), strict=True
+        )
+    ]
+    release_s, device, size = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    columns = {name: getattr(epochs, name)[rows] for name in _OF_EPOCHS}
+    bounds = np.cumsum([0, *(len(piece[0]) for piece in pieces)])
+    expected = epochs._replace(
+        bounds=bounds, release_s=release_s, device=device, size=size, **columns
     )
+    return expected, np.arange(len(rows))
+
+
+_OF_EPOCHS = ("time_s", "rates", "network", "slot", "load", "expected_size", "placed")
+
+
+def _spread(epochs: EpochTable, row: int, model: Model) -> tuple[Floats, Ints, Floats]:
+    """Return releases, devices and size factors of the expected tasks of a slot."""
+    numbers = np.arange(round(float(epochs.load[row, 0])), dtype=np.int64)
+    count = max(len(numbers), 1)
+    gap_s = model.scenario.slot_length / count
+    release_s = epochs.time_s[row] + gap_s * numbers.astype(np.float64)
+    device = (epochs.slot[row] * count + numbers) % model.devices
+    return release_s, device, np.tile(epochs.expected_size[row], (len(numbers), 1))

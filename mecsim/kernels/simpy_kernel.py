@@ -1,7 +1,7 @@
 """The readable reference: SimPy's event loop, one event a hop.
 
-A FIFO resource needs no queue of its own: it is enough to know when each of its servers is next
-free. A task in flight is one SimPy event, armed again for every hop.
+A FIFO resource needs no queue: it suffices to know when each of its servers is next free. A task
+in flight is one SimPy event, scheduled again for every hop.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Clock(simpy.Environment):
 
 
 class _Batch:
-    """The tasks of an epoch in flight, as lists, which SimPy's loop reads faster than arrays."""
+    """The tasks of an epoch in flight, as lists, which Python reads faster than arrays."""
 
     def __init__(self, hops: Hops) -> None:
         self.hops = hops
@@ -49,7 +49,7 @@ class _Batch:
 
 
 class _Task(simpy.Event):
-    """A task in flight: what it crosses next, from ``hop`` to ``end``."""
+    """A task in flight, with its remaining hops from ``hop`` to ``end``."""
 
     __slots__ = ("_ok", "_value", "batch", "callbacks", "device", "end", "hop", "number")
 
@@ -59,7 +59,7 @@ class _Task(simpy.Event):
 
 
 class SimpyKernel:
-    """The kernel on SimPy; see :class:`mecsim.kernels.base.Kernel` for its face."""
+    """The kernel on SimPy; see :class:`mecsim.kernels.base.Kernel`."""
 
     def __init__(self, model: Model) -> None:
         self._clock = _Clock()
@@ -120,9 +120,9 @@ class SimpyKernel:
         return ended
 
     def _make_arrival(self) -> Callable[[_Task], None]:
-        """Return the one callback of the simulation: a task comes to its next hop, or ends.
+        """Return the only callback of the simulation: a task reaches its next hop, or ends.
 
-        A closure, because looking names up in it is a good part of what an event costs.
+        A closure, because attribute look-ups would be a large part of the cost of an event.
         """
         clock, free, cores = self._clock, self._free, self._cores
         queue, metered, afford = clock._queue, self._metered, self._afford
@@ -154,7 +154,7 @@ class SimpyKernel:
         return arrive
 
     def _afford(self, device: int, energy_j: float) -> bool:
-        """Charge a hop to the device's battery; one that cannot pay is spent for good."""
+        """Charge a hop to the device's battery; a battery that cannot pay is spent for good."""
         if self._spent[device] or energy_j > self._battery_j[device]:
             self._spent[device] = True
             return False

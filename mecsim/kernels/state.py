@@ -1,33 +1,35 @@
-"""Where the compiled kernel keeps what is in flight.
+"""State of a network in the compiled kernel: queues, tasks in flight, events to come.
 
-Tasks, hops and batches lie in rings: arrays whose length is a power of two, in which item ``i`` is
-at ``i & (length - 1)``. They double when they are full, and the places of batches that have been
-collected are used again, so memory grows with the tasks in flight and not with the run.
+Tasks, hops and batches are in ring buffers: arrays whose length is a power of two, with item ``i``
+at ``i & (length - 1)``. Full buffers double, and the rows of collected batches are reused, so
+memory grows with the tasks in flight and not with the run.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim.kernels.hops import HOP, Records, Room
+from mecsim.kernels.hops import HOP, OutputSlice, Records
 from mecsim.model.model import Model
 from mecsim.support.arrays import Floats, Ints, raw
 from mecsim.support.jit import compiled
 
-# Marks: how many there have been of what, except for ``QUEUED``.
+# Entries of ``State.counters``. All count since the start, except ``QUEUED``.
 RELEASED: Final = 0
 """Tasks released."""
 QUEUED: Final = 1
 """Completions in the heap now."""
 FIRST_TASK: Final = 2
-"""Tasks, hops, batches that were collected, and those that were submitted."""
+"""Tasks, hops and batches collected."""
 FIRST_HOP: Final = 3
 FIRST_BATCH: Final = 4
 END_TASK: Final = 5
+"""Tasks, hops and batches submitted."""
 END_HOP: Final = 6
 END_BATCH: Final = 7
 
@@ -35,10 +37,10 @@ _COMPLETION: Final = np.dtype([("due_s", "f8"), ("task", "i8")])
 _TASK: Final = np.dtype(
     [
         ("release_s", "f8"),
-        ("ready_s", "f8"),  # when it is ready for what follows the hop that it is in
-        ("hop", "i8"),  # the one to come
-        ("end", "i8"),  # the one after the last
-        ("following", "i8"),  # the next in the line of completions, or -1
+        ("ready_s", "f8"),  # end of its present hop, latency included
+        ("hop", "i8"),  # its next hop
+        ("end", "i8"),  # the row after its last hop
+        ("following", "i8"),  # next task in the line of completions, or -1
         ("batch", "i8"),
         ("device", "i8"),
     ]
@@ -48,37 +50,46 @@ _BATCH: Final = np.dtype(
         ("end_task", "i8"),
         ("end_hop", "i8"),
         ("unfinished", "i8"),  # tasks that have not ended
-        ("active", "i8"),  # whether any had an event of late
+        ("active", "i8"),  # whether a task had an event since this was last cleared
     ]
 )
 
 
 class State(NamedTuple):
-    """Queues, tasks in flight and events to come, as the compiled loop takes them."""
+    """State of one network, or of B replicas with a leading axis of that length.
 
-    marks: Ints
-    # Of every resource: when each of its servers is next free, a heap from ``first[r]``.
+    ``metered`` is common to all replicas.
+    """
+
+    counters: Ints
+    """Shape (8,); see above."""
     first: Ints
+    """Row of each resource's first server in ``free_s``; shape (R + 1,)."""
     free_s: Floats
-    # Of every resource: the task whose completion is the last of the line, or -1.
+    """When each server is next free: for each resource a heap, the earliest first."""
     last: Ints
-    # Of every device, if ``metered``.
+    """Task at the end of each resource's line of completions, or -1; shape (R,)."""
     battery_j: Floats
+    """Shape (D,)."""
     spent: NDArray[np.bool_]
+    """Devices whose battery is spent; shape (D,)."""
     metered: bool
-    # The heap of completions by (time, task); one entry a task in the ring is enough.
+    """Whether batteries are limited."""
     heap: Records
-    # The rings.
+    """Completions by (time, task); it has room for one per task in flight."""
     tasks: Records
+    """Ring buffer."""
     hops: Records
+    """Ring buffer."""
     batches: Records
+    """Ring buffer: the tasks of an epoch each."""
 
     @classmethod
     def of(cls, model: Model, size: int) -> State:
-        """Return empty queues, with room for ``size`` (a power of two) tasks and hops at first."""
+        """Return empty queues with room for ``size`` (a power of two) tasks and as many hops."""
         first = np.concatenate([[0], np.cumsum(model.capacity)])
         return cls(
-            marks=np.zeros(8, dtype=np.int64),
+            counters=np.zeros(8, dtype=np.int64),
             first=first,
             free_s=np.zeros(first[-1]),
             last=np.full(len(model.capacity), -1),
@@ -92,65 +103,65 @@ class State(NamedTuple):
         )
 
     def copy(self) -> State:
-        """Return the same state in arrays of its own."""
+        """Return a copy that shares no array."""
         arrays: dict[str, Any] = {n: x.copy() for n, x in self._asdict().items() if n != "metered"}
         return self._replace(**arrays)
 
     def with_room(self, tasks: int, hops: int, batches: int = 1) -> State:
-        """Return a state with room for so many more: itself, or one with larger rings."""
-        marks = self.marks.tolist()
+        """Return a state with room for more items: itself, or one with larger buffers."""
+        counters = self.counters.tolist()
         return self.with_size(
-            marks[END_TASK] - marks[FIRST_TASK] + tasks,
-            marks[END_HOP] - marks[FIRST_HOP] + hops,
-            marks[END_BATCH] - marks[FIRST_BATCH] + batches,
+            counters[END_TASK] - counters[FIRST_TASK] + tasks,
+            counters[END_HOP] - counters[FIRST_HOP] + hops,
+            counters[END_BATCH] - counters[FIRST_BATCH] + batches,
         )
 
     def with_size(self, tasks: int, hops: int, batches: int) -> State:
-        """Return a state whose rings are at least so large: itself, or one with larger rings."""
-        rings: dict[str, Any] = {}
+        """Return a state with buffers of at least these sizes: itself, or an enlarged one."""
+        larger: dict[str, Any] = {}
         if tasks > len(self.tasks):
-            rings["tasks"] = _enlarged(self.tasks, int(self.marks[FIRST_TASK]), tasks)
-            rings["heap"] = np.resize(self.heap, len(rings["tasks"]))
+            larger["tasks"] = _enlarged(self.tasks, int(self.counters[FIRST_TASK]), tasks)
+            larger["heap"] = np.resize(self.heap, len(larger["tasks"]))
         if hops > len(self.hops):
-            rings["hops"] = _enlarged(self.hops, int(self.marks[FIRST_HOP]), hops)
+            larger["hops"] = _enlarged(self.hops, int(self.counters[FIRST_HOP]), hops)
         if batches > len(self.batches):
-            rings["batches"] = _enlarged(self.batches, int(self.marks[FIRST_BATCH]), batches)
-        return self._replace(**rings) if rings else self
+            larger["batches"] = _enlarged(self.batches, int(self.counters[FIRST_BATCH]), batches)
+        return self._replace(**larger) if larger else self
 
 
 @compiled
-def room_of(s: State) -> Room:
+def output_slice(s: State) -> OutputSlice:
     """Return where the hops of the next batch go."""
-    return Room(s.hops, len(s.hops) - 1, s.marks[FIRST_HOP] + len(s.hops))
+    return OutputSlice(s.hops, len(s.hops) - 1, s.counters[FIRST_HOP] + len(s.hops))
 
 
 @compiled
 def enter(s: State, offset: Ints, release_s: Floats, device: Ints) -> None:
-    """Take a batch of n tasks whose hops are in their ring, from ``offset`` on, shape (n + 1,)."""
-    marks, count = s.marks, len(release_s)
-    batch = marks[END_BATCH]
+    """Add a batch of n tasks whose hops are in the buffer already; ``offset`` has shape (n + 1,)."""
+    counters, count = s.counters, len(release_s)
+    batch = counters[END_BATCH]
     for i in range(count):
-        task = s.tasks[(marks[END_TASK] + i) & (len(s.tasks) - 1)]
+        task = s.tasks[(counters[END_TASK] + i) & (len(s.tasks) - 1)]
         task["release_s"] = release_s[i]
         task["hop"] = offset[i]
         task["end"] = offset[i + 1]
         task["following"] = -1
         task["batch"] = batch
         task["device"] = device[i]
-    marks[END_TASK] += count
-    marks[END_HOP] = offset[count]
-    marks[END_BATCH] += 1
+    counters[END_TASK] += count
+    counters[END_HOP] = offset[count]
+    counters[END_BATCH] += 1
     row = s.batches[batch & (len(s.batches) - 1)]
-    row["end_task"] = marks[END_TASK]
-    row["end_hop"] = marks[END_HOP]
+    row["end_task"] = counters[END_TASK]
+    row["end_hop"] = counters[END_HOP]
     row["unfinished"] = count
     row["active"] = 0
 
 
 @compiled
 def submit(s: State, rows: Records, offset: Ints, release_s: Floats, device: Ints) -> None:
-    """Take a batch of n tasks whose hops are ``rows``, from ``offset`` on, shape (n + 1,)."""
-    at, hops, mask = s.marks[END_HOP], s.hops, len(s.hops) - 1
+    """Add a batch of n tasks with their hops; ``offset`` has shape (n + 1,)."""
+    at, hops, mask = s.counters[END_HOP], s.hops, len(s.hops) - 1
     for row in range(len(rows)):
         hops[(at + row) & mask] = rows[row]
     enter(s, offset + at, release_s, device)
@@ -158,7 +169,7 @@ def submit(s: State, rows: Records, offset: Ints, release_s: Floats, device: Int
 
 @compiled
 def read_starts(s: State, at: int, rows: Records) -> None:
-    """Tell the hops of a batch, of which the first is ``at`` in the ring, when they began."""
+    """Copy service start times from buffer position ``at`` on into ``rows``."""
     hops, mask = s.hops, len(s.hops) - 1
     for row in range(len(rows)):
         rows[row]["start_s"] = hops[(at + row) & mask]["start_s"]
@@ -166,31 +177,84 @@ def read_starts(s: State, at: int, rows: Records) -> None:
 
 @compiled
 def drop_first(s: State) -> bool:
-    """Forget the oldest batch if all its tasks have ended; return whether it is so."""
-    marks = s.marks
-    if marks[FIRST_BATCH] == marks[END_BATCH]:
+    """Remove the oldest batch if all its tasks have ended; return whether it was removed."""
+    counters = s.counters
+    if counters[FIRST_BATCH] == counters[END_BATCH]:
         return False
-    row = s.batches[marks[FIRST_BATCH] & (len(s.batches) - 1)]
+    row = s.batches[counters[FIRST_BATCH] & (len(s.batches) - 1)]
     if row["unfinished"] > 0:
         return False
-    marks[FIRST_BATCH] += 1
-    marks[FIRST_TASK] = row["end_task"]
-    marks[FIRST_HOP] = row["end_hop"]
+    counters[FIRST_BATCH] += 1
+    counters[FIRST_TASK] = row["end_task"]
+    counters[FIRST_HOP] = row["end_hop"]
     return True
 
 
 @compiled
 def take_first(s: State, rows: Records) -> bool:
-    """Like ``drop_first``, but first tell the hops of the batch, ``rows``, when they began."""
-    at = s.marks[FIRST_HOP]
+    """Like :func:`drop_first`, and copy service start times into ``rows``, the batch's hops."""
+    at = s.counters[FIRST_HOP]
     if not drop_first(s):
         return False
     read_starts(s, at, rows)
     return True
 
 
+@compiled
+def read_backlog(s: State, now: float, backlog_s: Floats) -> None:
+    """Fill in how long a job that joined each resource now would wait; shape (R,)."""
+    for resource in range(len(s.last)):
+        backlog_s[resource] = max(s.free_s[s.first[resource]] - now, 0.0)
+
+
+@compiled
+def replica(states: State, b: int) -> State:
+    """Return the state of replica b as views. (Numba knows no ``_replace``.)"""
+    return State(
+        states.counters[b],
+        states.first[b],
+        states.free_s[b],
+        states.last[b],
+        states.battery_j[b],
+        states.spent[b],
+        states.metered,
+        states.heap[b],
+        states.tasks[b],
+        states.hops[b],
+        states.batches[b],
+    )
+
+
+def restart(states: State, rows: Sequence[int], battery_j: float) -> None:
+    """Empty the queues of some replicas and charge their batteries; buffers keep their size."""
+    at = np.array(rows, dtype=np.int64)
+    states.counters[at], states.free_s[at], states.last[at] = 0, 0.0, -1
+    states.battery_j[at], states.spent[at] = battery_j, False
+
+
+def stacked(states: Sequence[State]) -> State:
+    """Return the states of replicas as one with a leading axis; buffers as large as the largest."""
+    sizes = [tuple(len(ring) for ring in (s.tasks, s.hops, s.batches)) for s in states]
+    largest = tuple(max(column) for column in zip(*sizes, strict=True))
+    states = [s.with_size(*largest) for s in states]
+    columns: dict[str, Any] = {
+        name: np.stack([getattr(s, name) for s in states])
+        for name in State._fields
+        if name != "metered"
+    }
+    return states[0]._replace(**columns)
+
+
+def unstacked(states: State) -> list[State]:
+    """Return the state of every replica, as views."""
+    count = len(states.counters)
+    columns = {name: x for name, x in states._asdict().items() if name != "metered"}
+    rows: list[dict[str, Any]] = [{n: x[b] for n, x in columns.items()} for b in range(count)]
+    return [states._replace(**row) for row in rows]
+
+
 def _enlarged(ring: NDArray[Any], begin: int, room: int) -> NDArray[Any]:
-    """Return a ring that has ``room``, with the items of the old one, the first being ``begin``."""
+    """Return a ring buffer with ``room`` rows and the items of the old one, from ``begin`` on."""
     larger = np.empty(1 << int(room - 1).bit_length(), dtype=ring.dtype)
     at = begin & (len(ring) - 1)
     for first, piece in ((begin, ring[at:]), (begin + len(ring) - at, ring[:at])):

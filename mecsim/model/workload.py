@@ -107,7 +107,7 @@ class Chunk(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordedWorkload:
     """Tasks, and perhaps rates, that were recorded and are not to be drawn."""
 
     tasks: Iterator[Tasks]
@@ -124,14 +124,14 @@ CHUNK: Final = 64
 """Slots in a chunk."""
 
 
-def slots(model: Model, recording: Recording | None = None) -> Iterator[Slot]:
+def slots(model: Model, recording: RecordedWorkload | None = None) -> Iterator[Slot]:
     """Yield the slots of a run: as recorded, or drawn from the model's seed."""
     for chunk in chunks(model, recording):
         yield from chunk.slots()
 
 
 def chunks(
-    model: Model, recording: Recording | None = None, length: int = CHUNK
+    model: Model, recording: RecordedWorkload | None = None, length: int = CHUNK
 ) -> Iterator[Chunk]:
     """Yield the slots of a run, ``length`` at a time: as recorded, or drawn from the seed."""
     mean = mean_tasks(model, recording)
@@ -183,7 +183,7 @@ def _stacked(every: _Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
         yield read_only(np.stack(rows[:1] if same else rows))
 
 
-def size_columns(model: Model, recording: Recording | None = None) -> int:
+def size_columns(model: Model, recording: RecordedWorkload | None = None) -> int:
     """Return how many size factors a task has: 1, or M if they are drawn per block."""
     if recording is not None:
         return recording.size_columns
@@ -201,7 +201,7 @@ def _starts(model: Model, numbers: range) -> Floats:
     return np.arange(first, end) * model.scenario.slot_length
 
 
-def mean_tasks(model: Model, recording: Recording | None = None) -> float:
+def mean_tasks(model: Model, recording: RecordedWorkload | None = None) -> float:
     """Return how many tasks are released in a slot, on average."""
     recorded = isinstance(model.scenario.arrivals, RecordedTasks)
     return recording.expected_tasks if recording and recorded else mean_rate(model)
@@ -230,7 +230,7 @@ class _Released(NamedTuple):
     """Size factors to be expected in each slot where its tasks are not known; shape (K, 1 or M)."""
 
 
-def _recorded(every: _Parts, recording: Recording) -> Iterator[_Released]:
+def _recorded(every: _Parts, recording: RecordedWorkload) -> Iterator[_Released]:
     for numbers in every:
         slots = list(islice(recording.tasks, len(numbers)))
         yield _Released(

@@ -1,4 +1,4 @@
-"""Observations as vectors, for many epochs at once; named by ``scheduler.feature_names``."""
+"""Observations as vectors, for many epochs at once; see ``feature_names`` for their order."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mecsim.support.arrays import Floats, Ints
 from mecsim.support.jit import compiled
 
 
-class Seen(NamedTuple):
-    """What is seen at B epochs of as many replicas of a scenario: one row each.
+class ObservationTable(NamedTuple):
+    """What schedulers see at B epochs of one scenario: a row each.
 
-    For the fields see :class:`mecsim.scheduler.observation.Observation`. Arrays are C-contiguous and may be
-    written to, so that the compiler meets one kind of them.
+    For the fields see :class:`mecsim.scheduler.observation.Observation`. Arrays are C-contiguous
+    and writable, so that numba compiles one specialisation.
     """
 
     tasks: Floats
@@ -24,31 +24,30 @@ class Seen(NamedTuple):
     rate_bps: Floats
     """Shape (B, D)."""
     backlog_s: Floats
-    """Of every resource, as :class:`mecsim.model.model.Resources` numbers them; shape (B, R)."""
+    """Of every resource, as numbered by :class:`mecsim.model.model.Resources`; shape (B, R)."""
     battery_j: Floats
     """Shape (B, D)."""
     serving_server: Ints
     """Shape (B, D)."""
     link_source: Ints
-    """The server that each link starts from; shape (L,)."""
+    """Server from which each link starts; shape (L,)."""
     device: Ints
-    """The device of each epoch's task, or −1 where an epoch is a whole slot; shape (B,)."""
+    """Device of each epoch's task, or −1 where an epoch is a slot; shape (B,)."""
     servers: int
     """N."""
 
-
-def features(seen: Seen) -> Floats:
-    """Return B observations as vectors; shape (B, features)."""
-    of_devices = 4 * seen.servers + 1 if seen.device[0] < 0 else 6
-    width = seen.tasks.shape[1] + seen.blocks.shape[1] + 2 * seen.servers + of_devices
-    rows = np.empty((len(seen.tasks), width))
-    mean_battery_j = np.add.reduce(seen.battery_j, axis=1) / seen.battery_j.shape[1]
-    _fill(rows, seen, mean_battery_j)
-    return rows
+    def features(self) -> Floats:
+        """Return the observations as vectors; shape (B, features)."""
+        of_devices = 4 * self.servers + 1 if self.device[0] < 0 else 6
+        width = self.tasks.shape[1] + self.blocks.shape[1] + 2 * self.servers + of_devices
+        rows = np.empty((len(self.tasks), width))
+        mean_battery_j = np.add.reduce(self.battery_j, axis=1) / self.battery_j.shape[1]
+        _fill(rows, self, mean_battery_j)
+        return rows
 
 
 @compiled
-def _fill(rows: Floats, seen: Seen, mean_battery_j: Floats) -> None:
+def _fill(rows: Floats, seen: ObservationTable, mean_battery_j: Floats) -> None:
     servers, devices = seen.servers, seen.rate_bps.shape[1]
     for b in range(len(rows)):
         row, backlog_s, serving_server = rows[b], seen.backlog_s[b], seen.serving_server[b]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -11,26 +11,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mecsim.model.empty_network import Work, route_sums
-from mecsim.scheduler.features import Seen, features, means_per_server
+from mecsim.scheduler.features import ObservationTable, means_per_server
 from mecsim.scheduler.placements import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.support.arrays import Floats, Ints, read_only
 
 
 class Outcomes(NamedTuple):
-    """What C placements would lead to until the network has drained; shape (C,) each."""
+    """Outcomes of C placements, simulated until the network has drained; shape (C,) each."""
 
     cost: Floats
-    """Minus the reward (Eq. 14) from now on, if nothing else comes."""
+    """Minus the reward (Eq. 14) from now on, if no later tasks come."""
     failed: Ints
-    """Tasks that end as failed."""
+    """Tasks in flight that fail."""
 
 
 @dataclass(frozen=True)
 class Observation:
     """What a scheduler sees at a decision epoch. Every array is read-only.
 
-    Backlogs are in seconds: how long a job that joined the resource now would wait.
+    A backlog is the time in seconds that a job would wait if it joined the resource now.
     """
 
     spec: SchedulerSpec
@@ -39,11 +39,11 @@ class Observation:
     time_s: float
     slot: int
     device: int | None
-    """The device whose task is to be placed; None where the placement is for a whole slot."""
+    """The device whose task is placed; None where the placement is for a whole slot."""
     tasks: float
-    """Tasks that the placement is for: their number where it is known, else the expected one."""
+    """Number of tasks to place, or the expected number where it is not known yet."""
     size_factor: float
-    """Mean over the epoch's tasks where it is known when the epoch comes, else 1."""
+    """Mean over the epoch's tasks, or 1 where it is not known yet."""
     cycles: Floats
     """c_m, scaled by the size factor; shape (M,)."""
     parameter_bytes: Floats
@@ -54,20 +54,41 @@ class Observation:
     """The result, scaled by the size factor (of the last block, if each has its own)."""
     rate_bps: Floats
     """Radio rate R_d of every device; shape (D,)."""
-    server_backlog_s: Floats
-    """Shape (N,)."""
-    device_backlog_s: Floats
-    """Shape (D,)."""
-    uplink_backlog_s: Floats
-    """Shape (D,)."""
-    downlink_backlog_s: Floats
-    """Shape (D,)."""
-    link_backlog_s: Floats
-    """Shape (L,)."""
+    backlog_s: Floats
+    """Of every resource: servers, devices, uplinks, downlinks, links; shape (N + 3·D + L,)."""
     battery_j: Floats
     """Remaining energy E^r of every device, infinite where unlimited (Eq. 11); shape (D,)."""
-    explorer: Callable[[Ints], Outcomes] | None = None
+    rollouts: Callable[[Ints], Outcomes] | None = None
     """See :meth:`what_if`."""
+
+    @cached_property
+    def server_backlog_s(self) -> Floats:
+        """Shape (N,)."""
+        return self.backlog_s[: self.spec.servers]
+
+    @cached_property
+    def device_backlog_s(self) -> Floats:
+        """Shape (D,)."""
+        return self._of_devices(0)
+
+    @cached_property
+    def uplink_backlog_s(self) -> Floats:
+        """Shape (D,)."""
+        return self._of_devices(1)
+
+    @cached_property
+    def downlink_backlog_s(self) -> Floats:
+        """Shape (D,)."""
+        return self._of_devices(2)
+
+    @cached_property
+    def link_backlog_s(self) -> Floats:
+        """Shape (L,)."""
+        return self.backlog_s[self.spec.servers + 3 * self.spec.devices :]
+
+    def _of_devices(self, kind: int) -> Floats:
+        first = self.spec.servers + kind * self.spec.devices
+        return self.backlog_s[first : first + self.spec.devices]
 
     @property
     def _devices(self) -> slice | list[int]:
@@ -116,23 +137,31 @@ class Observation:
         return route_sums(links, table, hop_s, source)
 
     def what_if(self, placements: ArrayLike) -> Outcomes:
-        """Simulate what C placements would lead to, from the network as it is; shape (C, M).
+        """Simulate C placements of this epoch from the present state until all tasks have ended.
 
-        Only for schedulers that say so, see :attr:`Scheduler.uses_rollouts`. Where this epoch's tasks
-        are not known yet, as many as expected are supposed to come evenly. Raises
-        ``PlacementError``.
+        The class of the scheduler must set :attr:`Scheduler.uses_rollouts`. Tasks that are not
+        known yet are replaced by the expected ones, spread evenly over the slot.
+
+        Args:
+            placements: shape (C, M).
+
+        Returns:
+            The outcome of every placement.
+
+        Raises:
+            PlacementError: a placement is invalid.
         """
-        if self.explorer is None:
+        if self.rollouts is None:
             raise TypeError("what_if: the scheduler's class must set `uses_rollouts = True`")
-        return self.explorer(check_placements(placements, self.spec, "what_if: placement"))
+        return self.rollouts(check_placements(placements, self.spec, "what_if: placement"))
 
     @cached_property
     def empty_network_cost_s(self) -> Floats:
         """Cost of block m at place j after block m − 1 at place i; shape (M, N + 1, N + 1).
 
-        L + β·max(L − τ, 0) (Eqs. 13 and 14) where nothing waits, whatever the backlogs are. Of the
-        task's device or, for a slot, the mean over all devices. The last block's includes the
-        result's return; of the first block, whose input is at the device, only row 0 counts.
+        L + β·max(L − τ, 0) (Eqs. 13 and 14) without queueing, whatever the backlogs are: of the
+        task's device or, for a slot, the mean over all devices. The cost of the last block
+        includes the result's return. For the first block, whose input is at the device, use row 0.
         """
         network = self.spec.empty_network
         devices = np.arange(self.spec.devices)[self._devices]
@@ -150,27 +179,24 @@ class Observation:
 
     def features(self) -> Floats:
         """Return the observation as one vector, named by :func:`feature_names`."""
-        backlogs = (
-            self.server_backlog_s,
-            self.device_backlog_s,
-            self.uplink_backlog_s,
-            self.downlink_backlog_s,
-            self.link_backlog_s,
-        )
-        work = [self.cycles, self.parameter_bytes, self.input_bits]
-        return features(
-            Seen(
-                tasks=np.array([[self.tasks, self.size_factor]]),
-                blocks=np.concatenate(work)[None, :],
-                rate_bps=self.rate_bps[None, :].copy(),
-                backlog_s=np.concatenate(backlogs)[None, :],
-                battery_j=self.battery_j[None, :].copy(),
-                serving_server=self.spec.serving_server[None, :].copy(),
-                link_source=self.spec.links.source.copy(),
-                device=np.array([-1 if self.device is None else self.device]),
-                servers=self.spec.servers,
-            )
-        )[0]
+        return observation_table([self]).features()[0]
+
+
+def observation_table(observations: Sequence[Observation]) -> ObservationTable:
+    """Return observations of one run as a table, a row each."""
+    spec, count = observations[0].spec, len(observations)
+    work = [np.concatenate([o.cycles, o.parameter_bytes, o.input_bits]) for o in observations]
+    return ObservationTable(
+        tasks=np.array([(o.tasks, o.size_factor) for o in observations]),
+        blocks=np.stack(work),
+        rate_bps=np.stack([o.rate_bps for o in observations]),
+        backlog_s=np.stack([o.backlog_s for o in observations]),
+        battery_j=np.stack([o.battery_j for o in observations]),
+        serving_server=np.tile(spec.serving_server, (count, 1)),
+        link_source=spec.links.source.copy(),
+        device=np.array([-1 if o.device is None else o.device for o in observations]),
+        servers=spec.servers,
+    )
 
 
 def _mean(values: Floats) -> float:
@@ -180,7 +206,7 @@ def _mean(values: Floats) -> float:
 def feature_names(spec: SchedulerSpec) -> list[str]:
     """Return the names of the features of an observation, in order.
 
-    For a slot, what concerns devices is their mean at each server; for a task, that of its device.
+    For a slot, features of devices are means per server; for a task, those of its device.
     """
     servers = [f"es{n + 1}" for n in range(spec.servers)]
     blocks = ("cycles", "parameter_bytes", "input_bits")

@@ -9,8 +9,8 @@ import importlib.util
 import inspect
 import reprlib
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -22,6 +22,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from mecsim.errors import SchedulerError
 from mecsim.scheduler.base import Scheduler
+from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.spec import SchedulerSpec
 
 GROUP: Final = "mecsim.schedulers"
@@ -92,22 +93,10 @@ def _entry_point(name: str) -> EntryPoint:
 
 
 def _module(place: str, name: str) -> ModuleType:
-    with _blaming(f"scheduler {name!r}: {place} cannot be imported"):
+    with scheduler_errors(f"scheduler {name!r}: {place} cannot be imported:"):
         if place.endswith(".py"):
             return _file_module(Path(place), name)
         return importlib.import_module(place)
-
-
-@contextmanager
-def _blaming(who: str, let: type[Exception] = SchedulerError) -> Iterator[None]:
-    """Tell whatever a user's module raises, an exit included, as bad input in one line."""
-    try:
-        yield
-    except (SchedulerError, let):
-        raise
-    except (Exception, SystemExit) as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SchedulerError(f"{who}: {cause}") from error
 
 
 def _file_module(path: Path, scheduler: str) -> ModuleType:
@@ -131,7 +120,7 @@ def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Schedu
     """Make a scheduler, its options checked against its signature. Raises ``SchedulerError``."""
     cls = load(name)
     checked = check_options(name, cls, options)
-    with _blaming(f"scheduler {name!r}: cannot be made"):
+    with scheduler_errors(f"scheduler {name!r}: cannot be made:"):
         return cls(spec, **checked)
 
 
@@ -157,7 +146,7 @@ def _parameters(name: str, cls: type) -> dict[str, inspect.Parameter]:
 
     Or the fields of a dataclass of options.
     """
-    with _blaming(f"scheduler {name!r}: has options whose types cannot be read"):
+    with scheduler_errors(f"scheduler {name!r}: has options whose types cannot be read:"):
         if is_dataclass(cls):  # fields that are inherited have types of another module
             hints = get_type_hints(cls, include_extras=True)
             fields = inspect.signature(cls).parameters.values()
@@ -171,7 +160,7 @@ def _checked(name: str, parameter: inspect.Parameter, value: Any) -> Any:
     if parameter.annotation is parameter.empty:
         return value
     try:
-        with _blaming(f"scheduler {name!r}: option {parameter.name}", let=ValidationError):
+        with scheduler_errors(f"scheduler {name!r}: option {parameter.name}:", let=ValidationError):
             return _adapter(parameter.annotation).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]

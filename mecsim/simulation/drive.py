@@ -1,32 +1,38 @@
-"""A scheduler in the loop of a session."""
+"""Drive a run: a source of slots on one side, a policy that places their tasks on the other."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
 
-from mecsim.errors import InputError, MecsimError, SchedulerError
+from mecsim.errors import InputError, MecsimError
 from mecsim.kernels.base import Kernel
 from mecsim.kernels.compiled_kernel import CompiledKernel
 from mecsim.model import workload
 from mecsim.model.model import Model
+from mecsim.model.workload import Chunk, RecordedWorkload, Slot
 from mecsim.scheduler.base import Scheduler
+from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.placements import check_placement
-from mecsim.simulation.session import Session, ShadowedKernel
+from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation.lower_bound import LowerBound
+from mecsim.simulation.session import Session
+from mecsim.simulation.static_run import StaticRun, slots_at_once
 from mecsim.simulation.totals import Totals
 from mecsim.support import signals
 from mecsim.support.arrays import Ints
+from mecsim.trace.schema import Sink
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the slots done and the slots to do."""
-
+"""Called with the number of slots done and of all slots."""
 
 KERNELS: Final = ("simpy", "compiled")
 
 
 def check_kernel(name: str) -> None:
-    """Raise ``InputError`` for a name that no kernel has."""
+    """Raise ``InputError`` for an unknown name of a kernel."""
     if name not in KERNELS:
         raise InputError(f"kernel: {name!r} is not known; allowed: {', '.join(KERNELS)}")
 
@@ -41,17 +47,135 @@ def make_kernel(name: str, model: Model) -> Kernel:
     return SimpyKernel(model)
 
 
-def kernel_for(scheduler: Scheduler, name: str, model: Model) -> Kernel:
-    """Return a kernel from which runs can branch off if the scheduler uses_rollouts them."""
-    kernel = make_kernel(name, model)
-    if not scheduler.uses_rollouts or isinstance(kernel, CompiledKernel):
-        return kernel
-    return ShadowedKernel(kernel, model)
+@dataclass(frozen=True)
+class Source:
+    """A run without its decisions: where slots come from, and where rows of the trace go."""
+
+    model: Model
+    spec: SchedulerSpec
+    kernel: str
+    recorded: RecordedWorkload | None = None
+    """Tasks, and perhaps radio rates, that are not drawn."""
+    sinks: Sequence[Sink] = ()
+    bound: LowerBound | None = None
+    """Adds up the least costs of all tasks, if given."""
+    progress: Progress | None = None
+
+    def chunks(self, length: int = workload.CHUNK) -> Iterator[Chunk]:
+        """Yield all slots, ``length`` at a time."""
+        for chunk in workload.chunks(self.model, self.recorded, length):
+            if self.bound is not None:
+                for slot in chunk.slots():
+                    self.bound.add(slot)
+            yield chunk
+
+    def slots(self) -> Iterator[Slot]:
+        """Yield all slots."""
+        for chunk in self.chunks():
+            yield from chunk.slots()
 
 
-def counted(
-    slots: Iterator[workload.Slot], total: int, progress: Progress | None
-) -> Iterator[workload.Slot]:
+class Policy(Protocol):
+    """Places the tasks of a run."""
+
+    @property
+    def uses_rollouts(self) -> bool:
+        """Whether observations must offer ``what_if``."""
+        ...
+
+    def follow(self, session: Session) -> None:
+        """Act on every epoch of a session."""
+        ...
+
+
+class SchedulerPolicy:
+    """A scheduler as a policy; its exceptions become input errors that name it."""
+
+    def __init__(self, scheduler: Scheduler, name: str) -> None:
+        self.scheduler, self.name = scheduler, name
+        self.uses_rollouts = scheduler.uses_rollouts
+        self.learns = type(scheduler).epoch_ended is not Scheduler.epoch_ended
+
+    def can_run_static(self, source: Source) -> bool:
+        """Return whether compiled code can run many slots at once under constant placements."""
+        constant = self.scheduler.static and not (self.uses_rollouts or self.learns)
+        per_slot = source.spec.decision_epoch == "per_slot"
+        return source.kernel == "compiled" and constant and (per_slot or not source.sinks)
+
+    def follow(self, session: Session) -> None:
+        """Let the scheduler decide every epoch, and learn if it overrides ``epoch_ended``."""
+        before, known = None, dict[int | None, Ints]()
+        for epoch in session:
+            if epoch.device in known:
+                session.act(epoch, known[epoch.device])
+                continue
+            observation = session.observe(epoch)
+            with self._errors(epoch.number):
+                if self.learns and before is not None:
+                    self.scheduler.epoch_ended(*before, session.reward())
+                answer = self.scheduler.decide(observation)
+                placement = check_placement(
+                    answer, session.spec, self.name, epoch.number, epoch.device
+                )
+            session.act(epoch, placement)
+            before = observation, placement
+            if self.scheduler.static and not self.learns:
+                known[epoch.device] = placement
+        with self._errors(session.epochs):
+            if self.learns and before is not None:
+                self.scheduler.epoch_ended(*before, session.reward())
+            self.scheduler.run_ended()
+
+    def run_static(self, source: Source) -> Totals:
+        """Run all slots under the placements of a static scheduler."""
+        model, length = source.model, workload.CHUNK
+        if source.sinks:
+            length = slots_at_once(model, workload.mean_tasks(model, source.recorded), length)
+        run, done = StaticRun(model, self.scheduler, self.name, source.sinks), 0
+        with signals.between_steps() as check:
+            for chunk in source.chunks(length):
+                run.play(chunk)
+                done += len(chunk.start_s)
+                check()
+                if source.progress is not None:
+                    source.progress(done, model.scenario.slots)
+        with self._errors(done):
+            self.scheduler.run_ended()
+        return run.totals
+
+    def _errors(self, epoch: int) -> AbstractContextManager[None]:
+        return scheduler_errors(f"scheduler {self.name!r}, epoch {epoch}: raised", let=MecsimError)
+
+
+def drive(source: Source, policy: Policy) -> Totals:
+    """Run a source to its end under a policy.
+
+    Args:
+        source: the slots, and the sinks of the trace.
+        policy: a scheduler, static or not, or recorded decisions.
+
+    Returns:
+        Totals over the run.
+
+    Raises:
+        InputError: the scheduler raised something, or its placement is invalid.
+    """
+    if isinstance(policy, SchedulerPolicy) and policy.can_run_static(source):
+        return policy.run_static(source)
+    model, kernel = source.model, make_kernel(source.kernel, source.model)
+    slots = counted(source.slots(), model.scenario.slots, source.progress)
+    session = Session(
+        model, slots, kernel, source.spec, source.sinks, uses_rollouts=policy.uses_rollouts
+    )
+    try:
+        policy.follow(session)
+    except BaseException:
+        session.account()  # the trace keeps everything that has happened
+        raise
+    return session.totals
+
+
+def counted(slots: Iterator[Slot], total: int, progress: Progress | None) -> Iterator[Slot]:
     """Yield the slots; report each to ``progress`` once its epochs are over."""
     with signals.between_steps() as check:
         for done, slot in enumerate(slots, start=1):
@@ -59,49 +183,3 @@ def counted(
             check()
             if progress is not None:
                 progress(done, total)
-
-
-def wants_rewards(scheduler: Scheduler) -> bool:
-    """Return whether a scheduler overrides ``epoch_ended``."""
-    return type(scheduler).epoch_ended is not Scheduler.epoch_ended
-
-
-def drive_session(session: Session, scheduler: Scheduler, name: str) -> Totals:
-    """Let a scheduler decide every epoch, and learn if it has the hook."""
-    learns = wants_rewards(scheduler)
-    before, known = None, dict[int | None, Ints]()
-    try:
-        for epoch in session:
-            if epoch.device in known:
-                session.act(epoch, known[epoch.device])
-                continue
-            observation = session.observe(epoch)
-            with scheduler_errors(name, epoch.number):
-                if learns and before is not None:
-                    scheduler.epoch_ended(*before, session.reward())
-                answer = scheduler.decide(observation)
-                placement = check_placement(answer, session.spec, name, epoch.number, epoch.device)
-            session.act(epoch, placement)
-            before = observation, placement
-            if scheduler.static and not learns:
-                known[epoch.device] = placement
-    except BaseException:
-        session.account()  # so that the trace keeps all that has happened
-        raise
-    with scheduler_errors(name, session.epochs):
-        if learns and before is not None:
-            scheduler.epoch_ended(*before, session.reward())
-        scheduler.run_ended()
-    return session.totals
-
-
-@contextlib.contextmanager
-def scheduler_errors(name: str, epoch: int) -> Iterator[None]:
-    """Tell whatever a scheduler raises as bad input that names it."""
-    try:
-        yield
-    except MecsimError:
-        raise
-    except (Exception, SystemExit) as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SchedulerError(f"scheduler {name!r}, epoch {epoch}: raised {cause}") from error

@@ -1,4 +1,4 @@
-"""The epochs of many replicas, so many slots of each at a time, side by side for the compiler."""
+"""Buffers the next slots of many replicas in one set of arrays for compiled code."""
 
 from __future__ import annotations
 
@@ -8,131 +8,128 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mecsim.kernels.epochs import Epochs, Page
+from mecsim.kernels.epochs import EpochTable, next_slot_s
 from mecsim.model import workload
 from mecsim.model.model import Model
+from mecsim.support.arrays import Ints
 
 SLOTS: Final = 256
-"""Slots of a replica that are drawn at once, at most: what Python does for a page is shared."""
+"""Most slots of a replica that are drawn at once: they share the work of Python per table."""
 ITEMS: Final = 1 << 15
-"""Tasks and radio rates in a page, roughly, at most: this bounds memory."""
+"""Most tasks and radio rates in a replica's table, roughly: this bounds memory."""
+OF_EPOCHS: Final = EpochTable._fields[:8]
+OF_TASKS: Final = EpochTable._fields[8:11]
+
+EpochSource: TypeAlias = Iterator[tuple[EpochTable, float]]
+"""The epochs of a run, a table at a time, each with the time of the next epoch, or infinity."""
 
 
-Feed: TypeAlias = Iterator[tuple[Page, float]]
-"""The pages of a replica, each with when the first epoch after it comes, or infinity."""
-
-
-def feed(model: Model) -> Feed:
-    """Yield the pages of a run; none if it has no epoch."""
+def epoch_tables(model: Model) -> EpochSource:
+    """Yield the epochs of a run; none if it has no epoch."""
     items = workload.mean_tasks(model) + model.devices
     chunks = workload.chunks(model, length=max(1, min(SLOTS, int(ITEMS / items))))
-    if model.scenario.decision_epoch == "per_slot":  # what comes need not be drawn
+    if model.scenario.decision_epoch == "per_slot":  # the next slot's start is known
         for chunk in chunks:
-            end = chunk.first_slot + len(chunk.start_s)
-            more = end < model.scenario.slots
-            yield Page.of(chunk, model), workload.slot_start(model, end) if more else math.inf
+            yield EpochTable.of(chunk), next_slot_s(model, chunk)
         return
-    pages = (Page.of(chunk, model) for chunk in chunks if len(chunk.device))
-    page = next(pages, None)
-    while page is not None:
-        following = next(pages, None)
-        yield page, math.inf if following is None else float(following.epochs.time_s[0])
-        page = following
+    tables = (EpochTable.of(chunk, "per_task") for chunk in chunks if len(chunk.device))
+    table = next(tables, None)
+    while table is not None:
+        following = next(tables, None)
+        yield table, math.inf if following is None else float(following.time_s[0])
+        table = following
 
 
-class _Room(NamedTuple):
-    """Rows that a page takes, or that each replica has for its page."""
+class _Sizes(NamedTuple):
+    """Rows of a table, or rows that each replica has in the buffer."""
 
     epochs: int
     tasks: int
     rates: int
 
     @classmethod
-    def of(cls, page: Page) -> _Room:
-        """Return what a page takes."""
-        epochs = page.epochs
-        return cls(len(epochs.time_s), len(epochs.device), len(epochs.rate_bps))
+    def of(cls, table: EpochTable) -> _Sizes:
+        return cls(len(table.time_s), len(table.device), len(table.rate_bps))
 
 
-class Pages:
-    """The present pages of B replicas in one, each in rows of its own; all have ended at first."""
+class EpochBuffer:
+    """The present tables of B replicas as one, each in its own rows; at first all have ended."""
 
     def __init__(self, model: Model, replicas: int) -> None:
-        self._idle = Page.idle(model)
-        self._feeds: list[Feed] = [iter(()) for _ in range(replicas)]
-        self.epoch = np.zeros(replicas, dtype=np.int64)
-        """The present epoch of every replica, as a row of :attr:`together`; shape (B,)."""
-        self.end = np.zeros(replicas, dtype=np.int64)
-        """Where the epochs of its page end; its present epoch if it has ended; shape (B,)."""
+        self._idle = EpochTable.idle(model)
+        self._sources: list[EpochSource] = [iter(()) for _ in range(replicas)]
+        self.epoch: Ints = np.zeros(replicas, dtype=np.int64)
+        """Row of each replica's present epoch in :attr:`table`; shape (B,)."""
+        self.end: Ints = np.zeros(replicas, dtype=np.int64)
+        """Row after its last epoch there; its present epoch if it has ended; shape (B,)."""
         self.next_s = np.full(replicas, math.inf)
-        """When the epoch after those comes, or infinity; shape (B,)."""
+        """Time of the epoch after those, or infinity; shape (B,)."""
         self.ended = np.ones(replicas, dtype=np.bool_)
-        """Shape (B,)."""
-        self._room = _Room(0, 0, 0)
-        self.together = _empty(self._idle, replicas, self._room)
-        self._turn(range(replicas))
+        """Whether a replica has no further epoch; shape (B,)."""
+        self._sizes = _Sizes(0, 0, 0)
+        self.table = _empty(self._idle, replicas, self._sizes)
+        self._refill(range(replicas))
 
-    def start(self, feeds: Mapping[int, Feed]) -> None:
-        """Begin with the first pages of some replicas."""
-        for b, pages in feeds.items():
-            self._feeds[b] = pages
-        self._turn(feeds)
+    def start(self, sources: Mapping[int, EpochSource]) -> None:
+        """Begin new runs of some replicas."""
+        for b, source in sources.items():
+            self._sources[b] = source
+        self._refill(sources)
 
-    def turn(self) -> None:
-        """Go on to the next pages of the replicas that have come to the ends of theirs."""
-        self._turn(np.flatnonzero((self.epoch == self.end) & ~self.ended).tolist())
+    def refill(self) -> None:
+        """Load the next epochs of the replicas that have used up theirs."""
+        self._refill(np.flatnonzero((self.epoch == self.end) & ~self.ended).tolist())
 
     def tasks_at(self, b: int) -> int:
         """Return how many tasks the present epoch of a replica has."""
-        epoch, bounds = self.epoch[b], self.together.epochs.bounds
-        return int(bounds[epoch + 1] - bounds[epoch])
+        return self.table.tasks_at(int(self.epoch[b]))
 
-    def _turn(self, replicas: Iterable[int]) -> None:
+    def _refill(self, replicas: Iterable[int]) -> None:
         for b in replicas:
-            page, self.next_s[b] = next(self._feeds[b], (None, math.inf))
-            self.ended[b] = page is None
-            self._write(b, page or self._idle)
-            self.epoch[b] = begin = b * (self._room.epochs + 1)
-            self.end[b] = begin if page is None else begin + len(page.epochs.time_s)
+            table, self.next_s[b] = next(self._sources[b], (None, math.inf))
+            self.ended[b] = table is None
+            self._write(b, table or self._idle)
+            self.epoch[b] = begin = b * (self._sizes.epochs + 1)
+            self.end[b] = begin if table is None else begin + len(table.time_s)
 
-    def _write(self, b: int, page: Page) -> None:
-        """Write a page into the rows of a replica."""
-        count, tasks, rates = needed = _Room.of(page)
-        if any(need > has for need, has in zip(needed, self._room, strict=True)):
+    def _write(self, b: int, table: EpochTable) -> None:
+        """Write a table into the rows of a replica."""
+        count, tasks, rates = needed = _Sizes.of(table)
+        if any(need > has for need, has in zip(needed, self._sizes, strict=True)):
             self._enlarge(needed)
-        to, room, epochs = self.together, self._room, page.epochs
-        first, task, rate = b * (room.epochs + 1), b * room.tasks, b * room.rates
-        np.add(epochs.bounds, task, out=to.epochs.bounds[first : first + count + 1])
-        np.add(epochs.rates, rate, out=to.epochs.rates[first : first + count])
-        to.epochs.time_s[first : first + count] = epochs.time_s
-        to.epochs.rate_bps[rate : rate + rates] = epochs.rate_bps
-        for known, own in zip(to[1:], page[1:], strict=True):
-            known[first : first + count] = own
-        for known, own in zip(to.epochs[3:6], epochs[3:6], strict=True):  # of tasks
-            known[task : task + tasks] = own
+        to, sizes = self.table, self._sizes
+        first, task, rate = b * (sizes.epochs + 1), b * sizes.tasks, b * sizes.rates
+        for name in OF_EPOCHS:
+            if name != "bounds":
+                getattr(to, name)[first : first + count] = getattr(table, name)
+        for name in OF_TASKS:
+            getattr(to, name)[task : task + tasks] = getattr(table, name)
+        to.rate_bps[rate : rate + rates] = table.rate_bps
+        np.add(table.bounds, task, out=to.bounds[first : first + count + 1])
+        to.rates[first : first + count] += rate
+        to.network[first : first + count] = b
 
-    def _enlarge(self, needed: _Room) -> None:
-        """Make room for a page, and a quarter more; the pages that there are stay."""
-        count, before, old = len(self._feeds), self._room, self.together
+    def _enlarge(self, needed: _Sizes) -> None:
+        """Make room for a table, and a quarter more; present tables are kept."""
+        count, before, old = len(self._sources), self._sizes, self.table
         pairs = zip(needed, before, strict=True)
-        self._room = room = _Room(*(max(has, need + need // 4) for need, has in pairs))
-        self.together = new = _empty(self._idle, count, room)
-        for larger, rows in zip((*new.epochs, *new[1:]), (*old.epochs, *old[1:]), strict=True):
+        self._sizes = sizes = _Sizes(*(max(has, need + need // 4) for need, has in pairs))
+        self.table = new = _empty(self._idle, count, sizes)
+        for larger, rows in zip(new, old, strict=True):
             own = rows.reshape(count, len(rows) // count, *rows.shape[1:])
             larger.reshape(count, -1, *rows.shape[1:])[:, : own.shape[1]] = own
         every = np.arange(count)
-        each = room.epochs + 1
-        new.epochs.bounds[:] += np.repeat(every * (room.tasks - before.tasks), each)
-        new.epochs.rates[:] += np.repeat(every * (room.rates - before.rates), each)
-        self.epoch += every * (room.epochs - before.epochs)
-        self.end += every * (room.epochs - before.epochs)
+        each = sizes.epochs + 1
+        new.bounds[:] += np.repeat(every * (sizes.tasks - before.tasks), each)
+        new.rates[:] += np.repeat(every * (sizes.rates - before.rates), each)
+        self.epoch += every * (sizes.epochs - before.epochs)
+        self.end += every * (sizes.epochs - before.epochs)
 
 
-def _empty(like: Page, count: int, room: _Room) -> Page:
-    """Return rows for the pages of so many replicas: of epochs one more, as there are bounds."""
-    epochs, tasks, rates = count * (room.epochs + 1), count * room.tasks, count * room.rates
-    sizes = (epochs, epochs, epochs, tasks, tasks, tasks, rates)
-    columns = zip(sizes, like.epochs, strict=True)
-    rows = (np.zeros((size, *x.shape[1:]), x.dtype) for size, x in columns)
-    known = (np.zeros((epochs, *x.shape[1:]), x.dtype) for x in like[1:])
-    return Page(Epochs(*rows), *known)
+def _empty(like: EpochTable, count: int, sizes: _Sizes) -> EpochTable:
+    """Return rows for the tables of ``count`` replicas; one epoch more each, as bounds need it."""
+    epochs = dict.fromkeys(OF_EPOCHS, count * (sizes.epochs + 1))
+    rows = epochs | dict.fromkeys(OF_TASKS, count * sizes.tasks)
+    rows["rate_bps"] = count * sizes.rates
+    columns = like._asdict().items()
+    return EpochTable(**{n: np.zeros((rows[n], *x.shape[1:]), x.dtype) for n, x in columns})

@@ -1,122 +1,85 @@
-"""The rows of slots and decisions of a trace, sent many at a time."""
+"""Rows of a trace: slots and decisions as they come, tasks when their epochs have ended."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mecsim.model.model import Model
 from mecsim.model.workload import Slot
-from mecsim.scheduler.features import Seen, features
+from mecsim.scheduler.observation import Observation, observation_table
+from mecsim.simulation.task_accounts import Accounts, RewardLedger
+from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Floats, Ints
 from mecsim.trace.schema import Rows, Sink
 
-ROWS: Final = 64
-MANY: Final = 1024
-BYTES: Final = 4 << 20
-SECONDS: Final = 0.05
-"""Rows are sent at a slot's start when there are so many, within one when there are many decisions
-or so many bytes, or after so much wall time: this bounds
-memory and what a killed run loses, and changes no result."""
 
+class TraceRecorder:
+    """Sends the rows of a trace to sinks; :meth:`send` bounds its memory."""
 
-class Sight(NamedTuple):
-    """What there is to be seen at an epoch, before it is made into an observation."""
-
-    device: int | None
-    tasks: float
-    size_factor: float
-    cycles: Floats
-    input_bits: Floats
-    rate_bps: Floats
-    backlog_s: Floats
-    """Of every resource; shape (R,)."""
-    battery_j: Floats
-
-
-class _Decision(NamedTuple):
-    time_s: float
-    slot: int
-    placement: Ints
-    sight: Sight
-
-
-class Logbook:
-    """Takes notes of slots and decisions, and sends them to sinks as rows."""
-
-    def __init__(self, model: Model, sinks: Sequence[Sink]) -> None:
-        self._model, self._sinks = model, sinks
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
         self._slots: list[tuple[Slot, Floats]] = []
-        self._decisions: list[_Decision] = []
-        self._bytes = 0
-        self._sent = time.monotonic()
+        self._decisions: list[tuple[Observation, Ints]] = []
+        self.rewards = RewardLedger.empty()
+        self.bytes = 0
+        """Size of the rows that have not been sent, roughly."""
 
-    def note_slot(self, slot: Slot, battery_j: Floats) -> None:
-        """Take a slot with what is left in the batteries when it begins."""
+    def add_slot(self, slot: Slot, battery_j: Floats) -> None:
+        """Record a slot, with the batteries at its start."""
         self._slots.append((slot, battery_j))
-        self._bytes += slot.rate_bps.nbytes + battery_j.nbytes
+        self.bytes += slot.rate_bps.nbytes + battery_j.nbytes
 
-    def note_decision(self, time_s: float, slot: int, placement: Ints, sight: Sight) -> None:
-        """Take a decision with what there was to be seen."""
-        self._decisions.append(_Decision(time_s, slot, placement, sight))
-        self._bytes += sight.backlog_s.nbytes + sight.battery_j.nbytes
-        if self._bytes >= BYTES or len(self._decisions) >= MANY:
-            self.send()
-
-    def send_when_due(self) -> None:
-        """Send the rows if there are many, or if the last ones were sent some time ago."""
-        many = len(self._slots) + len(self._decisions) >= ROWS
-        if many or time.monotonic() - self._sent >= SECONDS:
-            self.send()
+    def add_decision(self, observation: Observation, placement: Ints) -> None:
+        """Record a decision and open its epoch in the ledger of rewards."""
+        self._decisions.append((observation, placement))
+        self.rewards.open(observation.time_s)
+        self.bytes += observation.backlog_s.nbytes + observation.battery_j.nbytes
 
     def send(self) -> None:
-        """Send the rows that there are."""
+        """Send the rows of slots and decisions."""
+        rows = {}
         if self._decisions:
-            self._append("decisions", self._decision_rows())
+            rows["decisions"] = self._decision_rows()
         if self._slots:
-            slots, battery_j = zip(*self._slots, strict=True)
-            rows = {
-                "time_s": np.array([slot.start_s for slot in slots]),
-                "released": np.array([len(slot.tasks) for slot in slots]),
-                "rate_bps": np.stack([slot.rate_bps for slot in slots]),
-                "energy_remaining_J": np.stack(battery_j),
-            }
-            self._append("slots", rows)
-        self._slots, self._decisions, self._bytes = [], [], 0
-        self._sent = time.monotonic()
+            rows["slots"] = self._slot_rows()
+        self._slots, self._decisions, self.bytes = [], [], 0
+        self.append(rows)
 
-    def _append(self, group: str, rows: Rows) -> None:
+    def send_ended(self, accounts: Accounts, totals: Totals) -> None:
+        """Send the rows of the next epochs that have ended, rewards included."""
+        self.rewards.credit(accounts)
+        rewards = np.array(self.rewards.close(len(accounts.tasks_of)))
+        self.append(
+            {
+                "tasks": accounts.task_rows(),
+                "blocks": accounts.block_rows(),
+                "hops": accounts.hop_rows(),
+                "decisions": {"reward": rewards},
+                "resources": totals.resource_rows(),
+            }
+        )
+
+    def append(self, rows: Mapping[str, Rows]) -> None:
+        """Send rows to all sinks, by group."""
         for sink in self._sinks:
-            sink.append(group, rows)
+            for group, columns in rows.items():
+                sink.append(group, columns)
 
     def _decision_rows(self) -> Rows:
-        times, slots, placements, sights = zip(*self._decisions, strict=True)
+        observations, placements = zip(*self._decisions, strict=True)
         return {
-            "time_s": np.array(times),
-            "slot": np.array(slots, dtype=np.int64),
+            "time_s": np.array([each.time_s for each in observations]),
+            "slot": np.array([each.slot for each in observations], dtype=np.int64),
             "placement": np.stack(placements).astype(np.int32),
-            "observation": self._observations(sights),
+            "observation": observation_table(observations).features(),
         }
 
-    def _observations(self, sights: Sequence[Sight]) -> Floats:
-        model, count = self._model, len(sights)
-        own = np.broadcast_to(model.parameter_bytes, (count, model.blocks))
-        cycles = np.stack([sight.cycles for sight in sights])
-        input_bits = np.stack([sight.input_bits for sight in sights])
-        devices = [-1 if sight.device is None else sight.device for sight in sights]
-        return features(
-            Seen(
-                tasks=np.array([(sight.tasks, sight.size_factor) for sight in sights]),
-                blocks=np.concatenate([cycles, own, input_bits], axis=1),
-                rate_bps=np.stack([sight.rate_bps for sight in sights]),
-                backlog_s=np.stack([sight.backlog_s for sight in sights]),
-                battery_j=np.stack([sight.battery_j for sight in sights]),
-                serving_server=np.tile(model.serving_server, (count, 1)),
-                link_source=model.links.source.copy(),
-                device=np.array(devices, dtype=np.int64),
-                servers=model.servers,
-            )
-        )
+    def _slot_rows(self) -> Rows:
+        slots, battery_j = zip(*self._slots, strict=True)
+        return {
+            "time_s": np.array([slot.start_s for slot in slots]),
+            "released": np.array([len(slot.tasks) for slot in slots]),
+            "rate_bps": np.stack([slot.rate_bps for slot in slots]),
+            "energy_remaining_J": np.stack(battery_j),
+        }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +10,23 @@ from typing import Any
 import numpy as np
 
 from mecsim.errors import InputError, PlacementError, TraceError
-from mecsim.model import workload
-from mecsim.model.model import resolve
+from mecsim.model.model import Model, resolve
 from mecsim.model.workload import size_columns
 from mecsim.scenario.schema import RecordedTasks
 from mecsim.scheduler import registry
 from mecsim.scheduler.placements import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
-from mecsim.simulation import drive
-from mecsim.simulation.drive import Progress, counted, drive_session, kernel_for
-from mecsim.simulation.run import RunResult, _document, _trace_writer
+from mecsim.simulation.drive import Progress, SchedulerPolicy, Source, drive
+from mecsim.simulation.run import RunResult, _document, _trace_writer, working_s
 from mecsim.simulation.session import Session
+from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Ints
 from mecsim.trace import Provenance, TraceFile, resource_columns
 from mecsim.trace.recorded_workload import recorded_channels, recorded_tasks
 from mecsim.trace.schema import COLUMNS, Column, Difference, Rows, first_difference
 
 
-class Comparison:
+class ReplayCheck:
     """A sink that compares the rows of a run with those of a recorded trace."""
 
     BUFFER_BYTES = 4 << 20
@@ -41,7 +39,7 @@ class Comparison:
         self.difference: Difference | None = None
 
     def append(self, group: str, rows: Rows) -> None:
-        """Take further rows; compare them when there are enough to be worth reading the file."""
+        """Take further rows; compare them when they are worth reading the file."""
         if group == "resources":
             return
         for name, values in rows.items():
@@ -69,22 +67,22 @@ class Comparison:
                 recorded, values = recorded[known], values[known]
         return first_difference(group, name, begin, recorded, values)
 
-    def finish(self, session: Session) -> None:
-        """Compare what is left: the last rows, the numbers of rows, the resources."""
+    def finish(self, model: Model, totals: Totals) -> None:
+        """Compare the remaining rows, the numbers of rows, and the resources."""
         self._compare_buffer()
         for group, columns in COLUMNS.items():
             for name in columns if group != "resources" else ():
                 if self.difference is None:
                     self.difference = self._missing(group, name)
         if self._trace.complete and self.difference is None:
-            rows = resource_columns(session.model) | dict(session.totals.resource_rows())
+            rows = resource_columns(model) | dict(totals.resource_rows())
             found = (self._compare("resources", name, 0, rows[name]) for name in rows)
             self.difference = next((d for d in found if d is not None), None)
 
     def _missing(self, group: str, name: str) -> Difference | None:
-        """Return that the run had too few rows; it is not known of a run that was cut short.
+        """Return a difference if the run had too few rows; never for a run that was cut short.
 
-        A flush that was cut short leaves rows of some columns that later decisions have made.
+        A flush that was cut short leaves columns of a table with different lengths.
         """
         done, recorded = self._done.get((group, name), 0), self._trace.rows(group, name)
         if done >= recorded or not self._trace.complete:
@@ -105,14 +103,47 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """A replay that has ended."""
+    """Result of a replay."""
 
     difference: Difference | None
-    """The first difference from the recorded trace, None where they are identical."""
+    """The first difference from the recorded trace, or None."""
     rows: dict[str, int]
     """Rows compared in each group."""
     complete: bool
     summary: dict[str, Any]
+
+
+class RecordedDecisions:
+    """The decisions of a trace as a policy, until they end or a difference is found."""
+
+    uses_rollouts = False
+
+    def __init__(self, trace: TraceFile, check: ReplayCheck) -> None:
+        self._trace, self._check = trace, check
+
+    def follow(self, session: Session) -> None:
+        """Act as recorded. Raises ``TraceError`` if a recorded placement is invalid."""
+        name = f"the recorded {self._trace.made_by.scheduler}"
+        decisions = self._decisions()
+        for epoch in session:
+            recorded = next(decisions, None)
+            if recorded is None or self._check.difference is not None:
+                session.account()
+                return
+            try:
+                placement = check_placement(
+                    recorded, session.spec, name, epoch.number, epoch.device
+                )
+            except PlacementError as error:
+                where = f"{self._trace.path}: column /decisions/placement"
+                raise TraceError(f"{where}: {error}") from error
+            session.act(epoch, placement)
+
+    def _decisions(self) -> Iterator[Ints]:
+        total, rows = self._trace.length("decisions"), 4096
+        for begin in range(0, total, rows):
+            end = min(begin + rows, total)
+            yield from self._trace.read("decisions", "placement", begin, end)
 
 
 def replay(
@@ -120,44 +151,33 @@ def replay(
 ) -> ReplayResult:
     """Rebuild a run from its trace alone and compare every column with ``==``.
 
-    The workload is drawn again from scenario and seed, the decisions are the recorded ones. A
-    trace of a run that was killed is compared as far as it goes. Raises ``TraceError``.
+    The workload is drawn again from scenario and seed; the decisions are the recorded ones. The
+    trace of a run that was killed is compared as far as it goes.
+
+    Args:
+        path: the trace.
+        kernel: ``simpy`` or ``compiled``; that of the recorded run by default.
+        progress: called with the number of slots done and of all slots.
+
+    Returns:
+        The first difference, if any, and the summary.
+
+    Raises:
+        TraceError: the file is no trace, or contains invalid decisions.
     """
     with TraceFile(path) as trace:
         model = resolve(trace.scenario, trace.made_by.seed)
-        recorded = isinstance(trace.scenario.arrivals, RecordedTasks)
-        recording = recorded_tasks(model, trace) if recorded else None
-        comparison = Comparison(trace)
-        slots = counted(workload.slots(model, recording), model.scenario.slots, progress)
-        kernel_ = drive.make_kernel(kernel or trace.made_by.kernel, model)
-        session = Session(model, slots, kernel_, SchedulerSpec.of(model), [comparison])
-        began = time.perf_counter()
-        _follow(session, trace, comparison)
-        comparison.finish(session)
-        summary = _document(session.totals, path.stem, trace.made_by, began, path)
-        return ReplayResult(comparison.difference, comparison.rows(), trace.complete, summary)
-
-
-def _follow(session: Session, trace: TraceFile, comparison: Comparison) -> None:
-    """Act as recorded, until the record ends or a difference is found."""
-    name = f"the recorded {trace.made_by.scheduler}"
-    decisions = _decisions(trace)
-    for epoch in session:
-        recorded = next(decisions, None)
-        if recorded is None or comparison.difference is not None:
-            session.account()
-            return
-        try:
-            placement = check_placement(recorded, session.spec, name, epoch.number, epoch.device)
-        except PlacementError as error:
-            raise TraceError(f"{trace.path}: column /decisions/placement: {error}") from error
-        session.act(epoch, placement)
-
-
-def _decisions(trace: TraceFile) -> Iterator[Ints]:
-    total, rows = trace.length("decisions"), 4096
-    for begin in range(0, total, rows):
-        yield from trace.read("decisions", "placement", begin, min(begin + rows, total))
+        recorded = None
+        if isinstance(trace.scenario.arrivals, RecordedTasks):
+            recorded = recorded_tasks(model, trace)
+        check, spec = ReplayCheck(trace), SchedulerSpec.of(model)
+        kernel = kernel or trace.made_by.kernel
+        source = Source(model, spec, kernel, recorded, [check], progress=progress)
+        began = working_s()
+        totals = drive(source, RecordedDecisions(trace, check))
+        check.finish(model, totals)
+        summary = _document(totals, path.stem, trace.made_by, began, path)
+        return ReplayResult(check.difference, check.rows(), trace.complete, summary)
 
 
 def replay_with(
@@ -169,7 +189,24 @@ def replay_with(
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Put another scheduler on the recorded tasks and channels of a complete trace."""
+    """Run another scheduler on the recorded tasks and channels of a complete trace.
+
+    Args:
+        path: the trace.
+        scheduler: the other scheduler, see :func:`mecsim.run`.
+        options: its options.
+        kernel: ``simpy`` or ``compiled``; that of the recorded run by default.
+        out: file for the new trace, if wanted.
+        progress: called with the number of slots done and of all slots.
+
+    Returns:
+        The summary and the path of the new trace.
+
+    Raises:
+        InputError: the trace, the scheduler or an option is invalid.
+        OutputError: the new trace cannot be written.
+        Interrupted: Ctrl-C was pressed.
+    """
     if out is not None and out.resolve() == path.resolve():
         raise InputError(f"{out}: is the recorded trace itself; write the other one elsewhere")
     with TraceFile(path) as trace:
@@ -178,18 +215,12 @@ def replay_with(
         seed, options = trace.made_by.seed, dict(options or {})
         model = resolve(trace.scenario, seed)
         spec = SchedulerSpec.of(model)
-        made = registry.create(scheduler, spec, options)
+        policy = SchedulerPolicy(registry.create(scheduler, spec, options), scheduler)
         made_by = Provenance(scheduler, options, seed, kernel or trace.made_by.kernel)
-        began = time.perf_counter()
-        recording = recorded_channels(model, trace)
-        sizes = size_columns(model, recording)
-        with _trace_writer(out, model, spec, made_by, sizes) as writer:
-            slots = workload.slots(model, recording)
-            numbered = counted(slots, model.scenario.slots, progress)
+        began = working_s()
+        recorded = recorded_channels(model, trace)
+        with _trace_writer(out, model, spec, made_by, size_columns(model, recorded)) as writer:
             sinks = [] if writer is None else [writer]
-            kernel_ = kernel_for(made, made_by.kernel, model)
-            session = Session(
-                model, numbered, kernel_, spec, sinks, uses_rollouts=made.uses_rollouts
-            )
-            totals = drive_session(session, made, scheduler)
+            source = Source(model, spec, made_by.kernel, recorded, sinks, progress=progress)
+            totals = drive(source, policy)
         return RunResult(_document(totals, path.stem, made_by, began, out), out)

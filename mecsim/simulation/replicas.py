@@ -1,7 +1,7 @@
-"""B independent replicas of a scenario, stepped together: what learners train on.
+"""B independent replicas of a scenario, stepped together: learners train on them.
 
-Each replica does what a run under its own seed does (see :mod:`mecsim.simulation.session`), epoch by epoch
-and to the last bit; all of them take their turns in one compiled call.
+Each replica gives, epoch by epoch and bit for bit, the results of a run under its own seed (see
+:mod:`mecsim.simulation.session`). One compiled call steps all of them.
 """
 
 from __future__ import annotations
@@ -15,28 +15,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.errors import PlacementError, ScenarioError
-from mecsim.kernels.accounting import Terms
-from mecsim.kernels.advance import Turns, restart, stacked, take_turns, unstacked
-from mecsim.kernels.hops import Ways
-from mecsim.kernels.rollout import explore_all
-from mecsim.kernels.state import State
+from mecsim.kernels.accounting import RunLog
+from mecsim.kernels.advance import BatchStep, advance_replicas
+from mecsim.kernels.rollout import empty_outcomes, expected_arrivals, rollout
+from mecsim.kernels.state import State, restart, stacked, unstacked
+from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model, reseeded, resolve
 from mecsim.scenario.schema import RecordedTasks, Scenario
-from mecsim.scheduler.features import Seen, features
 from mecsim.scheduler.observation import Outcomes, feature_names
 from mecsim.scheduler.spec import SchedulerSpec
-from mecsim.simulation.epoch_buffer import Feed, Pages, feed
+from mecsim.simulation.epoch_buffer import EpochBuffer, EpochSource, epoch_tables
 from mecsim.support.arrays import Floats, Ints
 
 RING: int = 256
-"""Tasks that a replica has room for at first."""
+"""Initial room of a replica, in tasks."""
 
 
 class Replicas:
     """B replicas of a scenario; :meth:`reset` them before the first :meth:`step`.
 
-    ``threads`` of them work at a time; results do not depend on it. The methods are to be called
-    from one thread at a time.
+    Call the methods from one thread at a time.
+
+    Args:
+        scenario: the scenario; its arrivals must be drawn, not recorded.
+        replicas: B.
+        threads: number of threads that step them; results do not depend on it.
+
+    Raises:
+        ScenarioError: the scenario has recorded arrivals.
+        ValueError: a number is below 1.
     """
 
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
@@ -50,24 +57,26 @@ class Replicas:
         self.spec = SchedulerSpec.of(model)
         self.blocks, self.places = model.blocks, model.servers + 1
         self.features = len(feature_names(self.spec))
-        self._terms, self._link_source = Terms.of(model), model.links.source.copy()
-        self._state, self._pages = (
-            stacked([State.of(model, RING)] * replicas),
-            Pages(model, replicas),
-        )
-        self._ways = Ways.of(model)._replace(
-            speed=np.tile(model.speed, (replicas, 1)),
-            serving_server=np.tile(model.serving_server, (replicas, 1)),
-        )
+        self._state = stacked([State.of(model, RING)] * replicas)
+        self._buffer = EpochBuffer(model, replicas)
+        self._tables = KernelTables.of(model, networks=replicas)
         self._backlog_s = np.zeros((replicas, len(model.resources)))
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
         self._shares = list(pairwise(bounds))
         self._pool = ThreadPoolExecutor(len(self._shares)) if len(self._shares) > 1 else None
 
     def reset(self, seeds: Sequence[int], which: Sequence[int] | None = None) -> Floats:
-        """Start the replicas anew, one seed each; return what is seen; shape (B, features).
+        """Start new runs.
 
-        ``which`` names those to be started, all by default. Raises ``ScenarioError``.
+        Args:
+            seeds: one seed for each replica that starts.
+            which: the replicas that start; all by default.
+
+        Returns:
+            The observations of all replicas as vectors; shape (B, features).
+
+        Raises:
+            ScenarioError: under one of the seeds a run has no decision epoch.
         """
         rows = list(range(self.replicas)) if which is None else list(which)
         if len(rows) != len(seeds):
@@ -76,130 +85,137 @@ class Replicas:
             allowed = f"different ones of 0 to {self.replicas - 1}"
             raise ValueError(f"which: {rows}; allowed: {allowed}")
         models = [reseeded(self._model, seed) for seed in seeds]
-        feeds = {row: _begun(model) for row, model in zip(rows, models, strict=True)}
+        sources = {row: _begun(model) for row, model in zip(rows, models, strict=True)}
         restart(self._state, rows, self._model.battery_j)
         for row, model in zip(rows, models, strict=True):
-            self._ways.speed[row], self._ways.serving_server[row] = (
-                model.speed,
-                model.serving_server,
-            )
+            self._tables.speed[row] = model.speed
+            self._tables.serving_server[row] = model.serving_server
         self._backlog_s[rows] = 0.0
-        self._pages.start(feeds)
+        self._buffer.start(sources)
         return self._observe()
 
     @property
     def ended(self) -> NDArray[np.bool_]:
-        """Which replicas have come to the end; shape (B,)."""
-        return self._pages.ended
+        """Whether each replica's run has ended; shape (B,)."""
+        return self._buffer.ended
 
     def step(self, placements: Ints) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        """Act on the present epoch of every replica and go on to its next one.
+        """Act on the present epoch of every replica and advance to its next one.
 
-        ``placements`` has the shape (B, M). Returns what is seen then, shape (B, features), the
-        rewards of the epochs acted on (Eq. 14), shape (B,), and which replicas have come to the
-        end: all tasks have ended, and they wait for a reset. Raises ``PlacementError``.
+        Args:
+            placements: place of every block, for each replica; shape (B, M).
+
+        Returns:
+            The observations of the next epochs as vectors, shape (B, features); the rewards of
+            the epochs acted on (Eq. 14), shape (B,); and whether each replica's run has ended:
+            its tasks have ended too, and it waits for a reset; shape (B,).
+
+        Raises:
+            PlacementError: a placement is invalid.
         """
         seen, rewards, ended = self.roll(np.asarray(placements)[None])
         return seen, rewards[0], ended
 
     def roll(self, placements: Ints) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        """Act on K epochs, one after the other, as :meth:`step` does on one; shape (K, B, M).
+        """Act on K epochs, one after the other; see :meth:`step`.
 
-        Returns what is seen in the end, the rewards of shape (K, B), 0 after the end of a replica,
-        and which have come to the end.
+        Args:
+            placements: shape (K, B, M).
+
+        Returns:
+            The last observations, shape (B, features); the rewards, 0 after the end of a run,
+            shape (K, B); and whether each replica's run has ended, shape (B,).
         """
         places = self._checked(placements)
-        rewards = np.zeros(places.shape[:2])
-        done = np.zeros(self.replicas, dtype=np.int64)
-        needed = np.zeros(self.replicas, dtype=np.int64)
-        pages, ended = self._pages, self._pages.ended
-        while ((done < len(places)) & ~ended).any():
-            epochs = pages.epoch, pages.end, pages.next_s
-            self._take_turns(Turns(*epochs, done, needed, places, rewards, self._backlog_s))
+        count, (of_steps, replicas, _) = self.replicas, places.shape
+        by_replica = np.ascontiguousarray(np.moveaxis(places, 1, 0))
+        each = by_replica.reshape(of_steps * replicas, 1, self.blocks)
+        log = RunLog.empty()._replace(rewards=np.zeros(len(each)))
+        done, needed = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+        buffer = self._buffer
+        while ((done < of_steps) & ~buffer.ended).any():
+            epochs = buffer.epoch, buffer.end, buffer.next_s
+            self._advance(each, BatchStep(*epochs, done, needed, self._backlog_s), log)
             if needed.any():
                 self._make_room(needed)
-            pages.turn()
-        return self._observe(), rewards, ended.copy()
+            buffer.refill()
+        rewards = np.ascontiguousarray(log.rewards.reshape(replicas, of_steps).T)
+        return self._observe(), rewards, buffer.ended.copy()
 
     def what_if(self, placements: Ints) -> Outcomes:
-        """Simulate what C placements of each present epoch would lead to; shape (B, C, M).
+        """Simulate C placements of each present epoch until all tasks have ended.
 
-        Every one is run from the network as it is until all tasks have ended; the replicas stay
-        where they are. Outcomes have the shape (B, C); those of a replica at its end mean nothing.
-        Raises ``PlacementError``.
+        The replicas stay as they are. Tasks that a scheduler cannot know yet are replaced by the
+        expected ones, as in :meth:`mecsim.scheduler.Observation.what_if`.
+
+        Args:
+            placements: shape (B, C, M).
+
+        Returns:
+            The outcomes, shape (B, C). Those of a replica at its end have no meaning.
+
+        Raises:
+            PlacementError: a placement is invalid.
         """
         places = self._checked(np.moveaxis(np.asarray(placements), 1, 0))
         places = np.ascontiguousarray(np.moveaxis(places, 0, 1))
-        out = Outcomes(np.empty(places.shape[:2]), np.empty(places.shape[:2], dtype=np.int64))
-        needed = np.ones(self.replicas, dtype=np.int64)
+        out, needed = empty_outcomes(*places.shape[:2]), np.ones(self.replicas, dtype=np.int64)
+        epochs, row = expected_arrivals(self._buffer.table, self._buffer.epoch, self._model)
 
         def work(share: tuple[int, int]) -> None:
-            states, epochs, row = self._state, self._pages.together.epochs, self._pages.epoch
-            begin, end, scratch = *share, unstacked(states)[0].copy()
-            ways, terms = self._ways, self._terms
-            explore_all(begin, end, states, scratch, ways, terms, epochs, row, places, needed, out)
+            states, tables = self._state, self._tables
+            scratch = unstacked(states)[0].copy()
+            rollout(*share, states, scratch, tables, epochs, row, places, needed, out)
 
         while needed.any():
             self._in_threads(work)
             if needed.any():
-                self._make_room(needed)
+                self._make_room(needed, [epochs.tasks_at(at) for at in row.tolist()])
         return out
 
-    def _make_room(self, needed: Ints) -> None:
-        """Double the rings that were too small for the tasks of an epoch or for their hops."""
+    def _make_room(self, needed: Ints, tasks: Sequence[int] | None = None) -> None:
+        """Enlarge the buffers that are too small for an epoch's tasks or for their hops."""
         states = unstacked(self._state)
         for row in np.flatnonzero(needed).tolist():
-            states[row] = states[row].with_room(self._pages.tasks_at(row), int(needed[row]))
+            count = self._buffer.tasks_at(row) if tasks is None else tasks[row]
+            states[row] = states[row].with_room(count, int(needed[row]))
         self._state = stacked(states)
 
     @property
     def time_s(self) -> Floats:
-        """When the present epoch of every replica comes; infinity at its end; shape (B,)."""
-        begun_s = self._pages.together.epochs.time_s[self._pages.epoch]
+        """Time of every replica's present epoch, infinity at its end; shape (B,)."""
+        begun_s = self._buffer.table.time_s[self._buffer.epoch]
         return np.where(self.ended, math.inf, begun_s)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _take_turns(self, turns: Turns) -> None:
-        """Let the threads work, this one included."""
-
+    def _advance(self, placements: Ints, step: BatchStep, log: RunLog) -> None:
         def work(share: tuple[int, int]) -> None:
-            states, epochs = self._state, self._pages.together.epochs
-            take_turns(*share, states, self._ways, self._terms, epochs, turns)
+            tables, epochs = self._tables, self._buffer.table
+            advance_replicas(*share, self._state, tables, epochs, placements, step, log)
 
         self._in_threads(work)
 
     def _in_threads(self, work: Callable[[tuple[int, int]], None]) -> None:
+        """Do the work of all shares, one of them in this thread."""
         if self._pool is None:
             work(self._shares[0])
             return
         others = [self._pool.submit(work, share) for share in self._shares[1:]]
         try:
             work(self._shares[0])
-        finally:  # nobody writes any more when Ctrl-C is told
+        finally:  # on Ctrl-C too: no thread may still write afterwards
             wait(others)
 
     def _observe(self) -> Floats:
-        """Return what is seen at the present epochs; of a replica at its end, an idle network."""
-        page, row, model = self._pages.together, self._pages.epoch, self._model
-        return features(
-            Seen(
-                tasks=page.tasks[row],
-                blocks=page.blocks(model, row),
-                rate_bps=page.epochs.rate_bps[page.epochs.rates[row]],
-                backlog_s=self._backlog_s,
-                battery_j=self._state.battery_j,
-                serving_server=self._ways.serving_server,
-                link_source=self._link_source,
-                device=page.device[row]
-                if self.spec.decision_epoch == "per_task"
-                else np.full(len(row), -1),
-                servers=model.servers,
-            )
-        )
+        """Return the observations of the present epochs; of an idle network after the end."""
+        table, rows = self._buffer.table, self._buffer.epoch
+        battery_j = self._state.battery_j
+        seen = table.observed(rows, self._model, self._tables, self._backlog_s, battery_j)
+        return seen.features()
 
     def _checked(self, placements: Ints) -> Ints:
         places = np.asarray(placements)
@@ -219,10 +235,10 @@ class Replicas:
         return np.array(places, dtype=np.int64, order="C")  # of one layout, for the compiler
 
 
-def _begun(model: Model) -> Feed:
-    """Return the pages of a run, which has at least one. Raises ``ScenarioError``."""
-    pages = feed(model)
-    for first in pages:
-        return chain([first], pages)
+def _begun(model: Model) -> EpochSource:
+    """Return the epochs of a run, which has at least one. Raises ``ScenarioError``."""
+    tables = epoch_tables(model)
+    for first in tables:
+        return chain([first], tables)
     problem = "has no decision epoch: no task is released; replicas need at least one"
     raise ScenarioError(f"arrivals: under seed {model.seed} a run {problem}")

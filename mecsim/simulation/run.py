@@ -9,20 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mecsim.errors import (
-    Interrupted,
-)
-from mecsim.model import workload
+from mecsim.errors import Interrupted
 from mecsim.model.model import Model, resolve, self_contained
 from mecsim.model.workload import size_columns
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry
 from mecsim.scheduler.spec import SchedulerSpec
-from mecsim.simulation.drive import Progress, counted, drive_session, kernel_for, wants_rewards
+from mecsim.simulation.drive import Progress, SchedulerPolicy, Source, drive
 from mecsim.simulation.lower_bound import LowerBound
-from mecsim.simulation.session import Session
-from mecsim.simulation.static_run import run_static, slots_at_once
 from mecsim.simulation.totals import Totals
+from mecsim.support import jit
 from mecsim.trace import Provenance, TraceWriter
 from mecsim.trace.recorded_workload import arrivals_of
 from mecsim.trace.schema import MemoryTrace, Sink
@@ -52,39 +48,41 @@ def run(
 ) -> RunResult:
     """Simulate a scenario under a scheduler.
 
-    The trace goes to the file ``out`` and into ``memory``, if given. With ``bound`` the summary
-    also has what all tasks cost at least, see :mod:`mecsim.simulation.lower_bound`. Raises
-    ``InputError`` for whatever is wrong with the input and ``Interrupted`` on Ctrl-C.
+    Args:
+        scenario: see :func:`mecsim.load`.
+        scheduler: an installed name, ``package.module:Class`` or ``path/file.py:Class``.
+        options: the scheduler's options.
+        name: name of the scenario in the summary.
+        seed: all random draws follow from it.
+        kernel: ``simpy`` or ``compiled``; both give the same results.
+        out: file for the trace, if wanted.
+        memory: keeps the trace in memory, if wanted.
+        bound: whether the summary includes the lower bound on the cost, see
+            :mod:`mecsim.simulation.lower_bound`.
+        progress: called with the number of slots done and of all slots.
+
+    Returns:
+        The summary and the path of the trace.
+
+    Raises:
+        InputError: the scenario, the scheduler or an option is invalid.
+        OutputError: the trace cannot be written.
+        Interrupted: Ctrl-C was pressed.
     """
     with scenario.locating():
         scenario = self_contained(scenario)
     model, options = resolve(scenario, seed), dict(options or {})
     spec = SchedulerSpec.of(model)
-    made = registry.create(scheduler, spec, options)
+    policy = SchedulerPolicy(registry.create(scheduler, spec, options), scheduler)
     made_by = Provenance(scheduler, options, seed, kernel)
-    began = time.perf_counter()
+    began = working_s()
+    least = LowerBound(model) if bound else None
     with (
-        arrivals_of(model) as recording,
-        _trace_writer(out, model, spec, made_by, size_columns(model, recording)) as writer,
+        arrivals_of(model) as recorded,
+        _trace_writer(out, model, spec, made_by, size_columns(model, recorded)) as writer,
     ):
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
-        least = LowerBound(model) if bound else None
-        played = (
-            kernel == "compiled" and made.static and not (made.uses_rollouts or wants_rewards(made))
-        )
-        played &= spec.decision_epoch == "per_slot" or not sinks
-        length = workload.CHUNK
-        if played and sinks:
-            length = slots_at_once(model, workload.mean_tasks(model, recording), length)
-        chunks = _bounded(workload.chunks(model, recording, length), least)
-        if played:
-            totals = run_static(model, chunks, made, scheduler, progress, sinks)
-        else:
-            each = (slot for chunk in chunks for slot in chunk.slots())
-            slots = counted(each, scenario.slots, progress)
-            kernel_ = kernel_for(made, kernel, model)
-            session = Session(model, slots, kernel_, spec, sinks, uses_rollouts=made.uses_rollouts)
-            totals = drive_session(session, made, scheduler)
+        totals = drive(Source(model, spec, kernel, recorded, sinks, least, progress), policy)
     document = _document(totals, name, made_by, began, out)
     if least is not None:
         gap = None if document["failed"] else least.gap_percent(document["reward"])
@@ -92,14 +90,9 @@ def run(
     return RunResult(document, out)
 
 
-def _bounded(
-    chunks: Iterator[workload.Chunk], least: LowerBound | None
-) -> Iterator[workload.Chunk]:
-    for chunk in chunks:
-        if least is not None:
-            for slot in chunk.slots():
-                least.add(slot)
-        yield chunk
+def working_s() -> float:
+    """Return a clock in seconds that stands still while numba compiles."""
+    return time.perf_counter() - jit.compile_seconds()
 
 
 def _document(
@@ -111,8 +104,7 @@ def _document(
         "seed": made_by.seed,
         "kernel": made_by.kernel,
     }
-    wall = time.perf_counter() - began
-    tail = {"wall_s": wall, "trace": None if out is None else str(out)}
+    tail = {"wall_s": working_s() - began, "trace": None if out is None else str(out)}
     return head | totals.summary() | tail
 
 

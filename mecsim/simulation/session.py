@@ -1,4 +1,4 @@
-"""A run as a sequence of decision epochs: observe, act, and in the end the rows of its trace."""
+"""A run as a sequence of decision epochs, on any kernel, with Python in the loop."""
 
 from __future__ import annotations
 
@@ -6,48 +6,62 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 
-from mecsim.kernels.accounting import Terms, costs_between, exact_sum
 from mecsim.kernels.base import Kernel
 from mecsim.kernels.compiled_kernel import CompiledKernel
-from mecsim.kernels.hops import Hops, Router
-from mecsim.kernels.rollout import Explorer, supposed
+from mecsim.kernels.epochs import EpochTable
+from mecsim.kernels.hops import HopBuilder, Hops
+from mecsim.kernels.reward import costs_between, exact_sum
+from mecsim.kernels.rollout import Rollouts, expected_arrivals
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
 from mecsim.scheduler.observation import Observation
 from mecsim.scheduler.spec import SchedulerSpec
-from mecsim.simulation.recorder import Logbook, Sight
-from mecsim.simulation.task_accounts import Accounts, RewardBook
+from mecsim.simulation.recorder import TraceRecorder
+from mecsim.simulation.task_accounts import Accounts
 from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Floats, Ints, read_only
-from mecsim.trace.schema import Rows, Sink
+from mecsim.trace.schema import Sink
 
-BATCH_HOPS = 20_000
-BATCH_SECONDS = 0.5
-"""Ended tasks are accounted for in batches of so many hops, or after so much wall time: this bounds
-memory and what a killed run loses, and changes no result."""
+BATCH_HOPS: Final = 20_000
+BATCH_BYTES: Final = 4 << 20
+BATCH_SECONDS: Final = 0.05
+"""Ended tasks are accounted for, and rows are sent, in batches of this many hops or bytes of
+observations, or after this much wall time. This bounds memory and the loss of a run that is
+killed; results do not depend on it."""
 
 
 class Epoch(NamedTuple):
-    """A decision epoch: the tasks that one placement is for."""
+    """A decision epoch: tasks that share one placement."""
 
     number: int
     time_s: float
     slot: Slot
     tasks: Tasks
     device: int | None
+    """Device of the task, where every task is an epoch."""
 
 
 class Session:
-    """Runs a model on a kernel, epoch by epoch, and sends the rows of the trace to sinks.
+    """Runs a model on a kernel, epoch by epoch, and sends the rows of a trace to sinks.
 
-    Iterate over it and call :meth:`act` once for each epoch; :meth:`observe` before, if wanted::
+    Iterate over it and call :meth:`act` once for each epoch; before that, :meth:`observe` if
+    wanted::
 
         for epoch in session:
             session.act(epoch, placement)
+
+    Args:
+        model: the resolved scenario.
+        slots: its slots, in order.
+        kernel: a new kernel of the model.
+        spec: the description that observations carry.
+        sinks: where rows of the trace go.
+        uses_rollouts: whether observations offer ``what_if``. Then another kernel than the
+            compiled one is mirrored by a compiled one, from whose state rollouts start.
     """
 
     def __init__(
@@ -61,13 +75,15 @@ class Session:
         uses_rollouts: bool = False,
     ) -> None:
         self.model, self.spec, self.totals = model, spec, Totals(model)
-        self._slots, self._kernel, self._sinks = slots, kernel, sinks
-        self._router, self._terms = Router(model), Terms.of(model)
-        self._explores = uses_rollouts
+        self._slots, self._kernel = slots, kernel
+        self._recorder = TraceRecorder(sinks) if sinks else None
+        self._hop_builder = HopBuilder(model)
+        mirrors = uses_rollouts and not isinstance(kernel, CompiledKernel)
+        self._mirror = CompiledKernel(model) if mirrors else None
+        self._uses_rollouts = uses_rollouts
         self._unlimited = read_only(np.full(model.devices, np.inf))
         self._opened = self._collected = self._ended_hops = 0
-        self._rewards, self._logbook = RewardBook.empty(), Logbook(model, sinks)
-        self._seen: Sight | None = None  # at the present epoch
+        self._seen: Observation | None = None  # at the present epoch, without rollouts
         self._seen_at: Epoch | None = None
         self._ended: list[Hops] = []  # collected, not accounted for
         self._recent: list[Hops] = []  # collected since the last act
@@ -78,9 +94,8 @@ class Session:
         """Yield the epochs in order of time; after the last one, drain the network."""
         for slot in self._slots:
             self._advance(slot.start_s)
-            if self._sinks:
-                self._logbook.note_slot(slot, self._battery())
-                self._logbook.send_when_due()
+            if self._recorder:
+                self._recorder.add_slot(slot, self._battery())
             self.totals.released += len(slot.tasks)
             yield from self._epochs_of(slot)
             self._account_when_due()
@@ -98,69 +113,50 @@ class Session:
             release = float(task.release_s[0])
             self._advance(release)
             yield Epoch(self._opened, release, slot, task, int(task.device[0]))
+            self._account_when_due()
 
     def observe(self, epoch: Epoch) -> Observation:
         """Return what a scheduler may see at an epoch."""
-        model, parts, seen = self.model, self.model.resources, self._see(epoch)
-        backlog_s = seen.backlog_s
-        size = epoch.tasks.size[0] if epoch.device is not None else epoch.slot.expected_size
-        return Observation(
-            spec=self.spec,
-            epoch=epoch.number,
-            time_s=epoch.time_s,
-            slot=epoch.slot.number,
-            device=epoch.device,
-            tasks=seen.tasks,
-            size_factor=seen.size_factor,
-            cycles=seen.cycles,
-            parameter_bytes=model.parameter_bytes,
-            input_bits=seen.input_bits,
-            result_bits=float(model.result_bits * size[-1]),
-            rate_bps=seen.rate_bps,
-            server_backlog_s=backlog_s[: parts.device],
-            device_backlog_s=backlog_s[parts.device : parts.uplink],
-            uplink_backlog_s=backlog_s[parts.uplink : parts.downlink],
-            downlink_backlog_s=backlog_s[parts.downlink : parts.link],
-            link_backlog_s=backlog_s[parts.link :],
-            battery_j=seen.battery_j,
-            explorer=self._explorer(epoch) if self._explores else None,
-        )
+        seen = self._see(epoch)
+        if not self._uses_rollouts:
+            return seen
+        compiled = self._mirror or cast("CompiledKernel", self._kernel)
+        table = EpochTable.of_epoch(epoch.time_s, epoch.slot, epoch.tasks)
+        expected, _ = expected_arrivals(table, np.zeros(1, dtype=np.int64), self.model)
+        rollouts = Rollouts(compiled.state, self._hop_builder.tables, expected)
+        return replace(seen, rollouts=rollouts)
 
-    def _see(self, epoch: Epoch) -> Sight:
+    def _see(self, epoch: Epoch) -> Observation:
         if self._seen is None or self._seen_at is not epoch:
-            self._seen_at = epoch
             model, slot, one = self.model, epoch.slot, epoch.device is not None
             size = epoch.tasks.size[0] if one else slot.expected_size
-            self._seen = Sight(
+            self._seen_at = epoch
+            self._seen = Observation(
+                spec=self.spec,
+                epoch=epoch.number,
+                time_s=epoch.time_s,
+                slot=slot.number,
                 device=epoch.device,
                 tasks=1.0 if one else slot.expected_tasks,
                 size_factor=float(np.add.reduce(size)) / len(size),
                 cycles=read_only(model.cycles * size),
+                parameter_bytes=model.parameter_bytes,
                 input_bits=read_only(model.input_bits * size),
+                result_bits=float(model.result_bits * size[-1]),
                 rate_bps=slot.rate_bps,
                 backlog_s=read_only(self._kernel.backlog_s()),
                 battery_j=self._battery(),
             )
         return self._seen
 
-    def _explorer(self, epoch: Epoch) -> Explorer:
-        """Return what simulates placements from here on, with a copy of the network's state."""
-        kernel = self._kernel
-        shadow = kernel.shadow if isinstance(kernel, ShadowedKernel) else kernel
-        if not isinstance(shadow, CompiledKernel):
-            raise TypeError(
-                "uses_rollouts: needs the compiled kernel, or another one with its shadow"
-            )
-        epochs = supposed(self.model, epoch.slot, epoch.tasks, epoch.time_s)
-        return Explorer(shadow.state, self._router.ways, self._terms, epochs, epoch.time_s)
-
     def act(self, epoch: Epoch, placement: Ints) -> None:
         """Submit the epoch's tasks with a checked placement of shape (M,); record the decision."""
-        if self._sinks:
-            slot = epoch.slot.number
-            self._logbook.note_decision(epoch.time_s, slot, placement, self._see(epoch))
-            self._rewards.open(epoch.time_s)
-        self._kernel.submit(self._router.hops(epoch.tasks, placement, epoch.slot.rate_bps))
+        if self._recorder:
+            self._recorder.add_decision(self._see(epoch), placement)
+        hops = self._hop_builder.hops(epoch.tasks, placement, epoch.slot.rate_bps)
+        self._kernel.submit(hops)
+        if self._mirror:
+            self._mirror.submit(replace(hops, rows=hops.rows.copy()))  # each fills in its own
         self._opened += 1
         self._acted_s, self._recent, self._seen = epoch.time_s, [], None
 
@@ -168,15 +164,12 @@ class Session:
         """Return the reward (Eq. 14) of the epoch acted on last, once the next one has come."""
         active = dict(enumerate(self._recent, start=self._collected - len(self._recent)))
         active |= {self._collected + row: hops for row, hops in self._kernel.active().items()}
+        tables, last = self._hop_builder.tables, self._opened - 1
         costs = [
-            costs_between(self._terms, hops, self._begun_s(epoch), self._now)
+            costs_between(tables, hops, -math.inf if epoch == last else self._acted_s, self._now)
             for epoch, hops in active.items()
         ]
         return 0.0 - exact_sum(np.concatenate(costs)) if costs else 0.0
-
-    def _begun_s(self, epoch: int) -> float:
-        """Return after what time blocks of an epoch's tasks count for the epoch acted on last."""
-        return -math.inf if epoch == self._opened - 1 else self._acted_s
 
     @property
     def epochs(self) -> int:
@@ -189,12 +182,11 @@ class Session:
 
     def _advance(self, until_s: float) -> None:
         self._kernel.advance(until_s)
+        if self._mirror:
+            self._mirror.advance(until_s)
+            self._mirror.collect()
         self._now = until_s
         self._collect()
-
-    def _account_when_due(self) -> None:
-        if self._ended_hops >= BATCH_HOPS or time.monotonic() - self._accounted_at >= BATCH_SECONDS:
-            self.account()
 
     def _collect(self) -> None:
         ended = self._kernel.collect()
@@ -203,60 +195,24 @@ class Session:
         self._ended_hops += sum(map(len, ended))
         self._recent += ended
 
+    def _account_when_due(self) -> None:
+        due = self._ended_hops >= BATCH_HOPS or (
+            self._recorder is not None and self._recorder.bytes >= BATCH_BYTES
+        )
+        if due or time.monotonic() - self._accounted_at >= BATCH_SECONDS:
+            self.account()
+
     def account(self) -> None:
-        """Turn all that is known into rows: of slots, decisions, and epochs that have ended."""
-        self._logbook.send()
+        """Account for the epochs that have ended; send all rows that are complete."""
+        self._accounted_at = time.monotonic()
+        if self._recorder:
+            self._recorder.send()
         if not self._ended:
             return
-        self._accounted_at = time.monotonic()
         ended, self._ended, self._ended_hops = self._ended, [], 0
-        accounts = Accounts(self.model, ended, self.totals.services, detailed=bool(self._sinks))
+        tables, services = self._hop_builder.tables, self.totals.services
+        detailed = self._recorder is not None
+        accounts = Accounts(self.model, tables, ended, services, detailed=detailed)
         self.totals.add(accounts.tasks)
-        if self._sinks:
-            rows = account_rows(accounts, self._rewards, self.totals)
-            for sink in self._sinks:
-                for group, columns in rows.items():
-                    sink.append(group, columns)
-
-
-def account_rows(accounts: Accounts, rewards: RewardBook, totals: Totals) -> dict[str, Rows]:
-    """Book what the next epochs cost; return all rows about them and their tasks, by group."""
-    rewards.book(accounts)
-    return {
-        "tasks": accounts.task_rows(),
-        "blocks": accounts.block_rows(),
-        "hops": accounts.hop_rows(),
-        "decisions": {"reward": np.array(rewards.settle(len(accounts.tasks_of)))},
-        "resources": totals.resource_rows(),
-    }
-
-
-class ShadowedKernel:
-    """Another kernel, beside which a compiled one does the same."""
-
-    def __init__(self, kernel: Kernel, model: Model) -> None:
-        self._kernel, self.shadow = kernel, CompiledKernel(model)
-
-    def submit(self, hops: Hops) -> None:
-        self._kernel.submit(hops)
-        self.shadow.submit(replace(hops, rows=hops.rows.copy()))  # each fills in its own
-
-    def advance(self, until_s: float) -> None:
-        self._kernel.advance(until_s)
-        self.shadow.advance(until_s)
-
-    def drain(self) -> None:
-        self._kernel.drain()
-
-    def backlog_s(self) -> Floats:
-        return self._kernel.backlog_s()
-
-    def battery_j(self) -> Floats:
-        return self._kernel.battery_j()
-
-    def active(self) -> dict[int, Hops]:
-        return self._kernel.active()
-
-    def collect(self) -> list[Hops]:
-        self.shadow.collect()
-        return self._kernel.collect()
+        if self._recorder:
+            self._recorder.send_ended(accounts, self.totals)

@@ -1,268 +1,188 @@
-"""Runs under decisions that do not change, with their traces: many slots in one compiled call.
+"""Runs under constant placements, with or without a trace: many slots in one compiled call.
 
-What goes to the sinks is, row by row, what a :class:`mecsim.simulation.session.Session` sends; it takes a
-third of the Python, which the thread that writes the trace would have to wait for.
+The rows of a trace are, one by one, those that a :class:`mecsim.simulation.session.Session` sends.
+This takes a third of its Python, for which the thread that writes the trace would have to wait.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from mecsim.kernels.accounting import BlockColumns, Services, TaskColumns, Terms
-from mecsim.kernels.advance import Ended, account_ended, hand_over, play_epochs, play_noted
-from mecsim.kernels.base import IdleKernel
-from mecsim.kernels.epochs import Epochs, Page
-from mecsim.kernels.event_loop import run
-from mecsim.kernels.hops import Hops, Ways
+from mecsim.errors import MecsimError
+from mecsim.kernels.accounting import BATCHES, RunLog, TaskTable
+from mecsim.kernels.advance import advance
+from mecsim.kernels.compiled_kernel import CompiledKernel
+from mecsim.kernels.epochs import EpochTable, next_slot_s
+from mecsim.kernels.hops import HOP, Hops
 from mecsim.kernels.state import END_HOP, END_TASK, FIRST_HOP, FIRST_TASK, State
-from mecsim.model import workload
+from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.model.workload import Chunk, Tasks
 from mecsim.scheduler.base import Scheduler
-from mecsim.scheduler.features import Seen, features
+from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.placements import check_placement
-from mecsim.simulation.drive import Progress, scheduler_errors
-from mecsim.simulation.session import Epoch, Session, account_rows
-from mecsim.simulation.task_accounts import Accounts, RewardBook
+from mecsim.simulation.recorder import TraceRecorder
+from mecsim.simulation.session import Epoch, Session
+from mecsim.simulation.task_accounts import Accounts
 from mecsim.simulation.totals import Totals
-from mecsim.support import signals
-from mecsim.support.arrays import Floats, Ints
-from mecsim.trace.schema import Rows, Sink
+from mecsim.trace.schema import Sink
 
 TASKS: Final = 2000
-"""Tasks that are played at once, roughly: this bounds memory and what a killed run loses."""
-RING: Final = 4096
-"""Tasks that there is room for at first."""
+"""Tasks that are run at once with a trace, roughly: bounds memory and the loss of a killed run."""
+BUFFER: Final = 4096
+"""Initial room, in tasks."""
 NUMBERS: Final = 1 << 18
-"""Backlogs that are noted at once, at most."""
+"""Most backlogs that are recorded at once."""
 
 
 def slots_at_once(model: Model, tasks_a_slot: float, most: int) -> int:
-    """Return how many slots to play at once, where each is an epoch."""
+    """Return how many slots to run at once with a trace, where each is an epoch."""
     few = min(TASKS / max(tasks_a_slot, 1.0), NUMBERS / len(model.resources), most)
     return max(1, int(few))
 
 
-class TracedPlayer:
-    """Like :class:`mecsim.simulation.static_run.Player`, but sends the rows of a trace to sinks.
+class StaticRun:
+    """Runs chunks of slots under the placements of a static scheduler, on the compiled kernel.
 
-    For scenarios in which an epoch is a slot.
+    Args:
+        model: the resolved scenario. With sinks, its epochs must be slots.
+        scheduler: is asked once or, where epochs are tasks, once for each device.
+        name: its name, for error messages.
+        sinks: where rows of the trace go.
     """
 
-    def __init__(self, model: Model, totals: Totals, sinks: Sequence[Sink]) -> None:
-        self._model, self._totals, self._sinks = model, totals, sinks
-        self._state, self._ways = State.of(model, RING), Ways.of(model)
-        self._rewards, self._tasks = RewardBook.empty(), deque[Tasks]()
-        self._most_hops = 0  # for which there was room so far
-        self._access, self._source = model.serving_server.copy(), model.links.source.copy()
+    def __init__(
+        self, model: Model, scheduler: Scheduler, name: str, sinks: Sequence[Sink] = ()
+    ) -> None:
+        self.totals = Totals(model)
+        self._model, self._scheduler, self._name = model, scheduler, name
+        self._state, self._tables = State.of(model, BUFFER), KernelTables.of(model)
+        self._recorder = TraceRecorder(sinks) if sinks else None
+        self._in_flight = deque[Tasks]()
+        """Tasks of each epoch that has not ended, where there is a trace."""
+        self._most_hops = 1
+        self._idle = Session(model, [], CompiledKernel(model), scheduler.spec)
+        devices = model.devices if scheduler.spec.decision_epoch == "per_task" else 1
+        self._placements = np.zeros((1, devices, model.blocks), dtype=np.int64)
+        self._asked = np.zeros(devices, dtype=np.bool_)
 
-    def play(self, chunk: Chunk, placements: Ints) -> TaskColumns:
-        """Play the slots of a chunk; return the tasks that have ended, in order.
-
-        ``placements`` has one row for all tasks; shape (1, M).
-        """
-        epochs, count = Epochs.of(chunk), len(chunk.start_s)
-        backlog_s = np.empty((count, len(self._model.resources)))
-        battery_j = np.full((count, self._model.devices), math.inf)
-        ended = self._play(epochs, placements, backlog_s, battery_j)
+    def play(self, chunk: Chunk) -> None:
+        """Run the slots of a chunk; after the last one, drain the network."""
+        self._ask(chunk)
+        self.totals.released += len(chunk.device)
+        epochs = EpochTable.of(chunk)
+        log = self._advance(epochs, next_slot_s(self._model, chunk))
+        if self._recorder is None:
+            self.totals.add(log.tasks.first(int(log.filled[1])))
+            return
         bounds = chunk.bounds.tolist()
-        for k in range(count):
-            self._tasks.append(chunk.tasks(chunk.first_slot + k, bounds[k], bounds[k + 1]))
-            self._rewards.open(float(chunk.start_s[k]))
-        rate_bps = chunk.rate_bps[epochs.rates]
-        seen = self._features(Page.of(chunk, self._model), rate_bps, backlog_s, battery_j)
-        self._send(
+        for k, start_s in enumerate(chunk.start_s.tolist()):
+            self._in_flight.append(chunk.tasks(chunk.first_slot + k, bounds[k], bounds[k + 1]))
+            self._recorder.rewards.open(start_s)
+        self._record(self._recorder, epochs, log)
+
+    def _advance(self, epochs: EpochTable, next_s: float) -> RunLog:
+        """Run all epochs of a table, with as much room as they need."""
+        log, count = self._log(epochs), len(epochs.time_s)
+        epoch, needed = 0, 1
+        while needed:
+            epoch, needed = advance(
+                self._state,
+                self._tables,
+                epochs,
+                epoch,
+                count,
+                next_s,
+                self._placements,
+                log,
+                epoch,
+            )
+            if needed > 0:
+                self._state = self._state.with_room(epochs.tasks_at(epoch), needed)
+            elif needed < 0:
+                log = log.with_more_hops(-needed)
+                self._most_hops = len(log.hops)
+        return log
+
+    def _log(self, epochs: EpochTable) -> RunLog:
+        """Return a log with room for the tasks in flight and those of some epochs."""
+        model, counters = self._model, self._state.counters
+        log = RunLog.empty()._replace(services=self.totals.services)
+        tasks = int(counters[END_TASK] - counters[FIRST_TASK]) + len(epochs.device)
+        if self._recorder is None:
+            return log._replace(tasks=TaskTable.empty(tasks))
+        hops = int(counters[END_HOP] - counters[FIRST_HOP]) + 2 * len(epochs.device) * model.blocks
+        count = len(epochs.time_s)
+        return log._replace(
+            backlog_s=np.empty((count, len(model.resources))),
+            battery_j=np.full((count, model.devices), math.inf),
+            hops=np.empty(max(hops, self._most_hops), dtype=HOP),
+            offset=np.zeros(tasks + 1, dtype=np.int64),
+        )
+
+    def _record(self, recorder: TraceRecorder, epochs: EpochTable, log: RunLog) -> None:
+        """Send the rows of all epochs, and of the tasks that have ended."""
+        rates, count = epochs.rate_bps[epochs.rates], len(epochs.time_s)
+        seen = epochs.observed(slice(None), self._model, self._tables, log.backlog_s, log.battery_j)
+        placements = np.tile(self._placements[0].astype(np.int32), (count, 1))
+        recorder.append(
             {
                 "decisions": {
-                    "time_s": chunk.start_s,
-                    "slot": chunk.first_slot + np.arange(count),
-                    "placement": np.tile(placements.astype(np.int32), (count, 1)),
-                    "observation": seen,
+                    "time_s": epochs.time_s,
+                    "slot": epochs.slot,
+                    "placement": placements,
+                    "observation": seen.features(),
                 },
                 "slots": {
-                    "time_s": chunk.start_s,
-                    "released": np.diff(chunk.bounds),
-                    "rate_bps": rate_bps,
-                    "energy_remaining_J": battery_j,
+                    "time_s": epochs.time_s,
+                    "released": np.diff(epochs.bounds),
+                    "rate_bps": rates,
+                    "energy_remaining_J": log.battery_j,
                 },
             }
         )
-        return self._account(ended)
+        ended = self._ended(log)
+        if ended:
+            services = self.totals.services
+            accounts = Accounts(self._model, self._tables, ended, services, detailed=True)
+            self.totals.add(accounts.tasks)
+            recorder.send_ended(accounts, self.totals)
 
-    def drain(self) -> TaskColumns:
-        """Let what is left run to its end; return the tasks."""
-        run(self._state, math.inf)
-        ended = self._ended(0)
-        hand_over(self._state, ended)
-        return self._account(ended)
-
-    def _ended(self, more: int) -> Ended:
-        """Return room for all that is in flight and for so many tasks more."""
-        marks = self._state.marks
-        flying, hops = marks[END_TASK] - marks[FIRST_TASK], marks[END_HOP] - marks[FIRST_HOP]
-        expected = int(hops) + 2 * more * self._model.blocks
-        return Ended.empty(int(flying) + more, max(expected, self._most_hops))
-
-    def _play(
-        self, epochs: Epochs, placements: Ints, backlog_s: Floats, battery_j: Floats
-    ) -> Ended:
-        ended, epoch = self._ended(len(epochs.device)), 0
-        while epoch < len(epochs.time_s):
-            epoch, needed = play_noted(
-                self._state, self._ways, epochs, epoch, placements, backlog_s, battery_j, ended
-            )
-            if needed > 0:
-                more = int(epochs.bounds[epoch + 1] - epochs.bounds[epoch])
-                self._state = self._state.with_room(more, needed)
-            elif needed < 0:
-                ended = ended.with_room(-needed)
-                self._most_hops = len(ended.rows)
-        return ended
-
-    def _features(
-        self, page: Page, rate_bps: Floats, backlog_s: Floats, battery_j: Floats
-    ) -> Floats:
-        model, count = self._model, len(rate_bps)
-        return features(
-            Seen(
-                tasks=page.tasks,
-                blocks=page.blocks(model, slice(None)),
-                rate_bps=rate_bps,
-                backlog_s=backlog_s,
-                battery_j=battery_j,
-                serving_server=np.tile(self._access, (count, 1)),
-                link_source=self._source,
-                device=np.full(count, -1),
-                servers=model.servers,
-            )
-        )
-
-    def _account(self, ended: Ended) -> TaskColumns:
-        """Send what there is to be told of tasks that have ended; return it."""
-        tables, at = [], 0
-        batches, tasks = ended.filled[2], ended.offset.tolist()
-        for _ in range(batches):
-            some = self._tasks.popleft()
-            until, first = at + len(some), tasks[at]
-            own = ended.offset[at : until + 1] - first
-            tables.append(Hops(some, own, ended.rows[first : tasks[until]]))
+    def _ended(self, log: RunLog) -> list[Hops]:
+        """Return the hops of the epochs that have ended, a table each."""
+        tables, at, first_hops = list[Hops](), 0, log.offset.tolist()
+        for _ in range(log.filled[BATCHES]):
+            tasks = self._in_flight.popleft()
+            until, first = at + len(tasks), first_hops[at]
+            rows = log.hops[first : first_hops[until]]
+            tables.append(Hops(tasks, log.offset[at : until + 1] - first, rows))
             at = until
-        if not tables:
-            return TaskColumns.empty(0)
-        accounts = Accounts(self._model, tables, self._totals.services, detailed=True)
-        self._send(account_rows(accounts, self._rewards, self._totals))
-        return accounts.tasks
+        return tables
 
-    def _send(self, rows: dict[str, Rows]) -> None:
-        for sink in self._sinks:
-            for group, columns in rows.items():
-                sink.append(group, columns)
-
-
-class Player:
-    """Plays a run under given placements on the compiled kernel, chunk by chunk."""
-
-    def __init__(self, model: Model, services: Services, size: int = 4096) -> None:
-        self._state, self._services = State.of(model, size), services
-        self._ways, self._terms = Ways.of(model), Terms.of(model)
-        self._blocks = BlockColumns.empty(0)
-
-    def play(self, chunk: Chunk, placements: Ints) -> TaskColumns:
-        """Play the slots of a chunk; return the tasks that have ended, in order.
-
-        ``placements`` has one row for all tasks or one for each device; shape (1, M) or (D, M).
-        """
-        epochs, marks = Epochs.of(chunk), self._state.marks
-        tasks = TaskColumns.empty(int(marks[END_TASK] - marks[FIRST_TASK]) + len(chunk.device))
-        epoch = done = 0
-        while epoch < len(epochs.time_s):
-            epoch, needed, done = play_epochs(
-                self._state,
-                self._ways,
-                self._terms,
-                epochs,
-                epoch,
-                placements,
-                done,
-                tasks,
-                self._blocks,
-                self._services,
-            )
-            if needed:
-                more = int(epochs.bounds[epoch + 1] - epochs.bounds[epoch])
-                self._state = self._state.with_room(more, needed)
-        return tasks.first(done)
-
-    def drain(self) -> TaskColumns:
-        """Let what is left run to its end; return the tasks."""
-        run(self._state, math.inf)
-        marks = self._state.marks
-        tasks = TaskColumns.empty(int(marks[END_TASK] - marks[FIRST_TASK]))
-        account_ended(self._state, self._terms, 0, tasks, self._blocks, self._services)
-        return tasks
-
-
-def run_static(
-    model: Model,
-    chunks: Iterator[workload.Chunk],
-    scheduler: Scheduler,
-    name: str,
-    progress: Progress | None,
-    sinks: Sequence[Sink],
-) -> Totals:
-    """Let a scheduler decide the first epoch, and put all tasks where it says."""
-    totals, done = Totals(model), 0
-    traced = TracedPlayer(model, totals, sinks) if sinks else None
-    player = traced or Player(model, totals.services)
-    placements = _Constant(model, scheduler, name)
-    with signals.between_steps() as check:
-        for chunk in chunks:
-            totals.released += len(chunk.device)
-            totals.add(player.play(chunk, placements.of(chunk)))
-            done += len(chunk.start_s)
-            check()
-            if progress is not None:
-                progress(done, model.scenario.slots)
-    totals.add(player.drain())
-    with scheduler_errors(name, done):
-        scheduler.run_ended()
-    return totals
-
-
-class _Constant:
-    """The decisions of a scheduler to which nothing matters that changes during a run."""
-
-    def __init__(self, model: Model, scheduler: Scheduler, name: str) -> None:
-        self._scheduler, self._name = scheduler, name
-        self._session = Session(model, [], IdleKernel(model), scheduler.spec)
-        devices = model.devices if scheduler.spec.decision_epoch == "per_task" else 1
-        self._placements = np.zeros((devices, model.blocks), dtype=np.int64)
-        self._asked = np.zeros(devices, dtype=np.bool_)
-
-    def of(self, chunk: workload.Chunk) -> Ints:
-        """Return the placements of all devices that have tasks in a chunk, or one for all."""
+    def _ask(self, chunk: Chunk) -> None:
+        """Ask the scheduler for the placements that a chunk needs and that are not known."""
         if self._asked.all():
-            return self._placements
+            return
         slot = next(chunk.slots())
         if self._scheduler.spec.decision_epoch == "per_slot":
-            self._ask(Epoch(0, slot.start_s, slot, slot.tasks, None))
-            return self._placements
+            self._decide(Epoch(0, slot.start_s, slot, slot.tasks, None))
+            return
         _, rows = np.unique(chunk.device, return_index=True)
         for row in np.sort(rows).tolist():  # in order of their first tasks, as in any run
             device = int(chunk.device[row])
             if not self._asked[device]:
                 task = chunk.tasks(slot.number, row, row + 1)
-                self._ask(Epoch(row, float(task.release_s[0]), slot, task, device))
-        return self._placements
+                self._decide(Epoch(row, float(task.release_s[0]), slot, task, device))
 
-    def _ask(self, epoch: Epoch) -> None:
+    def _decide(self, epoch: Epoch) -> None:
         spec, row = self._scheduler.spec, epoch.device or 0
-        with scheduler_errors(self._name, epoch.number):
-            answer = self._scheduler.decide(self._session.observe(epoch))
+        problem = f"scheduler {self._name!r}, epoch {epoch.number}: raised"
+        with scheduler_errors(problem, let=MecsimError):
+            answer = self._scheduler.decide(self._idle.observe(epoch))
             placement = check_placement(answer, spec, self._name, epoch.number, epoch.device)
-        self._placements[row], self._asked[row] = placement, True
+        self._placements[0, row], self._asked[row] = placement, True

@@ -1,4 +1,4 @@
-"""Delays, energies and costs of ended tasks; rewards of epochs."""
+"""Rows of a trace about tasks that have ended, and rewards of epochs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim.kernels.accounting import BlockColumns, Services, TaskColumns, Terms, account, exact_sum
+from mecsim.kernels.accounting import BlockTable, RunLog, ServiceTotals, TaskTable, account
 from mecsim.kernels.hops import HOP, Hops
+from mecsim.kernels.reward import exact_sum
+from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.support.arrays import Floats, Ints, raw
 from mecsim.trace.schema import Rows
 
 
 class Accounts:
-    """What became of the tasks of some epochs: n tasks, n·M blocks, h hops.
+    """Delays, energies and costs of the tasks of ended epochs: n tasks, n·M blocks, h hops.
 
-    Times of what has not happened (because the task failed) are NaN. Services are added to
-    ``services``. Blocks and hops are worked out only if ``detailed``.
+    Times of events that did not happen, because the task failed, are NaN.
+
+    Args:
+        model: the scenario.
+        kernel_tables: its constants.
+        tables: hops of the epochs, in order.
+        services: the services of the hops are added here.
+        detailed: whether blocks and hops are wanted.
     """
 
     def __init__(
-        self, model: Model, tables: Sequence[Hops], services: Services, *, detailed: bool
+        self,
+        model: Model,
+        kernel_tables: KernelTables,
+        tables: Sequence[Hops],
+        services: ServiceTotals,
+        *,
+        detailed: bool,
     ) -> None:
         self._model, self._tables = model, tables
         rows = [np.empty(0, HOP), *(table.rows for table in tables)]
@@ -35,21 +49,14 @@ class Accounts:
         self._offset = np.concatenate([*pieces, counts[-1:]])
         release_s = self._of_tasks("release_s")
         self._count = len(release_s)
-        self._enqueue_s = np.empty(len(self._rows) * detailed)
-        self.tasks = TaskColumns.empty(self._count)
-        self.blocks = BlockColumns.empty(self._count * model.blocks * detailed)
-        account(
-            Terms.of(model),
-            self._rows,
-            -1,
-            self._offset,
-            release_s,
-            0,
-            self.tasks,
-            self.blocks,
-            self._enqueue_s,
-            services,
+        log = RunLog.empty()._replace(
+            tasks=TaskTable.empty(self._count),
+            blocks=BlockTable.empty(self._count * model.blocks * detailed),
+            enqueue_s=np.empty(len(self._rows) * detailed),
+            services=services,
         )
+        account(kernel_tables, self._rows, -1, self._offset, release_s, log)
+        self.tasks, self.blocks, self._enqueue_s = log.tasks, log.blocks, log.enqueue_s
 
     def __len__(self) -> int:
         """Return n."""
@@ -64,7 +71,7 @@ class Accounts:
 
     @cached_property
     def tasks_of(self) -> list[int]:
-        """How many tasks each epoch has."""
+        """Number of tasks of each epoch."""
         return [len(table.tasks) for table in self._tables]
 
     def task_rows(self) -> Rows:
@@ -107,20 +114,20 @@ class Accounts:
 
 
 @dataclass
-class RewardBook:
-    """Credits what blocks cost to the epochs in which they finish (Eq. 14).
+class RewardLedger:
+    """Credits the cost of blocks to the epochs in which they finish (Eq. 14).
 
-    Sums are exactly rounded, so that they do not depend on when costs are booked.
+    Sums are rounded once, so that they do not depend on the order of credits.
     """
 
     times: list[float]
-    """When the epochs not settled yet began, from ``first``."""
+    """When the epochs that are not closed began, from epoch ``first`` on."""
     costs: list[list[Floats]]
     first: int = 0
 
     @classmethod
-    def empty(cls) -> RewardBook:
-        """Return a book without epochs."""
+    def empty(cls) -> RewardLedger:
+        """Return a ledger without epochs."""
         return cls([], [])
 
     def open(self, time_s: float) -> None:
@@ -128,8 +135,8 @@ class RewardBook:
         self.times.append(time_s)
         self.costs.append([])
 
-    def book(self, accounts: Accounts) -> None:
-        """Credit the blocks of the epochs that come next to be settled."""
+    def credit(self, accounts: Accounts) -> None:
+        """Credit the blocks of the tasks of the next epochs to be closed."""
         blocks = accounts.blocks
         each = len(blocks.cost) // max(len(accounts), 1)
         epochs = self.first + np.arange(len(accounts.tasks_of))
@@ -145,13 +152,14 @@ class RewardBook:
     def epoch_of(self, released: Ints, finish: Floats) -> Ints:
         """Return the epochs in which blocks of tasks released in given epochs finished.
 
-        What finishes at the very time of an epoch has finished before it, unless it belongs to it.
+        A block that finishes exactly when an epoch begins counts for the epoch before, unless its
+        task belongs to the new one.
         """
         found = self.first + np.searchsorted(self.times, finish, side="left") - 1
         return np.maximum(found, released)
 
-    def settle(self, epochs: int) -> list[float]:
-        """Return the rewards of the next ``epochs`` epochs, to which nothing will be added."""
+    def close(self, epochs: int) -> list[float]:
+        """Return the rewards of the next ``epochs`` epochs and remove them from the ledger."""
         rewards = [
             0.0 - exact_sum(np.concatenate([np.empty(0), *costs])) for costs in self.costs[:epochs]
         ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mecsim.kernels.accounting import Services, TaskColumns
+from mecsim.kernels.accounting import ServiceTotals, TaskTable
 from mecsim.model.model import Model
 from mecsim.support.arrays import Floats
 from mecsim.trace.schema import Rows
@@ -56,11 +56,11 @@ class Totals:
         self._model = model
         self._spools = {name: Spool() for name in self.METRICS}
         self._costs = Spool()
-        self.services = Services.none(len(model.resources))
+        self.services = ServiceTotals.zeros(len(model.resources))
         self.released = self.completed = self.failed = self.late_blocks = 0
         self.last_finish_s = 0.0
 
-    def add(self, tasks: TaskColumns) -> None:
+    def add(self, tasks: TaskTable) -> None:
         """Add tasks that have ended."""
         if not len(tasks.status):
             return

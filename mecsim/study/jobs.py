@@ -24,6 +24,7 @@ from mecsim.model.model import resolve, self_contained
 from mecsim.scenario.loading import from_json
 from mecsim.scenario.schema import RecordedTasks, Reward, Scenario
 from mecsim.scheduler import registry
+from mecsim.scheduler.errors import one_line
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.run import run as run_scenario
 from mecsim.trace.recorded_workload import arrivals_of
@@ -148,8 +149,8 @@ def execute(job: Job, policy: bytes | None = None) -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a scheduler raises sinks its job alone
-        named = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        return Outcome(None, error=" ".join(f"{named}{error}".split()))
+        known = isinstance(error, InputError)
+        return Outcome(None, error=" ".join(str(error).split()) if known else one_line(error))
 
 
 def contents(job: Job) -> dict[str, bytes]:

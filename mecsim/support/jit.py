@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
@@ -31,7 +32,10 @@ SOURCES: Final = (
     "scheduler/features",
     *(
         f"kernels/{name}"
-        for name in ("hops", "accounting", "state", "event_loop", "advance", "rollout")
+        for name in (
+            *("tables", "epochs", "hops", "state", "reward", "accounting"),
+            *("event_loop", "advance", "rollout"),
+        )
     ),
 )
 """The modules of which something is compiled."""
@@ -113,6 +117,8 @@ class _Teller(event.Listener):
 
     def __init__(self) -> None:
         self.folder: str | None = None
+        self.compile_s = 0.0
+        self._begun: list[float] = []  # of nested compilations
         self._told: set[str] = set()
 
     def tell(self, message: str) -> None:
@@ -121,6 +127,7 @@ class _Teller(event.Listener):
             _log.warning("%s", message)
 
     def on_start(self, event: event.Event) -> None:
+        self._begun.append(time.perf_counter())
         function = event.data["dispatcher"].py_func
         if not function.__module__.startswith("mecsim."):
             return  # a user's own
@@ -137,7 +144,15 @@ class _Teller(event.Listener):
             self.tell(f"NUMBA_CACHE_DIR: cannot write to {wanted}; using {self.folder}")
 
     def on_end(self, event: event.Event) -> None:
-        """Nothing is to be told then."""
+        """Add up the time, of the outermost of nested compilations."""
+        begun_s = self._begun.pop()
+        if not self._begun:
+            self.compile_s += time.perf_counter() - begun_s
+
+
+def compile_seconds() -> float:
+    """Return the time that numba has spent on compiling in this process, in seconds."""
+    return _teller.compile_s
 
 
 _teller: Final = _Teller()

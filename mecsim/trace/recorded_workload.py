@@ -12,7 +12,7 @@ import numpy as np
 
 from mecsim.errors import ScenarioError, TraceError
 from mecsim.model.model import Model
-from mecsim.model.workload import Recording, Tasks, slot_start
+from mecsim.model.workload import RecordedWorkload, Tasks, slot_start
 from mecsim.scenario.schema import RecordedTasks
 from mecsim.scenario.units import LARGEST
 from mecsim.support.arrays import Floats, Ints, read_only
@@ -24,7 +24,7 @@ _Columns: TypeAlias = tuple[Floats, Ints, Floats]
 
 
 @contextmanager
-def arrivals_of(model: Model) -> Iterator[Recording | None]:
+def arrivals_of(model: Model) -> Iterator[RecordedWorkload | None]:
     """Open the recorded tasks that a scenario names; None for any other kind of arrivals.
 
     Raises ``ScenarioError`` if the tasks do not fit the scenario, ``TraceError`` if the file is
@@ -51,7 +51,7 @@ def _named(file: str) -> TraceFile:
         raise TraceError(f"arrivals.file: {error}") from error
 
 
-def recorded_tasks(model: Model, trace: TraceFile, where: str = "") -> Recording:
+def recorded_tasks(model: Model, trace: TraceFile, where: str = "") -> RecordedWorkload:
     """Return the tasks of a trace, put into the slots of the model by their release times.
 
     Raises ``ScenarioError``, with ``where`` in front, if they do not fit the model.
@@ -61,10 +61,10 @@ def recorded_tasks(model: Model, trace: TraceFile, where: str = "") -> Recording
     _check_fit(model, trace, f"{where}{trace.path}")
     mean = trace.length("tasks") / model.scenario.slots
     sizes = trace.width(*_SIZE) or 1
-    return Recording(_slot_tasks(model, trace), mean, size_columns=sizes)
+    return RecordedWorkload(_slot_tasks(model, trace), mean, size_columns=sizes)
 
 
-def _reopened(model: Model) -> Recording:
+def _reopened(model: Model) -> RecordedWorkload:
     opened = ExitStack()
     recording = opened.enter_context(arrivals_of(model))
     if recording is None:
@@ -77,7 +77,7 @@ def _reopened(model: Model) -> Recording:
     return replace(recording, tasks=tasks())
 
 
-def recorded_channels(model: Model, trace: TraceFile) -> Recording:
+def recorded_channels(model: Model, trace: TraceFile) -> RecordedWorkload:
     """Return the tasks and the radio rates of a trace of the same scenario."""
     return replace(recorded_tasks(model, trace), rates=_rates(model, trace))
 

@@ -407,9 +407,14 @@ def test_recorded_tasks_are_refused(tmp_path: Path) -> None:
         Replicas(spec, 2)
 
 
+POISSON = ["arrivals.process=poisson", "size_factor={distribution: exponential}"]
+
+
 @pytest.mark.parametrize("threads", [1, 2])
-def test_what_if_of_replicas_is_that_of_single_runs(threads: int) -> None:
-    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=6"])
+@pytest.mark.parametrize("sets", [[], POISSON], ids=["slotted", "poisson"])
+def test_what_if_of_replicas_is_that_of_single_runs(sets: list[str], threads: int) -> None:
+    """Neither sees more of the slot's tasks than a scheduler may know."""
+    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=6", *sets])
     rng, replicas = np.random.default_rng(5), Replicas(spec, 3, threads=threads)
     replicas.reset([4, 5, 6])
     taken = rng.integers(5, size=(5, 3, 6))

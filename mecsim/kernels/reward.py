@@ -1,0 +1,176 @@
+"""The reward (Eq. 14): minus the cost L + β·max(L − τ, 0) of the blocks that finish in an epoch."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import numpy as np
+
+from mecsim.kernels.hops import Hops, Records, ScalarRule
+from mecsim.kernels.state import END_BATCH, FIRST_BATCH, FIRST_HOP, FIRST_TASK, State
+from mecsim.kernels.tables import KernelTables
+from mecsim.model import equations
+from mecsim.support.arrays import Floats, Ints
+from mecsim.support.jit import compiled
+
+_penalty = cast(ScalarRule, compiled(equations.penalty))
+_cost = cast(ScalarRule, compiled(equations.cost))
+
+
+@compiled
+def block_cost(tables: KernelTables, block: int, delay_s: float) -> float:
+    """Return the cost of a block with the delay L."""
+    return _cost(delay_s, _penalty(delay_s, tables.tolerated_s[block]), tables.beta)
+
+
+@compiled
+def gather_costs(
+    tables: KernelTables,
+    rows: Records,
+    mask: int,
+    begin: int,
+    end: int,
+    release_s: float,
+    after_s: float,
+    until_s: float,
+    costs: Floats,
+    count: int,
+) -> int:
+    """Append the costs of a task's blocks that finish in (after_s, until_s].
+
+    Args:
+        tables: constants of the model.
+        rows: hops, in a ring buffer of ``mask`` + 1 rows, or in an array if the mask is −1.
+        mask: see ``rows``.
+        begin: the task's first hop.
+        end: the row after its last hop.
+        release_s: its release.
+        after_s: costs of blocks that finished by then are left out.
+        until_s: and those of blocks that finish later.
+        costs: the costs so far; must have room for M more.
+        count: how many costs there are so far.
+
+    Returns:
+        How many costs there are now.
+    """
+    at, arrived_s = begin, release_s
+    while at < end:
+        ready_s, block = arrived_s, rows[at & mask]["block"]
+        while at < end and rows[at & mask]["block"] == block:
+            hop = rows[at & mask]
+            arrived_s = hop["start_s"] + hop["service_s"] + hop["latency_s"]
+            at += 1
+        if after_s < arrived_s <= until_s:
+            costs[count] = block_cost(tables, block, arrived_s - ready_s)
+            count += 1
+    return count
+
+
+@compiled
+def gather_epoch_costs(
+    s: State, tables: KernelTables, acted_s: float, until_s: float, costs: Floats
+) -> int:
+    """Fill in the costs that count for the epoch submitted last, up to ``until_s``.
+
+    Those are the blocks of its own tasks, and blocks of earlier tasks that finish after
+    ``acted_s``. Epochs without events since the last call are skipped, and all marks of events are
+    removed.
+
+    Args:
+        s: state of the network.
+        tables: constants of the model.
+        acted_s: time of the epoch.
+        until_s: time of the next epoch, or infinity.
+        costs: filled in; must have room for M costs of every task in flight.
+
+    Returns:
+        How many costs there are.
+    """
+    count = 0
+    task, hop, mask = s.counters[FIRST_TASK], s.counters[FIRST_HOP], len(s.hops) - 1
+    for number in range(s.counters[FIRST_BATCH], s.counters[END_BATCH]):
+        batch = s.batches[number & (len(s.batches) - 1)]
+        if batch["active"]:
+            batch["active"] = 0
+            after_s = -math.inf if number == s.counters[END_BATCH] - 1 else acted_s
+            while task < batch["end_task"]:
+                row = s.tasks[task & (len(s.tasks) - 1)]
+                end, release_s = row["end"], row["release_s"]
+                count = gather_costs(
+                    tables, s.hops, mask, hop, end, release_s, after_s, until_s, costs, count
+                )
+                hop = end
+                task += 1
+        task, hop = batch["end_task"], batch["end_hop"]
+    return count
+
+
+@compiled
+def epoch_reward(s: State, tables: KernelTables, acted_s: float, until_s: float) -> float:
+    """Return the reward of the epoch submitted last; see :func:`gather_epoch_costs`."""
+    costs = np.empty(len(s.tasks) * len(tables.tolerated_s))
+    count = gather_epoch_costs(s, tables, acted_s, until_s, costs)
+    return 0.0 - exact_sum(costs[:count])
+
+
+@compiled
+def exact_sum(values: Floats) -> float:
+    """Return the sum, rounded once, as ``math.fsum`` does; a plain sum if it is not finite.
+
+    Shewchuk, "Adaptive precision floating-point arithmetic", 1997, and CPython's rounding of it.
+    """
+    parts, count = np.empty(64), 0  # of increasing magnitude, without overlapping bits
+    for value in values:
+        kept = 0
+        for part in parts[:count]:
+            large, small = (value, part) if abs(value) >= abs(part) else (part, value)
+            value = large + small  # noqa: PLW2901
+            if value - value != 0.0:  # infinite or NaN: no exact sum
+                return values.sum()
+            rest = small - (value - large)
+            if rest != 0.0:
+                parts[kept] = rest
+                kept += 1
+        if value - value != 0.0:
+            return values.sum()
+        parts[kept] = value
+        count = kept + 1
+    total = rest = 0.0
+    while count > 0 and rest == 0.0:
+        count -= 1
+        before = total
+        total = before + parts[count]
+        rest = parts[count] - (total - before)
+    if count > 0 and (rest > 0.0) == (parts[count - 1] > 0.0):  # half-way: the next part decides
+        twice = rest * 2.0
+        if (total + twice) - total == twice:
+            total += twice
+    return total
+
+
+@compiled
+def _gather_all(
+    tables: KernelTables,
+    rows: Records,
+    offset: Ints,
+    release_s: Floats,
+    after_s: float,
+    until_s: float,
+    costs: Floats,
+) -> int:
+    count = 0
+    for i in range(len(release_s)):
+        begin, end = offset[i], offset[i + 1]
+        count = gather_costs(
+            tables, rows, -1, begin, end, release_s[i], after_s, until_s, costs, count
+        )
+    return count
+
+
+def costs_between(tables: KernelTables, hops: Hops, after_s: float, until_s: float) -> Floats:
+    """Return the costs of the blocks that finish in (after_s, until_s], whatever the kernel."""
+    costs = np.empty(len(hops.tasks) * len(tables.tolerated_s))
+    release_s = hops.tasks.release_s
+    count = _gather_all(tables, hops.rows, hops.offset, release_s, after_s, until_s, costs)
+    return costs[:count]

@@ -1,0 +1,71 @@
+"""Constants of a model, as the compiled code reads them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mecsim.model.model import Model
+from mecsim.support.arrays import Floats, Ints
+
+
+class KernelTables(NamedTuple):
+    """What compiled functions read of a model; see :class:`mecsim.model.model.Model`.
+
+    B networks, drawn under one seed each, share all other constants.
+    """
+
+    cycles: Floats
+    """c_m; shape (M,)."""
+    bits: Floats
+    """Input of every block, and last the result; shape (M + 1,)."""
+    tolerated_s: Floats
+    """Deadline τ_m; shape (M,)."""
+    route: Ints
+    """Route table of every block's input, and last of the result; shape (M + 1,)."""
+    next_link: Ints
+    link_target: Ints
+    link_latency_s: Floats
+    speed: Floats
+    """Of every resource; shape (B, R)."""
+    serving_server: Ints
+    """Of every device; shape (B, D)."""
+    servers: int
+    device: int
+    """Number of the first device's CPU; the next three: of the first uplink, downlink, link."""
+    uplink: int
+    downlink: int
+    link: int
+    literal_eq7: bool
+    """Whether every transfer costs the device energy, as Eq. 7 prints it, or only the uplink's."""
+    returns_result: bool
+    beta: float
+    kappa: float
+    power_w: float
+
+    @classmethod
+    def of(cls, model: Model, networks: int = 1) -> KernelTables:
+        """Return the tables of a model, with rows for ``networks`` networks like its own."""
+        resources, scenario = model.resources, model.scenario
+        return cls(
+            cycles=model.cycles,
+            bits=np.append(model.input_bits, model.result_bits),
+            tolerated_s=model.tolerated_s,
+            route=model.route,
+            next_link=model.next_link,
+            link_target=model.links.target,
+            link_latency_s=model.links.latency_s,
+            speed=np.tile(model.speed, (networks, 1)),
+            serving_server=np.tile(model.serving_server, (networks, 1)),
+            servers=model.servers,
+            device=resources.device,
+            uplink=resources.uplink,
+            downlink=resources.downlink,
+            link=resources.link,
+            literal_eq7=scenario.energy.literal_eq7,
+            returns_result=scenario.return_result,
+            beta=scenario.reward.beta,
+            kappa=scenario.energy.kappa,
+            power_w=scenario.radio.transmit_power,
+        )
