@@ -55,5 +55,5 @@ class Kernel(Protocol):
         ...
 
     def collect(self) -> list[Hops]:
-        """Remove and return, in order, the hops of the leading epochs whose tasks have all ended."""
+        """Remove and return the hops of the leading epochs whose tasks have all ended."""
         ...

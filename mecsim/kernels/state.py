@@ -137,7 +137,7 @@ def output_slice(s: State) -> OutputSlice:
 
 @compiled
 def enter(s: State, offset: Ints, release_s: Floats, device: Ints) -> None:
-    """Add a batch of n tasks whose hops are in the buffer already; ``offset`` has shape (n + 1,)."""
+    """Add a batch of n tasks whose hops are in the buffer; ``offset`` has shape (n + 1,)."""
     counters, count = s.counters, len(release_s)
     batch = counters[END_BATCH]
     for i in range(count):
@@ -209,7 +209,7 @@ def read_backlog(s: State, now: float, backlog_s: Floats) -> None:
 
 @compiled
 def replica(states: State, b: int) -> State:
-    """Return the state of replica b as views. (Numba knows no ``_replace``.)"""
+    """Return the state of replica b as views. Numba has no ``_replace``."""
     return State(
         states.counters[b],
         states.first[b],

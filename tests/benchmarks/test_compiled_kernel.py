@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mecsim.kernels.accounting import BlockColumns, Services, TaskColumns, Terms
+from mecsim.kernels.accounting import TASKS, RunLog, ServiceTotals, TaskTable
 from mecsim.kernels.advance import account_ended, submit_epoch
-from mecsim.kernels.epochs import Epochs
+from mecsim.kernels.epochs import EpochTable
 from mecsim.kernels.event_loop import run as run_events
-from mecsim.kernels.hops import HOP, Hops, Router, Ways
+from mecsim.kernels.hops import HOP, HopBuilder, Hops
 from mecsim.kernels.state import State
+from mecsim.kernels.tables import KernelTables
 from mecsim.model import workload
 from mecsim.model.model import Model, resolve
 from mecsim.scenario.loading import load
@@ -39,9 +40,9 @@ pytestmark = pytest.mark.benchmark
 
 def hop_tables(model: Model) -> list[tuple[float, Hops]]:
     """The start of every slot and its hops under the placement."""
-    router, placement = Router(model), np.array(PLACEMENT)
+    builder, placement = HopBuilder(model), np.array(PLACEMENT)
     return [
-        (slot.start_s, router.hops(slot.tasks, placement, slot.rate_bps))
+        (slot.start_s, builder.hops(slot.tasks, placement, slot.rate_bps))
         for slot in workload.slots(model)
     ]
 
@@ -53,18 +54,22 @@ def routes(hops: Hops) -> list[lean_simpy.Route]:
 
 @compiled
 def submit_epochs(
-    state: State, ways: Ways, epochs: Epochs, first: int, end: int, placements: Ints
+    state: State, tables: KernelTables, epochs: EpochTable, first: int, end: int, placements: Ints
 ) -> None:
     for epoch in range(first, end):
-        submit_epoch(state, ways, epochs, epoch, placements)
+        submit_epoch(state, tables, epochs, epoch, placements)
 
 
 def shares(model: Model) -> dict[str, float]:
     """Seconds that the parts of a run take, a few slots at a time."""
     placements, state = np.array([PLACEMENT]), State.of(model, 1 << 13)
-    ways, terms, blocks = Ways.of(model), Terms.of(model), BlockColumns.empty(0)
-    services, taken = Services.none(len(model.resources)), dict.fromkeys(SHARES, 0.0)
-    chunks, tasks = workload.chunks(model), TaskColumns.empty(8192)
+    tables, taken, chunks = (
+        KernelTables.of(model),
+        dict.fromkeys(SHARES, 0.0),
+        workload.chunks(model),
+    )
+    services = ServiceTotals.zeros(len(model.resources))
+    log = RunLog.empty()._replace(tasks=TaskTable.empty(8192), services=services)
 
     def clocked(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
         began = time.perf_counter()
@@ -73,12 +78,13 @@ def shares(model: Model) -> dict[str, float]:
         return result
 
     while chunk := clocked("drawing the tasks", next, chunks, None):
-        epochs, count = Epochs.of(chunk), len(chunk.start_s)
+        epochs, count = EpochTable.of(chunk), len(chunk.start_s)
         for at in range(0, count, 4):
             end = min(at + 4, count)
-            clocked(SHARES[1], submit_epochs, state, ways, epochs, at, end, placements)
+            clocked(SHARES[1], submit_epochs, state, tables, epochs, at, end, placements)
             clocked("event loop", run_events, state, chunk.start_s[end - 1] + 1.0)
-            clocked("accounts", account_ended, state, terms, 0, tasks, blocks, services)
+            clocked("accounts", account_ended, state, tables, log)
+            log.filled[TASKS] = 0
     return taken
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mecsim import Scenario
-from mecsim.kernels.accounting import exact_sum
+from mecsim.kernels.reward import exact_sum
 from mecsim.simulation.run import run
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import Run, chain, scenario, simulate

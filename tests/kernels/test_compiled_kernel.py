@@ -23,7 +23,7 @@ from numba.core.event import Event, EventStatus
 
 from mecsim import Scenario
 from mecsim.kernels.compiled_kernel import CompiledKernel
-from mecsim.kernels.hops import Hops, Router
+from mecsim.kernels.hops import HopBuilder, Hops
 from mecsim.kernels.simpy_kernel import SimpyKernel
 from mecsim.model import workload
 from mecsim.model.model import Model, resolve
@@ -220,9 +220,9 @@ def tables(slots: int, **overrides: Any) -> tuple[Model, list[Hops]]:
     """The hops of some slots of three tasks each, all at server 1."""
     spec = scenario(slots=slots, arrivals={"process": "slotted", "rate": 3}, **overrides)
     model = resolve(spec)
-    router = Router(model)
+    builder = HopBuilder(model)
     return model, [
-        router.hops(slot.tasks, np.array([1]), slot.rate_bps) for slot in workload.slots(model)
+        builder.hops(slot.tasks, np.array([1]), slot.rate_bps) for slot in workload.slots(model)
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from mecsim import Scenario
 from mecsim.kernels.simpy_kernel import SimpyKernel, _Task
 from mecsim.model.model import Model, resolve
-from mecsim.simulation import run
+from mecsim.simulation import drive
 from mecsim.simulation.run import run as run_scenario
 from mecsim.support.intervals import Interval, mean_interval
 from mecsim.trace.schema import MemoryTrace
@@ -146,9 +146,9 @@ def test_the_comparisons_fail_where_the_kernel_is_wrong(monkeypatch: pytest.Monk
                     event.number = -abs(event.number)
 
     placement = {"placement": [1, 2, 1]}
-    monkeypatch.setattr(run, "make_kernel", lambda name, model: DoubleBooked(model))
+    monkeypatch.setattr(drive, "make_kernel", lambda name, model: DoubleBooked(model))
     assert textbook_differences(*simulated(OPEN, "fixed", placement, 0)) > 0
-    monkeypatch.setattr(run, "make_kernel", lambda name, model: Backwards(model))
+    monkeypatch.setattr(drive, "make_kernel", lambda name, model: Backwards(model))
     assert event_differences(*simulated(TIED, "fixed", placement, 0)) > 0
 
 

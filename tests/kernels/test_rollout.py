@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
 from mecsim.errors import PlacementError, SchedulerError
-from mecsim.kernels.accounting import Terms
 from mecsim.kernels.compiled_kernel import CompiledKernel
-from mecsim.kernels.hops import Ways
-from mecsim.kernels.rollout import Explorer, supposed
+from mecsim.kernels.epochs import EpochTable
+from mecsim.kernels.rollout import Rollouts
 from mecsim.kernels.simpy_kernel import SimpyKernel
 from mecsim.kernels.state import FIRST_TASK, State
+from mecsim.kernels.tables import KernelTables
 from mecsim.model import workload
 from mecsim.model.model import Model, resolve
 from mecsim.model.workload import Slot, Tasks
@@ -28,7 +28,7 @@ from mecsim.scenario.loading import load
 from mecsim.scheduler.observation import Outcomes
 from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.run import run as run_scenario
-from mecsim.simulation.session import Session, ShadowedKernel
+from mecsim.simulation.session import Session
 from mecsim.support.arrays import Ints
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario, simulate
@@ -278,18 +278,18 @@ def test_an_observation_that_is_kept_still_tells_the_same() -> None:
         assert observation.what_if(candidates).cost.tolist() == outcomes.cost.tolist()
 
 
-# ---------------------------------------------------------------- rings that must grow
+# ---------------------------------------------------------------- buffers that must grow
 
 
-def explorer(spec: Scenario, size: int) -> Explorer:
-    """What uses_rollouts the first epoch, from rings of a given size."""
+def rollouts(spec: Scenario, size: int) -> Rollouts:
+    """Rollouts of the first epoch, from buffers of a given size."""
     model = resolve(spec)
     (slot,) = islice(workload.slots(model), 1)
-    epochs = supposed(model, slot, slot.tasks, 0.0)
-    return Explorer(State.of(model, size), Ways.of(model), Terms.of(model), epochs, 0.0)
+    epochs = EpochTable.of_epoch(0.0, slot, slot.tasks)
+    return Rollouts(State.of(model, size), KernelTables.of(model), epochs)
 
 
-def test_rings_grow() -> None:
+def test_buffers_grow() -> None:
     """17 blocks that go to and fro on a line: more hops than there is room for at first."""
     spec = scenario(
         dnn=chain([1] * 17, [1] * 17),
@@ -300,7 +300,7 @@ def test_rings_grow() -> None:
     )
     far, near = [8, 1] * 8 + [8], [1] * 17
     placements = np.array([near, far, near, far])
-    small, large = (explorer(spec, size)(placements) for size in (2, 1 << 16))
+    small, large = (rollouts(spec, size)(placements) for size in (2, 1 << 16))
     assert small.cost.tolist() == large.cost.tolist()
     assert small.cost[0] == small.cost[2] < small.cost[1] == small.cost[3]
 
@@ -339,16 +339,6 @@ def test_a_scheduler_must_say_that_it_explores(kernel: str) -> None:
         )
 
 
-def test_a_kernel_without_a_shadow_is_refused() -> None:
-    model = resolve(crowded())
-    slots = workload.slots(model)
-    session = Session(
-        model, slots, SimpyKernel(model), SchedulerSpec.of(model), [], uses_rollouts=True
-    )
-    with pytest.raises(TypeError, match="uses_rollouts: needs the compiled kernel"):
-        session.observe(next(iter(session)))
-
-
 @pytest.mark.parametrize(
     ("candidates", "message"),
     [
@@ -365,23 +355,25 @@ def test_wrong_candidates_are_refused(candidates: Any, message: str) -> None:
 
 
 def test_no_candidates_have_no_outcomes() -> None:
-    outcomes = explorer(crowded(), 1024)(np.zeros((0, 3), dtype=np.int64))
+    outcomes = rollouts(crowded(), 1024)(np.zeros((0, 3), dtype=np.int64))
     assert len(outcomes.cost) == len(outcomes.failed) == 0
 
 
-# ---------------------------------------------------------------- the shadow
+# ---------------------------------------------------------------- the mirrored kernel
 
 
 @given(cases())
 @settings(max_examples=30, deadline=None, derandomize=True)
-def test_the_shadow_does_the_same(case: tuple[Scenario, list[list[int]]]) -> None:
+def test_the_mirror_does_the_same(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, placements = case
     model = resolve(spec)
-    kernel = ShadowedKernel(SimpyKernel(model), model)
-    session = Session(model, workload.slots(model), kernel, SchedulerSpec.of(model))
+    kernel, slots = SimpyKernel(model), workload.slots(model)
+    session = Session(model, slots, kernel, SchedulerSpec.of(model), uses_rollouts=True)
     for epoch in session:
-        assert same(kernel.backlog_s(), kernel.shadow.backlog_s())
-        assert same(kernel.battery_j(), kernel.shadow.battery_j())
+        mirror = session._mirror
+        assert mirror is not None
+        assert same(kernel.backlog_s(), mirror.backlog_s())
+        assert same(kernel.battery_j(), mirror.battery_j())
         placement: Ints = np.array(placements[epoch.number % len(placements)])
         session.act(epoch, placement)
 

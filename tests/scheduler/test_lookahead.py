@@ -56,7 +56,7 @@ class Watched(Lookahead):
             asked.append(placements)
             return observation.what_if(placements)
 
-        chosen = np.array(super().decide(replace(observation, explorer=counting)))
+        chosen = np.array(super().decide(replace(observation, rollouts=counting)))
         simulated = rows = np.concatenate(asked)
         if self.everything:
             rows = np.indices([self.spec.servers + 1] * self.spec.blocks)

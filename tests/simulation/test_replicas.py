@@ -50,7 +50,7 @@ class Episode:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_pages() -> Iterator[None]:
+def small_tables() -> Iterator[None]:
     """Every episode goes through several pages."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mecsim.simulation.epoch_buffer.SLOTS", 16)
@@ -154,7 +154,7 @@ def test_pages_are_smaller_where_slots_are_full(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("mecsim.simulation.epoch_buffer.ITEMS", 5)
     watched = Watched(shaken(), [1, 2])
     assert len(watched.finish()) == 2
-    assert len(watched.replicas._pages.together.device) < 10
+    assert len(watched.replicas._buffer.table.device) < 10
 
 
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])

@@ -15,14 +15,13 @@ from hypothesis import given, settings
 
 from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
 from mecsim.errors import Interrupted, PlacementError, SchedulerError
-from mecsim.kernels.accounting import Services
-from mecsim.model.model import Model, resolve
+from mecsim.model.model import resolve
 from mecsim.model.workload import CHUNK, slots
 from mecsim.scenario.loading import load
 from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.run import run as run_scenario
-from mecsim.simulation.static_run import Player, TracedPlayer
+from mecsim.simulation.static_run import StaticRun
 from mecsim.support.arrays import Ints
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario
@@ -134,35 +133,35 @@ def test_several_chunks(epoch: str) -> None:
 
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_rings_grow_under_overload(epoch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Player] = []
-
-    def small(model: Model, services: Services) -> Player:
-        made.append(Player(model, services, size=2))
-        return made[-1]
-
-    monkeypatch.setattr("mecsim.simulation.static_run.Player", small)
+    made = watched(monkeypatch)
     spec = busy(decision_epoch=epoch, device={"capacity": 1e7})
     assert assert_same(spec, [[0, 0, 1]])["tasks"] > 1000
-    (player,) = made
-    assert len(player._state.tasks) > 512
+    (run,) = made
+    assert len(run._state.tasks) > 512
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[StaticRun]:
+    """The static runs that are made from now on, with little room at first."""
+    made: list[StaticRun] = []
+
+    def make(*arguments: Any) -> StaticRun:
+        made.append(StaticRun(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("mecsim.simulation.drive.StaticRun", make)
+    monkeypatch.setattr("mecsim.simulation.static_run.BUFFER", 2)
+    return made
 
 
 def test_a_trace_whose_rings_and_tables_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[TracedPlayer] = []
-
-    def watched(*arguments: Any) -> TracedPlayer:
-        made.append(TracedPlayer(*arguments))
-        return made[-1]
-
-    monkeypatch.setattr("mecsim.simulation.static_run.TracedPlayer", watched)
-    monkeypatch.setattr("mecsim.simulation.static_run.RING", 2)
+    made = watched(monkeypatch)
     wired = {"topology": "line", "rate": 5e6}
     spec = busy(device={"capacity": 1e7}, wired=wired, edge_servers=9)
     for placement in ([0, 0, 1], [9, 1, 9]):  # a long line, more hops than are expected
         assert_same(spec, [placement])
     backlogged, travelling = made
     assert len(backlogged._state.tasks) > 512
-    assert travelling._most_hops > 0
+    assert travelling._most_hops > 1
 
 
 @pytest.mark.parametrize("numbers", [0, 100, 1000])

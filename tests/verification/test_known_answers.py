@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from mecsim.kernels.accounting import Terms
-from mecsim.kernels.hops import Hops, Router
+from mecsim.kernels.hops import HopBuilder, Hops
 from mecsim.kernels.simpy_kernel import SimpyKernel
+from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import KINDS, Model
 from mecsim.simulation import drive
 from mecsim.simulation.totals import Totals
@@ -166,16 +166,16 @@ def put_in(patch: pytest.MonkeyPatch, kernel: type[SimpyKernel]) -> None:
 
 def with_wrong_hops(patch: pytest.MonkeyPatch, column: str, kinds: Sequence[str]) -> None:
     """Let a column be 1% too high at the hops through resources of some kinds."""
-    hops = Router.hops
+    hops = HopBuilder.hops
 
-    def wrong(router: Router, *arguments: Any) -> Hops:
-        table, ways = hops(router, *arguments), router.ways
-        bounds = [0, ways.device, ways.uplink, ways.downlink, ways.link]
+    def wrong(builder: HopBuilder, *arguments: Any) -> Hops:
+        table, tables = hops(builder, *arguments), builder.tables
+        bounds = [0, tables.device, tables.uplink, tables.downlink, tables.link]
         kind = np.searchsorted(bounds, table.column("resource"), side="right") - 1
         table.column(column)[np.isin(kind, [KINDS.index(name) for name in kinds])] *= 1.01
         return table
 
-    patch.setattr(Router, "hops", wrong)
+    patch.setattr(HopBuilder, "hops", wrong)
 
 
 def test_slower_services_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,13 +259,13 @@ def test_wrong_costs_fail(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
 
 
 def test_wrong_penalties_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    terms = Terms.of
+    tables = KernelTables.of
 
-    def dearer(model: Model) -> Terms:
-        right = terms(model)
+    def dearer(model: Model) -> KernelTables:
+        right = tables(model)
         return right._replace(beta=right.beta * (1 + 1e-6))
 
-    monkeypatch.setattr(Terms, "of", dearer)
+    monkeypatch.setattr(KernelTables, "of", dearer)
     assert measured([REWARD]) == [REWARD]
 
 
