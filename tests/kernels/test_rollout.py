@@ -84,7 +84,7 @@ def explored(
     session = Session(model, slots, kernel, SchedulerSpec.of(model), [], uses_rollouts=True)
     for epoch in session:
         outcomes = session.observe(epoch).what_if(candidates)
-        forgotten = int(kernel.state.marks[FIRST_TASK])
+        forgotten = int(kernel.state.counters[FIRST_TASK])
         found.append(
             Branching(epoch.number, epoch.slot, epoch.tasks, history.copy(), forgotten, outcomes)
         )

@@ -154,7 +154,7 @@ def test_pages_are_smaller_where_slots_are_full(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("mecsim.simulation.epoch_buffer.ITEMS", 5)
     watched = Watched(shaken(), [1, 2])
     assert len(watched.finish()) == 2
-    assert len(watched.replicas._buffer.table.device) < 10
+    assert len(watched.replicas._buffer.table.time_s) < 10
 
 
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
