@@ -1,4 +1,4 @@
-"""Generate the reference of scenario keys from the schema: `python -m tests.docs.scenario_reference`.
+"""Generate the reference of scenario keys: `python -m tests.docs.scenario_reference [--write]`.
 
 With `--write` the tables replace the part of docs/scenarios.md between the two markers.
 """
@@ -49,7 +49,7 @@ def current() -> str:
     return text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip("\n") + "\n"
 
 
-def keys() -> set[str]:
+def every_key() -> set[str]:
     """Return every key of every section."""
     schema = Scenario.model_json_schema()
     sections = [schema, *schema["$defs"].values()]
