@@ -47,7 +47,7 @@ LONG: Final = (
 OTHER_PROGRAMS: Final = ("source", "ray", "pip")
 
 PRINTED: Final = {
-    "make_vec": "16 of 16 episodes have ended",
+    "make_vec": "of 16 episodes have ended",
     "stable_baselines3": "'mean_battery_J'",
     "import h5py": "es2.cpu",
 }
