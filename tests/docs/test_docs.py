@@ -72,7 +72,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with the shipped scenarios, shortened, and the shipped policies."""
     (tmp_path / "scenarios").mkdir()
     for path in SHIPPED:
-        short = path.read_text(encoding="utf-8").replace("slots: 600", "slots: 15")
+        short = path.read_text(encoding="utf-8").replace("slots: 600", "slots: 5")
         (tmp_path / "scenarios" / path.name).write_text(short, encoding="utf-8")
     shutil.copytree(ROOT / "results" / "policies", tmp_path / "results" / "policies")
     monkeypatch.setattr(local, "ProcessPoolExecutor", InThisProcess)
