@@ -44,6 +44,8 @@ LONG: Final = (
     re.compile(r"mecsim profile my_package"),
     re.compile(r"mecsim run scenarios/alexnet.yaml$"),  # its policy must have been trained
 )
+SHORTER: Final = ("--no-figures", "--seeds", "2")
+"""What makes a comparison short, after the options shown: the last of each counts."""
 OTHER_PROGRAMS: Final = ("source", "ray", "pip")
 
 PRINTED: Final = {
@@ -106,7 +108,7 @@ def run_command(command: str) -> None:
         if any(pattern.match(command) for pattern in LONG):
             check_options(arguments)
         else:
-            mecsim([*arguments, *(["--no-figures"] if arguments[0] == "compare" else [])])
+            mecsim([*arguments, *(SHORTER if arguments[0] == "compare" else ())])
     elif program == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         assert re.search(rf"^{arguments[0]}:", makefile, re.MULTILINE), command
