@@ -86,14 +86,12 @@ class Repeat(Section):
     """Capacities dealt out in turn, again and again, to any number of entities."""
 
     repeat: Annotated[tuple[Hertz, ...], Field(min_length=1)]
-    """Capacities in cycles a second; entity i gets number i modulo their count."""
 
 
 class Uniform(Section):
     """Capacities drawn uniformly between two bounds, from the seed of the run."""
 
     uniform: Pair[Hertz]
-    """Lower and upper bound, in cycles a second."""
 
     @field_validator("uniform", mode="after")
     @classmethod
@@ -105,9 +103,7 @@ class UniformRate(Section):
     """Radio rates drawn uniformly for every device, anew for each slot or once a run."""
 
     uniform: Pair[BitsPerSecond]
-    """Lower and upper bound."""
     redraw: Literal["slot", "run"] = "slot"
-    """Draw a rate for each slot, or once for the run."""
 
     @field_validator("uniform", mode="after")
     @classmethod
@@ -160,15 +156,12 @@ class BlockTable(Section):
     """Blocks given by their numbers, for a task of size factor 1."""
 
     flops: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
-    """Floating-point operations of each block."""
     parameter_bytes: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
-    """Bytes of parameters of each block, d_m."""
     input_bits: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
     """The first is the raw input."""
     output_bits: NonNegative = 0.0
     """The result of the last block."""
     names: tuple[str, ...] | None = None
-    """Names of the blocks, for tables."""
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
@@ -194,7 +187,6 @@ class Dnn(Section):
     cut: Literal["balanced", "stages"] | Annotated[tuple[str, ...], Field(strict=True)] = "balanced"
     """``balanced`` by cycles, after the model's named ``stages``, or after the layers listed."""
     cycles_per_flop: Positive = 1.0
-    """CPU cycles that one floating-point operation takes, at devices and servers."""
     max_tolerated_delay: Seconds | Annotated[tuple[Seconds, ...], Field(min_length=1)] = 3.0
     """τ_m, one for all blocks or one each."""
 
@@ -212,20 +204,15 @@ class ConstantSize(Section):
     """Every task has size factor 1."""
 
     distribution: Literal["constant"] = "constant"
-    """No variation."""
 
 
 class UniformSize(Section):
     """Size factor uniform in [low, high], with mean 1."""
 
     distribution: Literal["uniform"]
-    """Selects the uniform distribution."""
     low: Positive
-    """Smallest factor."""
     high: Positive
-    """Largest factor; low + high = 2, so that the mean is 1."""
     per: Per = "task"
-    """Draw one factor for each slot, task, or block of a task."""
 
     @model_validator(mode="after")
     def _mean_one(self) -> Self:
@@ -239,20 +226,15 @@ class ExponentialSize(Section):
     """Size factor exponential with mean 1."""
 
     distribution: Literal["exponential"]
-    """Selects the exponential distribution."""
     per: Per = "task"
-    """Draw one factor for each slot, task, or block of a task."""
 
 
 class LognormalSize(Section):
     """Size factor lognormal with mean 1; ``sigma`` is the standard deviation of its logarithm."""
 
     distribution: Literal["lognormal"]
-    """Selects the lognormal distribution."""
     sigma: Annotated[float, Field(gt=0, le=5)]
-    """Standard deviation of the logarithm."""
     per: Per = "task"
-    """Draw one factor for each slot, task, or block of a task."""
 
 
 SizeFactor: TypeAlias = Annotated[
@@ -267,34 +249,27 @@ class Slotted(Section):
     """λ tasks at each slot's start, dealt to the devices in turn."""
 
     process: Literal["slotted"] = "slotted"
-    """Selects slotted arrivals."""
     rate: Rate = 60.0
-    """λ, tasks a slot (all devices together)."""
 
 
 class Deterministic(Section):
     """λ tasks a slot, evenly spread, dealt to the devices in turn."""
 
     process: Literal["deterministic"]
-    """Selects deterministic arrivals."""
     rate: Rate
-    """λ, tasks a slot (all devices together)."""
 
 
 class Poisson(Section):
     """A Poisson process of λ tasks a slot; each task comes from a device drawn uniformly."""
 
     process: Literal["poisson"]
-    """Selects poisson arrivals."""
     rate: Rate
-    """λ, mean number of tasks a slot (all devices together)."""
 
 
 class Mmpp(Section):
     """A Markov-modulated Poisson process: bursts. States follow each other in a circle."""
 
     process: Literal["mmpp"]
-    """Selects bursty arrivals."""
     rates: Annotated[tuple[Rate, ...], Field(min_length=2)]
     """Tasks a slot in each state."""
     mean_dwell: Annotated[tuple[Seconds, ...], Field(min_length=2)]
@@ -312,9 +287,7 @@ class RecordedTasks(Section):
     """The tasks (release, device, size) of a recorded trace."""
 
     process: Literal["trace"]
-    """Selects recorded tasks."""
     file: str
-    """Path of the trace (HDF5) whose tasks are released again."""
 
 
 Arrivals: TypeAlias = Annotated[
@@ -328,13 +301,10 @@ class EdgeServer(Section):
     capacity: Capacity = 15e9
     """F_n in cycles a second, of each core."""
     cores: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Parallel cores of each server, behind one queue."""
     coverage_radius: Annotated[Metres, Field(gt=0)] = 750.0
-    """Greatest distance of a device from its serving server."""
     spacing: Annotated[Metres, Field(gt=0)] = 1500.0
     """Distance between neighbours on the square grid on which servers stand by default."""
     positions: tuple[Position, ...] | None = None
-    """[x, y] of every server, in place of the grid."""
 
 
 class Device(Section):
@@ -346,9 +316,7 @@ class Device(Section):
     """Nearest and farthest from the server around which a device is dropped (devices are dealt to
     the servers in turn; the drop is uniform over the ring)."""
     positions: tuple[Position, ...] | None = None
-    """[x, y] of every device, in place of dropping them."""
     battery: Literal["unlimited"] | Joules = "unlimited"
-    """Energy of each device at the start; E^r of Eq. 11."""
 
     @field_validator("distance", mode="after")
     @classmethod
@@ -360,17 +328,12 @@ class Radio(Section):
     """The radio hop: R = B·log2(1 + p·g/(N0·B)), or rates given directly."""
 
     bandwidth: Hertz = 2e6
-    """B, the width of each device's own channel."""
     transmit_power: Watts = 10 ** ((22.0 - 30.0) / 10)
-    """p of the device, for rates and for energy (Eq. 7)."""
     noise_density: WattsPerHertz = 10 ** ((-174.0 - 30.0) / 10)
-    """N0."""
     path_loss_intercept_db: Annotated[float, Field(ge=-500, le=500)] = 128.1
-    """Loss at 1 km, in dB (3GPP macro cell)."""
     path_loss_slope_db: Annotated[float, Field(ge=0, le=500)] = 37.6
     """Loss in dB = intercept + slope · log10(distance / km)."""
     fading: Literal["none", "rayleigh"] = "none"
-    """``rayleigh``: block fading, one exponential power gain for each device and slot."""
     rate: (
         Annotated[
             Annotated[BitsPerSecond, Tag("(number)")] | Annotated[UniformRate, Tag("(uniform)")],
@@ -394,22 +357,16 @@ class Link(Section):
     model_config = ConfigDict(populate_by_name=False, serialize_by_alias=True)
 
     source: Annotated[int, Field(ge=1, alias="from")]
-    """Server at one end, from 1."""
     target: Annotated[int, Field(ge=1, alias="to")]
-    """Server at the other end, from 1."""
     rate: BitsPerSecond | None = None
-    """Rate of this link; default: ``wired.rate``."""
     latency: Latency | None = None
-    """Propagation time of this link; default: ``wired.latency``."""
     both_ways: bool = True
-    """Whether there is a link in the other direction, too."""
 
 
 class Wired(Section):
     """The wired network between the edge servers; ``rate`` and ``latency`` hold for every link."""
 
     topology: Literal["full_mesh", "ring", "star", "line", "tree", "grid", "explicit"] = "full_mesh"
-    """Which servers are joined; ``explicit`` reads ``links``."""
     rate: BitsPerSecond = 1e9
     """R_max."""
     latency: Latency = 0.0
@@ -433,7 +390,6 @@ class Energy(Section):
     """What a device's energy is counted for."""
 
     kappa: NonNegative = 1e-26
-    """κ of Eq. 4: computing c cycles at f costs κ·f²·c joules."""
     literal_eq7: bool = False
     """Charge the transmit power for all transfer time, wired too, as Eq. 7 is printed."""
 
@@ -442,7 +398,6 @@ class Reward(Section):
     """The reward of Eq. 14."""
 
     beta: NonNegative = 1.0
-    """β, the weight of the delay above the tolerated one."""
 
 
 @dataclass(frozen=True)
@@ -466,35 +421,21 @@ class Scenario(Section):
     _origin: Origin = PrivateAttr(Origin(yaml_source.Document({})))
 
     description: str = ""
-    """Free text, printed by ``mecsim check``; not part of the hash."""
     slots: Annotated[int, Field(ge=1, le=10_000_000)] = 600
-    """T. Decisions, arrivals and channels are organised in slots."""
     slot_length: Seconds = 1.0
-    """Duration of a slot."""
     decision_epoch: Literal["per_slot", "per_task"] = "per_slot"
     """One placement for all tasks released in a slot, or one for each task."""
     dnn: Dnn = Dnn(blocks=6)
-    """The DNN and its cut into blocks."""
     size_factor: SizeFactor = ConstantSize()
-    """Scale of the work of a task: it multiplies cycles and input bits."""
     arrivals: Arrivals = Slotted()
-    """When tasks are released, and by which device."""
     edge_servers: Annotated[int, Field(ge=1, le=100_000)] = 4
-    """N, number of edge servers."""
     edge_server: EdgeServer = EdgeServer()
-    """Capacity and position of the servers."""
     devices: Annotated[int, Field(ge=1, le=10_000_000)] = 30
-    """D, number of devices."""
     device: Device = Device()
-    """Capacity, position and battery of the devices."""
     radio: Radio = Radio()
-    """The wireless hop between a device and its serving server."""
     wired: Wired = Wired()
-    """The links between servers."""
     energy: Energy = Energy()
-    """Energy model of the devices."""
     reward: Reward = Reward()
-    """Weights of the reward."""
     return_result: bool = False
     """Send the final result back to the device (counted with the last block)."""
 
