@@ -5,7 +5,7 @@ SCENARIO ?= scenarios/vgg16_4es.yaml
 ARGS     ?=
 
 # Trainings and batches would take hours without the compiler, and nothing of theirs is compiled.
-SLOW_WITHOUT := $(addprefix --ignore=tests/,rl learning study paper cli/test_readme.py)
+SLOW_WITHOUT := $(addprefix --ignore=tests/,rl learning study paper docs)
 
 VENV := .venv
 BIN  := $(VENV)/bin

@@ -27,7 +27,6 @@ from mecsim.errors import InputError, PlacementError, ScenarioError
 from mecsim.model import workload
 from mecsim.model.model import resolve
 from mecsim.support.arrays import Floats, Ints
-from tests.cli.test_readme import block
 from tests.helpers.builders import chain, scenario, simulate
 from tests.helpers.schedulers import SCRIPTED
 
@@ -429,19 +428,3 @@ def test_ppo_learns_what_is_obvious() -> None:
     learner.learn(1024)
     observation, _ = env.reset(seed=0)
     assert learner.predict(observation, deterministic=True)[0].tolist() == [2]
-
-
-@pytest.mark.parametrize(
-    ("containing", "printed"),
-    [("stable_baselines3", "'mean_battery_J'"), ("make_vec", "16 of 16 episodes have ended")],
-)
-@pytest.mark.usefixtures("one_thread")
-def test_the_examples_of_the_readme(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    containing: str,
-    printed: str,
-) -> None:
-    monkeypatch.chdir(ROOT)
-    exec(block("python", containing), {})
-    assert printed in capsys.readouterr().out
