@@ -37,7 +37,7 @@ def reference() -> str:
 
 
 def _title(keys: Sequence[str], section: Schema) -> str:
-    """Return where a section stands; several forms of one key are told apart by what they need."""
+    """Return where a section stands; several forms of one key differ in what they require."""
     form = section.get("required", ())
     shared = len(keys) > 1 or "." in keys[0]
     return " and ".join(keys) + (f" with `{form[0]}`" if shared and form else "")

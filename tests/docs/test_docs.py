@@ -241,7 +241,7 @@ def test_the_readme_is_short_and_has_the_words_people_search_for() -> None:
         "DNN partitioning",
         "edge inference",
         "mobile edge computing",
-        "discrete-event simulator",
+        "discrete-event simulation",
         "common random numbers",
     )
     assert [word for word in words if word not in " ".join(text.split())] == []
