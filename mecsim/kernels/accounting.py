@@ -90,9 +90,7 @@ class RunLog(NamedTuple):
     tasks: TaskTable
     """Tasks that have ended, in order."""
     blocks: BlockTable
-    """Their blocks."""
-    enqueue_s: Floats
-    """When each of their hops joined its queue; wanted together with the blocks."""
+    """Always empty: passed to :func:`account`."""
     services: ServiceTotals
     hops: Records
     """Hops of tasks that have ended, in order; of type ``HOP``. Then tasks are not accounted for.
@@ -111,7 +109,6 @@ class RunLog(NamedTuple):
             battery_j=np.empty((0, 0)),
             tasks=TaskTable.empty(0),
             blocks=BlockTable.empty(0),
-            enqueue_s=np.empty(0),
             services=ServiceTotals.zeros(0),
             hops=np.empty(0, dtype=HOP),
             offset=np.zeros(1, dtype=np.int64),
@@ -132,9 +129,13 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
     mask: int,
     offset: Ints,
     release_s: Floats,
-    log: RunLog,
+    to: int,
+    tasks: TaskTable,
+    blocks: BlockTable,
+    enqueue_s: Floats,
+    services: ServiceTotals,
 ) -> None:
-    """Append n tasks to the log: their columns, those of their blocks if wanted, their services.
+    """Fill in the columns of n tasks, and of their blocks if wanted; add up their services.
 
     Args:
         tables: constants of the model.
@@ -142,10 +143,12 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         mask: see ``rows``.
         offset: the hops of task i are those from ``offset[i]`` to ``offset[i + 1]``.
         release_s: releases of the tasks; shape (n,).
-        log: filled in. Blocks and ``enqueue_s`` are wanted only of an array of hops.
+        to: row of the first task in ``tasks``.
+        tasks: filled in.
+        blocks: filled in from row 0 on, unless it is empty.
+        enqueue_s: filled in with the time when each hop joined its queue, together with the blocks.
+        services: the services are added here.
     """
-    tasks, blocks, services, enqueue_s = log.tasks, log.blocks, log.services, log.enqueue_s
-    to = log.filled[TASKS]
     detailed = len(blocks.cost) > 0
     count = len(tables.tolerated_s)
     for task in range(len(release_s)):
@@ -200,4 +203,3 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         tasks.cost[to_row] = cost
         tasks.late_blocks[to_row] = late
         tasks.status[to_row] = arrived_s != arrived_s
-    log.filled[TASKS] += len(release_s)

@@ -6,14 +6,24 @@ columns of :class:`mecsim.kernels.accounting.RunLog` that they want.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from mecsim.kernels.accounting import BATCHES, HOPS, TASKS, RunLog, account
+from mecsim.kernels.accounting import (
+    BATCHES,
+    HOPS,
+    TASKS,
+    BlockTable,
+    RunLog,
+    ServiceTotals,
+    TaskTable,
+    account,
+)
 from mecsim.kernels.epochs import EpochTable
 from mecsim.kernels.event_loop import run
-from mecsim.kernels.hops import build_hops
+from mecsim.kernels.hops import Records, build_hops
 from mecsim.kernels.reward import epoch_reward
 from mecsim.kernels.state import (
     END_BATCH,
@@ -74,8 +84,15 @@ def submit_epoch(
 
 
 @compiled
-def account_ended(s: State, tables: KernelTables, log: RunLog) -> None:
-    """Account for the leading batches that have ended, and remove them."""
+def account_ended(
+    s: State,
+    tables: KernelTables,
+    tasks: TaskTable,
+    blocks: BlockTable,
+    services: ServiceTotals,
+    filled: Ints,
+) -> None:
+    """Account for the leading batches that have ended, and remove them; ``blocks`` is empty."""
     while True:
         task, hop = s.counters[FIRST_TASK], s.counters[FIRST_HOP]
         if not drop_first(s):
@@ -87,17 +104,18 @@ def account_ended(s: State, tables: KernelTables, log: RunLog) -> None:
             row = s.tasks[(task + i) & (len(s.tasks) - 1)]
             offset[i + 1] = row["end"]
             release_s[i] = row["release_s"]
-        account(tables, s.hops, len(s.hops) - 1, offset, release_s, log)
+        mask, to, none = len(s.hops) - 1, filled[TASKS], release_s[:0]
+        account(tables, s.hops, mask, offset, release_s, to, tasks, blocks, none, services)
+        filled[TASKS] += count
 
 
 @compiled
-def hand_over(s: State, log: RunLog) -> int:
-    """Copy the hops of the leading batches that have ended to the log, and remove the batches.
+def hand_over(s: State, rows: Records, offset: Ints, filled: Ints) -> int:
+    """Copy the hops of the leading batches that have ended to ``rows``, and remove the batches.
 
     Returns:
-        0, or the number of hops that have no room in the log.
+        0, or the number of hops that have no room.
     """
-    rows, offset, filled = log.hops, log.offset, log.filled
     while s.counters[FIRST_BATCH] < s.counters[END_BATCH]:
         batch = s.batches[s.counters[FIRST_BATCH] & (len(s.batches) - 1)]
         task, hop = s.counters[FIRST_TASK], s.counters[FIRST_HOP]
@@ -117,72 +135,6 @@ def hand_over(s: State, log: RunLog) -> int:
     return 0
 
 
-@compiled
-def _collect(s: State, tables: KernelTables, log: RunLog) -> int:
-    """Log the leading batches that have ended, and remove them; see :func:`hand_over`."""
-    if len(log.hops):
-        return hand_over(s, log)
-    if len(log.tasks.status):
-        account_ended(s, tables, log)
-    else:
-        while drop_first(s):
-            pass
-    return 0
-
-
-@compiled
-def advance(
-    s: State,
-    tables: KernelTables,
-    epochs: EpochTable,
-    first: int,
-    end: int,
-    next_s: float,
-    placements: Ints,
-    log: RunLog,
-    row: int,
-) -> tuple[int, int]:
-    """Submit each epoch from ``first`` to ``end``, run to the time of the next one, and collect.
-
-    Args:
-        s: state of the network at the time of epoch ``first``.
-        tables: constants of the model.
-        epochs: table of epochs.
-        first: row of the first epoch.
-        end: row after the last epoch.
-        next_s: time of the epoch after those, or infinity: drain the network.
-        placements: for each epoch, or for all, one row for all tasks or one for each device;
-            shape (E or 1, D or 1, M).
-        log: filled in.
-        row: row of ``placements`` and of the log's columns of epochs for epoch ``first``.
-
-    Returns:
-        The epoch to continue with, and the room that is missing: 0 if everything is done, else
-        the number of hops in the state or, if negative, in the log.
-    """
-    for epoch in range(first, end):
-        lacking = _collect(s, tables, log)
-        if lacking:
-            return epoch, -lacking
-        at = row + epoch - first
-        if len(log.backlog_s):
-            read_backlog(s, epochs.time_s[epoch], log.backlog_s[at])
-            if s.metered:
-                log.battery_j[at] = s.battery_j
-        if not has_room(s, epochs, epoch):
-            return epoch, 1
-        needed = submit_epoch(
-            s, tables, epochs, epoch, placements[at if len(placements) > 1 else 0]
-        )
-        if needed:
-            return epoch, needed
-        until_s = epochs.time_s[epoch + 1] if epoch + 1 < end else next_s
-        run(s, until_s)
-        if len(log.rewards):
-            log.rewards[at] = epoch_reward(s, tables, epochs.time_s[epoch], until_s)
-    return end, -_collect(s, tables, log)
-
-
 class BatchStep(NamedTuple):
     """Which epochs each of B replicas acts on next, and how far it has come."""
 
@@ -195,38 +147,75 @@ class BatchStep(NamedTuple):
     done: Ints
     """Epochs acted on in this step; shape (B,)."""
     needed: Ints
-    """Missing room, see :func:`advance`; shape (B,)."""
+    """Room that is missing before a replica can continue: 0 if none, else the number of hops in
+    its state or, if negative, in the log; shape (B,)."""
     backlog_s: Floats
-    """Backlogs at the next epoch; shape (B, R)."""
+    """Filled in with the backlogs at the next epoch; shape (B, R)."""
 
 
 @compiled
-def advance_replicas(
+def advance(  # noqa: C901, PLR0912 - one loop: a call for each replica took a fifth of a step
     begin: int,
     end: int,
     states: State,
     tables: KernelTables,
     epochs: EpochTable,
+    count: int,
     placements: Ints,
     step: BatchStep,
     log: RunLog,
 ) -> None:
-    """Advance the replicas from ``begin`` to ``end`` by K epochs, or to the end of their epochs.
+    """Advance replicas, one after the other: submit an epoch, run to the next one, collect.
 
-    ``placements`` has the shape (B·K, 1, M); so do the columns of the log have B·K rows.
+    Args:
+        begin: the first replica.
+        end: the replica after the last.
+        states: states of all B replicas, at the times of their next epochs.
+        tables: constants of the model.
+        epochs: table of epochs of all replicas.
+        count: K, the number of epochs to act on in this step, at most.
+        placements: for epoch k of replica b row b·K + k, or one row for all: places for all tasks
+            or for those of each device; shape (B·K or 1, 1 or D, M).
+        step: where the replicas are; updated. Call again while ``needed`` is not 0.
+        log: filled in; columns of epochs have a row b·K + k.
     """
-    count = len(placements) // len(step.epoch)
+    time_s, each = epochs.time_s, len(placements) > 1
+    rewards, backlog_s, battery_j = log.rewards, log.backlog_s, log.battery_j
+    tasks, blocks, services = log.tasks, log.blocks, log.services
+    hops, offset, filled = log.hops, log.offset, log.filled
+    observes, rewarded = len(backlog_s) > 0, len(rewards) > 0
+    hands_over, accounts = len(hops) > 0, len(tasks.status) > 0
     for b in range(begin, end):
         s, first, done = replica(states, b), step.epoch[b], step.done[b]
-        last = min(step.end[b], first + count - done)
-        step.needed[b] = 0
-        if last > first:
-            until_s = step.next_s[b] if last == step.end[b] else epochs.time_s[last]
-            epoch, step.needed[b] = advance(
-                s, tables, epochs, first, last, until_s, placements, log, b * count + done
-            )
-            step.epoch[b] = epoch
-            step.done[b] = done + epoch - first
-            if epoch > first:
-                now = until_s if epoch == last else epochs.time_s[epoch]
-                read_backlog(s, now, step.backlog_s[b])
+        epoch, last, needed, now = first, step.end[b], 0, -math.inf
+        while True:
+            if hands_over:
+                needed = -hand_over(s, hops, offset, filled)
+                if needed:
+                    break
+            elif accounts:
+                account_ended(s, tables, tasks, blocks, services, filled)
+            else:
+                while drop_first(s):
+                    pass
+            if done == count or epoch == last:
+                break
+            row, acted_s = b * count + done, time_s[epoch]
+            if observes:
+                read_backlog(s, acted_s, backlog_s[row])
+                if s.metered:
+                    battery_j[row] = s.battery_j
+            needed = 1
+            if has_room(s, epochs, epoch):
+                needed = submit_epoch(s, tables, epochs, epoch, placements[row if each else 0])
+            if needed:
+                break
+            epoch += 1
+            done += 1
+            now = step.next_s[b] if epoch == last else time_s[epoch]
+            run(s, now)
+            if rewarded:
+                rewards[row] = epoch_reward(s, tables, acted_s, now)
+        step.epoch[b], step.done[b], step.needed[b] = epoch, done, needed
+        if epoch > first:
+            read_backlog(s, now, step.backlog_s[b])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mecsim.errors import PlacementError, ScenarioError
 from mecsim.kernels.accounting import RunLog
-from mecsim.kernels.advance import BatchStep, advance_replicas
+from mecsim.kernels.advance import BatchStep, advance
 from mecsim.kernels.rollout import empty_outcomes, expected_arrivals, rollout
 from mecsim.kernels.state import State, restart, stacked, unstacked
 from mecsim.kernels.tables import KernelTables
@@ -60,6 +60,7 @@ class Replicas:
         self._state = stacked([State.of(model, RING)] * replicas)
         self._buffer = EpochBuffer(model, replicas)
         self._tables = KernelTables.of(model, networks=replicas)
+        self._log = RunLog.empty()
         self._backlog_s = np.zeros((replicas, len(model.resources)))
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
         self._shares = list(pairwise(bounds))
@@ -130,12 +131,13 @@ class Replicas:
         count, (of_steps, replicas, _) = self.replicas, places.shape
         by_replica = np.ascontiguousarray(np.moveaxis(places, 1, 0))
         each = by_replica.reshape(of_steps * replicas, 1, self.blocks)
-        log = RunLog.empty()._replace(rewards=np.zeros(len(each)))
+        log = self._log._replace(rewards=np.zeros(len(each)))
         done, needed = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
         buffer = self._buffer
         while ((done < of_steps) & ~buffer.ended).any():
             epochs = buffer.epoch, buffer.end, buffer.next_s
-            self._advance(each, BatchStep(*epochs, done, needed, self._backlog_s), log)
+            step = BatchStep(*epochs, done, needed, self._backlog_s)
+            self._advance(of_steps, each, step, log)
             if needed.any():
                 self._make_room(needed)
             buffer.refill()
@@ -192,10 +194,10 @@ class Replicas:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _advance(self, placements: Ints, step: BatchStep, log: RunLog) -> None:
+    def _advance(self, count: int, placements: Ints, step: BatchStep, log: RunLog) -> None:
         def work(share: tuple[int, int]) -> None:
             tables, epochs = self._tables, self._buffer.table
-            advance_replicas(*share, self._state, tables, epochs, placements, step, log)
+            advance(*share, self._state, tables, epochs, count, placements, step, log)
 
         self._in_threads(work)
 

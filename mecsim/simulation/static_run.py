@@ -14,12 +14,12 @@ from typing import Final
 import numpy as np
 
 from mecsim.errors import MecsimError
-from mecsim.kernels.accounting import BATCHES, RunLog, TaskTable
-from mecsim.kernels.advance import advance
+from mecsim.kernels.accounting import BATCHES, TASKS, RunLog, TaskTable
+from mecsim.kernels.advance import BatchStep, advance
 from mecsim.kernels.compiled_kernel import CompiledKernel
 from mecsim.kernels.epochs import EpochTable, next_slot_s
 from mecsim.kernels.hops import HOP, Hops
-from mecsim.kernels.state import END_HOP, END_TASK, FIRST_HOP, FIRST_TASK, State
+from mecsim.kernels.state import END_HOP, END_TASK, FIRST_HOP, FIRST_TASK, State, stacked, unstacked
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.model.workload import Chunk, Tasks
@@ -32,7 +32,7 @@ from mecsim.simulation.task_accounts import Accounts
 from mecsim.simulation.totals import Totals
 from mecsim.trace.schema import Sink
 
-TASKS: Final = 2000
+TASKS_AT_ONCE: Final = 2000
 """Tasks that are run at once with a trace, roughly: bounds memory and the loss of a killed run."""
 BUFFER: Final = 4096
 """Initial room, in tasks."""
@@ -42,7 +42,7 @@ NUMBERS: Final = 1 << 18
 
 def slots_at_once(model: Model, tasks_a_slot: float, most: int) -> int:
     """Return how many slots to run at once with a trace, where each is an epoch."""
-    few = min(TASKS / max(tasks_a_slot, 1.0), NUMBERS / len(model.resources), most)
+    few = min(TASKS_AT_ONCE / max(tasks_a_slot, 1.0), NUMBERS / len(model.resources), most)
     return max(1, int(few))
 
 
@@ -61,7 +61,9 @@ class StaticRun:
     ) -> None:
         self.totals = Totals(model)
         self._model, self._scheduler, self._name = model, scheduler, name
-        self._state, self._tables = State.of(model, BUFFER), KernelTables.of(model)
+        self._states = stacked([State.of(model, BUFFER)])
+        self._tables = KernelTables.of(model)
+        self._backlog_s = np.empty((1, len(model.resources)))
         self._recorder = TraceRecorder(sinks) if sinks else None
         self._in_flight = deque[Tasks]()
         """Tasks of each epoch that has not ended, where there is a trace."""
@@ -78,7 +80,7 @@ class StaticRun:
         epochs = EpochTable.of(chunk)
         log = self._advance(epochs, next_slot_s(self._model, chunk))
         if self._recorder is None:
-            self.totals.add(log.tasks.first(int(log.filled[1])))
+            self.totals.add(log.tasks.first(int(log.filled[TASKS])))
             return
         bounds = chunk.bounds.tolist()
         for k, start_s in enumerate(chunk.start_s.tolist()):
@@ -89,25 +91,23 @@ class StaticRun:
     def _advance(self, epochs: EpochTable, next_s: float) -> RunLog:
         """Run all epochs of a table, with as much room as they need."""
         log, count = self._log(epochs), len(epochs.time_s)
-        epoch, needed = 0, 1
-        while needed:
-            epoch, needed = advance(
-                self._state,
-                self._tables,
-                epochs,
-                epoch,
-                count,
-                next_s,
-                self._placements,
-                log,
-                epoch,
-            )
-            if needed > 0:
-                self._state = self._state.with_room(epochs.tasks_at(epoch), needed)
-            elif needed < 0:
-                log = log.with_more_hops(-needed)
+        (epoch, done, needed), end = np.zeros((3, 1), dtype=np.int64), np.array([count])
+        step = BatchStep(epoch, end, np.array([next_s]), done, needed, self._backlog_s)
+        while True:
+            states, tables = self._states, self._tables
+            advance(0, 1, states, tables, epochs, count, self._placements, step, log)
+            if needed[0] > 0:
+                more = epochs.tasks_at(int(epoch[0])), int(needed[0])
+                self._states = stacked([self._state.with_room(*more)])
+            elif needed[0] < 0:
+                log = log.with_more_hops(int(-needed[0]))
                 self._most_hops = len(log.hops)
-        return log
+            else:
+                return log
+
+    @property
+    def _state(self) -> State:
+        return unstacked(self._states)[0]
 
     def _log(self, epochs: EpochTable) -> RunLog:
         """Return a log with room for the tasks in flight and those of some epochs."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim.kernels.accounting import BlockTable, RunLog, ServiceTotals, TaskTable, account
+from mecsim.kernels.accounting import BlockTable, ServiceTotals, TaskTable, account
 from mecsim.kernels.hops import HOP, Hops
 from mecsim.kernels.reward import exact_sum
 from mecsim.kernels.tables import KernelTables
@@ -49,14 +49,21 @@ class Accounts:
         self._offset = np.concatenate([*pieces, counts[-1:]])
         release_s = self._of_tasks("release_s")
         self._count = len(release_s)
-        log = RunLog.empty()._replace(
-            tasks=TaskTable.empty(self._count),
-            blocks=BlockTable.empty(self._count * model.blocks * detailed),
-            enqueue_s=np.empty(len(self._rows) * detailed),
-            services=services,
+        self._enqueue_s = np.empty(len(self._rows) * detailed)
+        self.tasks = TaskTable.empty(self._count)
+        self.blocks = BlockTable.empty(self._count * model.blocks * detailed)
+        account(
+            kernel_tables,
+            self._rows,
+            -1,
+            self._offset,
+            release_s,
+            0,
+            self.tasks,
+            self.blocks,
+            self._enqueue_s,
+            services,
         )
-        account(kernel_tables, self._rows, -1, self._offset, release_s, log)
-        self.tasks, self.blocks, self._enqueue_s = log.tasks, log.blocks, log.enqueue_s
 
     def __len__(self) -> int:
         """Return n."""

@@ -83,7 +83,7 @@ def shares(model: Model) -> dict[str, float]:
             end = min(at + 4, count)
             clocked(SHARES[1], submit_epochs, state, tables, epochs, at, end, placements)
             clocked("event loop", run_events, state, chunk.start_s[end - 1] + 1.0)
-            clocked("accounts", account_ended, state, tables, log)
+            clocked("accounts", account_ended, state, tables, *log[3:6], log.filled)
             log.filled[TASKS] = 0
     return taken
 
