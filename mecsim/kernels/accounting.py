@@ -150,7 +150,9 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         services: the services are added here.
     """
     detailed = len(blocks.cost) > 0
-    count = len(tables.tolerated_s)
+    tolerated_s, beta, count = tables.tolerated_s, tables.beta, len(tables.tolerated_s)
+    uplink, servers = tables.uplink, tables.servers
+    busy_s, wait_s, served = services
     for task in range(len(release_s)):
         at, end = offset[task], offset[task + 1]
         arrived_s, ended_s = release_s[task], release_s[task]
@@ -163,12 +165,12 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                 start_s, resource = hop["start_s"], hop["resource"]
                 if start_s == start_s:  # entered
                     spent_j += hop["energy_j"]
-                    services.busy_s[resource] += hop["service_s"]
-                    services.wait_s[resource] += start_s - arrived_s
-                    services.served[resource] += 1
-                if resource < tables.uplink:
+                    busy_s[resource] += hop["service_s"]
+                    wait_s[resource] += start_s - arrived_s
+                    served[resource] += 1
+                if resource < uplink:
                     compute_s = start_s
-                    place = resource + 1 if resource < tables.servers else 0
+                    place = resource + 1 if resource < servers else 0
                 if detailed:
                     enqueue_s[at] = arrived_s
                 arrived_s = start_s + hop["service_s"] + hop["latency_s"]
@@ -176,11 +178,11 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                     ended_s = arrived_s
                 at += 1
             delay_s = arrived_s - ready_s
-            price = block_cost(tables, block, delay_s)
+            price = block_cost(delay_s, tolerated_s[block], beta)
             energy_j += spent_j
             if delay_s == delay_s:
                 cost += price
-                late += delay_s > tables.tolerated_s[block]
+                late += delay_s > tolerated_s[block]
                 if place == 0:
                     local_s += delay_s
                 else:

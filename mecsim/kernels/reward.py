@@ -19,9 +19,9 @@ _cost = cast(ScalarRule, compiled(equations.cost))
 
 
 @compiled
-def block_cost(tables: KernelTables, block: int, delay_s: float) -> float:
-    """Return the cost of a block with the delay L."""
-    return _cost(delay_s, _penalty(delay_s, tables.tolerated_s[block]), tables.beta)
+def block_cost(delay_s: float, tolerated_s: float, beta: float) -> float:
+    """Return the cost of a block with the delay L and the deadline τ."""
+    return _cost(delay_s, _penalty(delay_s, tolerated_s), beta)
 
 
 @compiled
@@ -54,7 +54,7 @@ def gather_costs(
     Returns:
         How many costs there are now.
     """
-    at, arrived_s = begin, release_s
+    at, arrived_s, tolerated_s, beta = begin, release_s, tables.tolerated_s, tables.beta
     while at < end:
         ready_s, block = arrived_s, rows[at & mask]["block"]
         while at < end and rows[at & mask]["block"] == block:
@@ -62,7 +62,7 @@ def gather_costs(
             arrived_s = hop["start_s"] + hop["service_s"] + hop["latency_s"]
             at += 1
         if after_s < arrived_s <= until_s:
-            costs[count] = block_cost(tables, block, arrived_s - ready_s)
+            costs[count] = block_cost(arrived_s - ready_s, tolerated_s[block], beta)
             count += 1
     return count
 

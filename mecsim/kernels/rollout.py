@@ -121,7 +121,7 @@ class Rollouts:
         self._tables, self._epochs = tables, epochs
         tasks = len(epochs.device)
         room = tasks, 2 * tasks * len(tables.tolerated_s)
-        self._states = stacked([base.with_room(*room)])  # a copy: the run continues
+        self._states = stacked([base.with_room(*room).copy()])  # the run continues
 
     def __call__(self, placements: Ints) -> Outcomes:
         """Return the outcome of each of C placements, of shape (C, M), if nothing else comes."""

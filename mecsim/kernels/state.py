@@ -233,16 +233,23 @@ def restart(states: State, rows: Sequence[int], battery_j: float) -> None:
 
 
 def stacked(states: Sequence[State]) -> State:
-    """Return the states of replicas as one with a leading axis; buffers as large as the largest."""
+    """Return the states of replicas as one with a leading axis; buffers as large as the largest.
+
+    A single state is not copied.
+    """
     sizes = [tuple(len(ring) for ring in (s.tasks, s.hops, s.batches)) for s in states]
     largest = tuple(max(column) for column in zip(*sizes, strict=True))
     states = [s.with_size(*largest) for s in states]
     columns: dict[str, Any] = {
-        name: np.stack([getattr(s, name) for s in states])
+        name: _with_axis([getattr(s, name) for s in states])
         for name in State._fields
         if name != "metered"
     }
     return states[0]._replace(**columns)
+
+
+def _with_axis(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def unstacked(states: State) -> list[State]:

@@ -64,11 +64,12 @@ class StaticRun:
         self._states = stacked([State.of(model, BUFFER)])
         self._tables = KernelTables.of(model)
         self._backlog_s = np.empty((1, len(model.resources)))
+        self._nothing = RunLog.empty()._replace(services=self.totals.services)
         self._recorder = TraceRecorder(sinks) if sinks else None
         self._in_flight = deque[Tasks]()
         """Tasks of each epoch that has not ended, where there is a trace."""
         self._most_hops = 1
-        self._idle = Session(model, [], CompiledKernel(model), scheduler.spec)
+        self._idle = Session(model, [], CompiledKernel(model, size=1), scheduler.spec)
         devices = model.devices if scheduler.spec.decision_epoch == "per_task" else 1
         self._placements = np.zeros((1, devices, model.blocks), dtype=np.int64)
         self._asked = np.zeros(devices, dtype=np.bool_)
@@ -111,8 +112,9 @@ class StaticRun:
 
     def _log(self, epochs: EpochTable) -> RunLog:
         """Return a log with room for the tasks in flight and those of some epochs."""
-        model, counters = self._model, self._state.counters
-        log = RunLog.empty()._replace(services=self.totals.services)
+        model, counters = self._model, self._states.counters[0]
+        self._nothing.filled[:] = 0
+        log = self._nothing
         tasks = int(counters[END_TASK] - counters[FIRST_TASK]) + len(epochs.device)
         if self._recorder is None:
             return log._replace(tasks=TaskTable.empty(tasks))
