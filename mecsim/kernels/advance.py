@@ -154,7 +154,7 @@ class BatchStep(NamedTuple):
 
 
 @compiled
-def advance(  # noqa: C901, PLR0912 - one loop: a call for each replica took a fifth of a step
+def advance(  # noqa: C901 - one loop: a call for each replica took a fifth of a step
     begin: int,
     end: int,
     states: State,

@@ -154,5 +154,7 @@ def next_slot_s(model: Model, chunk: Chunk) -> float:
 
 
 def _load(tasks: Floats, size: Floats) -> Floats:
-    mean = np.add.reduce(size, axis=1) / size.shape[1]
-    return np.stack([tasks, mean], axis=1)
+    load = np.empty((len(size), 2))
+    load[:, 0] = tasks
+    load[:, 1] = size[:, 0] if size.shape[1] == 1 else np.add.reduce(size, axis=1) / size.shape[1]
+    return load

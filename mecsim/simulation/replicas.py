@@ -129,8 +129,7 @@ class Replicas:
         """
         places = self._checked(placements)
         count, (of_steps, replicas, _) = self.replicas, places.shape
-        by_replica = np.ascontiguousarray(np.moveaxis(places, 1, 0))
-        each = by_replica.reshape(of_steps * replicas, 1, self.blocks)
+        each = places.transpose(1, 0, 2).reshape(replicas * of_steps, 1, self.blocks)
         log = self._log._replace(rewards=np.zeros(len(each)))
         done, needed = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
         buffer = self._buffer
