@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from mecsim.model import equations
+from mecsim.model.model import Model
 from mecsim.model.topology import Links
 from mecsim.support.arrays import Floats, Ints
 
@@ -44,25 +45,17 @@ class Work:
         )
 
 
-@dataclass(frozen=True)
 class EmptyNetwork:
-    """N servers, D devices and their links, where nothing waits for anything; P = N + 1 places."""
+    """Delays and costs of blocks on a network without queues; P = N + 1 places.
 
-    server_hz: Floats
-    """Shape (N,)."""
-    device_hz: Floats
-    """Shape (D,)."""
-    serving_server: Ints
-    """Each device's associated server, 0-based; shape (D,)."""
-    links: Links
-    next_link: Ints
-    """Route tables, see :func:`mecsim.model.topology.next_links`; shape (K, N, N)."""
-    route: Ints
-    """The route table that each block's input uses, and last the result; shape (M + 1,)."""
-    tolerated_s: Floats
-    """τ_m; shape (M,)."""
-    beta: float
-    returns_result: bool
+    Args:
+        model: The network and its DNN.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._beta = model.scenario.reward.beta
+        self._returns_result = model.scenario.return_result
 
     def costs(self, work: Work) -> Floats:
         """Return the cost L + β·max(L − τ, 0) of block m at place j after block m − 1 at place i.
@@ -71,8 +64,8 @@ class EmptyNetwork:
         row i = 0 has a meaning. The last block's cost includes the return of the result.
         """
         seconds = self.delays(work)
-        late = equations.penalty(seconds, self.tolerated_s[:, None, None, None])
-        return np.asarray(equations.cost(seconds, late, self.beta))
+        late = equations.penalty(seconds, self._model.tolerated_s[:, None, None, None])
+        return np.asarray(equations.cost(seconds, late, self._beta))
 
     def delays(self, work: Work) -> Floats:
         """Return L of block m at place j after block m − 1 at place i; shape (M, P, P, n)."""
@@ -83,13 +76,13 @@ class EmptyNetwork:
         wired[:, 1:, 0] += radio
         delay = wired[:-1]
         delay += np.asarray(equations.compute_delay(work.cycles[:, None], self._hz(work)))[:, None]
-        if self.returns_result:
+        if self._returns_result:
             delay[-1] += wired[-1, :, 0]
         return delay
 
     def pieces(self, tasks: int) -> Iterator[slice]:
         """Cut ``tasks`` tasks into pieces of about ``PIECE`` costs."""
-        step = max(1, PIECE // (len(self.tolerated_s) * (len(self.server_hz) + 1) ** 2))
+        step = max(1, PIECE // (self._model.blocks * (self._model.servers + 1) ** 2))
         return (slice(first, first + step) for first in range(0, tasks, step))
 
     def _wired(self, work: Work) -> Floats:
@@ -97,21 +90,21 @@ class EmptyNetwork:
 
         What is at a device enters and leaves the wired network at its server.
         """
-        servers = np.broadcast_to(np.arange(len(self.server_hz))[:, None], self._shape(work))
-        at = np.concatenate([self.serving_server[work.device][None], servers])
+        servers = np.broadcast_to(np.arange(self._model.servers)[:, None], self._shape(work))
+        at = np.concatenate([self._model.serving_server[work.device][None], servers])
         per_bit, latency = (table[:, at[:, None], at] for table in self._tables)
-        seconds = per_bit[self.route]
+        seconds = per_bit[self._model.route]
         seconds *= work.bits[:, None, None]
-        seconds += latency[self.route]
+        seconds += latency[self._model.route]
         return seconds
 
     def _hz(self, work: Work) -> Floats:
         """Return the speed of every place; shape (P, n)."""
-        servers = np.broadcast_to(self.server_hz[:, None], self._shape(work))
-        return np.concatenate([self.device_hz[work.device][None], servers])
+        servers = np.broadcast_to(self._model.server_hz[:, None], self._shape(work))
+        return np.concatenate([self._model.device_hz[work.device][None], servers])
 
     def _shape(self, work: Work) -> tuple[int, int]:
-        return len(self.server_hz), len(work)
+        return self._model.servers, len(work)
 
     @cached_property
     def _tables(self) -> tuple[Floats, Floats]:
@@ -119,10 +112,10 @@ class EmptyNetwork:
 
         Transfer times are linear in the bits (Eq. 5), and a route does not depend on a task's size.
         """
-        hops = np.asarray(equations.transfer_delay(1.0, self.links.rate_bps)), self.links.latency_s
-        servers = np.arange(len(self.server_hz))
+        links, servers = self._model.links, np.arange(self._model.servers)
+        hops = np.asarray(equations.transfer_delay(1.0, links.rate_bps)), links.latency_s
         per_bit, latency = (
-            np.stack([route_sums(self.links, table, hop, servers) for table in self.next_link])
+            np.stack([route_sums(links, table, hop, servers) for table in self._model.next_link])
             for hop in hops
         )
         return per_bit, latency
