@@ -24,7 +24,7 @@ from typing import Any
 import networkx as nx
 
 from mecsim.errors import ProfileError
-from mecsim.support.text import hint
+from mecsim.support.text import did_you_mean
 
 RAW_INPUT = "input"
 """The name by which layers refer to the raw input of the network."""
@@ -166,8 +166,9 @@ def _check_wiring(graph: LayerGraph) -> None:
             raise ProfileError(f"{where}: the layer name {layer.name!r} is already taken")
         for name in layer.inputs:
             if name not in known:
-                fault = f"reads {name!r}, which is no earlier layer{hint(name, known)}"
-                raise ProfileError(f"{where}: layer {layer.name!r} {fault}")
+                problem = f"layer {layer.name!r} reads {name!r}, which is no earlier layer"
+                allowed = f"{did_you_mean(name, known)}allowed: {', '.join(sorted(known))}"
+                raise ProfileError(f"{where}: {problem}; {allowed}")
         known.add(layer.name)
     unread = known.difference({graph.layers[-1].name}, *(layer.inputs for layer in graph.layers))
     if unread:
@@ -179,9 +180,9 @@ def _check_cuts(graph: LayerGraph, names: Sequence[str]) -> None:
     where, legal = f"model {graph.name!r}", graph.legal_cuts()
     for name in names:
         if name not in legal:
+            allowed = f"{did_you_mean(name, legal)}allowed: {', '.join(legal) or 'none'}"
             raise ProfileError(
-                f"{where} cannot be cut after {name!r}: {_why_illegal(graph, name)}; "
-                f"legal cuts: {', '.join(legal) or 'none'}"
+                f"{where} cannot be cut after {name!r}: {_why_illegal(graph, name)}; {allowed}"
             )
     for first, second in pairwise(names):
         if legal.index(first) >= legal.index(second):
@@ -193,7 +194,7 @@ def _why_illegal(graph: LayerGraph, name: str) -> str:
     """What is wrong with a cut after the named layer."""
     layers = [layer.name for layer in graph.layers]
     if name not in layers:
-        return f"there is no such layer{hint(name, layers)}"
+        return "there is no such layer"
     if name == layers[-1]:
         return "it is the last layer"
     live = [tensor for tensor in (RAW_INPUT, *layers) if tensor in graph._live[name]]

@@ -12,7 +12,7 @@ from typing import Any
 from mecsim.dnn.graph import Layer, LayerGraph
 from mecsim.errors import ProfileError
 from mecsim.support.files import write_whole
-from mecsim.support.text import hint
+from mecsim.support.text import did_you_mean
 
 
 def shipped() -> tuple[str, ...]:
@@ -31,8 +31,8 @@ def load_graph(name: str) -> LayerGraph:
         return _read(Path(name).read_bytes, name)
     if name not in shipped():
         raise ProfileError(
-            f"unknown model {name!r}{hint(name, shipped())}; shipped models: "
-            f"{', '.join(shipped())}; a profile of your own is a path ending in .json"
+            f"there is no model {name!r}; {did_you_mean(name, shipped())}allowed: "
+            f"{', '.join(shipped())}, or the path of a profile that ends in .json"
         )
     resource = resources.files("mecsim.dnn") / "profiles" / f"{name}.json"
     return _read(resource.read_bytes, f"{name}.json")
@@ -66,8 +66,8 @@ def _record(value: object, kind: type[Layer | LayerGraph], where: str) -> dict[s
     keys = [field.name for field in fields(kind)]
     for key in value:
         if key not in keys:
-            meant = hint(key, keys)
-            raise ProfileError(f"{where}: unknown key {key!r}{meant}; allowed: {', '.join(keys)}")
+            allowed = f"{did_you_mean(key, keys)}allowed: {', '.join(keys)}"
+            raise ProfileError(f"{where}: unknown key {key!r}; {allowed}")
     for field in fields(kind):
         if field.default is MISSING and field.name not in value:
             raise ProfileError(f"{where}: key {field.name!r} is missing")

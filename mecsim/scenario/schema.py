@@ -7,7 +7,6 @@ read from YAML with :func:`load` and turned into arrays by :func:`mecsim.model.m
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +41,7 @@ from mecsim.scenario.units import (
     Watts,
     WattsPerHertz,
 )
+from mecsim.support.text import did_you_mean
 
 T = TypeVar("T")
 Pair: TypeAlias = tuple[T, T]
@@ -72,9 +72,8 @@ def _tuples(value: Any) -> Any:
 
 
 def _advice(key: str, names: Sequence[str]) -> dict[str, Any]:
-    close = difflib.get_close_matches(key, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return {"key": key, "advice": f"is not a known key; {hint}allowed: {', '.join(names)}"}
+    problem = f"is not a known key; {did_you_mean(key, names)}allowed: {', '.join(names)}"
+    return {"key": key, "advice": problem}
 
 
 def _fault(keys: yaml_source.Keys, problem: str) -> PydanticCustomError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -24,6 +23,7 @@ from mecsim.errors import SchedulerError
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.support.text import did_you_mean
 
 GROUP: Final = "mecsim.schedulers"
 
@@ -84,11 +84,9 @@ def _entry_point(name: str) -> EntryPoint:
     for point in _installed(tuple(sys.path)):
         if point.name == name:
             return point
-    close = difflib.get_close_matches(name, names(), n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
     raise SchedulerError(
-        f"scheduler {name!r}: is not installed; {hint}allowed: {', '.join(names())}, "
-        "package.module:Class or path/file.py:Class"
+        f"scheduler {name!r}: is not installed; {did_you_mean(name, names())}allowed: "
+        f"{', '.join(names())}, package.module:Class or path/file.py:Class"
     )
 
 
@@ -129,12 +127,8 @@ def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str,
     known = _parameters(name, cls)
     for key in options:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            allowed = ", ".join(known) or "none"
-            raise SchedulerError(
-                f"scheduler {name!r}: has no option {key!r}; {hint}allowed: {allowed}"
-            )
+            allowed = f"{did_you_mean(key, known)}allowed: {', '.join(known) or 'none'}"
+            raise SchedulerError(f"scheduler {name!r}: has no option {key!r}; {allowed}")
     for key, parameter in known.items():
         if key not in options and parameter.default is parameter.empty:
             raise SchedulerError(f"scheduler {name!r}: option {key}: is needed")

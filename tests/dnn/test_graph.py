@@ -238,9 +238,9 @@ def test_cutting_a_shipped_model_does_not_import_torch() -> None:
     ("cuts", "message"),
     [
         pytest.param(
-            ["ad"], r"no such layer \(did you mean 'add'\?\); legal cuts: a, add", id="typo"
+            ["ad"], r"no such layer; did you mean 'add'\? allowed: a, add", id="typo"
         ),
-        pytest.param(["b"], r"2 tensors are live there \(a, b\).*legal cuts: a, add", id="inside"),
+        pytest.param(["b"], r"2 tensors are live there \(a, b\).*allowed: a, add", id="inside"),
         pytest.param(["d"], "it is the last layer", id="last layer"),
         pytest.param(["input"], "no such layer", id="raw input"),
         pytest.param(["a", "a"], "after 'a' is given twice", id="twice"),
@@ -291,7 +291,7 @@ def test_illegal_stages() -> None:
 
 
 def test_unknown_model() -> None:
-    with pytest.raises(ProfileError, match=r"'vgg61' \(did you mean 'vgg16'\?\); shipped.*alexnet"):
+    with pytest.raises(ProfileError, match=r"'vgg61'; did you mean 'vgg16'\? allowed: alexnet"):
         load_graph("vgg61")
 
 
@@ -328,7 +328,7 @@ def test_a_profile_of_ones_own(tmp_path: Path) -> None:
         ({"layers": ["a"]}, "layer 1 is 'a', must be an object"),
         ({"layers": [{"name": "a"}]}, "layer 1: key 'flops' is missing"),
         ({"layers": [PROFILE["layers"][0] | {"flops": -1}]}, "'a': flops is -1, .* ≥ 0"),
-        ({"stagse": []}, r"unknown key 'stagse' \(did you mean 'stages'\?\); allowed: name, "),
+        ({"stagse": []}, r"unknown key 'stagse'; did you mean 'stages'\? allowed: name, "),
     ],
 )
 def test_wrong_content_of_a_profile(tmp_path: Path, wrong: dict[str, object], message: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mecsim.learning.interface import Learner
 from mecsim.model.model import resolve
 from mecsim.scenario.loading import load
 from mecsim.scenario.schema import Scenario
@@ -180,7 +181,7 @@ def test_the_rates_of_a_server_are_the_mean_of_its_devices() -> None:
 @pytest.mark.parametrize("name", registry.names())
 def test_every_scheduler_meets_the_same_tasks(name: str) -> None:
     options: dict[str, Any] = {"placement": [1] * 6} if name == "fixed" else {}
-    if getattr(registry.load(name), "learns", False):
+    if issubclass(registry.load(name), Learner):
         options = {"policy": "untrained"}
     run = simulate(load(DEFAULT, ["slots=3", "radio.fading=rayleigh"]), name, options)
     other = simulate(load(DEFAULT, ["slots=3", "radio.fading=rayleigh"]), "local")
