@@ -1,11 +1,8 @@
 """Search over placements by simulating what each of them leads to."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mecsim import Observation, Placement, Scheduler, SchedulerSpec
-
-Ints = NDArray[np.int64]
+from mecsim import Ints, Observation, Placement, Scheduler, SchedulerSpec
 
 MOST = 1_000_000
 """Candidates that still fit into memory."""

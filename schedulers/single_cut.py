@@ -4,11 +4,8 @@ Kang et al., "Neurosurgeon: Collaborative Intelligence Between the Cloud and Mob
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mecsim import Observation, Placement, Scheduler
-
-Floats = NDArray[np.float64]
+from mecsim import Floats, Observation, Placement, Scheduler
 
 
 class SingleCut(Scheduler):

@@ -5,8 +5,11 @@ from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.observation import Observation, Outcomes, feature_names
 from mecsim.scheduler.placements import check_placement, check_placements
 from mecsim.scheduler.spec import Placement, SchedulerSpec
+from mecsim.support.arrays import Floats, Ints
 
 __all__ = [
+    "Floats",
+    "Ints",
     "Observation",
     "Outcomes",
     "Placement",
