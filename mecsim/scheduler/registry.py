@@ -6,7 +6,6 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import reprlib
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +23,7 @@ from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.support.text import did_you_mean
+from mecsim.support.validation import first_fault
 
 GROUP: Final = "mecsim.schedulers"
 
@@ -157,12 +157,8 @@ def _checked(name: str, parameter: inspect.Parameter, value: Any) -> Any:
         with scheduler_errors(f"scheduler {name!r}: option {parameter.name}:", let=ValidationError):
             return _adapter(parameter.annotation).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(step) for step in (parameter.name, *first["loc"]))
-        problem = first["msg"].replace("Input should", "should").removeprefix("Value error, ")
-        raise SchedulerError(
-            f"scheduler {name!r}: option {key}: {reprlib.repr(first['input'])} {problem}"
-        ) from error
+        fault = first_fault(error, parameter.name)
+        raise SchedulerError(f"scheduler {name!r}: option {fault}") from error
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
