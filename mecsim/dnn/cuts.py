@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from mecsim.dnn.graph import Layer, LayerGraph, _check_cuts
+from mecsim.dnn.graph import Layer, LayerGraph, check_cuts
 from mecsim.errors import ProfileError
 
 _Plan = tuple[
@@ -52,7 +52,7 @@ def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
     Raises:
         ProfileError: If a layer is unknown, is no legal cut, comes twice or out of order.
     """
-    _check_cuts(graph, names)
+    check_cuts(graph, names)
     position = {layer.name: index for index, layer in enumerate(graph.layers, start=1)}
     edges = [0, *(position[name] for name in names), len(graph.layers)]
     blocks = [graph.layers[start:stop] for start, stop in pairwise(edges)]

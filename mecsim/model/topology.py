@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -177,6 +176,8 @@ def _explicit_links(spec: Wired, servers: int) -> Links:
 
 
 def _check_connected(pairs: set[tuple[int, int]], servers: int) -> None:
+    import networkx as nx  # noqa: PLC0415 - 0.1 s, and only explicit links need it
+
     graph: nx.DiGraph[int] = nx.DiGraph()
     graph.add_nodes_from(range(servers))
     graph.add_edges_from(pairs)

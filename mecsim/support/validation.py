@@ -34,11 +34,12 @@ def in_words(details: ErrorDetails) -> str:
     """
     if details["type"] == "missing":
         return "is missing"
-    text = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    text = details["msg"].removeprefix("Value error, ")
+    for subject in ("Input", "Tuple", "List", "String"):
+        text = text.replace(f"{subject} should", "should")
     for technical in ("valid tuple", "valid array"):
         text = text.replace(technical, "list")
-    text = text.replace("Tuple should", "should").replace(" after validation", "")
-    return text.replace("1 items", "1 item")
+    return text.replace(" after validation", "").replace("1 items", "1 item")
 
 
 def first_fault(error: ValidationError, *above: str) -> str:
@@ -49,6 +50,6 @@ def first_fault(error: ValidationError, *above: str) -> str:
         *above: Keys that lead to what was validated.
     """
     details = next(faults(error))
-    path = ".".join(str(step) for step in (*above, *details["loc"]))
+    path = ".".join(str(step) for step in (*above, *details["loc"])) or "the document"
     shown = "" if details["type"] == "missing" else f"{reprlib.repr(details['input'])} "
     return f"{path}: {shown}{in_words(details)}"

@@ -331,6 +331,7 @@ def test_the_module_is_left_as_it_was() -> None:
             (8,),
             "has 128 FLOPs between its input and its result, but 160 in all; remove",
         ),
+        (nn.ReLU(), (0,), "a layer's output_bits: 0 should be greater than or equal to 1"),
         (ValueDependent(), (8,), r"neither by torch\.fx \(TraceError.*nor by torch\.export \("),
     ],
 )
@@ -340,6 +341,11 @@ def test_modules_that_cannot_be_counted(
     with pytest.raises(ProfileError, match=f"^model 'wrong'.*{message}") as caught:
         profile_module(module, shape, "wrong")
     assert "\n" not in str(caught.value)
+
+
+def test_raw_input_of_no_bits() -> None:
+    with pytest.raises(ProfileError, match="^model 'wrong': input_bits: 0 should be greater"):
+        profile_module(nn.ReLU(), (8,), "wrong", input_bits=0)
 
 
 # ---------------------------------------------------------------- files and factories
