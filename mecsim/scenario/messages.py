@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a scenario, told in the words of the person who wrote it."""
+"""Validation errors of a scenario in the words of the person who wrote it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from mecsim.support.validation import faults, in_words
 
 
 def messages(document: yaml_source.Document, error: ValidationError) -> list[str]:
-    """Return one line a faulty value: where it stands, its path, the value, what is allowed."""
+    """Return one line for each faulty value: file and line, key, value, what is allowed.
+
+    Args:
+        document: The values that were validated, and where each of them was written.
+        error: What pydantic found.
+    """
     found: dict[str, list[str]] = {}
     for details in faults(error):
         keys = _keys_in(document.values, details)
@@ -26,7 +31,7 @@ def messages(document: yaml_source.Document, error: ValidationError) -> list[str
 
 
 def _shown(values: Any, keys: yaml_source.Keys, details: ErrorDetails) -> str:
-    """Return the faulty value as it was written and a space, or nothing where it tells nothing."""
+    """Return the faulty value as it was written and a space, or nothing where it does not help."""
     value = details["input"]
     if details["type"] in ("unknown_key", "missing", "fault"):
         return ""
@@ -55,7 +60,7 @@ def _problem(details: ErrorDetails) -> str:
 
 
 def _keys_in(values: Any, details: ErrorDetails) -> yaml_source.Keys:
-    """Drop from pydantic's location what is no key of the data: names of union members."""
+    """Drop from pydantic's location the names of union members, which are no keys of the data."""
     keys: list[str | int] = []
     for step in details["loc"]:
         if isinstance(values, dict) and step in (values.get(key) for key in yaml_source.UNION_KEYS):
