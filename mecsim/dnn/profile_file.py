@@ -1,4 +1,4 @@
-"""Profiles of DNNs as JSON files: those that come with mecsim, and a user's own."""
+"""Profiles of DNNs as JSON files: shipped ones and a user's own."""
 
 from __future__ import annotations
 
@@ -18,16 +18,30 @@ from mecsim.support.validation import faults, first_fault
 
 
 def shipped() -> tuple[str, ...]:
-    """The names of the models that come with mecsim, sorted."""
+    """Return the names of the models that come with mecsim, sorted.
+
+    Example:
+        >>> shipped()
+        ('alexnet', 'nin', 'resnet32', 'vgg16', 'vgg16_224')
+    """
     files = (file.name for file in (resources.files("mecsim.dnn") / "profiles").iterdir())
     return tuple(sorted(f.removesuffix(".json") for f in files if f.endswith(".json")))
 
 
 def load_graph(name: str) -> LayerGraph:
-    """Read a shipped model by its name, or a profile of one's own by a path ending in .json.
+    """Read the layer graph of a model.
+
+    Args:
+        name: Name of a shipped model, or the path of a profile that ends in ``.json``.
 
     Raises:
-        ProfileError: If there is no such model or file, or its content is not a profile.
+        ProfileError: If there is no such model or file, or its content is not a profile. The
+            message names file, key, value and what is allowed.
+
+    Example:
+        >>> graph = load_graph("vgg16")
+        >>> graph.input_shape, len(graph.layers), graph.stages[0]
+        ((3, 32, 32), 21, 'pool1')
     """
     if name.endswith(".json"):
         return _read(Path(name).read_bytes, name)
@@ -67,7 +81,11 @@ def _fault(error: ValidationError) -> str:
 
 
 def write_profile(graph: LayerGraph, path: Path | str) -> None:
-    """Write a graph as JSON, one layer a line; `load_graph` reads it.
+    """Write a graph as JSON, one layer on each line; `load_graph` reads it.
+
+    Args:
+        graph: The layers of a model.
+        path: The file; replaced if it exists.
 
     Raises:
         OutputError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""The interface of schedulers: the only thing of mecsim that a scheduler must know."""
+"""The interface of schedulers: the only part of mecsim that a scheduler needs."""
 
 from mecsim.model.empty_network import cheapest_chain
 from mecsim.scheduler.base import Scheduler

@@ -36,13 +36,12 @@ def check_placement(
         >>> from mecsim import Scenario, SchedulerSpec
         >>> from mecsim.model import resolve
         >>> spec = SchedulerSpec.of(resolve(Scenario()))  # 4 servers, 6 blocks
-        >>> check_placement([0, 1, 1, 2, 2, 0], spec, "mine", epoch=7, device=None)
+        >>> check_placement([0, 1, 1, 2, 2, 0], spec, "mine", 7, None)
         array([0, 1, 1, 2, 2, 0])
-        >>> check_placement([0, 1, 1, 2, 2, 9], spec, "mine", epoch=7, device=None)
+        >>> check_placement([0, 1, 1, 2, 2, 9], spec, "mine", 7, None)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        mecsim.errors.PlacementError: scheduler 'mine', epoch 7: the placement puts block 5 at 9; \
-allowed: 0 (the device) to 4
+        mecsim.errors.PlacementError: scheduler 'mine', epoch 7: the placement puts block 5 at ...
     """
     of = "" if device is None else f", device {device}"
     who = f"scheduler {scheduler!r}, epoch {epoch}{of}: the placement"
@@ -61,7 +60,7 @@ def check_placements(
         **axes: Name and length of each axis before the last; any length where it is None.
 
     Returns:
-        A copy in C order; shape (\\*axes, M).
+        A copy in C order; shape (…, M).
 
     Raises:
         PlacementError: If the array has another shape or type, or a place is out of range. The

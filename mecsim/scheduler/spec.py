@@ -16,7 +16,7 @@ from mecsim.model.topology import Links
 from mecsim.support.arrays import Floats, Ints
 
 Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
-"""One place for each block, in {0, …, N}: 0 is the task's own device, n is edge server n (Eq. 2)."""
+"""One place for each block, in {0, …, N}: 0 is the task's device, n is edge server n (Eq. 2)."""
 
 
 class SchedulerSpec:

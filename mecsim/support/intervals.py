@@ -1,4 +1,9 @@
-"""Confidence intervals: Student's t and batch means."""
+"""Confidence intervals: Student's t and batch means.
+
+References:
+    [A&S] Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964.
+    [Law] Law, "Simulation Modeling and Analysis", 5th edition, 2015.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +21,35 @@ class Interval(NamedTuple):
     """A confidence interval, in the unit of the values that it was computed from."""
 
     low: float
+    """Lower end."""
     mean: float
+    """The estimate."""
     high: float
+    """Upper end."""
 
     def contains(self, value: float) -> bool:
-        """Whether ``value`` lies inside, ends included (never for NaN)."""
+        """Return whether ``value`` is inside, ends included (never for NaN)."""
         return self.low <= value <= self.high
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Student's t interval for the mean of independent normal ``values``, shape (n,), n ≥ 2.
+    """Return Student's t interval for the mean of independent normal values ([Law] §9.4).
 
-    The values are means of replications, or :func:`batch_means` of one run, that are near enough to
-    independent and normal; autocorrelated raw values give an interval far too short. [Law] §9.4.
-    Raises ValueError on fewer than 2 values, non-finite ones, or ``confidence`` outside (0, 1).
+    Args:
+        values: Means of replications, or :func:`batch_means` of one run; shape (n,), n ≥ 2.
+            Autocorrelated raw values give an interval that is far too short.
+        confidence: Probability with which the interval holds the true mean, inside (0, 1).
+
+    Returns:
+        The interval, in the unit of the values.
+
+    Raises:
+        ValueError: For fewer than 2 values, values that are not finite, or another confidence.
+
+    Example:
+        >>> low, mean, high = mean_interval([9.8, 10.4, 10.1, 9.7])
+        >>> print(f"{mean:.2f} in [{low:.2f}, {high:.2f}]")
+        10.00 in [9.50, 10.50]
     """
     (sample,) = as_vectors(values=values)
     if sample.size < 2 or not np.isfinite(sample).all():
@@ -42,10 +62,22 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def batch_means(values: ArrayLike, batches: int) -> Floats:
-    """Means (``batches``,) of consecutive equal parts of a run's ``values`` (n,); the same unit.
+    """Return the means of consecutive, equally long parts of a run ([Law] §9.5).
 
-    The n mod ``batches`` values left over are dropped from the front. Drop the warm-up before, and
-    keep batches far longer than the correlation, [Law] §9.5. ValueError unless 2 ≤ ``batches`` ≤ n.
+    Args:
+        values: Values in the order of time, without the warm-up; shape (n,). The first
+            n mod ``batches`` of them are dropped.
+        batches: Number of parts, each far longer than the correlation of the values.
+
+    Returns:
+        The means, in the unit of the values; shape (batches,).
+
+    Raises:
+        ValueError: Unless 2 ≤ ``batches`` ≤ n.
+
+    Example:
+        >>> batch_means([0, 1, 2, 3, 4, 5], 3)
+        array([0.5, 2.5, 4.5])
     """
     (sample,) = as_vectors(values=values)
     if check_whole("batches", batches, 2) > sample.size:
@@ -54,11 +86,22 @@ def batch_means(values: ArrayLike, batches: int) -> Floats:
 
 
 def t_quantile(probability: float, df: int) -> float:
-    """Quantile of Student's t with ``df`` degrees of freedom (whole, ≥ 1; no unit).
+    """Return a quantile t of Student's t distribution.
 
-    Up to 1000 degrees the distribution is a finite sum ([A&S] 26.7.3, 26.7.4), inverted by
-    bisection; above, an expansion about the normal. Error below 1e-9 max(1, |t|) for probabilities
-    from 1e-4 to 1 - 1e-4. Raises ValueError unless 0 < ``probability`` < 1 and ``df`` ≥ 1.
+    Up to 1000 degrees of freedom the distribution is a finite sum ([A&S] 26.7.3, 26.7.4), inverted
+    by bisection; above, an expansion about the normal. The error is below 1e-9 max(1, |t|) for
+    probabilities from 1e-4 to 1 - 1e-4.
+
+    Args:
+        probability: Inside (0, 1).
+        df: Degrees of freedom, a whole number of at least 1.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> round(t_quantile(0.975, 9), 6)  # as in printed tables
+        2.262157
     """
     if not 0 < probability < 1:
         raise ValueError(f"probability is {probability}, must be inside (0, 1)")
@@ -72,7 +115,7 @@ def t_quantile(probability: float, df: int) -> float:
 
 
 def _t_central(angle: float, df: int) -> float:
-    """P(|T| < √df tan(angle)): [A&S] 26.7.3 for odd df, 26.7.4 for even."""
+    """Return P(|T| < √df tan(angle)): [A&S] 26.7.3 for odd df, 26.7.4 for even."""
     sine, cosine, odd = math.sin(angle), math.cos(angle), df % 2
     term = total = cosine if odd else 1.0
     for k in range(1 + odd, df - 2, 2):
@@ -84,7 +127,7 @@ def _t_central(angle: float, df: int) -> float:
 
 
 def _t_expansion(z: float, df: int) -> float:
-    """The t quantile from the normal one, z: Cornish and Fisher, [A&S] 26.7.5, to df**-3."""
+    """Return the t quantile from the normal one, z (Cornish and Fisher, [A&S] 26.7.5)."""
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / df + second / df**2 + third / df**3

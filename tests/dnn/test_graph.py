@@ -225,7 +225,8 @@ def test_residual_blocks_of_resnet32_are_never_cut() -> None:
 
 def test_cutting_a_shipped_model_does_not_import_torch() -> None:
     program = (
-        "import sys; from mecsim.dnn.cuts import cut_balanced; from mecsim.dnn.profile_file import load_graph;"
+        "import sys; from mecsim.dnn.cuts import cut_balanced;"
+        "from mecsim.dnn.profile_file import load_graph;"
         "cut_balanced(load_graph('vgg16'), 6);"
         "sys.exit('torch' in sys.modules)"
     )
@@ -238,9 +239,7 @@ def test_cutting_a_shipped_model_does_not_import_torch() -> None:
 @pytest.mark.parametrize(
     ("cuts", "message"),
     [
-        pytest.param(
-            ["ad"], r"no such layer; did you mean 'add'\? allowed: a, add", id="typo"
-        ),
+        pytest.param(["ad"], r"no such layer; did you mean 'add'\? allowed: a, add", id="typo"),
         pytest.param(["b"], r"2 tensors are live there \(a, b\).*allowed: a, add", id="inside"),
         pytest.param(["d"], "it is the last layer", id="last layer"),
         pytest.param(["input"], "no such layer", id="raw input"),
@@ -300,14 +299,13 @@ def test_unknown_model() -> None:
         load_graph("vgg61")
 
 
+LAYER = {"name": "a", "flops": 8, "parameter_bytes": 0, "output_bits": 64, "inputs": ["input"]}
 PROFILE: dict[str, Any] = {
     "name": "mine",
     "input_shape": [4],
     "input_bits": 128,
     "stages": [],
-    "layers": [
-        {"name": "a", "flops": 8, "parameter_bytes": 0, "output_bits": 64, "inputs": ["input"]}
-    ],
+    "layers": [LAYER],
 }
 
 
@@ -333,9 +331,12 @@ def test_a_profile_of_ones_own(tmp_path: Path) -> None:
         ({"layers": 7}, "layers: 7 should be a list"),
         ({"layers": ["a"]}, "layers.0: 'a' should be an object"),
         ({"layers": [{"name": "a"}]}, "layers.0.flops: is missing"),
-        ({"layers": [PROFILE["layers"][0] | {"flops": -1}]}, "layers.0.flops: -1 should be greater"),
-        ({"layers": [PROFILE["layers"][0] | {"inputs": []}]}, r"inputs: \[\] should have at least 1 "),
-        ({"layers": [PROFILE["layers"][0] | {"flop": 1}]}, "layers.0.flop: is not a .* 'flops'"),
+        ({"layers": [LAYER | {"flops": -1}]}, "layers.0.flops: -1 should be greater"),
+        (
+            {"layers": [LAYER | {"inputs": []}]},
+            r"layers.0.inputs: \[\] should have at least 1 item",
+        ),
+        ({"layers": [LAYER | {"flop": 1}]}, "layers.0.flop: is not a known key; .* 'flops'"),
         ({"stagse": []}, r"stagse: is not a known key; did you mean 'stages'\? allowed: name, "),
     ],
 )
