@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
-from mecsim.dnn import cuts, profile_file
-from mecsim.errors import ProfileError, ScenarioError
+from mecsim.dnn import cuts
+from mecsim.errors import ScenarioError
 from mecsim.model import topology
+from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.random_streams import MAX_SEED, Stream
 from mecsim.model.topology import Links
 from mecsim.scenario.schema import BlockTable, Capacity, Repeat, Scenario, Uniform
@@ -203,7 +202,7 @@ def _check_seed(seed: int) -> None:
 
 def _resolve(scenario: Scenario, seed: int) -> Model:
     _check_memory(scenario)
-    blocks = _blocks(scenario)
+    blocks = blocks_of(scenario)
     drawn = _drawn(scenario, seed)
     links = topology.wired_links(scenario.wired, scenario.edge_servers)
     input_bits = np.array(blocks.input_bits, dtype=np.float64)
@@ -219,7 +218,7 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
         parameter_bytes=np.array(blocks.parameter_bytes, dtype=np.float64),
         input_bits=input_bits,
         result_bits=float(blocks.output_bits),
-        tolerated_s=_tolerated(scenario, len(blocks)),
+        tolerated_s=deadlines(scenario, len(blocks)),
         links=links,
         next_link=next_link,
         route=route,
@@ -278,47 +277,6 @@ def _memory_needed(scenario: Scenario) -> int:
     return 8 * tables * n * n + 200 * links + 700 * scenario.devices + int(2000 * rate * blocks)
 
 
-def _blocks(scenario: Scenario) -> cuts.Blocks:
-    spec = scenario.dnn
-    if isinstance(spec.model, BlockTable):
-        blocks, how = _given_blocks(spec.model), "the table of blocks"
-    else:
-        with _naming("dnn.model"):
-            graph = profile_file.load_graph(spec.model)
-        if spec.cut == "balanced":
-            if spec.blocks is None:
-                raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
-            with _naming("dnn.blocks"):
-                return cuts.cut_balanced(graph, spec.blocks)
-        with _naming("dnn.cut"):
-            blocks = (
-                cuts.cut_stages(graph) if spec.cut == "stages" else cuts.cut_at(graph, spec.cut)
-            )
-        how = f"dnn.cut of {spec.model} ({'stages' if spec.cut == 'stages' else list(spec.cut)})"
-    if spec.blocks not in (None, len(blocks)):
-        raise ScenarioError(
-            f"dnn.blocks: {spec.blocks} does not go with {how}, which makes {len(blocks)} blocks; "
-            "leave it out, or use cut: balanced for any other number"
-        )
-    return blocks
-
-
-@contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Put the key of a scenario before errors about its DNN."""
-    try:
-        yield
-    except ProfileError as error:
-        raise ProfileError(f"{key}: {error}") from error
-
-
-def _given_blocks(table: BlockTable) -> cuts.Blocks:
-    names = table.names or tuple(f"block{number}" for number in range(len(table.flops)))
-    return cuts.Blocks(
-        names, table.flops, table.parameter_bytes, table.input_bits, table.output_bits, cuts=()
-    )
-
-
 def self_contained(scenario: Scenario) -> Scenario:
     """Return a scenario that needs no profile file: a user's own is replaced by its blocks.
 
@@ -328,7 +286,7 @@ def self_contained(scenario: Scenario) -> Scenario:
     model = scenario.dnn.model
     if not (isinstance(model, str) and model.endswith(".json")):
         return scenario
-    blocks = _blocks(scenario)
+    blocks = blocks_of(scenario)
     table = BlockTable(
         flops=blocks.flops,
         parameter_bytes=blocks.parameter_bytes,
@@ -340,16 +298,6 @@ def self_contained(scenario: Scenario) -> Scenario:
         update={"model": table, "cut": "balanced", "blocks": len(blocks)}
     )
     return scenario.model_copy(update={"dnn": written_out})
-
-
-def _tolerated(scenario: Scenario, blocks: int) -> Floats:
-    tolerated = scenario.dnn.max_tolerated_delay
-    if isinstance(tolerated, tuple) and len(tolerated) != blocks:
-        raise ScenarioError(
-            f"dnn.max_tolerated_delay: has {len(tolerated)} entries; allowed: one value, "
-            f"or {blocks}, one for each block"
-        )
-    return np.broadcast_to(np.array(tolerated, dtype=np.float64), (blocks,)).copy()
 
 
 def _spread(capacity: Capacity, count: int, draws: Stream) -> Floats:
