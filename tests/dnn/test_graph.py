@@ -87,7 +87,7 @@ def graphs(draw: st.DrawFn) -> LayerGraph:
 
 
 @given(graphs())
-def test_legal_cuts_are_the_dominators_of_the_result(toy: LayerGraph) -> None:
+def test_legal_cuts_are_dominators(toy: LayerGraph) -> None:
     """One tensor is live after v exactly if every path from the raw input to the result meets v."""
     dominator_of = nx.immediate_dominators(toy.graph, "input")
     dominators, name = set(), toy.layers[-1].name
@@ -97,9 +97,7 @@ def test_legal_cuts_are_the_dominators_of_the_result(toy: LayerGraph) -> None:
 
 
 @given(graphs(), st.randoms(use_true_random=False))
-def test_legal_cuts_do_not_depend_on_the_topological_order(
-    toy: LayerGraph, shuffle: random.Random
-) -> None:
+def test_legal_cuts_in_any_topological_order(toy: LayerGraph, shuffle: random.Random) -> None:
     keys = {name: shuffle.random() for name in toy.graph}
     order = [*nx.lexicographical_topological_sort(toy.graph, key=keys.__getitem__)][1:]
     layers = {layer.name: layer for layer in toy.layers}
@@ -108,7 +106,7 @@ def test_legal_cuts_do_not_depend_on_the_topological_order(
     assert cut_at(other, other.legal_cuts()).flops == cut_at(toy, toy.legal_cuts()).flops
 
 
-def test_graph_has_an_edge_for_each_tensor_that_is_read() -> None:
+def test_graph_edges() -> None:
     edges = graph(RESIDUAL).graph.edges(data=True)
     assert {(producer, reader, tensor["bits"]) for producer, reader, tensor in edges} == {
         ("input", "a", 96),
@@ -123,7 +121,7 @@ def test_graph_has_an_edge_for_each_tensor_that_is_read() -> None:
 # ---------------------------------------------------------------- blocks
 
 
-def test_cut_at_sums_layers_and_passes_on_the_tensor_at_the_cut() -> None:
+def test_cut_at_sums_layers() -> None:
     assert cut_at(graph(RESIDUAL, flops=[1, 2, 4, 8, 16]), ["a", "add"]) == Blocks(
         names=("a", "b..add", "d"),
         flops=(1, 14, 16),
@@ -134,18 +132,18 @@ def test_cut_at_sums_layers_and_passes_on_the_tensor_at_the_cut() -> None:
     )
 
 
-def test_cut_at_takes_branches_into_one_block_in_any_order_of_the_layers() -> None:
+def test_cut_at_keeps_branches_in_one_block() -> None:
     reads = INCEPTION | {"late": "concat", "end": "fc late"}
     assert cut_at(graph(reads), ["concat"]).names == ("stem..concat", "fc..end")
 
 
-def test_no_cut_is_one_block() -> None:
+def test_cut_at_without_cuts() -> None:
     whole = cut_at(graph(CHAIN), [])
     assert (len(whole), whole.flops, whole.input_bits) == (1, (40,), (96,))
     assert whole == cut_balanced(graph(CHAIN), 1)
 
 
-def test_cut_stages_cuts_after_the_stages() -> None:
+def test_cut_stages() -> None:
     assert cut_stages(graph(CHAIN, stages=("b", "c"))).cuts == ("b", "c")
 
 
@@ -162,9 +160,7 @@ def test_cut_balanced_by_hand(flops: list[int], blocks: int, cuts: tuple[str, ..
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4)), min_size=1, max_size=9), st.data())
-def test_cut_balanced_is_the_best_of_all_choices(
-    costs: list[tuple[int, int]], data: st.DataObject
-) -> None:
+def test_cut_balanced_is_optimal(costs: list[tuple[int, int]], data: st.DataObject) -> None:
     names = ["input", *(f"v{i}" for i in range(len(costs)))]
     layers = tuple(
         Layer(names[i + 1], flops, 0, bits, (names[i],)) for i, (flops, bits) in enumerate(costs)
@@ -189,7 +185,7 @@ def test_shipped_models() -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_every_number_of_blocks_keeps_the_totals(name: str) -> None:
+def test_cut_balanced_keeps_totals_of_shipped_models(name: str) -> None:
     model = load_graph(name)
     bits = {layer.name: layer.output_bits for layer in model.layers}
     largest = None
@@ -211,19 +207,19 @@ def test_stages_of_shipped_models(name: str) -> None:
     assert len(cut_stages(model)) >= 5
 
 
-def test_vgg16_is_cut_after_each_pooling_and_before_the_classifier() -> None:
+def test_stages_of_vgg16() -> None:
     blocks = cut_stages(load_graph("vgg16"))
     sizes = [64 * 16**2, 128 * 8**2, 256 * 4**2, 512 * 2**2, 512]
     assert blocks.input_bits == (32 * 32 * 3 * 8, *(32 * size for size in sizes))
     assert blocks.names[-1] == "fc6..fc8"
 
 
-def test_residual_blocks_of_resnet32_are_never_cut() -> None:
+def test_legal_cuts_of_resnet32() -> None:
     adds = [f"block{stage}_{index}.add" for stage in (1, 2, 3) for index in (1, 2, 3, 4, 5)]
     assert load_graph("resnet32").legal_cuts() == ("conv1", *adds, "pool")
 
 
-def test_cutting_a_shipped_model_does_not_import_torch() -> None:
+def test_cutting_does_not_import_torch() -> None:
     program = (
         "import sys; from mecsim.dnn.cuts import cut_balanced;"
         "from mecsim.dnn.profile_file import load_graph;"
@@ -247,23 +243,23 @@ def test_cutting_a_shipped_model_does_not_import_torch() -> None:
         pytest.param(["add", "a"], "after 'a' must come before 'add'", id="out of order"),
     ],
 )
-def test_wrong_cuts(cuts: list[str], message: str) -> None:
+def test_illegal_cuts(cuts: list[str], message: str) -> None:
     with pytest.raises(ProfileError, match=message):
         cut_at(graph(RESIDUAL), cuts)
 
 
-def test_a_skip_from_the_raw_input_is_named() -> None:
+def test_illegal_cut_names_raw_input() -> None:
     with pytest.raises(ProfileError, match=r"2 tensors are live there \(input, a\)"):
         cut_at(graph({"a": "input", "b": "a input"}), ["a"])
 
 
-def test_no_stages() -> None:
+def test_cut_stages_without_stages() -> None:
     with pytest.raises(ProfileError, match="'toy' names no stages"):
         cut_stages(graph(CHAIN))
 
 
 @pytest.mark.parametrize("blocks", [-1, 0, 5])
-def test_wrong_number_of_blocks(blocks: int) -> None:
+def test_cut_balanced_invalid_number(blocks: int) -> None:
     message = f"'toy' cannot be cut into {blocks} blocks: it has 3 legal cuts.* from 1 to 4"
     with pytest.raises(ProfileError, match=message):
         cut_balanced(graph(CHAIN), blocks)
@@ -278,7 +274,7 @@ def test_wrong_number_of_blocks(blocks: int) -> None:
         pytest.param({"input": "input"}, "name 'input' is already taken", id="reserved name"),
     ],
 )
-def test_not_a_graph(reads: dict[str, str], message: str) -> None:
+def test_invalid_wiring(reads: dict[str, str], message: str) -> None:
     with pytest.raises(ProfileError, match=message):
         graph(reads)
 
@@ -309,7 +305,7 @@ PROFILE: dict[str, Any] = {
 }
 
 
-def test_a_profile_of_ones_own(tmp_path: Path) -> None:
+def test_load_own_profile(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(PROFILE))
     assert load_graph(str(path)) == LayerGraph(
@@ -340,7 +336,7 @@ def test_a_profile_of_ones_own(tmp_path: Path) -> None:
         ({"stagse": []}, r"stagse: is not a known key; did you mean 'stages'\? allowed: name, "),
     ],
 )
-def test_wrong_content_of_a_profile(tmp_path: Path, wrong: dict[str, object], message: str) -> None:
+def test_load_invalid_profile(tmp_path: Path, wrong: dict[str, object], message: str) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(PROFILE | wrong))
     with pytest.raises(ProfileError, match=f"mine.json: .*{message}"):
@@ -348,20 +344,20 @@ def test_wrong_content_of_a_profile(tmp_path: Path, wrong: dict[str, object], me
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b""])
-def test_a_profile_that_is_not_json(tmp_path: Path, content: bytes) -> None:
+def test_load_profile_not_json(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.json"
     path.write_bytes(content)
     with pytest.raises(ProfileError, match=r"mine\.json is not a JSON file"):
         load_graph(str(path))
 
 
-def test_a_profile_that_is_no_object(tmp_path: Path) -> None:
+def test_load_profile_not_an_object(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text("[]")
     with pytest.raises(ProfileError, match=r"mine.json: the document: \[\] should be an object"):
         load_graph(str(path))
 
 
-def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
+def test_load_missing_profile(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match=r"cannot read .*none\.json: No such file"):
         load_graph(str(tmp_path / "none.json"))
