@@ -90,7 +90,7 @@ class LayerGraph:
 
         The raw input is the node ``"input"``. Every edge carries the ``bits`` of its tensor.
         """
-        import networkx as nx  # noqa: PLC0415 - 0.1 s, and no run needs it
+        import networkx as nx  # noqa: PLC0415 - 0.1 s, and a simulation needs no graph
 
         graph: nx.DiGraph[str] = nx.DiGraph(name=self.name)
         graph.add_node(RAW_INPUT, output_bits=self.input_bits)

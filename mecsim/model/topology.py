@@ -219,18 +219,28 @@ def _explicit_links(spec: Wired, servers: int) -> Links:
 
 
 def _check_connected(pairs: set[tuple[int, int]], servers: int) -> None:
-    import networkx as nx  # noqa: PLC0415 - 0.1 s, and only explicit links need it
-
-    graph: nx.DiGraph[int] = nx.DiGraph()
-    graph.add_nodes_from(range(servers))
-    graph.add_edges_from(pairs)
-    for way, reached in (
-        ("cannot be reached from", nx.descendants(graph, 0)),
-        ("cannot reach", nx.ancestors(graph, 0)),
+    for problem, links in (
+        ("cannot be reached from", pairs),
+        ("cannot reach", {pair[::-1] for pair in pairs}),
     ):
-        lost = set(range(1, servers)) - reached
+        lost = set(range(servers)) - _reachable(links)
         if lost:
-            raise ScenarioError(f"wired.links: ES {min(lost) + 1} {way} ES 1; join them by a link")
+            raise ScenarioError(
+                f"wired.links: ES {min(lost) + 1} {problem} ES 1; join them by a link"
+            )
+
+
+def _reachable(links: set[tuple[int, int]]) -> set[int]:
+    """Return the servers to which links lead from the first server, itself included."""
+    targets: dict[int, list[int]] = {}
+    for source, target in links:
+        targets.setdefault(source, []).append(target)
+    reached, left = {0}, [0]
+    while left:
+        new = set(targets.get(left.pop(), ())) - reached
+        reached |= new
+        left += new
+    return reached
 
 
 def next_links(links: Links, servers: int, bits: float) -> Ints:
