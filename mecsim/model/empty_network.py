@@ -131,7 +131,7 @@ def route_sums(links: Links, table: Ints, hop_s: Floats, source: Ints) -> Floats
 
     Args:
         links: The L links.
-        table: The next links, see :func:`mecsim.model.topology.next_links`; shape (N, N).
+        table: The next links, see :func:`mecsim.model.routes.next_links`; shape (N, N).
         hop_s: The value of each link, such as seconds; shape (L,).
         source: The servers at which the routes begin; shape (S,).
 

@@ -14,6 +14,7 @@ from mecsim.errors import ScenarioError
 from mecsim.model import topology
 from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.random_streams import MAX_SEED, Stream
+from mecsim.model.routes import route_tables
 from mecsim.model.topology import Links
 from mecsim.scenario.schema import BlockTable, Capacity, Repeat, Scenario, Uniform
 from mecsim.support.arrays import Floats, Ints, read_only
@@ -94,7 +95,7 @@ class Model:
     links: Links
     """The directed wired links."""
     next_link: Ints
-    """Route tables, see :func:`mecsim.model.topology.next_links`; shape (K, N, N)."""
+    """Route tables, see :func:`mecsim.model.routes.next_links`; shape (K, N, N)."""
     route: Ints
     """The route table of each block's input and, last, of the result; shape (M + 1,)."""
     battery_j: float
@@ -207,7 +208,7 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
     links = topology.wired_links(scenario.wired, scenario.edge_servers)
     input_bits = np.array(blocks.input_bits, dtype=np.float64)
     moved = np.append(input_bits, float(blocks.output_bits))
-    next_link, route = topology.route_tables(links, scenario.edge_servers, moved)
+    next_link, route = route_tables(links, scenario.edge_servers, moved)
     battery = scenario.device.battery
     model = Model(
         **drawn,

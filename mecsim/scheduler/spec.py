@@ -98,7 +98,7 @@ class SchedulerSpec:
 
     @property
     def next_link(self) -> Ints:
-        """Route tables, see :func:`mecsim.model.topology.next_links`; shape (K, N, N)."""
+        """Route tables, see :func:`mecsim.model.routes.next_links`; shape (K, N, N)."""
         return self._model.next_link
 
     @property

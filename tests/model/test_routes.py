@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mecsim.model import topology as network_module
+from mecsim.model import routes as routes_module
 from mecsim.model.model import resolve
-from mecsim.model.topology import Links, next_links, route_tables, wired_links
+from mecsim.model.routes import next_links, route_tables
+from mecsim.model.topology import Links, wired_links
 from mecsim.scenario.schema import Wired
 from mecsim.support.arrays import Floats, Ints
 from tests.helpers.builders import chain, scenario, simulate
@@ -203,7 +204,7 @@ TOPOLOGIES = ["ring", "star", "line", "tree", "grid", "full_mesh"]
 def test_equals_dijkstra_for_topologies(
     topology: str, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network_module, "PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(routes_module, "PAIRS_AT_ONCE", pairs_at_once)
     for servers in (1, 2, 23):
         links = wired_links(wired(topology=topology, rate=3.0, latency=0.1), servers)
         table, _ = dijkstra(links, servers, 1.0)

@@ -11,13 +11,13 @@ import pytest
 
 from mecsim.errors import ScenarioError
 from mecsim.model import equations
-from mecsim.model import topology as network_module
+from mecsim.model import topology as topology_module
 from mecsim.model.model import resolve
+from mecsim.model.routes import next_links
 from mecsim.model.topology import (
     Links,
     associate,
     device_positions,
-    next_links,
     server_positions,
     wired_links,
 )
@@ -167,7 +167,7 @@ def test_associate_equals_all_distances(
     pairs_at_once: int, coverage: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where groups are small, far from each other or of one place, and on ties."""
-    monkeypatch.setattr(network_module, "PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(topology_module, "PAIRS_AT_ONCE", pairs_at_once)
     rng = np.random.default_rng(7)
     servers = 100.0 * rng.integers(0, 40, (60, 2)).astype(np.float64)
     around = servers[rng.integers(0, 60, 5000)] + rng.integers(-80, 81, (5000, 2))
