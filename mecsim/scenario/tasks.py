@@ -30,7 +30,7 @@ class BlockTable(Section):
         counts = {name: len(getattr(self, name)) for name in names if getattr(self, name)}
         if len(set(counts.values())) > 1:
             found = ", ".join(f"{count} {name}" for name, count in counts.items())
-            raise ValueError(f"has {found}; allowed: as many of each")
+            raise ValueError(f"has {found}; allowed: equal numbers of them")
         return self
 
 
@@ -164,7 +164,7 @@ class Mmpp(Section):
     def _same_length(self) -> Self:
         if len(self.rates) != len(self.mean_dwell):
             found = f"{len(self.rates)} rates and {len(self.mean_dwell)} mean_dwell times"
-            raise ValueError(f"has {found}; allowed: as many of each")
+            raise ValueError(f"has {found}; allowed: equal numbers of them")
         return self
 
 

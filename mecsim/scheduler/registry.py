@@ -212,7 +212,7 @@ def _checked(name: str, parameter: inspect.Parameter, value: Any) -> Any:
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # the type is a model with a configuration of its own
+    except PydanticUserError:  # a pydantic model with its own configuration
         return TypeAdapter(annotation)
 
 
