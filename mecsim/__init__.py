@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from mecsim.scheduler.observation import Observation
     from mecsim.scheduler.spec import Placement, SchedulerSpec
     from mecsim.simulation.run import RunResult, run
+    from mecsim.support.arrays import Floats, Ints
 
 __all__ = [
+    "Floats",
+    "Ints",
     "MecsimError",
     "Observation",
     "Placement",
@@ -28,6 +31,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Floats": "support.arrays",
+    "Ints": "support.arrays",
     "MecsimError": "errors",
     "Observation": "scheduler",
     "Placement": "scheduler",
@@ -41,7 +46,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load the public names when they are first used, so that ``mecsim --help`` is quick."""
+    """Import a public name when it is first used, so that ``mecsim --help`` is quick."""
     if name == "__version__":
         return version("mecsim")
     if name not in _HOME:

@@ -1,4 +1,4 @@
-"""The errors that mecsim raises on purpose. Imports nothing."""
+"""The errors that mecsim raises on purpose. This module imports nothing."""
 
 
 class MecsimError(Exception):
@@ -6,7 +6,7 @@ class MecsimError(Exception):
 
 
 class InputError(MecsimError):
-    """Something from outside is wrong; the message names what, where and what is allowed.
+    """An input is wrong. The message names the input, its place, its value and what is allowed.
 
     The command line prints the message without a traceback and exits with code 2.
     """
@@ -21,7 +21,7 @@ class ProfileError(InputError):
 
 
 class TraceError(InputError):
-    """A trace file is missing, damaged, foreign, or of another format version."""
+    """A trace file is missing, damaged, no mecsim trace, or of another format version."""
 
 
 class SchedulerError(InputError):
@@ -29,7 +29,7 @@ class SchedulerError(InputError):
 
 
 class PlacementError(SchedulerError):
-    """A scheduler returned something that is not a placement in {0, …, N}^M."""
+    """A placement is not in {0, …, N}^M."""
 
 
 class PolicyError(SchedulerError):
@@ -45,4 +45,4 @@ class OutputError(InputError):
 
 
 class Interrupted(MecsimError):  # noqa: N818 - no error
-    """The user stopped the work; the message says what was kept. Exit code 130."""
+    """The user stopped the work. The message says which results are kept. Exit code 130."""

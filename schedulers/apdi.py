@@ -6,12 +6,12 @@ from mecsim import Observation, Placement, Scheduler
 
 
 class APDI(Scheduler):
-    """Blocks are dealt evenly to the servers in order: block m to server ⌈m·N/M⌉."""
+    """Blocks are spread evenly over the servers in order: block m to server ⌈m·N/M⌉."""
 
     static = True
 
     def decide(self, observation: Observation) -> Placement:
-        """Return the same placement every time; with fewer blocks than servers, the first M."""
+        """Return the same placement always; with M < N blocks, the first M servers."""
         blocks, servers = self.spec.blocks, self.spec.servers
         number = np.arange(1, blocks + 1)
         return number if blocks < servers else -(-number * servers // blocks)

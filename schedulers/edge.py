@@ -1,4 +1,4 @@
-"""Plain offloading to the nearest server."""
+"""Full offloading to the associated server."""
 
 import numpy as np
 
@@ -12,9 +12,6 @@ class Edge(Scheduler):
 
     def decide(self, observation: Observation) -> Placement:
         """Return the associated server of the task's device for every block."""
-        serving_server = self.spec.serving_server
-        device = observation.device
-        server = (
-            serving_server[device] if device is not None else np.bincount(serving_server).argmax()
-        )
+        serving, device = self.spec.serving_server, observation.device
+        server = np.bincount(serving).argmax() if device is None else serving[device]
         return [int(server) + 1] * self.spec.blocks

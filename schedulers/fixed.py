@@ -4,7 +4,12 @@ from mecsim import Observation, Placement, Scheduler, SchedulerSpec
 
 
 class Fixed(Scheduler):
-    """Every task follows the placement given as an option, for example placement=[0,1,1,2,2,0]."""
+    """Every task follows the placement given as an option, for example placement=[0,1,1,2,2,0].
+
+    Args:
+        spec: The network.
+        placement: One place for each block, in {0, …, N}.
+    """
 
     static = True
 

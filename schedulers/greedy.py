@@ -1,4 +1,4 @@
-"""Greedy by backlog."""
+"""Greedy placement by backlog."""
 
 from mecsim import Observation, Placement, Scheduler
 
@@ -7,7 +7,7 @@ class Greedy(Scheduler):
     """Each block in turn goes to the place with the least backlog, this epoch's blocks included."""
 
     def decide(self, observation: Observation) -> Placement:
-        """Return the greedy placement; among equal places the lowest-numbered."""
+        """Return the greedy placement; of equal places the lowest-numbered is taken."""
         backlog = observation.place_backlog_s.copy()
         placement = []
         for block in range(self.spec.blocks):

@@ -1,39 +1,40 @@
-"""Search over placements by simulating what each of them leads to."""
+"""Search over placements by simulation (rollouts)."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mecsim import Observation, Placement, Scheduler, SchedulerSpec
+from mecsim import Ints, Observation, Placement, Scheduler, SchedulerSpec
 
-Ints = NDArray[np.int64]
-
-MOST = 1_000_000
-"""Candidates that still fit into memory."""
+MAX_BUDGET = 1_000_000
+"""Number of candidates that still fit into memory."""
 
 
 class Lookahead(Scheduler):
     """The best placement found by simulating many: coordinate descent from several starts.
 
-    From the network as it is now, each candidate is run until all tasks have ended, and what its
-    blocks cost (Eq. 14) is compared. ``budget`` is the number of candidates simulated an epoch.
-    Where it allows for all placements, all of them are simulated.
+    Each candidate is simulated from the present state of the network until all tasks have ended;
+    the candidate of least cost (Eq. 14) is taken. If the budget covers all placements, all are
+    simulated.
+
+    Args:
+        spec: The network.
+        budget: Number of candidates that are simulated at each epoch.
     """
 
     uses_rollouts = True
 
     def __init__(self, spec: SchedulerSpec, *, budget: int = 300) -> None:
         super().__init__(spec)
-        if not 1 <= budget <= MOST:
-            raise ValueError(f"budget: {budget} should be at least 1 and at most {MOST:,}")
+        if not 1 <= budget <= MAX_BUDGET:
+            raise ValueError(f"budget: {budget} should be at least 1 and at most {MAX_BUDGET:,}")
         self.budget = budget
         self._exhaustive = (spec.servers + 1) ** spec.blocks <= budget
         self._best = np.zeros(spec.blocks, dtype=np.int64)
         self._costs: dict[bytes, tuple[float, float]] = {}
 
     def decide(self, observation: Observation) -> Placement:
-        """Return the placement of fewest failures and least cost among those simulated."""
+        """Return the simulated placement of fewest failures and, of these, least cost."""
         self._costs = {}
-        self._look(observation, self._starts(observation))
+        self._simulate(observation, self._starts(observation))
         if not self._exhaustive:
             for start in sorted(self._costs, key=self._costs.__getitem__):
                 self._descend(observation, np.frombuffer(start, dtype=np.int64))
@@ -44,7 +45,7 @@ class Lookahead(Scheduler):
         """Move to the best neighbour, in one block or a swap of two, until none is better."""
         while len(self._costs) < self.budget:
             near = self._neighbours(placement)
-            self._look(observation, near)
+            self._simulate(observation, near)
             known = [row for row in near if row.tobytes() in self._costs]
             best = min(known, key=self._cost, default=placement)
             if self._cost(best) >= self._cost(placement):
@@ -54,8 +55,8 @@ class Lookahead(Scheduler):
     def _cost(self, placement: Ints) -> tuple[float, float]:
         return self._costs[placement.tobytes()]
 
-    def _look(self, observation: Observation, placements: Ints) -> None:
-        """Simulate those placements that have not been simulated yet, as far as the budget goes."""
+    def _simulate(self, observation: Observation, placements: Ints) -> None:
+        """Simulate those placements that are new, up to the budget."""
         new = {row.tobytes(): row for row in placements if row.tobytes() not in self._costs}
         rows = list(new)[: self.budget - len(self._costs)]
         if rows:
@@ -64,9 +65,9 @@ class Lookahead(Scheduler):
             self._costs |= dict(zip(rows, found, strict=True))
 
     def _starts(self, observation: Observation) -> Ints:
-        """Return the last decision, greedy placements in both directions, and random ones.
+        """Return all placements if the budget covers them; otherwise the placements to start from.
 
-        Or all placements, if they are so few.
+        These are the last decision, greedy ones in both orders of the blocks, and random ones.
         """
         spec, random = self.spec, max(2, self.budget // 50)
         if self._exhaustive:
@@ -77,7 +78,7 @@ class Lookahead(Scheduler):
         return np.concatenate([[self._best], greedy, drawn])
 
     def _greedy(self, observation: Observation, blocks: Ints) -> Ints:
-        """Put block after block where it would be done first."""
+        """Place block after block where it would finish first."""
         backlog, placement = observation.place_backlog_s.copy(), np.zeros_like(self._best)
         for block in blocks:
             load = observation.load_s[:, block]

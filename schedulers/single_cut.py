@@ -4,18 +4,16 @@ Kang et al., "Neurosurgeon: Collaborative Intelligence Between the Cloud and Mob
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mecsim import Observation, Placement, Scheduler
-
-Floats = NDArray[np.float64]
+from mecsim import Floats, Observation, Placement, Scheduler
 
 
 class SingleCut(Scheduler):
     """The first k blocks at the device, the rest at one server: the best pair by predicted delay.
 
-    The prediction for the mean task of the epoch is the backlog and the service at each resource it
-    meets, and the wait for half of what the epoch's other tasks bring to the same CPU.
+    The prediction is for the mean task of the epoch: the backlog and the service time at each
+    resource that it crosses, and the wait for half of the work that the epoch's other tasks bring
+    to the same CPU.
     """
 
     def decide(self, observation: Observation) -> Placement:
@@ -28,20 +26,32 @@ class SingleCut(Scheduler):
     def _shape(self) -> tuple[int, int]:
         return self.spec.blocks + 1, self.spec.servers
 
-    def predict(self, seen: Observation) -> Floats:
-        """Return the predicted delay in seconds of each cut k at each server; shape (M + 1, N)."""
+    def predict(self, observation: Observation) -> Floats:
+        """Predict the total delay of every choice.
+
+        Args:
+            observation: The state of the network.
+
+        Returns:
+            Seconds for each cut k (rows, 0 to M) and each server (columns); shape (M + 1, N).
+        """
         delay = np.zeros(self._shape)
-        cpu = (seen.compute_s + np.maximum(seen.load_s, seen.compute_s)) / 2
-        delay[1:] += seen.place_backlog_s[0] + np.cumsum(cpu[0])[:, None]
+        cpu = (observation.compute_s + np.maximum(observation.load_s, observation.compute_s)) / 2
+        delay[1:] += observation.place_backlog_s[0] + np.cumsum(cpu[0])[:, None]
         remaining = cpu[1:, ::-1].cumsum(axis=1)[:, ::-1].T
-        delay[:-1] += seen.server_backlog_s + remaining + self._on_the_way(seen)
+        delay[:-1] += observation.server_backlog_s + remaining + self._transfer_s(observation)
         return delay
 
-    def _on_the_way(self, seen: Observation) -> Floats:
+    def _transfer_s(self, observation: Observation) -> Floats:
         """Return the seconds to bring each block's input to each server; shape (M, N)."""
-        mine = slice(None) if seen.device is None else [seen.device]
-        radio = seen.input_bits / seen.mean_rate_bps + seen.uplink_backlog_s[mine].mean()
+        mine = slice(None) if observation.device is None else [observation.device]
+        radio = (
+            observation.input_bits / observation.mean_rate_bps
+            + observation.uplink_backlog_s[mine].mean()
+        )
         serving_server, devices = np.unique(self.spec.serving_server[mine], return_counts=True)
         share = devices / devices.sum()
-        wired = [share @ seen.wired_s(block, serving_server) for block in range(self.spec.blocks)]
+        wired = [
+            share @ observation.wired_s(block, serving_server) for block in range(self.spec.blocks)
+        ]
         return radio[:, None] + np.array(wired)

@@ -1,4 +1,4 @@
-"""The optimum on an empty network, by dynamic programming over the chain of blocks.
+"""The optimal placement on an empty network, by dynamic programming over the chain of blocks.
 
 Viterbi, "Error Bounds for Convolutional Codes and an Asymptotically Optimum Decoding Algorithm",
 1967.
@@ -11,9 +11,9 @@ from mecsim.scheduler import cheapest_chain
 class Viterbi(Scheduler):
     """The placement of least cost if nothing waits (for a slot: least on average over all devices).
 
-    Exact for one task on an empty network, and blind to backlogs.
+    Optimal for one task on an empty network. Ignores backlogs.
     """
 
     def decide(self, observation: Observation) -> Placement:
-        """Return the cheapest chain of places; among equally good ones the lowest-numbered."""
+        """Return the cheapest placement; of equal places the lowest-numbered is taken."""
         return cheapest_chain(observation.empty_network_cost_s[..., None])[0]

@@ -5,54 +5,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
-from mecsim.dnn.graph import Layer, LayerGraph, _check_cuts
+from mecsim.dnn.graph import Layer, LayerGraph, check_cuts
 from mecsim.errors import ProfileError
 
-_Plan = tuple[
-    float, float, tuple[int, ...]
-]  # sum of squared FLOPs, bits that cross, ends of blocks
+_Plan: TypeAlias = tuple[float, float, tuple[int, ...]]
+"""Sum of the blocks' squared FLOPs, bits that cross the cuts, ends of the blocks."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A chain of M blocks, for one input of size factor 1.
-
-    Attributes:
-        names: Name of each block, (M,): its first and last layer.
-        flops: FLOPs of each block, (M,).
-        parameter_bytes: Parameters of each block, bytes, (M,).
-        input_bits: Input of each block, bits, (M,); the first is the raw input.
-        output_bits: The result of the last block, bits.
-        cuts: The layers after which the chain is cut, (M - 1,).
-    """
+    """A chain of M blocks, for one input of size factor 1."""
 
     names: tuple[str, ...]
+    """Name of each block, from its first and last layer; length M."""
     flops: tuple[float, ...]
+    """FLOPs of each block; length M."""
     parameter_bytes: tuple[float, ...]
+    """d_m, size of the parameters of each block in bytes; length M."""
     input_bits: tuple[float, ...]
+    """I_m, size of the input of each block in bits; length M. The first is the raw input."""
     output_bits: float
+    """Size of the result of the last block in bits."""
     cuts: tuple[str, ...]
+    """The layers after which the chain is cut; length M - 1."""
 
     def __len__(self) -> int:
-        """The number of blocks, M."""
+        """Return the number of blocks, M."""
         return len(self.names)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return the blocks as rows, at one cycle a FLOP."""
+        """Return one row for each block, at one cycle for a FLOP."""
         columns = zip(self.names, self.flops, self.parameter_bytes, self.input_bits, strict=True)
         keys = ("layers", "cycles", "parameter_bytes", "input_bits")
         return [{"block": m} | dict(zip(keys, row, strict=True)) for m, row in enumerate(columns)]
 
 
 def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
-    """Cut after each of the named layers; with none, the whole network is one block.
+    """Cut a network after each of the named layers.
+
+    Args:
+        graph: The network.
+        names: The layers, from first to last. Without any, the whole network is one block.
+
+    Returns:
+        The blocks; one more than names.
 
     Raises:
         ProfileError: If a layer is unknown, is no legal cut, comes twice or out of order.
     """
-    _check_cuts(graph, names)
+    check_cuts(graph, names)
     position = {layer.name: index for index, layer in enumerate(graph.layers, start=1)}
     edges = [0, *(position[name] for name in names), len(graph.layers)]
     blocks = [graph.layers[start:stop] for start, stop in pairwise(edges)]
@@ -68,7 +71,10 @@ def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
 
 
 def cut_stages(graph: LayerGraph) -> Blocks:
-    """Cut after the stages named in the model's profile.
+    """Cut a network after the stages that its profile names.
+
+    Args:
+        graph: The network.
 
     Raises:
         ProfileError: If the profile names no stages.
@@ -81,17 +87,28 @@ def cut_stages(graph: LayerGraph) -> Blocks:
 
 
 def cut_balanced(graph: LayerGraph, blocks: int) -> Blocks:
-    """Cut into the given number of blocks, of FLOPs as equal as the legal cuts allow.
+    """Cut a network into blocks whose FLOPs are as equal as the legal cuts allow.
 
     Exact: of all choices of legal cuts, the one with the smallest (largest block, sum of squared
     blocks, bits crossing the cuts), compared in this order; of equals, the earliest cuts.
 
     Args:
         graph: The network.
-        blocks: Their number M, from 1 to the number of legal cuts plus 1.
+        blocks: Number of blocks M, from 1 to the number of legal cuts plus 1.
+
+    Returns:
+        The blocks; length M.
 
     Raises:
-        ProfileError: If the network cannot be cut into that many blocks.
+        ProfileError: If the network does not have enough legal cuts.
+
+    Example:
+        >>> from mecsim.dnn.profile_file import load_graph
+        >>> blocks = cut_balanced(load_graph("vgg16"), 3)
+        >>> blocks.names
+        ('conv1_1..pool2', 'conv3_1..conv4_1', 'conv4_2..fc8')
+        >>> [round(flops / 1e6) for flops in blocks.flops]
+        [192, 226, 209]
     """
     legal = graph.legal_cuts()
     if not 1 <= blocks <= len(legal) + 1:
@@ -106,7 +123,7 @@ def cut_balanced(graph: LayerGraph, blocks: int) -> Blocks:
 
 
 def _smallest_largest(done: list[float], blocks: int) -> float:
-    """The FLOPs of the largest block when that is as small as it can be.
+    """Return the FLOPs of the largest block if it is as small as possible.
 
     ``done[j]`` is the FLOPs of the first j pieces.
     """
@@ -122,10 +139,10 @@ def _smallest_largest(done: list[float], blocks: int) -> float:
 def _best_plan(
     done: list[float], bits: tuple[float, ...], blocks: int, limit: float
 ) -> tuple[int, ...]:
-    """The ends (in pieces) of all blocks but the last, none larger than the limit.
+    """Return the ends (in pieces) of all blocks except the last, none larger than the limit.
 
-    With the largest block bounded, what is left to minimise adds up over the blocks, so the best
-    plan for the first j pieces extends a best plan for fewer.
+    With the largest block bounded, the rest of the objective is a sum over the blocks, so the best
+    plan for the first j pieces extends a best plan for fewer pieces.
     """
     ends = range(1, len(done))
     plans: dict[int, _Plan] = {j: (done[j] ** 2, 0, ()) for j in ends if done[j] <= limit}

@@ -22,6 +22,7 @@ from itertools import chain, count
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -29,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mecsim.dnn.graph import RAW_INPUT, Layer, LayerGraph
 from mecsim.errors import ProfileError
+from mecsim.support.validation import first_fault
 
 _SELECTIONS = ("getitem", "narrow", "pad", "select", "slice")
 """Words in the names of operations that only select or pad, and so change the size for free."""
@@ -60,12 +62,20 @@ def profile_module(
         ProfileError: If the module cannot be traced or run on that shape, does not have one input
             and one output tensor, or a stage is no legal cut.
     """
+    shape = tuple(input_shape)
+    bits = 32 * math.prod(shape) if input_bits is None else input_bits
     try:
-        layers = _count(module, tuple(input_shape))
+        layers = _count(module, shape)
     except ProfileError as error:
         raise ProfileError(f"model {name!r} {error}") from error.__cause__
-    bits = 32 * math.prod(input_shape) if input_bits is None else input_bits
-    return LayerGraph(name, tuple(input_shape), bits, layers, stages)
+    except ValidationError as error:
+        raise ProfileError(f"model {name!r}: a layer's {first_fault(error)}") from error
+    try:
+        return LayerGraph(
+            name=name, input_shape=shape, input_bits=bits, layers=layers, stages=stages
+        )
+    except ValidationError as error:
+        raise ProfileError(f"model {name!r}: {first_fault(error)}") from error
 
 
 def load_factory(spec: str) -> nn.Module:

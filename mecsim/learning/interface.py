@@ -155,7 +155,6 @@ class Learner(Scheduler):
     ``results/policies`` and ``results/training``.
     """
 
-    learns: ClassVar[bool] = True
     name: ClassVar[str]
     """As registered."""
     settings: ClassVar[type]

@@ -20,7 +20,7 @@ from mecsim.learning.interface import Checkpoint
 from mecsim.learning.learning_curve import MEASURES, write_curve
 from mecsim.learning.policy_file import SUFFIX, read_tensors, write_tensors
 from mecsim.learning.tensorboard import EventFile
-from mecsim.support.files import remove_unfinished, told
+from mecsim.support.files import as_output_error, remove_unfinished
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Records:
         self._before_s = 0.0
         self._pending: tuple[dict[str, Any], dict[str, Any], int] | None = None
         self._checkpoint = self._read(resume=resume)
-        with told(files.policy.parent):
+        with as_output_error(files.policy.parent):
             files.policy.parent.mkdir(parents=True, exist_ok=True)
             if self._checkpoint is None and files.events.is_dir():
                 shutil.rmtree(files.events)

@@ -1,8 +1,8 @@
-"""What blocks cost on an empty network, and the cheapest chain of places for them.
+"""Delays and costs of blocks on an empty network, and the cheapest placement there.
 
-Where nothing waits, a block's delay depends on its own place and on that of the block before it,
-and on nothing else (Eqs. 3, 5 and 6). So the cost of a chain is a sum over its steps, and dynamic
-programming over the blocks finds the least of all (N + 1)^M placements exactly (Viterbi, 1967).
+Without queues a block's delay depends only on its own place and on that of the block before it
+(Eqs. 3, 5 and 6). So the cost of a placement is a sum over its blocks, and dynamic programming
+finds the cheapest of all (N + 1)^M placements exactly (Viterbi, 1967).
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from typing import Final
 import numpy as np
 
 from mecsim.model import equations
+from mecsim.model.model import Model
 from mecsim.model.topology import Links
 from mecsim.support.arrays import Floats, Ints
 
 PIECE: Final = 1 << 16
-"""Numbers worked on at a time, so that they stay in the processor's cache."""
+"""Numbers in one piece of work, so that they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What n tasks bring, scaled by their size factors."""
+    """The work of n tasks, scaled by their size factors."""
 
     device: Ints
-    """Shape (n,)."""
+    """Device of each task; shape (n,)."""
     rate_bps: Floats
-    """Radio rate of each task's device; shape (n,)."""
+    """Radio rate of each task's device in bits per second; shape (n,)."""
     cycles: Floats
-    """c_m; shape (M, n)."""
+    """c_m, cycles of each block; shape (M, n)."""
     bits: Floats
-    """I_m, and last the result, which counts only where it is returned; shape (M + 1, n)."""
+    """I_m, bits of each block's input and, last, of the result; shape (M + 1, n)."""
 
     def __len__(self) -> int:
         return len(self.device)
@@ -44,38 +45,35 @@ class Work:
         )
 
 
-@dataclass(frozen=True)
 class EmptyNetwork:
-    """N servers, D devices and their links, where nothing waits for anything; P = N + 1 places."""
+    """Delays and costs of blocks on a network without queues; P = N + 1 places.
 
-    server_hz: Floats
-    """Shape (N,)."""
-    device_hz: Floats
-    """Shape (D,)."""
-    serving_server: Ints
-    """Each device's associated server, 0-based; shape (D,)."""
-    links: Links
-    next_link: Ints
-    """Route tables, see :func:`mecsim.model.topology.next_links`; shape (K, N, N)."""
-    route: Ints
-    """The route table that each block's input uses, and last the result; shape (M + 1,)."""
-    tolerated_s: Floats
-    """τ_m; shape (M,)."""
-    beta: float
-    returns_result: bool
+    Args:
+        model: The network and its DNN.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._beta = model.scenario.reward.beta
+        self._returns_result = model.scenario.return_result
 
     def costs(self, work: Work) -> Floats:
-        """Return the cost L + β·max(L − τ, 0) of block m at place j after block m − 1 at place i.
+        """Return the cost L + β·max(L − τ, 0) of each block (Eqs. 13 and 14).
 
-        Shape (M, P, P, n), by m, i and j. The input of the first block is at the device: only its
-        row i = 0 has a meaning. The last block's cost includes the return of the result.
+        Args:
+            work: The tasks.
+
+        Returns:
+            The cost of block m at place j after block m − 1 at place i; shape (M, P, P, n), by m,
+            i and j. The input of the first block is at the device, so only its row i = 0 is
+            meaningful. The last block's cost includes the return of the result.
         """
         seconds = self.delays(work)
-        late = equations.penalty(seconds, self.tolerated_s[:, None, None, None])
-        return np.asarray(equations.cost(seconds, late, self.beta))
+        late = equations.penalty(seconds, self._model.tolerated_s[:, None, None, None])
+        return np.asarray(equations.cost(seconds, late, self._beta))
 
     def delays(self, work: Work) -> Floats:
-        """Return L of block m at place j after block m − 1 at place i; shape (M, P, P, n)."""
+        """Return the delay L of each block in seconds; shape and axes as :meth:`costs`."""
         wired = self._wired(work)
         radio = equations.transfer_delay(work.bits, work.rate_bps)
         radio = np.asarray(radio)[:, None]
@@ -83,55 +81,62 @@ class EmptyNetwork:
         wired[:, 1:, 0] += radio
         delay = wired[:-1]
         delay += np.asarray(equations.compute_delay(work.cycles[:, None], self._hz(work)))[:, None]
-        if self.returns_result:
+        if self._returns_result:
             delay[-1] += wired[-1, :, 0]
         return delay
 
     def pieces(self, tasks: int) -> Iterator[slice]:
-        """Cut ``tasks`` tasks into pieces of about ``PIECE`` costs."""
-        step = max(1, PIECE // (len(self.tolerated_s) * (len(self.server_hz) + 1) ** 2))
+        """Cut ``tasks`` tasks into slices of about ``PIECE`` costs each."""
+        step = max(1, PIECE // (self._model.blocks * (self._model.servers + 1) ** 2))
         return (slice(first, first + step) for first in range(0, tasks, step))
 
     def _wired(self, work: Work) -> Floats:
         """Return the time over wired links from place to place; shape (M + 1, P, P, n).
 
-        What is at a device enters and leaves the wired network at its server.
+        Data at a device enters and leaves the wired network at the device's server.
         """
-        servers = np.broadcast_to(np.arange(len(self.server_hz))[:, None], self._shape(work))
-        at = np.concatenate([self.serving_server[work.device][None], servers])
+        servers = np.broadcast_to(np.arange(self._model.servers)[:, None], self._shape(work))
+        at = np.concatenate([self._model.serving_server[work.device][None], servers])
         per_bit, latency = (table[:, at[:, None], at] for table in self._tables)
-        seconds = per_bit[self.route]
+        seconds = per_bit[self._model.route]
         seconds *= work.bits[:, None, None]
-        seconds += latency[self.route]
+        seconds += latency[self._model.route]
         return seconds
 
     def _hz(self, work: Work) -> Floats:
         """Return the speed of every place; shape (P, n)."""
-        servers = np.broadcast_to(self.server_hz[:, None], self._shape(work))
-        return np.concatenate([self.device_hz[work.device][None], servers])
+        servers = np.broadcast_to(self._model.server_hz[:, None], self._shape(work))
+        return np.concatenate([self._model.device_hz[work.device][None], servers])
 
     def _shape(self, work: Work) -> tuple[int, int]:
-        return len(self.server_hz), len(work)
+        return self._model.servers, len(work)
 
     @cached_property
     def _tables(self) -> tuple[Floats, Floats]:
-        """Seconds a bit, and latency, over each route between servers; shapes (K, N, N).
+        """Seconds per bit, and latency, over each route between servers; shapes (K, N, N).
 
         Transfer times are linear in the bits (Eq. 5), and a route does not depend on a task's size.
         """
-        hops = np.asarray(equations.transfer_delay(1.0, self.links.rate_bps)), self.links.latency_s
-        servers = np.arange(len(self.server_hz))
+        links, servers = self._model.links, np.arange(self._model.servers)
+        hops = np.asarray(equations.transfer_delay(1.0, links.rate_bps)), links.latency_s
         per_bit, latency = (
-            np.stack([route_sums(self.links, table, hop, servers) for table in self.next_link])
+            np.stack([route_sums(links, table, hop, servers) for table in self._model.next_link])
             for hop in hops
         )
         return per_bit, latency
 
 
 def route_sums(links: Links, table: Ints, hop_s: Floats, source: Ints) -> Floats:
-    """Return the sum of ``hop_s``, shape (L,), over the routes of ``table``, shape (N, N).
+    """Return the sum of a value of links over routes.
 
-    From each server in ``source`` to every server; shape (len(source), N).
+    Args:
+        links: The L links.
+        table: The next links, see :func:`mecsim.model.routes.next_links`; shape (N, N).
+        hop_s: The value of each link, such as seconds; shape (L,).
+        source: The servers at which the routes begin; shape (S,).
+
+    Returns:
+        The sum over the route from each source to every server; shape (S, N).
     """
     target = np.arange(len(table))
     here = np.repeat(source[:, None], len(target), axis=1)
@@ -144,10 +149,13 @@ def route_sums(links: Links, table: Ints, hop_s: Floats, source: Ints) -> Floats
 
 
 def costs_to_go(costs: Floats) -> Floats:
-    """Return the least cost of the blocks from m on, after block m − 1 at each place.
+    """Return the least cost of all blocks from m on, after block m − 1 at each place.
 
-    ``costs`` are those of :meth:`EmptyNetwork.costs`; shape (M + 1, P, n). What a whole task costs
-    at least is at [0, 0].
+    Args:
+        costs: See :meth:`EmptyNetwork.costs`; shape (M, P, P, n).
+
+    Returns:
+        The costs; shape (M + 1, P, n). The least cost of a whole task is at [0, 0].
     """
     blocks, places, _, tasks = costs.shape
     to_go = np.zeros((blocks + 1, places, tasks))
@@ -157,10 +165,20 @@ def costs_to_go(costs: Floats) -> Floats:
 
 
 def cheapest_chain(costs: Floats) -> Ints:
-    """Return the placements of least total cost; shape (n, M).
+    """Return the placement of least total cost for each task.
 
-    ``costs`` are those of :meth:`EmptyNetwork.costs`. Among equally good places the lowest-numbered
-    is taken, block by block from the first.
+    Args:
+        costs: Cost of block m at place j after block m − 1 at place i, see
+            :meth:`EmptyNetwork.costs`; shape (M, P, P, n).
+
+    Returns:
+        The placements; shape (n, M). Of equally good places the lowest-numbered is taken, block
+        by block from the first.
+
+    Example:
+        >>> costs = np.array([[[5.0, 1.0], [0.0, 0.0]], [[1.0, 9.0], [2.0, 4.0]]])
+        >>> cheapest_chain(costs[..., None])  # 1 for block 0 at place 1, then 2 at place 0
+        array([[1, 0]])
     """
     to_go = costs_to_go(costs)
     here = np.zeros(costs.shape[-1], dtype=np.int64)

@@ -1,34 +1,38 @@
-"""resolve(scenario) → Model: frozen arrays in SI units, the only description a kernel reads."""
+"""The model: a scenario resolved to read-only arrays in SI units, for kernels and schedulers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
-from mecsim.dnn import cuts, profile_file
-from mecsim.errors import ProfileError, ScenarioError
+from mecsim.dnn import cuts
+from mecsim.errors import ScenarioError
 from mecsim.model import topology
+from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.random_streams import MAX_SEED, Stream
+from mecsim.model.routes import route_tables
 from mecsim.model.topology import Links
 from mecsim.scenario.schema import BlockTable, Capacity, Repeat, Scenario, Uniform
 from mecsim.support.arrays import Floats, Ints, read_only
 
 KINDS: Final = ("server", "device", "uplink", "downlink", "link")
+"""Kinds of queued resources, in the order of their numbers."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """How the queued resources are numbered: servers, devices, uplinks, downlinks, wired links."""
+    """The numbers of the queued resources: servers, devices, uplinks, downlinks, wired links."""
 
     servers: int
+    """N; the servers have the numbers 0 to N - 1."""
     devices: int
+    """D; each device has a CPU, an uplink and a downlink."""
     links: int
+    """L, the number of directed wired links."""
 
     @property
     def device(self) -> int:
@@ -65,56 +69,61 @@ class Model:
     """A scenario resolved under one seed: N servers, D devices, M blocks, L links, R resources."""
 
     scenario: Scenario
+    """The description from which it was resolved."""
     seed: int
+    """The seed of all random streams."""
     block_names: tuple[str, ...]
+    """A name for each block; length M."""
     cycles: Floats
-    """c_m of a task of size factor 1; shape (M,)."""
+    """c_m, cycles of each block for a task of size factor 1; shape (M,)."""
     parameter_bytes: Floats
-    """d_m; shape (M,)."""
+    """d_m, bytes of each block's parameters; shape (M,)."""
     input_bits: Floats
-    """I_m of a task of size factor 1; shape (M,)."""
+    """I_m, bits of each block's input for a task of size factor 1; shape (M,)."""
     result_bits: float
+    """Bits of the result of a task of size factor 1."""
     tolerated_s: Floats
-    """τ_m; shape (M,)."""
+    """τ_m, the deadline of each block in seconds; shape (M,)."""
     server_hz: Floats
-    """F_n of each core; shape (N,)."""
+    """F_n, cycles per second of each core of every server; shape (N,)."""
     device_hz: Floats
-    """f_d; shape (D,)."""
+    """f_d, cycles per second of every device; shape (D,)."""
     serving_server: Ints
     """The server (0-based) with which each device is associated; shape (D,)."""
     gain: Floats
     """Path gain of each device to its server; shape (D,)."""
     links: Links
+    """The directed wired links."""
     next_link: Ints
-    """Route tables, see :func:`mecsim.model.topology.next_links`; shape (K, N, N)."""
+    """Route tables, see :func:`mecsim.model.routes.next_links`; shape (K, N, N)."""
     route: Ints
-    """The route table that each block's input uses, and last the result; shape (M + 1,)."""
+    """The route table of each block's input and, last, of the result; shape (M + 1,)."""
     battery_j: float
-    """Energy of each device at the start, or infinity."""
+    """Energy of each device at the start in joules, or infinity."""
 
     @property
     def servers(self) -> int:
-        """N."""
+        """N, the number of edge servers."""
         return len(self.server_hz)
 
     @property
     def devices(self) -> int:
-        """D."""
+        """D, the number of devices."""
         return len(self.device_hz)
 
     @property
     def blocks(self) -> int:
-        """M."""
+        """M, the number of blocks of the DNN."""
         return len(self.cycles)
 
     @cached_property
     def resources(self) -> Resources:
-        """The numbering of the queued resources."""
+        """The numbers of the queued resources."""
         return Resources(self.servers, self.devices, len(self.links))
 
     @cached_property
     def speed(self) -> Floats:
-        """Cycles or bits a second of every resource, NaN for the radio hops; shape (R,)."""
+        """Cycles or bits per second of every resource, NaN for the radio; shape (R,)."""
         radio = np.full(2 * self.devices, np.nan)
         return np.concatenate([self.server_hz, self.device_hz, radio, self.links.rate_bps])
 
@@ -126,7 +135,7 @@ class Model:
         return capacity
 
     def block_table(self) -> list[dict[str, Any]]:
-        """Return c_m, d_m and I_m of every block, for tables."""
+        """Return one row for each block, with c_m, d_m and I_m, for tables."""
         return cuts.Blocks(
             names=self.block_names,
             flops=tuple(self.cycles.tolist()),
@@ -137,7 +146,7 @@ class Model:
         ).table()
 
     def resource_names(self) -> list[str]:
-        """Return a name for every resource, in the order of their numbers."""
+        """Return the names of the resources, in the order of their numbers; length R."""
         names = [f"es{n + 1}.cpu" for n in range(self.servers)]
         for part in ("cpu", "uplink", "downlink"):
             names += [f"device{d}.{part}" for d in range(self.devices)]
@@ -146,9 +155,23 @@ class Model:
 
 
 def resolve(scenario: Scenario, seed: int = 0) -> Model:
-    """Turn a scenario into arrays, drawing positions and capacities from ``seed``.
+    """Turn a scenario into arrays.
 
-    Raises ``ScenarioError`` or ``ProfileError`` with key, value and what is allowed.
+    Args:
+        scenario: A valid scenario.
+        seed: Seed of positions, capacities and everything that is random during a run.
+
+    Returns:
+        The model; its arrays are read-only.
+
+    Raises:
+        ScenarioError: If values of the scenario do not fit together, or need too much memory.
+        ProfileError: If the DNN is unknown or cannot be cut as asked.
+
+    Example:
+        >>> model = resolve(Scenario.model_validate({"edge_servers": 2, "dnn": {"blocks": 3}}))
+        >>> model.server_hz, model.cycles.shape
+        (array([1.5e+10, 1.5e+10]), (3,))
     """
     _check_seed(seed)
     with scenario.locating():
@@ -156,9 +179,17 @@ def resolve(scenario: Scenario, seed: int = 0) -> Model:
 
 
 def reseeded(model: Model, seed: int) -> Model:
-    """Return what :func:`resolve` makes of the model's scenario under another seed, sooner.
+    """Resolve a model's scenario under another seed, faster than :func:`resolve`.
 
-    Raises ``ScenarioError``.
+    Args:
+        model: The scenario, resolved under any seed.
+        seed: The new seed.
+
+    Returns:
+        A model equal to ``resolve(model.scenario, seed)``.
+
+    Raises:
+        ScenarioError: As :func:`resolve`.
     """
     _check_seed(seed)
     with model.scenario.locating():
@@ -172,12 +203,12 @@ def _check_seed(seed: int) -> None:
 
 def _resolve(scenario: Scenario, seed: int) -> Model:
     _check_memory(scenario)
-    blocks = _blocks(scenario)
+    blocks = blocks_of(scenario)
     drawn = _drawn(scenario, seed)
     links = topology.wired_links(scenario.wired, scenario.edge_servers)
     input_bits = np.array(blocks.input_bits, dtype=np.float64)
     moved = np.append(input_bits, float(blocks.output_bits))
-    next_link, route = topology.route_tables(links, scenario.edge_servers, moved)
+    next_link, route = route_tables(links, scenario.edge_servers, moved)
     battery = scenario.device.battery
     model = Model(
         **drawn,
@@ -188,7 +219,7 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
         parameter_bytes=np.array(blocks.parameter_bytes, dtype=np.float64),
         input_bits=input_bits,
         result_bits=float(blocks.output_bits),
-        tolerated_s=_tolerated(scenario, len(blocks)),
+        tolerated_s=deadlines(scenario, len(blocks)),
         links=links,
         next_link=next_link,
         route=route,
@@ -198,7 +229,7 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
 
 
 def _drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
-    """Return the fields of a model that depend on the seed: positions and capacities are drawn."""
+    """Return the fields of a model that depend on the seed."""
     servers = topology.server_positions(scenario.edge_server, scenario.edge_servers)
     devices = topology.device_positions(scenario.device, servers, scenario.devices, seed)
     coverage = scenario.edge_server.coverage_radius
@@ -233,11 +264,10 @@ def _check_memory(scenario: Scenario) -> None:
 
 
 def _memory_needed(scenario: Scenario) -> int:
-    """Return roughly how many bytes a run needs, before anything is made.
+    """Estimate the bytes that a run needs.
 
-    Route tables (one, or where links differ one for each block and for the result, and the one
-    that is being made), links, devices, and the hops of the tasks of one slot (2 kB a block,
-    measured).
+    They are route tables (one, or one for each transfer where links differ, and one in the
+    making), links, devices, and the hops of the tasks of one slot (2 kB for a block, measured).
     """
     n, model, wired = scenario.edge_servers, scenario.dnn.model, scenario.wired
     links = n * n if wired.topology == "full_mesh" else 2 * len(wired.links or ()) + 4 * n
@@ -248,53 +278,16 @@ def _memory_needed(scenario: Scenario) -> int:
     return 8 * tables * n * n + 200 * links + 700 * scenario.devices + int(2000 * rate * blocks)
 
 
-def _blocks(scenario: Scenario) -> cuts.Blocks:
-    spec = scenario.dnn
-    if isinstance(spec.model, BlockTable):
-        blocks, how = _given_blocks(spec.model), "the table of blocks"
-    else:
-        with _naming("dnn.model"):
-            graph = profile_file.load_graph(spec.model)
-        if spec.cut == "balanced":
-            if spec.blocks is None:
-                raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
-            with _naming("dnn.blocks"):
-                return cuts.cut_balanced(graph, spec.blocks)
-        with _naming("dnn.cut"):
-            blocks = (
-                cuts.cut_stages(graph) if spec.cut == "stages" else cuts.cut_at(graph, spec.cut)
-            )
-        how = f"dnn.cut of {spec.model} ({'stages' if spec.cut == 'stages' else list(spec.cut)})"
-    if spec.blocks not in (None, len(blocks)):
-        raise ScenarioError(
-            f"dnn.blocks: {spec.blocks} does not go with {how}, which makes {len(blocks)} blocks; "
-            "leave it out, or use cut: balanced for any other number"
-        )
-    return blocks
-
-
-@contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Put the key of a scenario before what is wrong with its DNN."""
-    try:
-        yield
-    except ProfileError as error:
-        raise ProfileError(f"{key}: {error}") from error
-
-
-def _given_blocks(table: BlockTable) -> cuts.Blocks:
-    names = table.names or tuple(f"block{number}" for number in range(len(table.flops)))
-    return cuts.Blocks(
-        names, table.flops, table.parameter_bytes, table.input_bits, table.output_bits, cuts=()
-    )
-
-
 def self_contained(scenario: Scenario) -> Scenario:
-    """Return the scenario with a user's own profile written out, so that it needs no other file."""
+    """Return a scenario that needs no profile file: a user's own is replaced by its blocks.
+
+    Raises:
+        ProfileError: If the profile cannot be read or cut.
+    """
     model = scenario.dnn.model
     if not (isinstance(model, str) and model.endswith(".json")):
         return scenario
-    blocks = _blocks(scenario)
+    blocks = blocks_of(scenario)
     table = BlockTable(
         flops=blocks.flops,
         parameter_bytes=blocks.parameter_bytes,
@@ -306,16 +299,6 @@ def self_contained(scenario: Scenario) -> Scenario:
         update={"model": table, "cut": "balanced", "blocks": len(blocks)}
     )
     return scenario.model_copy(update={"dnn": written_out})
-
-
-def _tolerated(scenario: Scenario, blocks: int) -> Floats:
-    tolerated = scenario.dnn.max_tolerated_delay
-    if isinstance(tolerated, tuple) and len(tolerated) != blocks:
-        raise ScenarioError(
-            f"dnn.max_tolerated_delay: has {len(tolerated)} entries; allowed: one value, "
-            f"or {blocks}, one for each block"
-        )
-    return np.broadcast_to(np.array(tolerated, dtype=np.float64), (blocks,)).copy()
 
 
 def _spread(capacity: Capacity, count: int, draws: Stream) -> Floats:

@@ -1,16 +1,13 @@
-"""Where servers and devices are, who serves whom, and the wired graph with its routes."""
+"""Positions of servers and devices, their association, and the wired links."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 
 from mecsim.errors import ScenarioError
 from mecsim.model import equations
@@ -19,28 +16,39 @@ from mecsim.scenario.schema import Device, EdgeServer, Radio, Wired
 from mecsim.support.arrays import Floats, Ints
 
 PAIRS_AT_ONCE: Final = 1 << 19
-"""So many pairs (of a device and a server, a link and a target) are looked at together at most,
-which bounds memory."""
+"""Most pairs of a device and a server that are compared together; bounds memory."""
 
 LEAST_GAIN: Final = 1e-200
-"""Below it a rate would be lost in rounding."""
+"""Least path gain; a rate below it would be lost in rounding."""
 
 
 @dataclass(frozen=True)
 class Links:
-    """The directed wired links: servers joined (0-based), bits a second, seconds; shape (L,)."""
+    """The L directed wired links; all arrays have the shape (L,)."""
 
     source: Ints
+    """The sending server, 0-based."""
     target: Ints
+    """The receiving server, 0-based."""
     rate_bps: Floats
+    """Rate in bits per second."""
     latency_s: Floats
+    """Propagation time in seconds."""
 
     def __len__(self) -> int:
         return len(self.source)
 
 
 def server_positions(spec: EdgeServer, count: int) -> Floats:
-    """Return server positions in metres, shape (N, 2): as given, or row by row on a square grid."""
+    """Return the positions of servers in metres.
+
+    Args:
+        spec: Gives the positions, or the spacing of a square grid that is filled row by row.
+        count: N, the number of servers.
+
+    Returns:
+        x and y of every server; shape (N, 2).
+    """
     if spec.positions is not None:
         return np.array(spec.positions, dtype=np.float64)
     numbers = np.arange(count)
@@ -50,14 +58,21 @@ def server_positions(spec: EdgeServer, count: int) -> Floats:
 
 
 def grid_columns(count: int) -> int:
-    """Return the number of columns of the square grid on which ``count`` servers stand."""
+    """Return the number of columns of the square grid for ``count`` servers."""
     return math.ceil(math.sqrt(count))
 
 
 def device_positions(spec: Device, servers: Floats, count: int, seed: int) -> Floats:
-    """Return device positions in metres, shape (D, 2): as given, or dropped around the servers.
+    """Return the positions of devices in metres.
 
-    Device d is dropped uniformly over the ring around server d mod N.
+    Args:
+        spec: Gives the positions, or the ring around a server in which devices are placed.
+        servers: Positions of the servers in metres; shape (N, 2).
+        count: D, the number of devices.
+        seed: Device d is placed uniformly over the ring around server d mod N.
+
+    Returns:
+        x and y of every device; shape (D, 2).
     """
     if spec.positions is not None:
         return np.array(spec.positions, dtype=np.float64)
@@ -72,9 +87,20 @@ def device_positions(spec: Device, servers: Floats, count: int, seed: int) -> Fl
 def associate(
     devices: Floats, servers: Floats, coverage_m: float, radio: Radio
 ) -> tuple[Ints, Floats]:
-    """Return each device's server (0-based; the one of highest path gain) and its path gain.
+    """Associate each device with the server of highest path gain: the nearest.
 
-    Shapes (D,) and (D,). Raises ``ScenarioError`` if a device is out of every server's coverage.
+    Args:
+        devices: Positions in metres; shape (D, 2).
+        servers: Positions in metres; shape (N, 2).
+        coverage_m: Largest distance of a device from its server.
+        radio: Gives the path loss.
+
+    Returns:
+        The server of each device (0-based; of equally near ones the lowest-numbered) and its path
+        gain; shape (D,) each.
+
+    Raises:
+        ScenarioError: If a device is out of coverage, or its path gain is too small.
     """
     reach = coverage_m * (1 + 1e-12)
     nearest = np.zeros(len(devices), dtype=np.int64)
@@ -93,7 +119,7 @@ def associate(
             f"{_distances(devices[d : d + 1], servers).min():.1f} m from its nearest server; "
             f"allowed: edge_server.coverage_radius = {coverage_m:g} m"
         )
-    metres = np.maximum(distance, 1.0)  # the path-loss model means nothing nearer than a metre
+    metres = np.maximum(distance, 1.0)  # the path-loss model is not valid below a metre
     gain = equations.path_gain(metres, radio.path_loss_intercept_db, radio.path_loss_slope_db)
     faint = np.flatnonzero(np.asarray(gain) < LEAST_GAIN)
     if faint.size:
@@ -107,10 +133,11 @@ def associate(
 
 
 def _neighbourhoods(points: Floats, size: int) -> Iterator[Ints]:
-    """Yield the numbers of the points in groups of at most ``size`` that lie near each other.
+    """Yield the numbers of the points in groups of at most ``size`` neighbours.
 
-    Each group need be compared with the servers around it only: D × N distances would take long,
-    and not fit, for a city. The plane is cut into strips of equally many points, these into groups.
+    A group is compared with the servers around it only: for a city, D × N distances would take
+    long and not fit into memory. The plane is cut into strips with equal numbers of points, and
+    these into groups.
     """
     strips = max(1, math.isqrt(len(points) // size))
     rank = np.empty(len(points), dtype=np.int64)
@@ -125,9 +152,22 @@ def _distances(points: Floats, servers: Floats) -> Floats:
 
 
 def wired_links(spec: Wired, servers: int) -> Links:
-    """Return the directed links of a topology, sorted by (source, target).
+    """Return the directed links of a topology.
 
-    Raises ``ScenarioError`` for a link that is given twice or a server that cannot be reached.
+    Args:
+        spec: The topology.
+        servers: N, the number of servers.
+
+    Returns:
+        The links, sorted by (source, target).
+
+    Raises:
+        ScenarioError: If a link is given twice or a server cannot be reached.
+
+    Example:
+        >>> links = wired_links(Wired(topology="line"), 3)
+        >>> list(zip(links.source.tolist(), links.target.tolist()))
+        [(0, 1), (1, 0), (1, 2), (2, 1)]
     """
     if spec.topology == "explicit":
         return _explicit_links(spec, servers)
@@ -140,7 +180,7 @@ def wired_links(spec: Wired, servers: int) -> Links:
 
 
 def _pairs(spec: Wired, n: int) -> tuple[Ints, Ints]:
-    """Return the servers that are joined, one way; shape (P,) each."""
+    """Return the linked pairs of servers, each pair once; shape (P,) each."""
     columns, all_ = grid_columns(n), np.arange(n)
     match spec.topology:
         case "full_mesh":
@@ -177,109 +217,25 @@ def _explicit_links(spec: Wired, servers: int) -> Links:
 
 
 def _check_connected(pairs: set[tuple[int, int]], servers: int) -> None:
-    graph: nx.DiGraph[int] = nx.DiGraph()
-    graph.add_nodes_from(range(servers))
-    graph.add_edges_from(pairs)
-    for way, reached in (
-        ("cannot be reached from", nx.descendants(graph, 0)),
-        ("cannot reach", nx.ancestors(graph, 0)),
+    for problem, links in (
+        ("cannot be reached from", pairs),
+        ("cannot reach", {pair[::-1] for pair in pairs}),
     ):
-        lost = set(range(1, servers)) - reached
+        lost = set(range(servers)) - _reachable(links)
         if lost:
-            raise ScenarioError(f"wired.links: ES {min(lost) + 1} {way} ES 1; join them by a link")
+            raise ScenarioError(
+                f"wired.links: ES {min(lost) + 1} {problem} ES 1; join them by a link"
+            )
 
 
-def next_links(links: Links, servers: int, bits: float) -> Ints:
-    """Return the routes of least transfer time for ``bits``, as a table of next links.
-
-    ``table[i, j]`` is the link that data at server i takes next on its way to server j, −1 where
-    i = j; shape (N, N). ``links`` are sorted by (source, target) and lead from every server to
-    every other. The time of a hop is bits / rate + latency (Eq. 5), added up from the target
-    outwards; among equally fast next hops the lowest-numbered server is taken. Where a hop's time
-    is lost in rounding, so that both its ends seem equally far, it is taken only to a server that
-    is fewer hops away, so no route ever goes round.
-    """
-    table = np.full((servers, servers), -1, dtype=np.int64)
-    if len(links) == servers * (servers - 1) and _alike(links):  # a full mesh: go straight
-        table[links.source, links.target] = np.arange(len(links))
-        return table
-    bits = max(bits, 1.0)  # nothing to send takes the way that a bit would take
-    seconds = np.asarray(equations.transfer_delay(bits, links.rate_bps) + links.latency_s)
-    at_once = max(1, PAIRS_AT_ONCE // max(1, len(links)))
-    for first in range(0, servers if len(links) else 0, at_once):
-        targets = np.arange(first, min(first + at_once, servers))
-        left_s, hops = _ways_left(links, seconds, servers, targets)
-        table[:, targets] = _next_towards(links, seconds, left_s, hops).T
-    return table
-
-
-def _ways_left(
-    links: Links, seconds: Floats, servers: int, targets: Ints
-) -> tuple[Floats, NDArray[np.int32]]:
-    """Return the least time from each server to each of T targets, and in how many hops at least.
-
-    Shapes (T, N). Bellman and Ford's algorithm, backwards from the targets: in round k the links
-    into the servers that came nearer in round k − 1 are tried, for all targets together. So a
-    time is found in the round that is the least number of hops of all ways that take it.
-    """
-    into = np.argsort(links.target, kind="stable")
-    source, hop_s = links.source[into], seconds[into]
-    count = np.bincount(links.target, minlength=servers)
-    begin = np.cumsum(count) - count
-    left_s = np.full(len(targets) * servers, np.inf)  # of (target, server), row by row
-    hops = np.zeros(len(left_s), dtype=np.int32)
-    tried = np.empty(len(left_s), dtype=np.int64)
-    nearer = np.arange(len(targets)) * servers + targets
-    left_s[nearer] = 0.0
-    for round_ in itertools.count(1):
-        end = nearer % servers
-        many = count[end]
-        first = np.repeat(begin[end] - np.cumsum(many) + many, many)
-        link = first + np.arange(len(first))
-        start = np.repeat(nearer - end, many) + source.take(link)
-        time_s = np.repeat(left_s[nearer], many) + hop_s.take(link)
-        better = np.flatnonzero(time_s < left_s.take(start))
-        start, time_s = start.take(better), time_s.take(better)
-        if not len(start):
-            break
-        np.minimum.at(left_s, start, time_s)
-        attempt = np.arange(len(start))
-        tried[start] = attempt
-        nearer = start[tried[start] == attempt]  # each once: of several attempts the last is kept
-        hops[nearer] = round_
-    return left_s.reshape(-1, servers), hops.reshape(-1, servers)
-
-
-def _next_towards(links: Links, seconds: Floats, left_s: Floats, hops: NDArray[np.int32]) -> Ints:
-    """Return the link that each server takes next towards each target, or −1; shape (T, N)."""
-    here, there = left_s.take(links.source, axis=1), left_s.take(links.target, axis=1)
-    nearer = (there < here) | (hops.take(links.target, axis=1) < hops.take(links.source, axis=1))
-    best = nearer & (there + seconds == here)
-    number = np.where(best, np.arange(len(links)), len(links))
-    first = np.searchsorted(links.source, np.arange(left_s.shape[1]))
-    lowest = np.minimum.reduceat(number, first, axis=1)
-    return np.where(lowest < len(links), lowest, -1)
-
-
-def _alike(links: Links) -> bool:
-    return (
-        bool(np.ptp(links.rate_bps) == 0 and np.ptp(links.latency_s) == 0) if len(links) else True
-    )
-
-
-def route_tables(links: Links, servers: int, bits: Floats) -> tuple[Ints, Ints]:
-    """Return the distinct route tables for transfers of ``bits`` and which one each uses.
-
-    Shapes (K, N, N) and (len(bits),). Links that are all alike need one table only.
-    """
-    if _alike(links):
-        return next_links(links, servers, 1.0)[None], np.zeros(len(bits), dtype=np.int64)
-    sizes, size_of = np.unique(bits, return_inverse=True)
-    tables = np.empty((len(sizes), servers, servers), dtype=np.int64)
-    distinct, table_of = 0, []
-    for size in sizes.tolist():
-        new = tables[distinct]
-        new[:] = next_links(links, servers, size)
-        table_of.append(next(k for k in range(distinct + 1) if np.array_equal(tables[k], new)))
-        distinct = max(distinct, table_of[-1] + 1)
-    return tables[:distinct], np.array(table_of)[size_of]
+def _reachable(links: set[tuple[int, int]]) -> set[int]:
+    """Return the servers to which links lead from the first server, itself included."""
+    targets: dict[int, list[int]] = {}
+    for source, target in links:
+        targets.setdefault(source, []).append(target)
+    reached, left = {0}, [0]
+    while left:
+        new = set(targets.get(left.pop(), ())) - reached
+        reached |= new
+        left += new
+    return reached

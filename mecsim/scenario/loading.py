@@ -14,14 +14,31 @@ from mecsim.scenario import messages, yaml_source
 from mecsim.scenario.schema import Origin, Scenario
 
 MAX_FAULTS: Final = 10
-"""Faults that one message tells; a list of a thousand wrong values says no more than ten."""
+"""Most faults that one message reports; a thousand wrong values say no more than ten."""
 
 
 def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Scenario:
-    """Read a scenario file, apply ``KEY.PATH=VALUE`` overrides, and validate it.
+    """Read a scenario file, apply overrides, and validate it.
 
-    Raises ``ScenarioError`` that names file and line (or the override), key, value and what is
-    allowed.
+    Args:
+        path: A YAML file.
+        overrides: ``KEY.PATH=VALUE`` each, applied in order; the value is read as YAML.
+
+    Returns:
+        The scenario, with all values in SI units.
+
+    Raises:
+        ScenarioError: If the file or an override is not valid. The message has one line for each
+            fault: file and line (or the override), key, value and what is allowed.
+
+    Example:
+        >>> scenario = load("scenarios/vgg16_4es.yaml", ["devices=20", "wired.rate=10 Gbit/s"])
+        >>> scenario.devices, scenario.wired.rate
+        (20, 10000000000.0)
+        >>> load("scenarios/vgg16_4es.yaml", ["wird.rate=10 Gbit/s"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        mecsim.errors.ScenarioError: ...: wird: is not a known key; did you mean 'wired'? ...
     """
     document = yaml_source.read(path)
     for override in overrides:
@@ -30,7 +47,17 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Scenari
 
 
 def validate(document: yaml_source.Document) -> Scenario:
-    """Validate plain data as a scenario. Raises ``ScenarioError`` with one line a fault."""
+    """Validate plain data as a scenario.
+
+    Args:
+        document: Plain values, and where each of them was written.
+
+    Returns:
+        The scenario; it remembers the document, for messages.
+
+    Raises:
+        ScenarioError: With one line for each fault, at most ``MAX_FAULTS`` of them.
+    """
     try:
         scenario = Scenario.model_validate(document.values)
     except ValidationError as error:
@@ -43,16 +70,24 @@ def validate(document: yaml_source.Document) -> Scenario:
 
 
 def json_schema() -> str:
-    """Return the JSON Schema of scenario files, for editors."""
+    """Return the JSON Schema of scenario files, for editors and for the reference of all keys."""
     schema = Scenario.model_json_schema()
-    base = {"type": "string", "description": "Path of a scenario that this one builds on"}
+    base = {"type": "string", "description": "Path of the scenario on which this one builds."}
     schema["properties"] = {"extends": base, **schema["properties"]}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mecsim scenario"}
     return json.dumps(schema | head, indent=1, ensure_ascii=False)
 
 
 def from_json(text: str, source: str) -> Scenario:
-    """Rebuild the scenario that a trace carries. Raises ``ScenarioError``."""
+    """Rebuild a scenario from its JSON, as a trace carries it.
+
+    Args:
+        text: The JSON, see :meth:`Scenario.canonical_json`.
+        source: Where the text comes from, for messages.
+
+    Raises:
+        ScenarioError: If the text is not JSON or no valid scenario.
+    """
     return validate(yaml_source.Document(_json_mapping(text, source), {(): source}))
 
 

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a scenario, told in the words of the person who wrote it."""
+"""Validation errors of a scenario in the words of the person who wrote it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from pydantic_core import ErrorDetails
 
 from mecsim.scenario import yaml_source
 from mecsim.scenario.units import LARGEST
+from mecsim.support.validation import faults, in_words
 
 
 def messages(document: yaml_source.Document, error: ValidationError) -> list[str]:
-    """Return one line a faulty value: where it stands, its path, the value, what is allowed."""
-    faults: dict[str, list[str]] = {}
-    for details in error.errors(include_url=False):
-        context = details.get("ctx", {})
-        if details["type"] == "too_short" and len(details["input"]) >= context["min_length"]:
-            continue  # entries that are wrong do not count; they have errors of their own
+    """Return one line for each faulty value: file and line, key, value, what is allowed.
+
+    Args:
+        document: The values that were validated, and where each of them was written.
+        error: What pydantic found.
+    """
+    found: dict[str, list[str]] = {}
+    for details in faults(error):
         keys = _keys_in(document.values, details)
         path = ".".join(str(key) for key in keys) or "scenario"
         subject = f"{document.locate(keys)}: {path}: {_shown(document.values, keys, details)}"
-        faults.setdefault(subject, []).append(_problem(details))
-    return [subject + "; or ".join(dict.fromkeys(texts)) for subject, texts in faults.items()]
+        found.setdefault(subject, []).append(_problem(details))
+    return [subject + "; or ".join(dict.fromkeys(texts)) for subject, texts in found.items()]
 
 
 def _shown(values: Any, keys: yaml_source.Keys, details: ErrorDetails) -> str:
-    """Return the faulty value as it was written and a space, or nothing where it tells nothing."""
+    """Return the faulty value as it was written and a space, or nothing where it does not help."""
     value = details["input"]
     if details["type"] in ("unknown_key", "missing", "fault"):
         return ""
@@ -44,23 +47,20 @@ def _shown(values: Any, keys: yaml_source.Keys, details: ErrorDetails) -> str:
 
 def _problem(details: ErrorDetails) -> str:
     kind, context = details["type"], details.get("ctx", {})
-    if kind == "missing":
-        return "is missing"
     if kind == "union_tag_invalid":
         return f"is not known; allowed: {context['expected_tags']}"
     if kind == "union_tag_not_found":
         return f"needs {context['discriminator']} to say what it is"
     if kind in ("model_type", "model_attributes_type"):
         return "should be a mapping of keys to values"
-    text = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    text = text.replace("valid tuple", "list").replace("Tuple should", "should")
+    text = in_words(details)
     if context.get("le") == LARGEST:  # pydantic writes out all its zeros
         text = text.replace("1" + 30 * "0", f"{LARGEST:g}")
-    return text.replace(" after validation", "").replace("1 items", "1 item")
+    return text
 
 
 def _keys_in(values: Any, details: ErrorDetails) -> yaml_source.Keys:
-    """Drop from pydantic's location what is no key of the data: names of union members."""
+    """Drop from pydantic's location the names of union members, which are no keys of the data."""
     keys: list[str | int] = []
     for step in details["loc"]:
         if isinstance(values, dict) and step in (values.get(key) for key in yaml_source.UNION_KEYS):

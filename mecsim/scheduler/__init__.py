@@ -1,12 +1,15 @@
-"""The interface of schedulers: the only thing of mecsim that a scheduler must know."""
+"""The interface of schedulers: the only part of mecsim that a scheduler needs."""
 
 from mecsim.model.empty_network import cheapest_chain
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.observation import Observation, Outcomes, feature_names
 from mecsim.scheduler.placements import check_placement, check_placements
 from mecsim.scheduler.spec import Placement, SchedulerSpec
+from mecsim.support.arrays import Floats, Ints
 
 __all__ = [
+    "Floats",
+    "Ints",
     "Observation",
     "Outcomes",
     "Placement",

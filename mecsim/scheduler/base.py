@@ -1,9 +1,9 @@
-"""The face of a scheduler: what it sees, what it returns, and a check that it keeps to it.
+"""The base class of schedulers.
 
 A scheduler needs nothing else of mecsim::
 
     class Nearest(Scheduler):
-        '''Everything at the associated server of the first device.'''
+        '''All blocks on the server of the first device.'''
 
         def decide(self, observation):
             return [int(self.spec.serving_server[0]) + 1] * self.spec.blocks
@@ -14,9 +14,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from mecsim.model.empty_network import (
-    cheapest_chain as cheapest_chain,  # schedulers take it from here
-)
 from mecsim.scheduler.observation import Observation
 from mecsim.scheduler.spec import Placement, SchedulerSpec
 from mecsim.support.arrays import Ints
@@ -27,31 +24,48 @@ class Scheduler(ABC):
 
     The first line of a subclass's docstring is its description in ``mecsim schedulers``. Its
     options are the keyword arguments of ``__init__``, with type annotations and defaults; they
-    are set from the command line with ``--option KEY=VALUE``.
+    are set on the command line with ``--option KEY=VALUE``.
+
+    Args:
+        spec: The static description of the run, kept as ``self.spec``.
     """
 
     static: ClassVar[bool] = False
-    """Whether decisions depend on nothing that changes during a run.
+    """Whether decisions are the same during a whole run.
 
-    Then :meth:`decide` is asked only once (where epochs are tasks, once for each device), which
-    makes runs without a trace faster.
+    :meth:`decide` is then called once (with ``decision_epoch: per_task``, once for each device),
+    which makes runs without a trace faster.
     """
 
     uses_rollouts: ClassVar[bool] = False
-    """Whether decisions use :meth:`Observation.what_if`, which takes a copy of the network."""
+    """Whether decisions use :meth:`Observation.what_if`, for which mecsim keeps a copy of the
+    network's state."""
 
     def __init__(self, spec: SchedulerSpec) -> None:
         self.spec = spec
 
     @abstractmethod
     def decide(self, observation: Observation) -> Placement:
-        """Return a place in {0, …, N} for each of the M blocks (Eq. 2)."""
+        """Decide where the blocks of the epoch's tasks run.
+
+        Args:
+            observation: The state of the network at this decision epoch; read-only.
+
+        Returns:
+            One place for each block, in {0, …, N}; shape (M,). Place 0 is the task's own device,
+            place n is edge server n (Eq. 2).
+        """
 
     def epoch_ended(self, observation: Observation, placement: Ints, reward: float) -> None:
-        """Learn from an epoch: called when it is over, with its reward (Eq. 14).
+        """Learn from an epoch. mecsim calls this hook at the next epoch, or after the last task.
 
-        Only schedulers that override it pay for computing the reward.
+        The reward is computed only for schedulers that override this hook.
+
+        Args:
+            observation: What the scheduler saw at the epoch.
+            placement: What it decided; shape (M,), read-only.
+            reward: The reward of the epoch (Eq. 14).
         """
 
     def run_ended(self) -> None:
-        """Learn from a run: called once when all tasks have ended."""
+        """Learn from a run. mecsim calls this hook once, after all tasks have ended."""

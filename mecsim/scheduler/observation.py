@@ -153,7 +153,9 @@ class Observation:
         """
         if self.rollouts is None:
             raise TypeError("what_if: the scheduler's class must set `uses_rollouts = True`")
-        return self.rollouts(check_placements(placements, self.spec, "what_if: placement"))
+        return self.rollouts(
+            check_placements(placements, self.spec, "what_if: the array", placement=None)
+        )
 
     @cached_property
     def empty_network_cost_s(self) -> Floats:

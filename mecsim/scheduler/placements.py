@@ -1,6 +1,9 @@
-"""Check the placements that schedulers return."""
+"""Check the placements that schedulers and learners return."""
 
 from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,53 +16,81 @@ from mecsim.support.arrays import Ints, read_only
 def check_placement(
     placement: ArrayLike, spec: SchedulerSpec, scheduler: str, epoch: int, device: int | None
 ) -> Ints:
-    """Return a scheduler's answer as an array of shape (M,), or say what is wrong with it.
+    """Return a scheduler's answer as a read-only array. Nothing is rounded or clipped.
 
-    Raises ``PlacementError`` that names the scheduler, the epoch and the block; nothing is ever
-    rounded or clipped.
+    Args:
+        placement: The answer: one place for each block, in {0, …, N} (Eq. 2).
+        spec: The network; gives the numbers of blocks M and servers N.
+        scheduler: Name of the scheduler, for messages.
+        epoch: Number of the decision epoch, for messages.
+        device: Device whose task is placed, for messages; None if the answer is for a slot.
+
+    Returns:
+        The placement; shape (M,).
+
+    Raises:
+        PlacementError: If the answer is not such a placement. The message names the scheduler,
+            the epoch, the block, its place and the places that are allowed.
+
+    Example:
+        >>> from mecsim import Scenario, SchedulerSpec
+        >>> from mecsim.model import resolve
+        >>> spec = SchedulerSpec.of(resolve(Scenario()))  # 4 servers, 6 blocks
+        >>> check_placement([0, 1, 1, 2, 2, 0], spec, "mine", 7, None)
+        array([0, 1, 1, 2, 2, 0])
+        >>> check_placement([0, 1, 1, 2, 2, 9], spec, "mine", 7, None)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        mecsim.errors.PlacementError: scheduler 'mine', epoch 7: the placement puts block 5 at ...
     """
     of = "" if device is None else f", device {device}"
     who = f"scheduler {scheduler!r}, epoch {epoch}{of}: the placement"
-    try:
-        places = np.asarray(placement)
-    except ValueError as error:
-        raise PlacementError(f"{who} is not a list of places: {error}") from error
-    if places.dtype.kind not in "iu":
-        raise PlacementError(f"{who} {_short(placement)} holds {places.dtype}; allowed: integers")
-    if places.shape != (spec.blocks,):
-        shape = f"({spec.blocks},), one place a block"
-        raise PlacementError(f"{who} has the shape {places.shape}; allowed: {shape}")
-    wrong = np.flatnonzero((places < 0) | (places > spec.servers))
-    if wrong.size:
-        block = int(wrong[0])
-        allowed = f"0 (the device) to {spec.servers}"
-        raise PlacementError(f"{who} puts block {block} at {places[block]}; allowed: {allowed}")
-    return read_only(places.astype(np.int64))
+    return read_only(check_placements(placement, spec, who))
 
 
-def check_placements(placements: ArrayLike, spec: SchedulerSpec, each: str) -> Ints:
-    """Return placements as an array of shape (C, M), or say what is wrong with them.
+def check_placements(
+    placements: ArrayLike, spec: SchedulerSpec, who: str, **axes: int | None
+) -> Ints:
+    """Return placements as an array of integers. Nothing is rounded or clipped.
 
-    Raises ``PlacementError``, in which a placement is called ``each`` and its row.
+    Args:
+        placements: Places in {0, …, N}; the last axis has one place for each block.
+        spec: The network; gives the numbers of blocks M and servers N.
+        who: The subject of each message, a singular such as ``"what_if: the array"``.
+        **axes: Name and length of each axis before the last; any length where it is None.
+
+    Returns:
+        A copy in C order; shape (…, M).
+
+    Raises:
+        PlacementError: If the array has another shape or type, or a place is out of range. The
+            message names the first wrong block by its position on each axis.
     """
     try:
         places = np.asarray(placements)
     except ValueError as error:
-        raise PlacementError(f"{each}s are not lists of places: {error}") from error
-    if places.ndim != 2 or places.shape[1] != spec.blocks:
-        shape = f"(number of placements, {spec.blocks})"
-        raise PlacementError(f"{each}s have the shape {places.shape}; allowed: {shape}")
+        raise PlacementError(f"{who} is not a list of places: {error}") from error
     if places.dtype.kind not in "iu":
-        raise PlacementError(f"{each}s hold {places.dtype}; allowed: integers")
+        shown = " ".join(reprlib.repr(placements).split())
+        raise PlacementError(f"{who} {shown} holds {places.dtype}; allowed: integers")
+    _check_shape(places, spec.blocks, who, axes)
     wrong = np.argwhere((places < 0) | (places > spec.servers))
     if len(wrong):
-        row, block = wrong[0].tolist()
+        *at, block = wrong[0].tolist()
+        row = "".join(f", {name} {index}" for name, index in zip(axes, at, strict=True))
+        place = places[*at, block]
         allowed = f"0 (the device) to {spec.servers}"
-        at = f"{each} {row} puts block {block} at {places[row, block]}"
-        raise PlacementError(f"{at}; allowed: {allowed}")
-    return np.array(places, dtype=np.int64, order="C")  # of one layout, for the compiler
+        raise PlacementError(f"{who}{row} puts block {block} at {place}; allowed: {allowed}")
+    return np.array(places, dtype=np.int64, order="C")  # one layout for compiled code
 
 
-def _short(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
+def _check_shape(places: Ints, blocks: int, who: str, axes: Mapping[str, int | None]) -> None:
+    expected = (*axes.values(), blocks)
+    if places.ndim == len(expected) and all(
+        length in (None, found) for length, found in zip(expected, places.shape, strict=True)
+    ):
+        return
+    lengths = [f"{name}s" if length is None else str(length) for name, length in axes.items()]
+    shape = f"({', '.join(lengths)}, {blocks})" if lengths else f"({blocks},)"
+    problem = f"has the shape {places.shape}; allowed: {shape}, one place a block"
+    raise PlacementError(f"{who} {problem}")

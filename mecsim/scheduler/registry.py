@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import inspect
-import reprlib
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,22 +22,31 @@ from mecsim.errors import SchedulerError
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.support.text import did_you_mean
+from mecsim.support.validation import first_fault
 
 GROUP: Final = "mecsim.schedulers"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What ``mecsim schedulers`` tells of a scheduler."""
+    """A scheduler as ``mecsim schedulers`` lists it."""
 
     name: str
+    """Name under which it is installed."""
     summary: str
+    """First line of its docstring, or ``broken: …``."""
     options: dict[str, str]
-    """Name of each option to its type and default, as written in the source."""
+    """Type and default of each option, as written in the source."""
 
 
 def names() -> list[str]:
-    """Return the names of the installed schedulers; imports none of them."""
+    """Return the names of the installed schedulers. Imports none of them.
+
+    Example:
+        >>> {"greedy", "local", "mtl-a3c"} <= set(names())
+        True
+    """
     return sorted({point.name for point in _installed(tuple(sys.path))})
 
 
@@ -49,7 +56,25 @@ def _installed(path: tuple[str, ...]) -> EntryPoints:
 
 
 def load(name: str) -> type[Scheduler]:
-    """Return the class of a scheduler. Raises ``SchedulerError``."""
+    """Import the class of a scheduler.
+
+    Args:
+        name: An installed name, ``package.module:Class`` or ``path/file.py:Class``.
+
+    Returns:
+        The class, a subclass of :class:`mecsim.Scheduler`.
+
+    Raises:
+        SchedulerError: If there is no such scheduler, or its module cannot be imported.
+
+    Example:
+        >>> load("greedy")
+        <class 'schedulers.greedy.Greedy'>
+        >>> load("greedi")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        mecsim.errors.SchedulerError: scheduler 'greedi': is not installed; did you mean ...
+    """
     target = _entry_point(name).value if ":" not in name else name
     place, _, attribute = target.partition(":")
     module = _module(place, name)
@@ -64,9 +89,16 @@ def load(name: str) -> type[Scheduler]:
 
 
 def source(name: str) -> str:
-    """Return the file that a scheduler is written in, or nothing if it comes with mecsim.
+    """Return the file of a scheduler's source, for its hash in the results of a batch.
 
-    Of ``file.py:Class`` as it is named there. Raises ``SchedulerError``.
+    Args:
+        name: As for :func:`load`. The path in ``path/file.py:Class`` is returned as it is.
+
+    Returns:
+        The path, or an empty string for a scheduler that comes with mecsim.
+
+    Raises:
+        SchedulerError: As :func:`load`.
     """
     place = name.rpartition(":")[0]
     if place.endswith(".py"):
@@ -84,11 +116,9 @@ def _entry_point(name: str) -> EntryPoint:
     for point in _installed(tuple(sys.path)):
         if point.name == name:
             return point
-    close = difflib.get_close_matches(name, names(), n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
     raise SchedulerError(
-        f"scheduler {name!r}: is not installed; {hint}allowed: {', '.join(names())}, "
-        "package.module:Class or path/file.py:Class"
+        f"scheduler {name!r}: is not installed; {did_you_mean(name, names())}allowed: "
+        f"{', '.join(names())}, package.module:Class or path/file.py:Class"
     )
 
 
@@ -105,7 +135,7 @@ def _file_module(path: Path, scheduler: str) -> ModuleType:
     name = f"mecsim_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SchedulerError(f"scheduler {scheduler!r}: {path} is no Python file")
+        raise SchedulerError(f"scheduler {scheduler!r}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses of the module look there
     try:
@@ -117,7 +147,16 @@ def _file_module(path: Path, scheduler: str) -> ModuleType:
 
 
 def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Scheduler:
-    """Make a scheduler, its options checked against its signature. Raises ``SchedulerError``."""
+    """Make a scheduler.
+
+    Args:
+        name: As for :func:`load`.
+        spec: The static description of the run.
+        options: The keyword arguments of its ``__init__``; checked against its annotations.
+
+    Raises:
+        SchedulerError: If it cannot be loaded or made, or an option is unknown or invalid.
+    """
     cls = load(name)
     checked = check_options(name, cls, options)
     with scheduler_errors(f"scheduler {name!r}: cannot be made:"):
@@ -125,16 +164,22 @@ def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Schedu
 
 
 def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options as the types that a scheduler's ``__init__``, or a dataclass, says."""
+    """Convert options to the types that a class declares.
+
+    Args:
+        name: Name of the scheduler, for messages.
+        cls: A class; its options are the parameters of ``__init__`` after the first one, or the
+            fields of a dataclass.
+        options: Values by name; texts are converted.
+
+    Raises:
+        SchedulerError: If an option is unknown, missing or invalid.
+    """
     known = _parameters(name, cls)
     for key in options:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            allowed = ", ".join(known) or "none"
-            raise SchedulerError(
-                f"scheduler {name!r}: has no option {key!r}; {hint}allowed: {allowed}"
-            )
+            allowed = f"{did_you_mean(key, known)}allowed: {', '.join(known) or 'none'}"
+            raise SchedulerError(f"scheduler {name!r}: has no option {key!r}; {allowed}")
     for key, parameter in known.items():
         if key not in options and parameter.default is parameter.empty:
             raise SchedulerError(f"scheduler {name!r}: option {key}: is needed")
@@ -142,10 +187,7 @@ def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str,
 
 
 def _parameters(name: str, cls: type) -> dict[str, inspect.Parameter]:
-    """Return the parameters of ``__init__`` that are options: all that have a name but spec.
-
-    Or the fields of a dataclass of options.
-    """
+    """Return the named parameters of ``__init__`` after the first, or the fields of a dataclass."""
     with scheduler_errors(f"scheduler {name!r}: has options whose types cannot be read:"):
         if is_dataclass(cls):  # fields that are inherited have types of another module
             hints = get_type_hints(cls, include_extras=True)
@@ -163,23 +205,33 @@ def _checked(name: str, parameter: inspect.Parameter, value: Any) -> Any:
         with scheduler_errors(f"scheduler {name!r}: option {parameter.name}:", let=ValidationError):
             return _adapter(parameter.annotation).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(step) for step in (parameter.name, *first["loc"]))
-        problem = first["msg"].replace("Input should", "should").removeprefix("Value error, ")
-        raise SchedulerError(
-            f"scheduler {name!r}: option {key}: {reprlib.repr(first['input'])} {problem}"
-        ) from error
+        fault = first_fault(error, parameter.name)
+        raise SchedulerError(f"scheduler {name!r}: option {fault}") from error
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # the type is a model with a configuration of its own
+    except PydanticUserError:  # a pydantic model with its own configuration
         return TypeAdapter(annotation)
 
 
 def describe(name: str) -> Description:
-    """Describe an installed scheduler from its source, without importing it."""
+    """Describe an installed scheduler from its source, without importing it.
+
+    Args:
+        name: An installed name.
+
+    Returns:
+        The description. The summary of a scheduler that cannot be read begins with ``broken:``.
+
+    Raises:
+        SchedulerError: If the name is not installed.
+
+    Example:
+        >>> describe("lookahead").options
+        {'budget': 'int = 300'}
+    """
     module, _, attribute = _entry_point(name).value.partition(":")
     try:
         found = _definition(module, attribute)
@@ -192,7 +244,10 @@ def describe(name: str) -> Description:
 
 
 def _definition(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
-    """Return a class as it is written, and the module: this one, or one that it comes from."""
+    """Return the syntax tree of a class, and the module that defines it.
+
+    Follows imports from other modules.
+    """
     file = _source(module)
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.parse(file.read_bytes()).body:
@@ -225,9 +280,9 @@ def _source(module: str) -> Path:
 
 
 def _options(module: str, node: ast.ClassDef) -> dict[str, str] | None:
-    """Return the options that a class, or one of its bases as far as they are found, takes.
+    """Return the options of a class or of the first base class that has an ``__init__``.
 
-    None if there is no ``__init__``. Bases are found that have a name of their own in the module.
+    None if there is no ``__init__``. Base classes are found by their names in the module.
     """
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -14,104 +13,140 @@ from mecsim.model.empty_network import EmptyNetwork
 from mecsim.model.model import Model
 from mecsim.model.random_streams import stream
 from mecsim.model.topology import Links
-from mecsim.scenario.schema import Scenario
 from mecsim.support.arrays import Floats, Ints
 
 Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
-"""One place a block, in {0, …, N}: 0 the task's own device, n edge server n (Eq. 2)."""
+"""One place for each block, in {0, …, N}: 0 is the task's device, n is edge server n (Eq. 2)."""
 
 
-@dataclass(frozen=True)
 class SchedulerSpec:
-    """What does not change during a run: N servers, D devices, M blocks, L wired links."""
+    """What does not change during a run: N servers, D devices, M blocks, L wired links.
 
-    blocks: int
-    """M."""
-    decision_epoch: Literal["per_slot", "per_task"]
-    """Whether a decision is for all tasks of a slot or for one task."""
-    slot_length_s: float
-    server_hz: Floats
-    """Cycles a second of each server's cores; shape (N,)."""
-    cores: Ints
-    """Cores of each server; shape (N,)."""
-    device_hz: Floats
-    """Shape (D,)."""
-    serving_server: Ints
-    """Each device's associated server, 0-based; shape (D,)."""
-    links: Links
-    """The directed wired links."""
-    cycles: Floats
-    """c_m of a task of size factor 1; shape (M,)."""
-    input_bits: Floats
-    """I_m of a task of size factor 1; shape (M,)."""
-    result_bits: float
-    """The result of a task of size factor 1."""
-    returns_result: bool
-    """Whether the result goes back to the device, as part of the last block."""
-    tolerated_s: Floats
-    """τ_m; shape (M,)."""
-    beta: float
-    """Weight of the penalty in the reward (Eq. 14)."""
-    transmit_power_w: float
-    next_link: Ints
-    """Route tables, see :func:`mecsim.model.topology.next_links`; shape (K, N, N)."""
-    route: Ints
-    """The route table that each block's input uses, and last the result; shape (M + 1,)."""
-    rng: np.random.Generator
-    """The scheduler's own stream of random numbers."""
-    _scenario: Scenario = field(repr=False)
+    A read-only view on a resolved model: it shows what a scheduler may know, so not the seed.
 
-    @cached_property
-    def scenario_sha256(self) -> str:
-        """Hash of the scenario but for its description and number of slots."""
-        return self._scenario.sha256_of_slots()
+    Args:
+        model: The network and its DNN. It may come from a scenario or from a measured testbed.
+        rng: The scheduler's own stream of random numbers.
+    """
 
-    @property
-    def servers(self) -> int:
-        """N."""
-        return len(self.server_hz)
-
-    @property
-    def devices(self) -> int:
-        """D."""
-        return len(self.device_hz)
-
-    @cached_property
-    def empty_network(self) -> EmptyNetwork:
-        """What blocks cost where nothing waits."""
-        return EmptyNetwork(
-            server_hz=self.server_hz,
-            device_hz=self.device_hz,
-            serving_server=self.serving_server,
-            links=self.links,
-            next_link=self.next_link,
-            route=self.route,
-            tolerated_s=self.tolerated_s,
-            beta=self.beta,
-            returns_result=self.returns_result,
-        )
+    def __init__(self, model: Model, rng: np.random.Generator) -> None:
+        self._model = model
+        self.rng = rng
+        """The scheduler's own stream of random numbers."""
 
     @classmethod
     def of(cls, model: Model) -> SchedulerSpec:
-        """Return what a scheduler may know of a model."""
-        return cls(
-            blocks=model.blocks,
-            decision_epoch=model.scenario.decision_epoch,
-            slot_length_s=model.scenario.slot_length,
-            server_hz=model.server_hz,
-            cores=model.capacity[: model.servers],
-            device_hz=model.device_hz,
-            serving_server=model.serving_server,
-            links=model.links,
-            next_link=model.next_link,
-            route=model.route,
-            cycles=model.cycles,
-            input_bits=model.input_bits,
-            result_bits=model.result_bits,
-            returns_result=model.scenario.return_result,
-            tolerated_s=model.tolerated_s,
-            beta=model.scenario.reward.beta,
-            transmit_power_w=model.scenario.radio.transmit_power,
-            rng=stream(model.seed, "scheduler"),
-            _scenario=model.scenario,
-        )
+        """Return the spec of a simulated run.
+
+        Args:
+            model: The resolved scenario. Its seed also seeds the scheduler's random stream.
+
+        Returns:
+            A new spec, whose random stream is at its beginning.
+        """
+        return cls(model, stream(model.seed, "scheduler"))
+
+    @property
+    def servers(self) -> int:
+        """N, the number of edge servers."""
+        return self._model.servers
+
+    @property
+    def devices(self) -> int:
+        """D, the number of devices."""
+        return self._model.devices
+
+    @property
+    def blocks(self) -> int:
+        """M, the number of blocks of the DNN."""
+        return self._model.blocks
+
+    @property
+    def decision_epoch(self) -> Literal["per_slot", "per_task"]:
+        """Whether a decision is for all tasks of a slot or for one task."""
+        return self._model.scenario.decision_epoch
+
+    @property
+    def slot_length_s(self) -> float:
+        """Length of a slot in seconds."""
+        return self._model.scenario.slot_length
+
+    @property
+    def server_hz(self) -> Floats:
+        """F_n, cycles per second of each core of every server; shape (N,)."""
+        return self._model.server_hz
+
+    @cached_property
+    def cores(self) -> Ints:
+        """Cores of every server; shape (N,)."""
+        return self._model.capacity[: self._model.servers]
+
+    @property
+    def device_hz(self) -> Floats:
+        """f_d, cycles per second of every device; shape (D,)."""
+        return self._model.device_hz
+
+    @property
+    def serving_server(self) -> Ints:
+        """The server (0-based) with which each device is associated; shape (D,)."""
+        return self._model.serving_server
+
+    @property
+    def links(self) -> Links:
+        """The directed wired links."""
+        return self._model.links
+
+    @property
+    def next_link(self) -> Ints:
+        """Route tables, see :func:`mecsim.model.routes.next_links`; shape (K, N, N)."""
+        return self._model.next_link
+
+    @property
+    def route(self) -> Ints:
+        """The route table of each block's input and, last, of the result; shape (M + 1,)."""
+        return self._model.route
+
+    @property
+    def cycles(self) -> Floats:
+        """c_m, cycles of each block for a task of size factor 1; shape (M,)."""
+        return self._model.cycles
+
+    @property
+    def input_bits(self) -> Floats:
+        """I_m, bits of each block's input for a task of size factor 1; shape (M,)."""
+        return self._model.input_bits
+
+    @property
+    def result_bits(self) -> float:
+        """Bits of the result of a task of size factor 1."""
+        return self._model.result_bits
+
+    @property
+    def returns_result(self) -> bool:
+        """Whether the result returns to the device, as part of the last block."""
+        return self._model.scenario.return_result
+
+    @property
+    def tolerated_s(self) -> Floats:
+        """τ_m, the deadline of each block in seconds; shape (M,)."""
+        return self._model.tolerated_s
+
+    @property
+    def beta(self) -> float:
+        """β, the weight of the deadline penalty in the reward (Eq. 14)."""
+        return self._model.scenario.reward.beta
+
+    @property
+    def transmit_power_w(self) -> float:
+        """Transmit power of a device in watts."""
+        return self._model.scenario.radio.transmit_power
+
+    @cached_property
+    def scenario_sha256(self) -> str:
+        """Hash of the scenario without its description and number of slots."""
+        return self._model.scenario.sha256_of_slots()
+
+    @cached_property
+    def empty_network(self) -> EmptyNetwork:
+        """Delays and costs of blocks on a network without queues."""
+        return EmptyNetwork(self._model)

@@ -19,10 +19,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mecsim.model.empty_network import Work, cheapest_chain, costs_to_go
+from mecsim.model.empty_network import EmptyNetwork, Work, cheapest_chain, costs_to_go
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
-from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.support.arrays import Floats, Ints
 
 
@@ -40,7 +39,7 @@ class LowerBound:
     """
 
     def __init__(self, model: Model) -> None:
-        self._network = SchedulerSpec.of(model).empty_network
+        self._network = EmptyNetwork(model)
         self._cycles = model.cycles[:, None]
         self._input_bits, self._result_bits = model.input_bits[:, None], model.result_bits
         self.total = 0.0

@@ -14,7 +14,7 @@ from itertools import chain, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim.errors import PlacementError, ScenarioError
+from mecsim.errors import ScenarioError
 from mecsim.kernels.accounting import RunLog
 from mecsim.kernels.advance import BatchStep, advance
 from mecsim.kernels.rollout import empty_outcomes, expected_arrivals, rollout
@@ -23,6 +23,7 @@ from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model, reseeded, resolve
 from mecsim.scenario.schema import RecordedTasks, Scenario
 from mecsim.scheduler.observation import Outcomes, feature_names
+from mecsim.scheduler.placements import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.epoch_buffer import EpochBuffer, EpochSource, epoch_tables
 from mecsim.support.arrays import Floats, Ints
@@ -114,7 +115,7 @@ class Replicas:
         Raises:
             PlacementError: a placement is invalid.
         """
-        seen, rewards, ended = self.roll(np.asarray(placements)[None])
+        seen, rewards, ended = self._roll(self._checked(placements, replica=self.replicas)[None])
         return seen, rewards[0], ended
 
     def roll(self, placements: Ints) -> tuple[Floats, Floats, NDArray[np.bool_]]:
@@ -127,7 +128,9 @@ class Replicas:
             The last observations, shape (B, features); the rewards, 0 after the end of a run,
             shape (K, B); and whether each replica's run has ended, shape (B,).
         """
-        places = self._checked(placements)
+        return self._roll(self._checked(placements, step=None, replica=self.replicas))
+
+    def _roll(self, places: Ints) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         count, (of_steps, replicas, _) = self.replicas, places.shape
         each = places.transpose(1, 0, 2).reshape(replicas * of_steps, 1, self.blocks)
         log = self._log._replace(rewards=np.zeros(len(each)))
@@ -158,8 +161,7 @@ class Replicas:
         Raises:
             PlacementError: a placement is invalid.
         """
-        places = self._checked(np.moveaxis(np.asarray(placements), 1, 0))
-        places = np.ascontiguousarray(np.moveaxis(places, 0, 1))
+        places = self._checked(placements, replica=self.replicas, placement=None)
         out, needed = empty_outcomes(*places.shape[:2]), np.ones(self.replicas, dtype=np.int64)
         epochs, row = expected_arrivals(self._buffer.table, self._buffer.epoch, self._model)
 
@@ -218,22 +220,8 @@ class Replicas:
         seen = table.observed(rows, self._model, self._tables, self._backlog_s, battery_j)
         return seen.features()
 
-    def _checked(self, placements: Ints) -> Ints:
-        places = np.asarray(placements)
-        if places.dtype.kind not in "iu":
-            raise PlacementError(f"placements hold {places.dtype}; allowed: integers")
-        if places.shape[1:] != (self.replicas, self.blocks):
-            shape = f"({self.replicas}, {self.blocks}), one place a block of every replica"
-            found = places.shape[1:]
-            raise PlacementError(f"placements have the shape {found}; allowed: {shape}")
-        if places.min(initial=0) < 0 or places.max(initial=0) >= self.places:
-            wrong = np.argwhere((places < 0) | (places >= self.places))[0]
-            _, replica, block = wrong.tolist()
-            raise PlacementError(
-                f"placements: replica {replica} puts block {block} at {places[tuple(wrong)]}; "
-                f"allowed: 0 (the device) to {self.places - 1}"
-            )
-        return np.array(places, dtype=np.int64, order="C")  # of one layout, for the compiler
+    def _checked(self, placements: Ints, **axes: int | None) -> Ints:
+        return check_placements(placements, self.spec, "the array of placements", **axes)
 
 
 def _begun(model: Model) -> EpochSource:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 from mecsim.errors import InputError, Interrupted
 from mecsim.study.executors import Engine
 from mecsim.study.jobs import Job, Outcome
-from mecsim.support.files import remove_unfinished, told, write_whole
+from mecsim.support.files import as_output_error, remove_unfinished, write_whole
 from mecsim.support.signals import between_steps
 
 
@@ -60,7 +60,7 @@ class Folder:
                 "or another folder with --out"
             )
         for name in ("jobs", "policies"):
-            with told(path):
+            with as_output_error(path):
                 (path / name).mkdir(parents=True, exist_ok=True)
         for name in ("", "jobs", "policies", "figures"):
             remove_unfinished(path / name)

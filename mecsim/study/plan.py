@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from mecsim.errors import InputError
+from mecsim.learning.interface import Learner
 from mecsim.model.model import resolve
 from mecsim.scenario import yaml_source
 from mecsim.scenario.loading import load
@@ -150,8 +151,8 @@ def _check(study: Study) -> None:
 
 def trained(entrant: Entrant) -> bool:
     """Whether an entrant is a learner without a policy."""
-    learns = getattr(registry.load(entrant.scheduler), "learns", False)
-    return bool(learns) and "policy" not in entrant.options
+    learns = issubclass(registry.load(entrant.scheduler), Learner)
+    return learns and "policy" not in entrant.options
 
 
 def _options(entrant: Entrant) -> tuple[dict[str, Any], dict[str, Any]]:

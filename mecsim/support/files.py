@@ -1,4 +1,4 @@
-"""Output files: there as a whole or not at all."""
+"""Output files that are complete or absent."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mecsim.errors import OutputError
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Tell an ``OSError`` in one line, as output that cannot be written (``OutputError``)."""
+def as_output_error(path: Path) -> Iterator[None]:
+    """Convert an ``OSError`` to a one-line ``OutputError`` about ``path``."""
     try:
         yield
     except OSError as error:
@@ -21,16 +21,25 @@ def told(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(*paths: Path, out: Path | None = None) -> Iterator[list[Path]]:
-    """Yield temporary names; the files take their own, one after the other, or none of them.
+    """Write files under temporary names; rename them, one after the other, if nothing fails.
 
-    Makes the folder. What a link points to is replaced, not the link, and what is no file (a pipe,
-    a device) is written to as it is. Raises ``OutputError`` about ``out`` (by default the first
-    path) where something cannot be written.
+    Makes the folder. The target of a link is replaced, not the link. A pipe or a device is written
+    to directly.
+
+    Args:
+        *paths: The final names, all in one folder.
+        out: The path that messages name; by default the first path.
+
+    Yields:
+        The temporary names, in the same order.
+
+    Raises:
+        OutputError: If a file cannot be written.
     """
     finals = [path if _special(path) else Path(os.path.realpath(path)) for path in paths]
     partial = [path if _special(path) else _partial(path) for path in finals]
     try:
-        with told(out or paths[0]):
+        with as_output_error(out or paths[0]):
             finals[0].parent.mkdir(parents=True, exist_ok=True)
             yield partial
             for temporary, final in zip(partial, finals, strict=True):
@@ -52,7 +61,15 @@ def _partial(path: Path) -> Path:
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file, text as UTF-8; on disk before it takes its name. Raises ``OutputError``."""
+    """Write a file that is complete or absent.
+
+    Args:
+        path: Its name, which it takes once the data is on disk.
+        data: Its content; a text becomes UTF-8.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
     with replacing(path) as (partial,), partial.open("wb") as file:
         file.write(data if isinstance(data, bytes) else data.encode(errors="backslashreplace"))
         file.flush()
@@ -61,11 +78,16 @@ def write_whole(path: Path, data: bytes | str) -> None:
 
 
 def remove_unfinished(folder: Path, name: str = "*") -> None:
-    """Remove what processes that are dead had begun to write in a folder.
+    """Delete temporary files left by dead processes.
 
-    That is, in place of files of some name, which may have wildcards. Raises ``OutputError``.
+    Args:
+        folder: Where to look.
+        name: The final name of the files, with wildcards as in a shell.
+
+    Raises:
+        OutputError: If one cannot be deleted.
     """
-    with told(folder):
+    with as_output_error(folder):
         for left in folder.glob(f".{name}.*.part"):
             _, _, number = left.name.removesuffix(".part").rpartition(".")
             if number.isdecimal() and not _alive(int(number)):
@@ -78,5 +100,5 @@ def _alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass  # somebody else's
+        pass  # a process of another user
     return True

@@ -1,4 +1,4 @@
-"""Ctrl-C, taken where it does no harm."""
+"""Ctrl-C, deferred to places where it does no harm."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def between_steps() -> Iterator[Callable[[], None]]:
-    """Take Ctrl-C only where what is yielded is called: it raises ``KeyboardInterrupt`` then.
+    """Defer Ctrl-C to the calls of a function.
 
-    Elsewhere it could fall into a weak reference's callback, where Python loses it, or between two
-    lines of a library that belong together. A second one is taken at once, should a step not end.
+    At any other place Ctrl-C could fall into the callback of a weak reference, where Python loses
+    it, or between two lines of a library that belong together. A second Ctrl-C raises at once, in
+    case that a step does not end.
+
+    Yields:
+        ``check()``, which raises ``KeyboardInterrupt`` if Ctrl-C was pressed.
     """
     pressed = False
 
@@ -27,7 +31,7 @@ def between_steps() -> Iterator[Callable[[], None]]:
         if pressed:
             raise KeyboardInterrupt
 
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as of a job in the background
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a job in the background
     if ignored or threading.current_thread() is not threading.main_thread():
         yield check
         return

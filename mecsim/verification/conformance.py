@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from mecsim.errors import SchedulerError
-from mecsim.learning.interface import UNTRAINED
+from mecsim.learning.interface import UNTRAINED, Learner
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry
 from mecsim.scheduler.base import Scheduler
@@ -41,7 +41,7 @@ def check_scheduler(name: str, options: Mapping[str, Any] | None = None) -> list
     shapes that have it; one that learns decides by its untrained policy unless another is named.
     Raises ``SchedulerError`` that says on which shape and what.
     """
-    learns = getattr(registry.load(name), "learns", False)
+    learns = issubclass(registry.load(name), Learner)
     given: dict[str, Any] = {"policy": UNTRAINED} if learns else {}
     given |= options or {}
     passed = []

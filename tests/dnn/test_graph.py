@@ -15,6 +15,7 @@ import networkx as nx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mecsim.dnn.cuts import Blocks, cut_at, cut_balanced, cut_stages
 from mecsim.dnn.graph import Layer, LayerGraph
@@ -86,7 +87,7 @@ def graphs(draw: st.DrawFn) -> LayerGraph:
 
 
 @given(graphs())
-def test_legal_cuts_are_the_dominators_of_the_result(toy: LayerGraph) -> None:
+def test_legal_cuts_are_dominators(toy: LayerGraph) -> None:
     """One tensor is live after v exactly if every path from the raw input to the result meets v."""
     dominator_of = nx.immediate_dominators(toy.graph, "input")
     dominators, name = set(), toy.layers[-1].name
@@ -96,9 +97,7 @@ def test_legal_cuts_are_the_dominators_of_the_result(toy: LayerGraph) -> None:
 
 
 @given(graphs(), st.randoms(use_true_random=False))
-def test_legal_cuts_do_not_depend_on_the_topological_order(
-    toy: LayerGraph, shuffle: random.Random
-) -> None:
+def test_legal_cuts_in_any_topological_order(toy: LayerGraph, shuffle: random.Random) -> None:
     keys = {name: shuffle.random() for name in toy.graph}
     order = [*nx.lexicographical_topological_sort(toy.graph, key=keys.__getitem__)][1:]
     layers = {layer.name: layer for layer in toy.layers}
@@ -107,7 +106,7 @@ def test_legal_cuts_do_not_depend_on_the_topological_order(
     assert cut_at(other, other.legal_cuts()).flops == cut_at(toy, toy.legal_cuts()).flops
 
 
-def test_graph_has_an_edge_for_each_tensor_that_is_read() -> None:
+def test_graph_edges() -> None:
     edges = graph(RESIDUAL).graph.edges(data=True)
     assert {(producer, reader, tensor["bits"]) for producer, reader, tensor in edges} == {
         ("input", "a", 96),
@@ -122,7 +121,7 @@ def test_graph_has_an_edge_for_each_tensor_that_is_read() -> None:
 # ---------------------------------------------------------------- blocks
 
 
-def test_cut_at_sums_layers_and_passes_on_the_tensor_at_the_cut() -> None:
+def test_cut_at_sums_layers() -> None:
     assert cut_at(graph(RESIDUAL, flops=[1, 2, 4, 8, 16]), ["a", "add"]) == Blocks(
         names=("a", "b..add", "d"),
         flops=(1, 14, 16),
@@ -133,18 +132,18 @@ def test_cut_at_sums_layers_and_passes_on_the_tensor_at_the_cut() -> None:
     )
 
 
-def test_cut_at_takes_branches_into_one_block_in_any_order_of_the_layers() -> None:
+def test_cut_at_keeps_branches_in_one_block() -> None:
     reads = INCEPTION | {"late": "concat", "end": "fc late"}
     assert cut_at(graph(reads), ["concat"]).names == ("stem..concat", "fc..end")
 
 
-def test_no_cut_is_one_block() -> None:
+def test_cut_at_without_cuts() -> None:
     whole = cut_at(graph(CHAIN), [])
     assert (len(whole), whole.flops, whole.input_bits) == (1, (40,), (96,))
     assert whole == cut_balanced(graph(CHAIN), 1)
 
 
-def test_cut_stages_cuts_after_the_stages() -> None:
+def test_cut_stages() -> None:
     assert cut_stages(graph(CHAIN, stages=("b", "c"))).cuts == ("b", "c")
 
 
@@ -161,9 +160,7 @@ def test_cut_balanced_by_hand(flops: list[int], blocks: int, cuts: tuple[str, ..
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4)), min_size=1, max_size=9), st.data())
-def test_cut_balanced_is_the_best_of_all_choices(
-    costs: list[tuple[int, int]], data: st.DataObject
-) -> None:
+def test_cut_balanced_is_optimal(costs: list[tuple[int, int]], data: st.DataObject) -> None:
     names = ["input", *(f"v{i}" for i in range(len(costs)))]
     layers = tuple(
         Layer(names[i + 1], flops, 0, bits, (names[i],)) for i, (flops, bits) in enumerate(costs)
@@ -188,7 +185,7 @@ def test_shipped_models() -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_every_number_of_blocks_keeps_the_totals(name: str) -> None:
+def test_cut_balanced_keeps_totals_of_shipped_models(name: str) -> None:
     model = load_graph(name)
     bits = {layer.name: layer.output_bits for layer in model.layers}
     largest = None
@@ -210,21 +207,22 @@ def test_stages_of_shipped_models(name: str) -> None:
     assert len(cut_stages(model)) >= 5
 
 
-def test_vgg16_is_cut_after_each_pooling_and_before_the_classifier() -> None:
+def test_stages_of_vgg16() -> None:
     blocks = cut_stages(load_graph("vgg16"))
     sizes = [64 * 16**2, 128 * 8**2, 256 * 4**2, 512 * 2**2, 512]
     assert blocks.input_bits == (32 * 32 * 3 * 8, *(32 * size for size in sizes))
     assert blocks.names[-1] == "fc6..fc8"
 
 
-def test_residual_blocks_of_resnet32_are_never_cut() -> None:
+def test_legal_cuts_of_resnet32() -> None:
     adds = [f"block{stage}_{index}.add" for stage in (1, 2, 3) for index in (1, 2, 3, 4, 5)]
     assert load_graph("resnet32").legal_cuts() == ("conv1", *adds, "pool")
 
 
-def test_cutting_a_shipped_model_does_not_import_torch() -> None:
+def test_cutting_does_not_import_torch() -> None:
     program = (
-        "import sys; from mecsim.dnn.cuts import cut_balanced; from mecsim.dnn.profile_file import load_graph;"
+        "import sys; from mecsim.dnn.cuts import cut_balanced;"
+        "from mecsim.dnn.profile_file import load_graph;"
         "cut_balanced(load_graph('vgg16'), 6);"
         "sys.exit('torch' in sys.modules)"
     )
@@ -237,33 +235,31 @@ def test_cutting_a_shipped_model_does_not_import_torch() -> None:
 @pytest.mark.parametrize(
     ("cuts", "message"),
     [
-        pytest.param(
-            ["ad"], r"no such layer \(did you mean 'add'\?\); legal cuts: a, add", id="typo"
-        ),
-        pytest.param(["b"], r"2 tensors are live there \(a, b\).*legal cuts: a, add", id="inside"),
+        pytest.param(["ad"], r"no such layer; did you mean 'add'\? allowed: a, add", id="typo"),
+        pytest.param(["b"], r"2 tensors are live there \(a, b\).*allowed: a, add", id="inside"),
         pytest.param(["d"], "it is the last layer", id="last layer"),
         pytest.param(["input"], "no such layer", id="raw input"),
         pytest.param(["a", "a"], "after 'a' is given twice", id="twice"),
         pytest.param(["add", "a"], "after 'a' must come before 'add'", id="out of order"),
     ],
 )
-def test_wrong_cuts(cuts: list[str], message: str) -> None:
+def test_illegal_cuts(cuts: list[str], message: str) -> None:
     with pytest.raises(ProfileError, match=message):
         cut_at(graph(RESIDUAL), cuts)
 
 
-def test_a_skip_from_the_raw_input_is_named() -> None:
+def test_illegal_cut_names_raw_input() -> None:
     with pytest.raises(ProfileError, match=r"2 tensors are live there \(input, a\)"):
         cut_at(graph({"a": "input", "b": "a input"}), ["a"])
 
 
-def test_no_stages() -> None:
+def test_cut_stages_without_stages() -> None:
     with pytest.raises(ProfileError, match="'toy' names no stages"):
         cut_stages(graph(CHAIN))
 
 
 @pytest.mark.parametrize("blocks", [-1, 0, 5])
-def test_wrong_number_of_blocks(blocks: int) -> None:
+def test_cut_balanced_invalid_number(blocks: int) -> None:
     message = f"'toy' cannot be cut into {blocks} blocks: it has 3 legal cuts.* from 1 to 4"
     with pytest.raises(ProfileError, match=message):
         cut_balanced(graph(CHAIN), blocks)
@@ -275,13 +271,17 @@ def test_wrong_number_of_blocks(blocks: int) -> None:
         pytest.param({"a": "input", "b": "A"}, "'b' reads 'A', which is no earlier", id="unknown"),
         pytest.param({"a": "b", "b": "input"}, "'a' reads 'b', which is no earlier", id="order"),
         pytest.param({"a": "input", "b": "input"}, "nothing reads the output of a", id="dead end"),
-        pytest.param({"a": ""}, "inputs is .*must be a list of one or more", id="no input"),
         pytest.param({"input": "input"}, "name 'input' is already taken", id="reserved name"),
-        pytest.param({}, "layers is .*must be a list", id="no layers"),
     ],
 )
-def test_not_a_graph(reads: dict[str, str], message: str) -> None:
+def test_invalid_wiring(reads: dict[str, str], message: str) -> None:
     with pytest.raises(ProfileError, match=message):
+        graph(reads)
+
+
+@pytest.mark.parametrize("reads", [{"a": ""}, {}])
+def test_graph_without_inputs_or_layers(reads: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="should have at least 1 item"):
         graph(reads)
 
 
@@ -291,22 +291,21 @@ def test_illegal_stages() -> None:
 
 
 def test_unknown_model() -> None:
-    with pytest.raises(ProfileError, match=r"'vgg61' \(did you mean 'vgg16'\?\); shipped.*alexnet"):
+    with pytest.raises(ProfileError, match=r"'vgg61'; did you mean 'vgg16'\? allowed: alexnet"):
         load_graph("vgg61")
 
 
+LAYER = {"name": "a", "flops": 8, "parameter_bytes": 0, "output_bits": 64, "inputs": ["input"]}
 PROFILE: dict[str, Any] = {
     "name": "mine",
     "input_shape": [4],
     "input_bits": 128,
     "stages": [],
-    "layers": [
-        {"name": "a", "flops": 8, "parameter_bytes": 0, "output_bits": 64, "inputs": ["input"]}
-    ],
+    "layers": [LAYER],
 }
 
 
-def test_a_profile_of_ones_own(tmp_path: Path) -> None:
+def test_load_own_profile(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(PROFILE))
     assert load_graph(str(path)) == LayerGraph(
@@ -317,21 +316,27 @@ def test_a_profile_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"input_bits": 0}, "model 'mine': input_bits is 0, must be a whole number ≥ 1"),
-        ({"input_bits": True}, "input_bits is True, must be a whole number"),
-        ({"input_bits": 1e3}, "input_bits is 1000.0, must be a whole number"),
-        ({"input_shape": [3, 0]}, r"input_shape is \(3, 0\), must be a list of whole numbers ≥ 1"),
-        ({"input_shape": 3}, "input_shape is 3, must be a list"),
-        ({"name": ""}, "name is '', must be a text"),
-        ({"stages": "a"}, "stages is 'a', must be a list of names"),
-        ({"layers": 7}, "layers is 7, must be a list of layers"),
-        ({"layers": ["a"]}, "layer 1 is 'a', must be an object"),
-        ({"layers": [{"name": "a"}]}, "layer 1: key 'flops' is missing"),
-        ({"layers": [PROFILE["layers"][0] | {"flops": -1}]}, "'a': flops is -1, .* ≥ 0"),
-        ({"stagse": []}, r"unknown key 'stagse' \(did you mean 'stages'\?\); allowed: name, "),
+        ({"input_bits": 0}, "input_bits: 0 should be greater than or equal to 1"),
+        ({"input_bits": True}, "input_bits: True should be a valid integer"),
+        ({"input_bits": 1e3}, "input_bits: 1000.0 should be a valid integer"),
+        ({"input_shape": [3, 0]}, "input_shape.1: 0 should be greater than or equal to 1"),
+        ({"input_shape": 3}, "input_shape: 3 should be a list"),
+        ({"input_shape": []}, r"input_shape: \[\] should have at least 1 item, not 0"),
+        ({"name": ""}, "name: '' should have at least 1 character"),
+        ({"stages": "a"}, "stages: 'a' should be a list"),
+        ({"layers": 7}, "layers: 7 should be a list"),
+        ({"layers": ["a"]}, "layers.0: 'a' should be an object"),
+        ({"layers": [{"name": "a"}]}, "layers.0.flops: is missing"),
+        ({"layers": [LAYER | {"flops": -1}]}, "layers.0.flops: -1 should be greater"),
+        (
+            {"layers": [LAYER | {"inputs": []}]},
+            r"layers.0.inputs: \[\] should have at least 1 item",
+        ),
+        ({"layers": [LAYER | {"flop": 1}]}, "layers.0.flop: is not a known key; .* 'flops'"),
+        ({"stagse": []}, r"stagse: is not a known key; did you mean 'stages'\? allowed: name, "),
     ],
 )
-def test_wrong_content_of_a_profile(tmp_path: Path, wrong: dict[str, object], message: str) -> None:
+def test_load_invalid_profile(tmp_path: Path, wrong: dict[str, object], message: str) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(PROFILE | wrong))
     with pytest.raises(ProfileError, match=f"mine.json: .*{message}"):
@@ -339,20 +344,20 @@ def test_wrong_content_of_a_profile(tmp_path: Path, wrong: dict[str, object], me
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b""])
-def test_a_profile_that_is_not_json(tmp_path: Path, content: bytes) -> None:
+def test_load_profile_not_json(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.json"
     path.write_bytes(content)
     with pytest.raises(ProfileError, match=r"mine\.json is not a JSON file"):
         load_graph(str(path))
 
 
-def test_a_profile_that_is_no_object(tmp_path: Path) -> None:
+def test_load_profile_not_an_object(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text("[]")
-    with pytest.raises(ProfileError, match=r"the profile is \[\], must be an object"):
+    with pytest.raises(ProfileError, match=r"mine.json: the document: \[\] should be an object"):
         load_graph(str(path))
 
 
-def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
+def test_load_missing_profile(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match=r"cannot read .*none\.json: No such file"):
         load_graph(str(tmp_path / "none.json"))

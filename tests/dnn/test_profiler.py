@@ -41,13 +41,13 @@ def recounted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_shipped_profiles_are_what_is_counted_today(name: str, recounted: Path) -> None:
+def test_shipped_profiles_are_current(name: str, recounted: Path) -> None:
     shipped_file = resources.files("mecsim.dnn") / "profiles" / f"{name}.json"
     assert (recounted / f"{name}.json").read_bytes() == shipped_file.read_bytes()
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_shipped_totals_are_those_of_the_whole_module(name: str) -> None:
+def test_shipped_totals_equal_whole_module(name: str) -> None:
     """Without the profiler: PyTorch's own counter over the module, and its parameters."""
     model, graph = MODELS[name], load_graph(name)
     with torch.device("meta"), torch.no_grad():
@@ -80,7 +80,7 @@ def test_known_sizes(
     assert parameters / 1e6 == pytest.approx(million_parameters, abs=0.01)
 
 
-def test_layers_of_vgg16_by_hand() -> None:
+def test_vgg16_by_hand() -> None:
     layers = named(load_graph("vgg16"))
     # conv1_2: 64 × 64 kernels of 3 × 3 at 32 × 32 places; no bias, but a scale and a shift
     expected = 2 * 64 * 64 * 9 * 32 * 32, 4 * (64 * 64 * 9 + 2 * 64), 32 * 64 * 32 * 32
@@ -225,7 +225,7 @@ def test_residual(inplace: bool) -> None:
     assert named(graph)["conv"].parameter_bytes == 4 * (8 * 8 * 9 + 8 + 2 * 8)
 
 
-def test_preactivation_keeps_the_tensor_that_two_read_apart() -> None:
+def test_preactivation_with_two_readers() -> None:
     graph = profile_module(PreActivation(inplace=False), (3, 8, 8), "preactivation")
     assert named(graph)["norm"].inputs == ("stem",)
     assert named(graph)["add"].inputs == ("stem", "conv")
@@ -241,7 +241,7 @@ def test_inception() -> None:
     assert len(cut_balanced(graph, 3)) == 3
 
 
-def test_a_module_without_legal_cut_says_so_when_it_is_cut() -> None:
+def test_module_without_legal_cut() -> None:
     graph = profile_module(SkipFromInput(), (8,), "skip")
     assert graph.legal_cuts() == ()
     with pytest.raises(ProfileError, match="'skip' cannot be cut into 2 blocks: it has 0 legal"):
@@ -262,7 +262,7 @@ def test_functional_style() -> None:
 
 
 @pytest.mark.parametrize("kind", [Tied, ShapeDependent])
-def test_shared_parameters_count_once_at_their_first_use(kind: type[nn.Module]) -> None:
+def test_shared_parameters_count_once(kind: type[nn.Module]) -> None:
     graph = profile_module(kind(), (8,), "tied")
     assert [(layer.name, layer.parameter_bytes) for layer in graph.layers] == [
         ("a", 4 * 64),
@@ -272,7 +272,7 @@ def test_shared_parameters_count_once_at_their_first_use(kind: type[nn.Module]) 
     assert total_flops(graph) == 3 * 2 * 64
 
 
-def test_attention_and_recurrence_are_counted_although_pytorch_runs_them_fused() -> None:
+def test_fused_attention_and_recurrence() -> None:
     attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     products = 5 * 8 * 24 + 2 * 5 * 5 * 8 + 5 * 8 * 8 + 2 * 5 * 8 * 16
     assert total_flops(profile_module(attention, (5, 8), "encoder")) == 2 * products
@@ -290,12 +290,12 @@ def test_attention_and_recurrence_are_counted_although_pytorch_runs_them_fused()
     assert lstm.output_bits == 32 * 16
 
 
-def test_unused_results_burden_the_layer_from_which_they_come() -> None:
+def test_unused_results() -> None:
     (layer,) = profile_module(Unused(of_input=False), (8,), "unused").layers
     assert (layer.flops, layer.parameter_bytes) == (2 * 8 * (8 + 2), 4 * (72 + 18))
 
 
-def test_a_result_in_a_dictionary() -> None:
+def test_result_in_a_dictionary() -> None:
     class Named(Tied):
         def forward(self, x: torch.Tensor) -> Any:
             return {"logits": super().forward(x)}
@@ -303,13 +303,13 @@ def test_a_result_in_a_dictionary() -> None:
     assert profile_module(Named(), (8,), "named") == profile_module(Tied(), (8,), "named")
 
 
-def test_elementwise_work_on_the_raw_input_is_a_layer() -> None:
+def test_elementwise_work_on_raw_input() -> None:
     module = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3))
     graph = profile_module(module, (3, 8, 8), "normalised")
     assert [layer.name for layer in graph.layers] == ["0", "2"]
 
 
-def test_the_module_is_left_as_it_was() -> None:
+def test_module_is_unchanged() -> None:
     module = Residual()
     before = copy.deepcopy(module.state_dict())
     profile_module(module, (3, 8, 8), "residual")
@@ -331,27 +331,31 @@ def test_the_module_is_left_as_it_was() -> None:
             (8,),
             "has 128 FLOPs between its input and its result, but 160 in all; remove",
         ),
+        (nn.ReLU(), (0,), "a layer's output_bits: 0 should be greater than or equal to 1"),
         (ValueDependent(), (8,), r"neither by torch\.fx \(TraceError.*nor by torch\.export \("),
     ],
 )
-def test_modules_that_cannot_be_counted(
-    module: nn.Module, shape: tuple[int, ...], message: str
-) -> None:
+def test_unsupported_modules(module: nn.Module, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ProfileError, match=f"^model 'wrong'.*{message}") as caught:
         profile_module(module, shape, "wrong")
     assert "\n" not in str(caught.value)
 
 
+def test_raw_input_of_no_bits() -> None:
+    with pytest.raises(ProfileError, match=r"^model .wrong.: input_bits: 0 should be"):
+        profile_module(nn.ReLU(), (8,), "wrong", input_bits=0)
+
+
 # ---------------------------------------------------------------- files and factories
 
 
-def test_a_written_profile_is_read_back(tmp_path: Path) -> None:
+def test_write_profile_and_load_graph(tmp_path: Path) -> None:
     graph = profile_module(Residual(), (3, 8, 8), "mine", input_bits=1536, stages=("stem",))
     write_profile(graph, tmp_path / "mine.json")
     assert load_graph(str(tmp_path / "mine.json")) == graph
 
 
-def test_a_profile_that_cannot_be_written(tmp_path: Path) -> None:
+def test_write_profile_fails(tmp_path: Path) -> None:
     graph = profile_module(Tied(), (8,), "mine")
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match=r"mine\.json: cannot be written: File exists"):
@@ -377,7 +381,7 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("factories")
-def test_factory() -> None:
+def test_load_factory() -> None:
     assert isinstance(load_factory("factories_of_a_user:net"), nn.Linear)
 
 
@@ -396,6 +400,6 @@ def test_factory() -> None:
         ("factories_of_a_user:greedy", "missing 1 required positional argument: 'width'"),
     ],
 )
-def test_wrong_factories(spec: str, message: str) -> None:
+def test_load_factory_invalid(spec: str, message: str) -> None:
     with pytest.raises(ProfileError, match=f"^'{spec}'.*{message}"):
         load_factory(spec)

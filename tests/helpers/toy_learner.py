@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
+from mecsim.learning import Arrays, Learner, Trained
 
 _log = logging.getLogger("mecsim.toy")
 
@@ -21,18 +22,28 @@ class ToySettings:
     wish: int = 0
 
 
-class Toy(Scheduler):
+class Toy(Learner):
     """Everything to the server that the policy file names."""
 
-    learns = True
     settings = ToySettings
 
     def __init__(self, spec: SchedulerSpec, *, policy: str) -> None:
-        super().__init__(spec)
+        Scheduler.__init__(self, spec)  # its policy is no policy file
         self.server = int(json.loads(Path(policy).read_text(encoding="utf-8"))["server"])
 
     def decide(self, observation: Observation) -> Placement:
         return [self.server] * self.spec.blocks
+
+    @classmethod
+    def untrained(cls, *_: Any) -> Arrays:
+        raise NotImplementedError
+
+    def load(self, *_: Any) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def train(cls, *_: Any) -> Trained:
+        raise NotImplementedError
 
 
 class Wary(Toy):

@@ -300,7 +300,7 @@ def test_with_the_compiler_off() -> None:
         "tests/kernels/test_compiled_kernel.py::test_random_scenarios",
         "tests/kernels/test_compiled_kernel.py::test_a_crowd_of_ties",
         "tests/kernels/test_compiled_kernel.py::test_every_step_of_shipped_scenarios",
-        "tests/scheduler/test_lookahead.py::test_both_kernels_and_both_times_alike",
+        "tests/scheduler/test_lookahead.py::test_reproducible_on_both_kernels",
         "tests/simulation/test_static_run.py::test_random_scenarios",
         "tests/simulation/test_replicas.py::test_random_scenarios",
         "tests/simulation/test_replicas.py::test_rings_grow",

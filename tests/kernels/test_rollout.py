@@ -342,9 +342,9 @@ def test_a_scheduler_must_say_that_it_explores(kernel: str) -> None:
 @pytest.mark.parametrize(
     ("candidates", "message"),
     [
-        ([[0, 1, 0.5]], "what_if: placements hold float64; allowed: integers"),
-        ([0, 1, 2], r"have the shape \(3,\); allowed: \(number of placements, 3\)"),
-        ([[0, 1]], r"have the shape \(1, 2\); allowed: \(number of placements, 3\)"),
+        ([[0, 1, 0.5]], r"what_if: the array \[\[0, 1, 0.5\]\] holds float64; allowed: integers"),
+        ([0, 1, 2], r"has the shape \(3,\); allowed: \(placements, 3\)"),
+        ([[0, 1]], r"has the shape \(1, 2\); allowed: \(placements, 3\)"),
         ([[0, 1, 2], [0, 3, 0]], "placement 1 puts block 1 at 3; allowed: 0 .* to 2"),
         ([[0, 0, -1]], "placement 0 puts block 2 at -1; allowed: 0 .* to 2"),
     ],

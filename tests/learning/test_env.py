@@ -270,8 +270,8 @@ def test_wrong_numbers() -> None:
         ([0, 1, 2, 3, 4, 5], "puts block 5 at 5; allowed: 0 .the device. to 4"),
         ([0, -1, 2, 3, 4, 4], "puts block 1 at -1"),
         ([0, 1], r"shape \(1, 2\); allowed: \(1, 6\)"),
-        ([0.0] * 6, "hold float64; allowed: integers"),
-        (None, "hold object; allowed: integers"),
+        ([0.0] * 6, "holds float64; allowed: integers"),
+        (None, "holds object; allowed: integers"),
     ],
 )
 def test_an_invalid_action_is_an_error_and_changes_nothing(action: Any, problem: str) -> None:

@@ -82,12 +82,12 @@ SECOND: dict[tuple[int, int], list[float]] = {  # places of blocks 1 and 2 to th
 PAIRS = sorted(SECOND)
 
 
-def test_the_table_has_every_pair_of_places() -> None:
+def test_every_pair_of_places_is_covered() -> None:
     assert [*product(range(4), repeat=2)] == PAIRS
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_delays_of_every_pair_of_adjacent_places(pair: tuple[int, int]) -> None:
+def test_delays_of_adjacent_places(pair: tuple[int, int]) -> None:
     _, trace = run(list(pair))
     first = after(0.0, *FIRST[pair[0]])
     second = after(first, *SECOND[pair])
@@ -109,7 +109,7 @@ def test_delays_of_every_pair_of_adjacent_places(pair: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("literal", [False, True], ids=["uplink only", "literal Eq. 7"])
 @pytest.mark.parametrize("pair", PAIRS)
-def test_energies_of_every_pair_of_adjacent_places(pair: tuple[int, int], literal: bool) -> None:
+def test_energies_of_adjacent_places(pair: tuple[int, int], literal: bool) -> None:
     _, trace = run(list(pair), energy={"kappa": KAPPA, "literal_eq7": literal})
     energies = []
     for block, (here, place) in enumerate(zip((0, pair[0]), pair, strict=True)):
@@ -132,7 +132,7 @@ def test_energies_of_every_pair_of_adjacent_places(pair: tuple[int, int], litera
         pytest.param(3, [RESULT / W, LATENCY, RESULT / W, LATENCY, RESULT / R], id="wired, radio"),
     ],
 )
-def test_the_result_returns_with_the_last_block(last: int, back: list[float]) -> None:
+def test_result_returns_with_last_block(last: int, back: list[float]) -> None:
     _, trace = run([1, last], return_result=True)
     first = after(0.0, *FIRST[1])
     second = after(first, *SECOND[1, last], *back)
@@ -145,7 +145,7 @@ def test_the_result_returns_with_the_last_block(last: int, back: list[float]) ->
     assert trace["tasks/energy_J"][0] == pytest.approx(air_j, rel=1e-15)  # receiving is free
 
 
-def test_a_device_without_association_crosses_radio_and_wire_to_the_server_it_wants() -> None:
+def test_path_to_another_server() -> None:
     """The same device near ES 3: ES 1 is two links away."""
     near_third = LINE["device"] | {"positions": [[3000, 700]]}
     _, trace = run([1, 0], device=near_third)
@@ -156,7 +156,7 @@ def test_a_device_without_association_crosses_radio_and_wire_to_the_server_it_wa
     ]
 
 
-def test_each_direction_of_a_link_and_each_hop_is_a_resource_of_its_own() -> None:
+def test_each_direction_of_a_link_is_a_resource() -> None:
     _, trace = run([3, 1])
     names = resolve(scenario(**LINE)).resource_names()
     assert [names[r] for r in trace["hops/resource"].tolist()] == [
@@ -192,7 +192,7 @@ def test_late_blocks_penalty_and_reward() -> None:
     st.floats(0.01, 10.0),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_total_delay_of_a_random_placement(
+def test_total_delay_of_random_placements(
     placement: list[int], topology: str, latency: float, result: str, length: float
 ) -> None:
     """One task, released in the third slot."""
@@ -222,7 +222,7 @@ def test_total_delay_of_a_random_placement(
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=1, max_size=5))
 @settings(max_examples=40, deadline=None, derandomize=True)
-def test_four_parts_of_a_delay_sum_to_it(placements: list[list[int]]) -> None:
+def test_delay_is_sum_of_its_parts(placements: list[list[int]]) -> None:
     """Also where tasks wait: transfer waiting, transfer, compute waiting, compute."""
     spec = scenario(
         **LINE

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mecsim.model import topology as network_module
+from mecsim.model import routes as routes_module
 from mecsim.model.model import resolve
-from mecsim.model.topology import Links, next_links, route_tables, wired_links
+from mecsim.model.routes import next_links, route_tables
+from mecsim.model.topology import Links, wired_links
 from mecsim.scenario.schema import Wired
 from mecsim.support.arrays import Floats, Ints
 from tests.helpers.builders import chain, scenario, simulate
@@ -83,9 +84,7 @@ def test_routes_are_shortest(network: tuple[int, Links], bits: float) -> None:
 
 @given(graphs(st.sampled_from([1.0, 2.0]), st.sampled_from([0.0, 0.5])), st.integers(1, 3))
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_of_equally_fast_next_hops_the_lowest_numbered_is_taken(
-    network: tuple[int, Links], bits: int
-) -> None:
+def test_tie_break_lowest_server(network: tuple[int, Links], bits: int) -> None:
     n, links = network
     table = next_links(links, n, float(bits))
     _, graph = seconds_of(links, float(bits))
@@ -107,7 +106,7 @@ def test_tie_break_by_hand() -> None:
 
 
 @pytest.mark.parametrize("rate", [1e9, 1e20, 1e30])
-def test_a_route_ends_also_where_a_link_is_next_to_instantaneous(rate: float) -> None:
+def test_route_ends_with_instantaneous_link(rate: float) -> None:
     """ES 1 and 2 are joined by a link whose time vanishes beside that of the way to ES 3."""
     links = links_of([(0, 1, rate, 0), (1, 0, rate, 0), (1, 2, 1e3, 1), (2, 1, 1e3, 1)])
     table = next_links(links, 3, 24_576.0)
@@ -151,9 +150,7 @@ EXACT = st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0])
 
 @given(graphs(EXACT, st.sampled_from([0.0, 0.25, 1.0, 3.0]), largest=12), st.sampled_from([1, 8]))
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_where_times_are_exact_the_table_is_that_of_dijkstra(
-    network: tuple[int, Links], bits: int
-) -> None:
+def test_equals_dijkstra_for_exact_times(network: tuple[int, Links], bits: int) -> None:
     n, links = network
     table, left = dijkstra(links, n, float(bits))
     assert next_links(links, n, float(bits)).tolist() == table.tolist()
@@ -168,9 +165,7 @@ LOST = graphs(st.sampled_from([1.0, 3.0, 1e30]), st.just(0.0), largest=12)
 
 @given(LOST | graphs(RATES, LATENCIES, largest=12), st.sampled_from([0.0, 1.0, 24_576.0, 1e30]))
 @settings(max_examples=300, deadline=None, derandomize=True)
-def test_routes_are_least_and_end_where_times_are_lost_in_rounding(
-    network: tuple[int, Links], bits: float
-) -> None:
+def test_routes_end_despite_rounding(network: tuple[int, Links], bits: float) -> None:
     n, links = network
     bits_sent = max(bits, 1.0)
     table, (_, left) = next_links(links, n, bits), dijkstra(links, n, bits_sent)
@@ -184,7 +179,7 @@ def test_routes_are_least_and_end_where_times_are_lost_in_rounding(
                 assert table[source, target] <= link
 
 
-def test_of_hops_lost_in_rounding_those_that_are_fewer_from_the_target_are_taken() -> None:
+def test_rounding_prefers_fewer_hops() -> None:
     """ES 1, 2, 3 and 4 are in one place, and only ES 4 leads to ES 5: 1-2-3-4, and 1-4."""
     near = [(i, j, 1e30, 0.0) for i, j in both_ways([(0, 1), (1, 2), (2, 3), (0, 3)])]
     links = links_of([*near, (3, 4, 1.0, 0.0), (4, 3, 1.0, 0.0)])
@@ -193,7 +188,7 @@ def test_of_hops_lost_in_rounding_those_that_are_fewer_from_the_target_are_taken
     assert ways == [[3, 4], [0, 3, 4], [3, 4], [4]]
 
 
-def test_of_two_servers_in_one_place_neither_sends_by_way_of_the_other() -> None:
+def test_servers_at_one_position() -> None:
     """ES 1 and 2 are joined next to instantaneously, and each is 1 s from ES 3."""
     slow = both_ways([(0, 2), (1, 2)])
     links = links_of([(0, 1, 1e30, 0.0), (1, 0, 1e30, 0.0), *((*ends, 1.0, 0.0) for ends in slow)])
@@ -206,17 +201,17 @@ TOPOLOGIES = ["ring", "star", "line", "tree", "grid", "full_mesh"]
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("pairs_at_once", [1, 100, 1 << 19])
-def test_tables_of_topologies_are_those_of_dijkstra_however_many_targets_at_once(
+def test_equals_dijkstra_for_topologies(
     topology: str, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network_module, "PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(routes_module, "PAIRS_AT_ONCE", pairs_at_once)
     for servers in (1, 2, 23):
         links = wired_links(wired(topology=topology, rate=3.0, latency=0.1), servers)
         table, _ = dijkstra(links, servers, 1.0)
         assert next_links(links, servers, 1.0).tolist() == table.tolist()
 
 
-def test_there_are_as_many_tables_as_differ() -> None:
+def test_route_tables_are_distinct() -> None:
     """Of the triangle in the test below: up to 9.6 bits go straight."""
     rows = [(i, j, 8.0, 0.0) for i, j in [(0, 2), (2, 0)]]
     rows += [(i, j, 80.0, 0.5) for i, j in both_ways([(0, 1), (1, 2)])]
@@ -232,13 +227,13 @@ def test_there_are_as_many_tables_as_differ() -> None:
 
 
 @pytest.mark.parametrize("topology", ["ring", "star", "line", "tree", "grid"])
-def test_a_route_ends_also_where_there_is_nothing_to_send(topology: str) -> None:
+def test_route_ends_for_empty_transfer(topology: str) -> None:
     links = wired_links(wired(topology=topology, rate=1e3, latency=0.0), 6)
     table = next_links(links, 6, 0.0)
     assert all(len(walk(table, links, i, j)) >= (i != j) for i in range(6) for j in range(6))
 
 
-def test_the_route_depends_on_the_size_of_a_block_where_latency_matters() -> None:
+def test_route_depends_on_block_size() -> None:
     """Direct: 8 bit/s. By ES 2: 80 bit/s and 0.5 s a hop. 8 bits: 1 s or 1.2 s; 16: 2 or 1.4 s."""
     fast = {"rate": 80.0, "latency": 0.5}
     links = [{"from": 1, "to": 2} | fast, {"from": 2, "to": 3} | fast]

@@ -11,13 +11,13 @@ import pytest
 
 from mecsim.errors import ScenarioError
 from mecsim.model import equations
-from mecsim.model import topology as network_module
+from mecsim.model import topology as topology_module
 from mecsim.model.model import resolve
+from mecsim.model.routes import next_links
 from mecsim.model.topology import (
     Links,
     associate,
     device_positions,
-    next_links,
     server_positions,
     wired_links,
 )
@@ -67,14 +67,14 @@ CASES: list[tuple[str, int, Pairs]] = [
 
 
 @pytest.mark.parametrize(("topology", "servers", "one_way"), CASES)
-def test_links_of_a_topology(topology: str, servers: int, one_way: Pairs) -> None:
+def test_wired_links(topology: str, servers: int, one_way: Pairs) -> None:
     links = wired_links(wired(topology=topology, rate=7.0, latency=0.5), servers)
     assert pairs(links) == both_ways(one_way)
     assert links.rate_bps.tolist() == [7.0] * len(links)
     assert links.latency_s.tolist() == [0.5] * len(links)
 
 
-def test_a_tree_has_the_branching_that_it_is_given() -> None:
+def test_wired_links_tree_branching() -> None:
     links = wired_links(wired(topology="tree", branching=3), 6)
     assert pairs(links) == both_ways([(1, 2), (1, 3), (1, 4), (2, 5), (2, 6)])
     assert pairs(wired_links(wired(topology="tree", branching=1), 3)) == both_ways([(1, 2), (2, 3)])
@@ -84,7 +84,7 @@ def explicit(*links: dict[str, Any]) -> Wired:
     return wired(topology="explicit", rate=8.0, latency=0.25, links=list(links))
 
 
-def test_explicit_links_have_their_own_numbers_or_the_common_ones() -> None:
+def test_wired_links_explicit_defaults() -> None:
     spec = explicit(
         {"from": 3, "to": 1, "rate": 2.0, "both_ways": False},
         {"from": 1, "to": 2, "latency": 0.0},
@@ -96,7 +96,7 @@ def test_explicit_links_have_their_own_numbers_or_the_common_ones() -> None:
     assert links.latency_s.tolist() == [0.0, 0.0, 0.25, 0.25]
 
 
-def test_one_way_links_are_taken_one_way() -> None:
+def test_wired_links_one_way() -> None:
     ring = [{"from": i, "to": i % 4 + 1, "both_ways": False} for i in range(1, 5)]
     table = next_links(wired_links(explicit(*ring), 4), 4, 1.0)
     # link k goes from server k to k + 1, so whatever the target, it is the only way
@@ -118,9 +118,7 @@ def test_one_way_links_are_taken_one_way() -> None:
         ),
     ],
 )
-def test_links_that_leave_a_server_out_are_refused(
-    links: list[dict[str, Any]], message: str
-) -> None:
+def test_wired_links_unconnected(links: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ScenarioError, match=message):
         resolve(scenario(edge_servers=3, wired=explicit(*links).model_dump()))
 
@@ -128,7 +126,7 @@ def test_links_that_leave_a_server_out_are_refused(
 # ---------------------------------------------------------------- positions and association
 
 
-def test_servers_stand_row_by_row_on_a_square_grid() -> None:
+def test_server_positions_grid() -> None:
     spec = EdgeServer.model_validate({"spacing": 100.0})
     five = [[0, 0], [100, 0], [200, 0], [0, 100], [100, 100]]
     assert server_positions(spec, 5).tolist() == five
@@ -137,7 +135,7 @@ def test_servers_stand_row_by_row_on_a_square_grid() -> None:
     assert server_positions(given_, 2).tolist() == [[1, 2], [3, 4]]
 
 
-def test_devices_are_dropped_uniformly_over_the_ring_around_their_server() -> None:
+def test_device_positions_uniform_in_ring() -> None:
     servers = np.array([[0.0, 0.0], [1500.0, 0.0], [0.0, 1500.0]])
     spec = Device.model_validate({"distance": [310.0, 750.0]})
     count = 3000
@@ -153,7 +151,7 @@ def test_devices_are_dropped_uniformly_over_the_ring_around_their_server() -> No
     assert (away / distance[:, None]).mean(axis=0) == pytest.approx(0, abs=4 / np.sqrt(2 * count))
 
 
-def test_association_picks_the_nearest_server() -> None:
+def test_associate_nearest() -> None:
     rng = np.random.default_rng(5)
     servers, devices = rng.uniform(0, 3000, (9, 2)), rng.uniform(0, 3000, (5000, 2))
     nearest, gain = associate(devices, servers, 5000.0, Radio())
@@ -165,11 +163,11 @@ def test_association_picks_the_nearest_server() -> None:
 
 @pytest.mark.parametrize("pairs_at_once", [50, 1 << 19])
 @pytest.mark.parametrize("coverage", [120.0, 1e6])
-def test_association_is_that_of_all_distances(
+def test_associate_equals_all_distances(
     pairs_at_once: int, coverage: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where groups are small, far from each other or of one place, and on ties."""
-    monkeypatch.setattr(network_module, "PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(topology_module, "PAIRS_AT_ONCE", pairs_at_once)
     rng = np.random.default_rng(7)
     servers = 100.0 * rng.integers(0, 40, (60, 2)).astype(np.float64)
     around = servers[rng.integers(0, 60, 5000)] + rng.integers(-80, 81, (5000, 2))
@@ -181,7 +179,7 @@ def test_association_is_that_of_all_distances(
     assert gain.tolist() == np.asarray(equations.path_gain(metres, 128.1, 37.6)).tolist()
 
 
-def test_of_devices_out_of_coverage_the_first_is_named_with_its_distance() -> None:
+def test_associate_out_of_coverage() -> None:
     servers = np.array([[0.0, 0.0], [5000.0, 0.0]])
     devices = np.array([[4990.0, 0.0], [3000.0, 0.0], [1e6, 0.0], [10.0, 0.0], [1999.0, 0.0]])
     with pytest.raises(ScenarioError, match=r"device 1 at \(3000\.0, 0\.0\) m .* 2000\.0 m from"):
@@ -192,7 +190,7 @@ def test_of_devices_out_of_coverage_the_first_is_named_with_its_distance() -> No
     assert associate(at_the_edge, servers, 750.0, Radio())[0].tolist() == [0]
 
 
-def test_a_device_between_two_servers_goes_to_the_first_and_one_out_of_reach_is_refused() -> None:
+def test_associate_ties_and_edge_of_coverage() -> None:
     servers = np.array([[0.0, 0.0], [1000.0, 0.0]])
     nearest, _ = associate(np.array([[500.0, 0.0], [501.0, 0.0]]), servers, 750.0, Radio())
     assert nearest.tolist() == [0, 1]
@@ -200,7 +198,7 @@ def test_a_device_between_two_servers_goes_to_the_first_and_one_out_of_reach_is_
         associate(np.array([[0.0, 750.0], [0.0, 750.5]]), servers, 750.0, Radio())
 
 
-def test_a_city_is_resolved_in_little_memory() -> None:
+def test_city_in_little_memory() -> None:
     """1000 servers and 100 000 devices: 8 MB of routes, where all distances would take 800 MB."""
     city = load(Path(__file__).parents[2] / "scenarios" / "city.yaml")
     tracemalloc.start()

@@ -77,7 +77,7 @@ def declared(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_an_invalid_scenario_is_refused(name: str, scenarios: Path) -> None:
+def test_invalid_scenario(name: str, scenarios: Path) -> None:
     message = fault_of(scenarios / "invalid" / name)
     for pattern in declared(name):
         assert re.search(pattern, message) or pattern in message, (pattern, message)
@@ -87,7 +87,7 @@ def test_an_invalid_scenario_is_refused(name: str, scenarios: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in INVALID if name not in LATE])
-def test_the_message_begins_with_the_file(name: str, scenarios: Path) -> None:
+def test_message_begins_with_file(name: str, scenarios: Path) -> None:
     message = fault_of(scenarios / "invalid" / name)
     assert message.startswith(str(scenarios / "invalid"))
     if not name.startswith(("extends", "cyclic")):
@@ -95,12 +95,12 @@ def test_the_message_begins_with_the_file(name: str, scenarios: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LATE)
-def test_the_message_begins_with_the_file_when_resolved(name: str, scenarios: Path) -> None:
+def test_message_begins_with_file_when_resolved(name: str, scenarios: Path) -> None:
     path = scenarios / "invalid" / name
     assert re.match(re.escape(str(path)) + r":\d+: ", fault_of(path))
 
 
-def test_there_are_enough() -> None:
+def test_number_of_cases() -> None:
     assert len(INVALID) >= 70
     assert len(VALID) >= 25
 
@@ -116,7 +116,7 @@ def test_there_are_enough() -> None:
         "unknown_model.yaml",
     ],
 )
-def test_the_command_line_tells_and_exits_with_2(name: str, scenarios: Path) -> None:
+def test_command_line_exits_with_2(name: str, scenarios: Path) -> None:
     path = scenarios / "invalid" / name
     command = [sys.executable, "-m", "mecsim", "run", str(path), "--no-trace"]
     done = subprocess.run(
@@ -128,7 +128,7 @@ def test_the_command_line_tells_and_exits_with_2(name: str, scenarios: Path) -> 
     assert not list(scenarios.rglob("*partial*"))
 
 
-def test_a_long_list_of_faults_is_cut(tmp_path: Path) -> None:
+def test_long_list_of_faults_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "long.yaml"
     values = ", ".join(["fast"] * 500)
     path.write_text(f"devices: 500\ndevice: {{capacity: [{values}]}}\n", encoding="utf-8")
@@ -141,7 +141,7 @@ def test_a_long_list_of_faults_is_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_a_valid_scenario_runs_under_every_scheduler(
+def test_valid_scenario_runs_under_every_scheduler(
     name: str, scenarios: Path, tmp_path: Path
 ) -> None:
     path = scenarios / "valid" / name
@@ -161,7 +161,7 @@ def test_a_valid_scenario_runs_under_every_scheduler(
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_a_valid_scenario_survives_json(name: str, scenarios: Path) -> None:
+def test_valid_scenario_survives_json(name: str, scenarios: Path) -> None:
     scenario = load(scenarios / "valid" / name)
     again = Scenario.model_validate_json(scenario.canonical_json())
     assert again == scenario

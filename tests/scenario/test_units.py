@@ -49,21 +49,21 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("text", "unit", "value"), TABLE)
-def test_table(text: str, unit: str, value: float) -> None:
+def test_parse(text: str, unit: str, value: float) -> None:
     if "dB" in text:
         assert parse(text, unit) == pytest.approx(value, rel=1e-12)
     else:
         assert parse(text, unit) == value
 
 
-def test_decibels_to_watts() -> None:
+def test_parse_decibels() -> None:
     # 22 dBm = 10^(22/10) mW = 158.489 mW; -174 dBm/Hz = 10^-17.4 mW/Hz = 3.98107e-21 W/Hz
     assert parse("22 dBm", "W") == pytest.approx(0.15848931924611134, rel=1e-12)
     assert parse("-174 dBm/Hz", "W/Hz") == pytest.approx(3.981071705534985e-21, rel=1e-12)
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_every_example_can_be_read(unit: str) -> None:
+def test_examples_can_be_parsed(unit: str) -> None:
     assert parse(example(unit), unit) > 0
 
 
@@ -100,7 +100,7 @@ def test_every_example_can_be_read(unit: str) -> None:
         ("-1e99999999 dBm/Hz", "W/Hz", "not a finite number"),
     ],
 )
-def test_what_is_no_quantity(text: str, unit: str, problem: str) -> None:
+def test_parse_invalid(text: str, unit: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as caught:
         parse(text, unit)
     assert "finite" in problem or example(unit) in str(caught.value)
@@ -114,7 +114,7 @@ quantities = st.from_regex(
 
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(st.text(max_size=40) | quantities, st.sampled_from(UNITS))
-def test_any_text_is_a_finite_number_or_a_value_error(text: str, unit: str) -> None:
+def test_parse_any_text(text: str, unit: str) -> None:
     try:
         value = parse(text, unit)
     except ValueError as error:
@@ -125,11 +125,11 @@ def test_any_text_is_a_finite_number_or_a_value_error(text: str, unit: str) -> N
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.floats(min_value=-1e200, max_value=1e200))
-def test_a_number_without_a_unit_is_si_to_the_last_bit(value: float) -> None:
+def test_parse_number_without_unit_is_exact(value: float) -> None:
     assert parse(repr(value), "s") == value
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.decimals(min_value="0.001", max_value="1000", places=4))
-def test_a_unit_moves_the_decimal_point_and_nothing_else(number: object) -> None:
+def test_parse_unit_is_exact(number: object) -> None:
     assert parse(f"{number} GHz", "Hz") == float(f"{number}e9")

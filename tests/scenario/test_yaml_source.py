@@ -65,17 +65,17 @@ def test_scalars_of_the_core_schema(text: str, value: object) -> None:
     assert type(found) is type(value)
 
 
-def test_nan_is_a_number() -> None:
+def test_scalar_nan() -> None:
     assert math.isnan(values_of("key: .NaN")["key"])
 
 
-def test_a_byte_order_mark_and_windows_lines_do_no_harm(tmp_path: Path) -> None:
+def test_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
     path = tmp_path / "bom.yaml"
     path.write_bytes(b"\xef\xbb\xbfslots: 5\r\ndevices: 7\r\n")
     assert read(path).values == {"slots": 5, "devices": 7}
 
 
-def test_every_value_knows_its_line() -> None:
+def test_line_numbers() -> None:
     document = parse("a: 1\nb:\n  c: [1,\n    2]\n", "f")
     assert document.locate(("a",)) == "f:1"
     assert document.locate(("b", "c")) == "f:3"
@@ -87,7 +87,7 @@ def test_every_value_knows_its_line() -> None:
 # ---------------------------------------------------------------- files
 
 
-def test_what_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_file(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_bytes(b"#" * (yaml_source.MAX_BYTES + 1))
     for path, problem in [
         (tmp_path / "nosuch.yaml", "cannot be read: No such file"),
@@ -102,7 +102,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
             read(path)
 
 
-def test_links_in_a_circle(tmp_path: Path) -> None:
+def test_circular_links(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").symlink_to(tmp_path / "b.yaml")
     (tmp_path / "b.yaml").symlink_to(tmp_path / "a.yaml")
     with pytest.raises(ScenarioError, match="symbolic links"):
@@ -112,14 +112,14 @@ def test_links_in_a_circle(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_long_chain_of_extends_is_refused(tmp_path: Path) -> None:
+def test_extends_chain_too_long(tmp_path: Path) -> None:
     for number in range(40):
         (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n", encoding="utf-8")
     with pytest.raises(ScenarioError, match=r"32\.yaml:1: extends: is a chain of more"):
         read(tmp_path / "0.yaml")
 
 
-def test_a_hostile_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_hostile_file_is_refused_fast(tmp_path: Path) -> None:
     began = time.perf_counter()
     for text in ("[" * 500_000, "a: " + "{b: " * 100_000, "- " * 300_000, "? " * 300_000):
         with pytest.raises(ScenarioError):
@@ -170,13 +170,13 @@ def test_extends_merges_key_by_key(tmp_path: Path) -> None:
          {"wired": {"topology": "ring"}}),
     ],
 )  # fmt: skip
-def test_what_is_merged_and_what_is_replaced(
+def test_extends_merges_or_replaces(
     tmp_path: Path, base: str, over: str, merged: dict[str, Any]
 ) -> None:
     assert read(write(tmp_path, over=f"extends: base.yaml\n{over}", base=base)).values == merged
 
 
-def test_a_key_that_the_base_lost_is_missed_where_it_should_be(tmp_path: Path) -> None:
+def test_extends_missing_key_names_its_place(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         over="extends: base.yaml\narrivals: {process: poisson}\n",
@@ -186,7 +186,7 @@ def test_a_key_that_the_base_lost_is_missed_where_it_should_be(tmp_path: Path) -
         load(path)
 
 
-def test_files_are_named_from_the_file_that_names_them(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_naming_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "base.yaml").write_text(
         "arrivals: {process: trace, file: tasks.h5}\ndnn: {model: own.json}\n", encoding="utf-8"
@@ -242,7 +242,7 @@ def test_set(assignment: str, merged: dict[str, Any]) -> None:
         ("slots={a: 1, a: 2}", "given twice"),
     ],
 )
-def test_what_cannot_be_set(assignment: str, problem: str) -> None:
+def test_set_invalid(assignment: str, problem: str) -> None:
     document = parse("slots: 1\nlist: [1, 2, {a: 3}]\n", "f")
     with pytest.raises(ScenarioError, match=problem) as caught:
         assign(document, assignment)
@@ -252,14 +252,14 @@ def test_what_cannot_be_set(assignment: str, problem: str) -> None:
     assert len(message) < 6000
 
 
-def test_a_fault_that_was_set_names_the_option(tmp_path: Path) -> None:
+def test_set_fault_names_the_option(tmp_path: Path) -> None:
     path = write(tmp_path, f="slots: 5\n")
     with pytest.raises(ScenarioError) as caught:
         load(path, ["devices=3", "slots=-5"])
     assert str(caught.value).startswith("--set slots=-5: slots: -5 should be")
 
 
-def test_later_settings_win(tmp_path: Path) -> None:
+def test_set_later_wins(tmp_path: Path) -> None:
     path = write(tmp_path, f="slots: 5\n")
     assert load(path, ["slots=6", "slots=7"]).slots == 7
 
@@ -298,14 +298,14 @@ nested = st.recursive(
 
 @fuzz
 @given(st.text(max_size=60) | st.lists(st.sampled_from(TOKENS), max_size=20).map("".join))
-def test_any_text_is_a_scenario_or_a_scenario_error(text: str) -> None:
+def test_any_text(text: str) -> None:
     with contextlib.suppress(ScenarioError):
         validate(parse(text, "f"))
 
 
 @fuzz
 @given(st.dictionaries(st.sampled_from(WORDS), nested, max_size=5))
-def test_any_data_is_a_scenario_or_a_scenario_error(values: dict[str, Any]) -> None:
+def test_any_data(values: dict[str, Any]) -> None:
     try:
         validate(Document(values, {(): "f"}))
     except ScenarioError as error:
@@ -318,7 +318,7 @@ def test_any_data_is_a_scenario_or_a_scenario_error(values: dict[str, Any]) -> N
 
 @fuzz
 @given(st.text(max_size=30), st.lists(st.sampled_from(TOKENS), max_size=12).map("".join))
-def test_any_assignment_is_one_or_a_scenario_error(key: str, value: str) -> None:
+def test_any_assignment(key: str, value: str) -> None:
     document = parse("slots: 1\nlist: [1, 2, {a: 3}]\n", "f")
     with contextlib.suppress(ScenarioError):
         assign(document, f"{key}={value}")
@@ -326,7 +326,7 @@ def test_any_assignment_is_one_or_a_scenario_error(key: str, value: str) -> None
 
 @fuzz
 @given(st.text(max_size=60) | st.lists(st.sampled_from(TOKENS), max_size=20).map("".join))
-def test_any_json_is_a_scenario_or_a_scenario_error(text: str) -> None:
+def test_any_json(text: str) -> None:
     with contextlib.suppress(ScenarioError):
         from_json(text, "f")
 
@@ -334,6 +334,6 @@ def test_any_json_is_a_scenario_or_a_scenario_error(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"a":' * 100_000, "1" * 10_000, "NaN", '{"a": 1}']
 )
-def test_hostile_json_is_refused(text: str) -> None:
+def test_hostile_json(text: str) -> None:
     with pytest.raises(ScenarioError, match=r"^f: "):
         from_json(text, "f")

@@ -1,4 +1,4 @@
-"""What the shipped schedulers decide, against numbers worked out by hand or by brute force."""
+"""Decisions of the shipped schedulers, against numbers worked out by hand or by brute force."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mecsim.learning.interface import Learner
 from mecsim.model.model import resolve
 from mecsim.scenario.loading import load
 from mecsim.scenario.schema import Scenario
@@ -43,7 +44,7 @@ def busy(**overrides: Any) -> Scenario:
     return scenario(**(base | overrides))
 
 
-def test_greedy_takes_the_least_backlog_and_counts_its_own_blocks() -> None:
+def test_greedy_by_hand() -> None:
     # Backlogs 0 at all four places: block 0 (2 cycles, 4 tasks on 2 devices of 1 Hz) goes to
     # place 0 and adds 4 s there. Block 1 (4 cycles) goes to ES 1: 4·4/4 = 4 s. Block 2 to ES 2.
     first, second = placements(busy(), "greedy")
@@ -53,7 +54,7 @@ def test_greedy_takes_the_least_backlog_and_counts_its_own_blocks() -> None:
     assert second == [1, 2, 3]
 
 
-def test_greedy_for_one_task_looks_at_its_own_device() -> None:
+def test_greedy_per_task() -> None:
     first, *_ = placements(busy(decision_epoch="per_task"), "greedy")
     # 2 s at the device, then ES 1 (4 cycles at 4 Hz = 1 s), then ES 2.
     assert first == [0, 1, 2]
@@ -69,12 +70,12 @@ def test_greedy_for_one_task_looks_at_its_own_device() -> None:
         (1, 1, [1]),
     ],
 )
-def test_apdi_deals_blocks_evenly(blocks: int, servers: int, expected: list[int]) -> None:
+def test_apdi(blocks: int, servers: int, expected: list[int]) -> None:
     small = scenario(dnn=chain([1] * blocks, [1] * blocks), edge_servers=servers)
     assert placements(small, "apdi") == [expected]
 
 
-def test_rpdi_is_uniform_over_all_placements() -> None:
+def test_rpdi_is_uniform() -> None:
     slots, blocks, servers = 9000, 2, 2
     rows = placements(scenario(slots=slots, dnn=chain([1] * blocks, [1] * blocks)), "rpdi")
     counts = Counter(map(tuple, rows))
@@ -108,7 +109,7 @@ def seen(scenario: Scenario) -> list[Observation]:
 
 
 @pytest.mark.parametrize("topology", ["full_mesh", "line"])
-def test_single_cut_on_an_empty_network_is_the_best_of_all_cuts(topology: str) -> None:
+def test_single_cut_is_optimal_on_an_empty_network(topology: str) -> None:
     """It chooses the least of all simulated cuts, and what it predicts comes true."""
     small = scenario(
         decision_epoch="per_task",
@@ -151,7 +152,7 @@ def test_single_cut_counts_backlogs() -> None:
     assert after.server_backlog_s[0] > 0
 
 
-def test_observations_tell_what_is_known() -> None:
+def test_observation_has_size_drawn_per_slot() -> None:
     """With sizes drawn per slot a scheduler knows them, also where it does not know the tasks."""
     poisson = {"process": "poisson", "rate": 5}
     sizes = {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "slot"}
@@ -167,7 +168,7 @@ def test_observations_tell_what_is_known() -> None:
         ]
 
 
-def test_the_rates_of_a_server_are_the_mean_of_its_devices() -> None:
+def test_server_rate_is_mean_of_its_devices() -> None:
     (observation,) = seen(load(DEFAULT, ["slots=1"]))
     spec: SchedulerSpec = observation.spec
     for server in range(4):
@@ -178,9 +179,9 @@ def test_the_rates_of_a_server_are_the_mean_of_its_devices() -> None:
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_every_scheduler_meets_the_same_tasks(name: str) -> None:
+def test_common_random_numbers(name: str) -> None:
     options: dict[str, Any] = {"placement": [1] * 6} if name == "fixed" else {}
-    if getattr(registry.load(name), "learns", False):
+    if issubclass(registry.load(name), Learner):
         options = {"policy": "untrained"}
     run = simulate(load(DEFAULT, ["slots=3", "radio.fading=rayleigh"]), name, options)
     other = simulate(load(DEFAULT, ["slots=3", "radio.fading=rayleigh"]), "local")
@@ -188,14 +189,11 @@ def test_every_scheduler_meets_the_same_tasks(name: str) -> None:
         assert (run.trace[path] == other.trace[path]).all()
 
 
-def test_rewards_on_the_default_scenario_come_in_the_order_of_the_prototype() -> None:
-    """Greedy −23 500, rpdi −71 000, apdi −6.8e6 and local −1.0e7 there; here with one more hop."""
-    scenario = load(DEFAULT)
-    rewards = {
-        name: run_scenario(scenario, name).summary["reward"]
-        for name in ("greedy", "rpdi", "apdi", "local")
-    }
-    assert rewards["greedy"] > rewards["rpdi"] > rewards["apdi"] > rewards["local"]
-    known = {"greedy": -23_500, "rpdi": -71_000, "apdi": -6.8e6, "local": -1.0e7}
-    for name, reward in known.items():
-        assert rewards[name] == pytest.approx(reward, rel=0.15), name
+def test_ranking_on_the_default_scenario() -> None:
+    spec = load(DEFAULT)
+    rewards = [
+        run_scenario(spec, name).summary["reward"] for name in ("greedy", "rpdi", "apdi", "local")
+    ]
+    assert rewards == sorted(rewards, reverse=True)
+    assert rewards[1] < 2 * rewards[0]  # random placements cost over twice as much as greedy
+    assert rewards[2] < 50 * rewards[1]  # static placements cost far more

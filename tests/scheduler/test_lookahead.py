@@ -1,4 +1,4 @@
-"""The search by branched runs: optimal where it can see everything, never beyond its budget."""
+"""The lookahead scheduler: optimal if it simulates everything, and within its budget."""
 
 from __future__ import annotations
 
@@ -95,9 +95,7 @@ def small(**overrides: Any) -> Scenario:
 
 @given(cases(), st.integers(0, 3))
 @settings(max_examples=40, deadline=None, derandomize=True)
-def test_the_optimum_where_the_budget_allows_for_all(
-    case: tuple[Scenario, list[list[int]]], seed: int
-) -> None:
+def test_exhaustive_search_is_optimal(case: tuple[Scenario, list[list[int]]], seed: int) -> None:
     spec, (placement, *_) = case
     every = (spec.edge_servers + 1) ** len(placement)
     for decided in decisions(spec, every, everything=True, seed=seed):
@@ -105,7 +103,7 @@ def test_the_optimum_where_the_budget_allows_for_all(
         assert len(decided.simulated) == every
 
 
-def test_one_slot_is_as_good_as_the_best_fixed_placement() -> None:
+def test_one_slot_equals_best_fixed_placement() -> None:
     for servers, devices in ((1, 1), (2, 3)):
         spec = small(slots=1, edge_servers=servers, devices=devices)
         rewards = [
@@ -117,7 +115,7 @@ def test_one_slot_is_as_good_as_the_best_fixed_placement() -> None:
 
 
 @pytest.mark.parametrize("name", ["vgg16_4es", "nin", "small_battery"])
-def test_no_other_scheduler_does_better_on_one_slot(name: str) -> None:
+def test_one_slot_beats_other_schedulers(name: str) -> None:
     spec = load(FOLDER / f"{name}.yaml", ["slots=1"])
     best = run_scenario(spec, LOOKAHEAD, kernel="compiled").summary
     for other in ("apdi", "edge", "greedy", "local", "rpdi", "single-cut"):
@@ -125,7 +123,7 @@ def test_no_other_scheduler_does_better_on_one_slot(name: str) -> None:
         assert best["reward"] >= summary["reward"] or best["failed"] < summary["failed"]
 
 
-def test_a_failure_is_worse_than_any_cost() -> None:
+def test_failure_is_worse_than_any_cost() -> None:
     """At the device the one task would cost little and fail."""
     spec = small(
         slots=1,
@@ -145,7 +143,7 @@ def test_a_failure_is_worse_than_any_cost() -> None:
 
 @pytest.mark.parametrize("budget", [1, 2, 7, 40, 300])
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
-def test_the_budget_is_kept_and_nothing_simulated_twice(budget: int, epoch: str) -> None:
+def test_budget_is_kept_and_nothing_simulated_twice(budget: int, epoch: str) -> None:
     spec = small(
         decision_epoch=epoch, edge_servers=4, dnn=chain([3, 2, 4, 1], [2, 3, 1, 2]), slots=3
     )  # 5^4 placements
@@ -157,7 +155,7 @@ def test_the_budget_is_kept_and_nothing_simulated_twice(budget: int, epoch: str)
         assert decided.chosen == decided.best
 
 
-def test_a_search_that_ends_by_itself_has_seen_every_neighbour() -> None:
+def test_search_ends_at_a_local_optimum() -> None:
     spec = small(edge_servers=4, dnn=chain([3, 2, 4, 1], [2, 3, 1, 2]))
     for epoch in decisions(spec, 600, everything=False):
         seen, placement = set(map(tuple, epoch.simulated.tolist())), epoch.placement.tolist()
@@ -171,7 +169,7 @@ def test_a_search_that_ends_by_itself_has_seen_every_neighbour() -> None:
             assert tuple(swapped) in seen
 
 
-def test_more_budget_pays() -> None:
+def test_larger_budget_is_better() -> None:
     spec = load(FOLDER / "vgg16_4es.yaml", ["slots=8"])
     one, two, three = (
         run_scenario(spec, LOOKAHEAD, {"budget": n}, kernel="compiled").summary["reward"]
@@ -184,7 +182,7 @@ def test_more_budget_pays() -> None:
 
 
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
-def test_both_kernels_and_both_times_alike(epoch: str) -> None:
+def test_reproducible_on_both_kernels(epoch: str) -> None:
     spec = small(decision_epoch=epoch, arrivals={"process": "poisson", "rate": 3})
     options = {"budget": 9}
     runs = [simulate(spec, LOOKAHEAD, options, 2, kernel) for kernel in ("simpy", "compiled") * 2]
@@ -194,7 +192,7 @@ def test_both_kernels_and_both_times_alike(epoch: str) -> None:
     assert runs[0].trace.first_difference(other.trace) is not None
 
 
-def test_it_keeps_to_the_contract() -> None:
+def test_conforms() -> None:
     assert check_scheduler(LOOKAHEAD, {"budget": 12}) == list(SHAPES)
 
 
@@ -209,12 +207,12 @@ def test_it_keeps_to_the_contract() -> None:
         ({"depth": 2}, "has no option 'depth'; allowed: budget"),
     ],
 )
-def test_wrong_options(options: dict[str, Any], message: str) -> None:
+def test_invalid_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SchedulerError, match=message):
         run_scenario(small(), LOOKAHEAD, options)
 
 
-def test_a_wrong_option_on_the_command_line() -> None:
+def test_invalid_option_on_the_command_line() -> None:
     run = ["run", str(FOLDER / "vgg16_4es.yaml"), "--no-trace", "--scheduler", LOOKAHEAD]
     command = [sys.executable, "-m", "mecsim", *run, "--option", "budget=0"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Schedulers of other people: found, loaded, configured and held to their contract."""
+"""Plug-in schedulers: found, loaded, configured and checked for conformance."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ GOOD = "def decide(self, observation):\n    return [0, 1, 2]"
 # ---------------------------------------------------------------- found and loaded
 
 
-def test_a_class_in_a_file(plugin: Plugin) -> None:
+def test_load_from_file(plugin: Plugin) -> None:
     assert run_scenario(SMALL, plugin(GOOD)).summary["completed"] == 6
 
 
-def test_a_class_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_from_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "__init__.py").touch()
     (tmp_path / "theirs" / "deep.py").write_text(indented(GOOD), encoding="utf-8")
@@ -84,7 +84,7 @@ def test_a_class_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert run_scenario(SMALL, "theirs.deep:Mine").summary["completed"] == 6
 
 
-def test_a_dataclass_in_a_file_finds_its_module(plugin: Plugin) -> None:
+def test_load_file_with_dataclass(plugin: Plugin) -> None:
     name = plugin(
         "import dataclasses\n@dataclasses.dataclass\nclass Inner:\n    x: int = 1\n" + GOOD
     )
@@ -111,7 +111,7 @@ def test_a_dataclass_in_a_file_finds_its_module(plugin: Plugin) -> None:
         ("mecsim.scheduler.base:Scheduler", "cannot be made: TypeError: .*abstract"),
     ],
 )
-def test_what_is_no_scheduler(name: str, problem: str) -> None:
+def test_load_invalid_name(name: str, problem: str) -> None:
     with pytest.raises(SchedulerError, match=problem):
         raise SchedulerError(fault_of(name))
 
@@ -130,7 +130,7 @@ def test_what_is_no_scheduler(name: str, problem: str) -> None:
         ("caf\xe9 = 1 # coding: \xff\n", "has no mecsim.Scheduler"),
     ],
 )
-def test_a_file_that_is_broken(tmp_path: Path, text: str, problem: str) -> None:
+def test_load_broken_file(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "mine.py"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SchedulerError, match=problem):
@@ -165,7 +165,7 @@ def test_a_file_that_is_broken(tmp_path: Path, text: str, problem: str) -> None:
         ),
     ],
 )
-def test_one_that_raises(plugin: Plugin, body: str, problem: str) -> None:
+def test_scheduler_raises(plugin: Plugin, body: str, problem: str) -> None:
     message = fault_of(plugin(body))
     assert problem in message or re.search(problem, message), message
 
@@ -198,13 +198,13 @@ def test_one_that_raises(plugin: Plugin, body: str, problem: str) -> None:
         ("np.array([0, 1, 300], 'u2')", "puts block 2 at 300"),
     ],
 )
-def test_one_that_answers_wrongly(plugin: Plugin, answer: str, problem: str) -> None:
+def test_invalid_placement(plugin: Plugin, answer: str, problem: str) -> None:
     message = fault_of(plugin(f"def decide(self, observation):\n    return {answer}"))
     assert ", epoch 0: the placement" in message
     assert problem in message
 
 
-def test_the_epoch_and_the_device_are_named(plugin: Plugin) -> None:
+def test_invalid_placement_names_epoch_and_device(plugin: Plugin) -> None:
     name = plugin("def decide(self, observation):\n    return [observation.epoch, 0, 0]")
     assert ", epoch 3, device 1: the placement puts block 0 at 3" in _by_task(name)
 
@@ -220,7 +220,7 @@ def _by_task(name: str) -> str:
     ["cycles", "parameter_bytes", "input_bits", "rate_bps", "server_backlog_s", "device_backlog_s",
      "uplink_backlog_s", "downlink_backlog_s", "link_backlog_s", "battery_j"],
 )  # fmt: skip
-def test_one_that_writes_into_what_it_sees(plugin: Plugin, field: str) -> None:
+def test_observation_arrays_are_read_only(plugin: Plugin, field: str) -> None:
     name = plugin(f"def decide(self, observation):\n    observation.{field}[0] = 0")
     assert "epoch 0: raised ValueError: assignment destination is read-only" in fault_of(name)
 
@@ -236,12 +236,12 @@ def test_one_that_writes_into_what_it_sees(plugin: Plugin, field: str) -> None:
         "links.rate_bps",
     ],
 )
-def test_one_that_writes_into_the_network(plugin: Plugin, field: str) -> None:
+def test_spec_arrays_are_read_only(plugin: Plugin, field: str) -> None:
     name = plugin(f"def decide(self, observation):\n    self.spec.{field}[0] = 0")
     assert "read-only" in fault_of(name)
 
 
-def test_one_that_replaces_what_it_sees(plugin: Plugin) -> None:
+def test_observation_is_frozen(plugin: Plugin) -> None:
     name = plugin("def decide(self, observation):\n    observation.tasks = 0")
     assert "FrozenInstanceError" in fault_of(name)
 
@@ -273,13 +273,13 @@ def __init__(self, spec, *, count: int, rate: float = 0.5, places: list[int] | N
         ({"count": "x" * 5000}, "option count: 'xxxxxxx"),
     ],
 )
-def test_wrong_options(plugin: Plugin, options: dict[str, Any], problem: str) -> None:
+def test_invalid_options(plugin: Plugin, options: dict[str, Any], problem: str) -> None:
     message = fault_of(plugin(OPTIONS + GOOD), options)
     assert problem in message
     assert len(message) < 500
 
 
-def test_right_options_keep_their_types(plugin: Plugin) -> None:
+def test_valid_options_are_converted(plugin: Plugin) -> None:
     options = {"count": 3, "rate": 1, "model_path": "x", "copy": 2}  # names that pydantic uses too
     name = plugin(OPTIONS + "def decide(self, observation):\n    raise ValueError(self.told)")
     assert "ValueError: (3, 1.0, None, 'fast', False)" in fault_of(name, options)
@@ -294,12 +294,12 @@ def test_right_options_keep_their_types(plugin: Plugin) -> None:
         ("*, x: 5", "option x"),
     ],
 )
-def test_odd_signatures(plugin: Plugin, signature: str, problem: str) -> None:
+def test_options_of_odd_signatures(plugin: Plugin, signature: str, problem: str) -> None:
     body = f"def __init__(self, spec, {signature}):\n    super().__init__(spec)\n" + GOOD
     assert problem in fault_of(plugin(body), {"x": 1})
 
 
-def test_an_option_without_a_type_takes_anything(plugin: Plugin) -> None:
+def test_option_without_type_takes_anything(plugin: Plugin) -> None:
     body = "def __init__(self, spec, x=None):\n    super().__init__(spec)\n" + GOOD
     assert run_scenario(SMALL, plugin(body), {"x": {"any": "thing"}}).summary["completed"] == 6
 
@@ -329,7 +329,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return install
 
 
-def test_a_broken_one_harms_no_other(installed: Callable[..., None]) -> None:
+def test_broken_plugin_harms_no_other(installed: Callable[..., None]) -> None:
     installed(bad="raise RuntimeError", syntax="from (", good=indented(OPTIONS + GOOD))
     found = {name: registry.describe(name) for name in registry.names()}
     assert found["greedy"].summary.startswith("Each block in turn")
@@ -343,7 +343,7 @@ def test_a_broken_one_harms_no_other(installed: Callable[..., None]) -> None:
     assert not [name for name in sys.modules if name.startswith("fake_")]
 
 
-def test_options_of_a_class_above_are_listed(installed: Callable[..., None]) -> None:
+def test_describe_lists_inherited_options(installed: Callable[..., None]) -> None:
     assert registry.describe("mtl-a3c").options == {
         "policy": "str = ''"
     }  # mecsim.learning.interface's
@@ -373,7 +373,7 @@ def test_listing_imports_no_scheduler() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_the_command_line_exits_with_2(plugin: Plugin, tmp_path: Path) -> None:
+def test_command_line_exits_with_2(plugin: Plugin, tmp_path: Path) -> None:
     name = plugin("def decide(self, observation):\n    return [0]")
     (tmp_path / "s.yaml").write_text("slots: 2\n", encoding="utf-8")
     command = [sys.executable, "-m", "mecsim", "run", "s.yaml", "--scheduler", name]
@@ -390,12 +390,12 @@ def test_the_command_line_exits_with_2(plugin: Plugin, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_every_installed_scheduler_conforms(name: str) -> None:
+def test_installed_schedulers_conform(name: str) -> None:
     options = {"placement": [0, 1, 1]} if name == "fixed" else {}
     assert check_scheduler(name, options) == list(SHAPES)
 
 
-def test_one_that_fits_conforms(plugin: Plugin) -> None:
+def test_conforming_plugin(plugin: Plugin) -> None:
     body = "def decide(self, observation):\n    return self.spec.rng.integers(2, size=3)"
     assert check_scheduler(plugin(body)) == list(SHAPES)
 
@@ -426,7 +426,7 @@ DECIDE = "def decide(self, observation):\n    "
         ),
     ],
 )
-def test_one_that_does_not_conform(plugin: Plugin, body: str, problem: str) -> None:
+def test_nonconforming_plugin(plugin: Plugin, body: str, problem: str) -> None:
     name = plugin(DECIDE + body)
     with pytest.raises(InputError) as caught:
         check_scheduler(name)

@@ -353,12 +353,12 @@ def test_slots_without_tasks_are_epochs() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: p.astype(float), "placements hold float64; allowed: integers"),
-        (lambda p: p > 0, "placements hold bool; allowed: integers"),
-        (lambda p: p[0], r"have the shape \(3,\); allowed: \(2, 3\)"),
-        (lambda p: p[:, :2], r"have the shape \(2, 2\); allowed: \(2, 3\)"),
-        (lambda p: p[:1], r"have the shape \(1, 3\)"),
-        (lambda p: np.concatenate([p, p]), r"have the shape \(4, 3\)"),
+        (lambda p: p.astype(float), "the array of placements .* holds float64; allowed: integers"),
+        (lambda p: p > 0, "the array of placements .* holds bool; allowed: integers"),
+        (lambda p: p[0], r"has the shape \(3,\); allowed: \(2, 3\)"),
+        (lambda p: p[:, :2], r"has the shape \(2, 2\); allowed: \(2, 3\)"),
+        (lambda p: p[:1], r"has the shape \(1, 3\)"),
+        (lambda p: np.concatenate([p, p]), r"has the shape \(4, 3\)"),
         (lambda p: p - [[0, 0, 0], [0, 0, -4]], r"replica 1 puts block 2 at \d; allowed: 0"),
         (lambda p: p - [[0, 9, 0], [0, 0, 0]], r"replica 0 puts block 1 at -\d; allowed: 0 .* 3"),
     ],
@@ -457,5 +457,5 @@ def test_what_if_leaves_the_replicas_where_they_are() -> None:
 def test_what_if_refuses_places_out_of_range() -> None:
     replicas = Replicas(load(FOLDER / "vgg16_4es.yaml", ["slots=4"]), 2)
     replicas.reset([1, 2])
-    with pytest.raises(PlacementError, match="replica 1 puts block 2 at 9"):
+    with pytest.raises(PlacementError, match="replica 1, placement 1 puts block 2 at 9"):
         replicas.what_if(np.array([[[0] * 6] * 3, [[0] * 6, [0, 0, 9, 0, 0, 0], [0] * 6]]))

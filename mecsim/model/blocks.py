@@ -1,0 +1,75 @@
+"""The blocks of a scenario's DNN, and their deadlines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from mecsim.dnn import cuts, profile_file
+from mecsim.errors import ProfileError, ScenarioError
+from mecsim.scenario.schema import BlockTable, Scenario
+from mecsim.support.arrays import Floats
+
+
+def blocks_of(scenario: Scenario) -> cuts.Blocks:
+    """Return the blocks of a scenario's DNN.
+
+    Raises:
+        ScenarioError: If the number of blocks is missing or does not fit.
+        ProfileError: If the DNN is unknown or cannot be cut as asked.
+    """
+    spec = scenario.dnn
+    if isinstance(spec.model, BlockTable):
+        blocks, how = _given_blocks(spec.model), "the table of blocks"
+    else:
+        with _naming("dnn.model"):
+            graph = profile_file.load_graph(spec.model)
+        if spec.cut == "balanced":
+            if spec.blocks is None:
+                raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
+            with _naming("dnn.blocks"):
+                return cuts.cut_balanced(graph, spec.blocks)
+        with _naming("dnn.cut"):
+            blocks = (
+                cuts.cut_stages(graph) if spec.cut == "stages" else cuts.cut_at(graph, spec.cut)
+            )
+        how = f"dnn.cut of {spec.model} ({'stages' if spec.cut == 'stages' else list(spec.cut)})"
+    if spec.blocks not in (None, len(blocks)):
+        raise ScenarioError(
+            f"dnn.blocks: {spec.blocks} does not go with {how}, which makes {len(blocks)} blocks; "
+            "leave it out, or use cut: balanced for any other number"
+        )
+    return blocks
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Put the key of a scenario before errors about its DNN."""
+    try:
+        yield
+    except ProfileError as error:
+        raise ProfileError(f"{key}: {error}") from error
+
+
+def _given_blocks(table: BlockTable) -> cuts.Blocks:
+    names = table.names or tuple(f"block{number}" for number in range(len(table.flops)))
+    return cuts.Blocks(
+        names, table.flops, table.parameter_bytes, table.input_bits, table.output_bits, cuts=()
+    )
+
+
+def deadlines(scenario: Scenario, blocks: int) -> Floats:
+    """Return τ_m of each of M ``blocks`` in seconds; shape (M,).
+
+    Raises:
+        ScenarioError: If the scenario lists another number of them.
+    """
+    tolerated = scenario.dnn.max_tolerated_delay
+    if isinstance(tolerated, tuple) and len(tolerated) != blocks:
+        raise ScenarioError(
+            f"dnn.max_tolerated_delay: has {len(tolerated)} entries; allowed: one value, "
+            f"or {blocks}, one for each block"
+        )
+    return np.broadcast_to(np.array(tolerated, dtype=np.float64), (blocks,)).copy()

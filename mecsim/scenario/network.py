@@ -1,0 +1,154 @@
+"""The network of a scenario: servers, devices, radio, wired links, energy and reward."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import ConfigDict, Field, Tag, field_validator, model_validator
+
+from mecsim.scenario.section import (
+    Capacity,
+    Pair,
+    Section,
+    UniformRate,
+    fault,
+    one_of,
+    ordered,
+    rate_shape,
+)
+from mecsim.scenario.units import (
+    BitsPerSecond,
+    Coordinate,
+    Hertz,
+    Joules,
+    Latency,
+    Metres,
+    NonNegative,
+    Watts,
+    WattsPerHertz,
+)
+
+Position: TypeAlias = Pair[Coordinate]
+
+
+class EdgeServer(Section):
+    """The edge servers: their speed, coverage and positions."""
+
+    capacity: Capacity = 15e9
+    """F_n, cycles per second of each core of a server."""
+    cores: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Number of cores of each server."""
+    coverage_radius: Annotated[Metres, Field(gt=0)] = 750.0
+    """Largest distance of a device from its server in m."""
+    spacing: Annotated[Metres, Field(gt=0)] = 1500.0
+    """Distance in m between neighbours on the square grid on which servers stand by default."""
+    positions: tuple[Position, ...] | None = None
+    """Position [x, y] of each server in m; by default a square grid."""
+
+
+class Device(Section):
+    """The devices: their speed, positions and batteries."""
+
+    capacity: Capacity = 1e9
+    """f_d, cycles per second of a device."""
+    distance: Pair[Metres] = (310.0, 750.0)
+    """Smallest and largest distance from a server in m; devices are assigned to the servers in turn
+    and placed uniformly over this ring."""
+    positions: tuple[Position, ...] | None = None
+    """Position [x, y] of each device in m; by default drawn by ``distance``."""
+    battery: Literal["unlimited"] | Joules = "unlimited"
+    """Energy of each device at the start of a run in J, or ``unlimited``."""
+
+    @field_validator("distance", mode="after")
+    @classmethod
+    def _bounds(cls, value: Pair[float]) -> Pair[float]:
+        return ordered(value)
+
+
+class Radio(Section):
+    """The radio channel: R = B·log2(1 + p·g/(N0·B)), or rates given directly."""
+
+    bandwidth: Hertz = 2e6
+    """B, the bandwidth of a channel in Hz."""
+    transmit_power: Watts = 10 ** ((22.0 - 30.0) / 10)
+    """p, the transmit power of a device in W; 22 dBm by default."""
+    noise_density: WattsPerHertz = 10 ** ((-174.0 - 30.0) / 10)
+    """N0, the power density of the noise in W/Hz; -174 dBm/Hz by default."""
+    path_loss_intercept_db: Annotated[float, Field(ge=-500, le=500)] = 128.1
+    """Path loss in dB at a distance of 1 km."""
+    path_loss_slope_db: Annotated[float, Field(ge=0, le=500)] = 37.6
+    """Path loss in dB that a tenfold distance adds: intercept + slope · log10(distance / km)."""
+    fading: Literal["none", "rayleigh"] = "none"
+    """Small-scale fading, drawn for every device and slot."""
+    rate: (
+        Annotated[
+            Annotated[BitsPerSecond, Tag("(number)")] | Annotated[UniformRate, Tag("(uniform)")],
+            one_of(rate_shape, "one value or {uniform: [low, high]}"),
+        ]
+        | None
+    ) = None
+    """R itself in bit/s, in place of the channel model: one rate, or ``{uniform: [low, high]}``."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.rate is not None and self.fading != "none":
+            problem = f"{self.fading!r} does not go with a given radio.rate; allowed: 'none'"
+            raise fault(("fading",), problem)
+        return self
+
+
+class Link(Section):
+    """One wired link of an explicit topology."""
+
+    model_config = ConfigDict(populate_by_name=False, serialize_by_alias=True)
+
+    source: Annotated[int, Field(ge=1, alias="from")]
+    """Number of the server that sends, from 1."""
+    target: Annotated[int, Field(ge=1, alias="to")]
+    """Number of the server that receives, from 1."""
+    rate: BitsPerSecond | None = None
+    """Rate of this link in bit/s; by default ``wired.rate``."""
+    latency: Latency | None = None
+    """Propagation time of this link in s; by default ``wired.latency``."""
+    both_ways: bool = True
+    """Whether there is an equal link in the other direction."""
+
+
+class Wired(Section):
+    """The wired network between the edge servers."""
+
+    topology: Literal["full_mesh", "ring", "star", "line", "tree", "grid", "explicit"] = "full_mesh"
+    """How the servers are linked; ``explicit`` means by the list ``links``."""
+    rate: BitsPerSecond = 1e9
+    """R_max, the rate of each link in bit/s."""
+    latency: Latency = 0.0
+    """Time in s that a bit takes over a link after it is sent."""
+    branching: Annotated[int, Field(ge=1)] = 2
+    """Number of children of each server in a ``tree``."""
+    links: tuple[Link, ...] | None = None
+    """The links of an ``explicit`` topology."""
+
+    @model_validator(mode="after")
+    def _links_when_explicit(self) -> Self:
+        if self.topology == "explicit" and self.links is None:
+            raise fault(("links",), "is missing; topology: explicit needs it")
+        if self.topology != "explicit" and self.links is not None:
+            problem = f"does not go with topology: {self.topology}; allowed: explicit"
+            raise fault(("links",), problem)
+        return self
+
+
+class Energy(Section):
+    """The energy model of devices (Eqs. 7 to 11)."""
+
+    kappa: NonNegative = 1e-26
+    """κ, the effective capacitance: a cycle at f Hz takes κ·f² joules."""
+    literal_eq7: bool = False
+    """Whether the transmit power is charged for wired transfers too, as Eq. 7 is printed."""
+
+
+class Reward(Section):
+    """The reward (Eq. 14)."""
+
+    beta: NonNegative = 1.0
+    """β, the weight of the penalty for missed deadlines."""

@@ -1,0 +1,134 @@
+"""The base of every part of a scenario, and the ways to write a capacity or a rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from mecsim.scenario import yaml_source
+from mecsim.scenario.units import BitsPerSecond, Hertz
+from mecsim.support.text import did_you_mean
+
+T = TypeVar("T")
+Pair: TypeAlias = tuple[T, T]
+
+
+class Section(BaseModel):
+    """Base of every part of a scenario: strict, frozen, no unknown keys."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        names = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in data:
+            if key not in names:
+                hint = f"{did_you_mean(str(key), names)}allowed: {', '.join(names)}"
+                context = {"key": str(key), "advice": f"is not a known key; {hint}"}
+                raise PydanticCustomError("unknown_key", "{advice}", context)
+        return {key: _tuples(value) for key, value in data.items()}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def fault(keys: yaml_source.Keys, problem: str) -> PydanticCustomError:
+    """Return the error of one key of a section, for validators that see the whole section."""
+    return PydanticCustomError("fault", "{problem}", {"keys": keys, "problem": problem})
+
+
+def ordered(bounds: Pair[float]) -> Pair[float]:
+    """Return two bounds, the lower one first. Raises ``ValueError``."""
+    if bounds[0] > bounds[1]:
+        raise ValueError("should have its lower bound first")
+    return bounds
+
+
+class Repeat(Section):
+    """Capacities that are assigned in turn, from the first again after the last."""
+
+    repeat: Annotated[tuple[Hertz, ...], Field(min_length=1)]
+    """The capacities in cycles per second."""
+
+
+class Uniform(Section):
+    """Capacities drawn uniformly between two bounds, from the seed of the run."""
+
+    uniform: Pair[Hertz]
+    """Lowest and highest capacity in cycles per second."""
+
+    @field_validator("uniform", mode="after")
+    @classmethod
+    def _bounds(cls, value: Pair[float]) -> Pair[float]:
+        return ordered(value)
+
+
+class UniformRate(Section):
+    """Radio rates drawn uniformly for every device, from the seed of the run."""
+
+    uniform: Pair[BitsPerSecond]
+    """Lowest and highest rate in bits per second."""
+    redraw: Literal["slot", "run"] = "slot"
+    """When rates are drawn: again in every slot, or once at the start of a run."""
+
+    @field_validator("uniform", mode="after")
+    @classmethod
+    def _bounds(cls, value: Pair[float]) -> Pair[float]:
+        return ordered(value)
+
+
+def one_of(shape: Callable[[Any], str | None], allowed: str) -> Discriminator:
+    """Return the choice among ways to write a value.
+
+    Args:
+        shape: Returns the tag of the way in which a value is written, or None for none of them.
+            Tags are in brackets, which no key is.
+        allowed: The ways, for messages.
+    """
+    return Discriminator(
+        shape, custom_error_type="form", custom_error_message=f"should be {allowed}"
+    )
+
+
+def rate_shape(value: Any) -> str | None:
+    """Return the tag of a rate: one value or uniform."""
+    if isinstance(value, dict) and "uniform" not in value:
+        return None
+    return "(uniform)" if isinstance(value, Uniform | UniformRate | dict) else "(number)"
+
+
+def _capacity_shape(value: Any) -> str | None:
+    if isinstance(value, list | tuple):
+        return "(list)"
+    if isinstance(value, Repeat) or (isinstance(value, dict) and "repeat" in value):
+        return "(repeat)"
+    return rate_shape(value)
+
+
+Capacity: TypeAlias = Annotated[
+    Annotated[Hertz, Tag("(number)")]
+    | Annotated[tuple[Hertz, ...], Tag("(list)")]
+    | Annotated[Repeat, Tag("(repeat)")]
+    | Annotated[Uniform, Tag("(uniform)")],
+    one_of(
+        _capacity_shape, "one value, a list with one each, {repeat: […]} or {uniform: [low, high]}"
+    ),
+]
+"""One value for all, a list with one each, ``{repeat: […]}`` or ``{uniform: [low, high]}``."""

@@ -1,0 +1,182 @@
+"""The tasks of a scenario: the DNN that they run, their sizes and their arrivals."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from mecsim.scenario.section import Section, fault
+from mecsim.scenario.units import NonNegative, Positive, Seconds
+
+
+class BlockTable(Section):
+    """A DNN given by its blocks, each for a task of size factor 1."""
+
+    flops: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    """FLOPs of each block (1 multiply-add = 2 FLOPs)."""
+    parameter_bytes: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    """d_m, the size of the parameters of each block in bytes."""
+    input_bits: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    """I_m, the size of the input of each block in bits; the first is the raw input."""
+    output_bits: NonNegative = 0.0
+    """The size of the result of the last block in bits."""
+    names: tuple[str, ...] | None = None
+    """A name for each block; by default block0, block1, and so on."""
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        names = ("flops", "parameter_bytes", "input_bits", "names")
+        counts = {name: len(getattr(self, name)) for name in names if getattr(self, name)}
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f"{count} {name}" for name, count in counts.items())
+            raise ValueError(f"has {found}; allowed: equal numbers of them")
+        return self
+
+
+def _model_shape(value: Any) -> str:
+    return "(table)" if isinstance(value, BlockTable | dict) else "(name)"
+
+
+class Dnn(Section):
+    """The DNN of every task and how it is cut into blocks."""
+
+    model: Annotated[
+        Annotated[str, Tag("(name)")] | Annotated[BlockTable, Tag("(table)")],
+        Discriminator(_model_shape),
+    ] = "vgg16"
+    """A shipped profile (``mecsim profile --list``), the path of a profile's JSON file, or a table
+    of blocks."""
+    blocks: Annotated[int, Field(ge=1)] | None = None
+    """M, the number of blocks; needed for ``cut: balanced``, otherwise only checked."""
+    cut: Literal["balanced", "stages"] | Annotated[tuple[str, ...], Field(strict=True)] = "balanced"
+    """Where the DNN is cut: ``balanced`` by cycles, after the model's ``stages``, or after the
+    layers in this list."""
+    cycles_per_flop: Positive = 1.0
+    """Processor cycles for one FLOP."""
+    max_tolerated_delay: Seconds | Annotated[tuple[Seconds, ...], Field(min_length=1)] = 3.0
+    """τ_m, the deadline of a block in s: one for all blocks or a list with one each."""
+
+    @model_validator(mode="after")
+    def _one_way_to_cut(self) -> Self:
+        if isinstance(self.model, BlockTable) and self.cut != "balanced":
+            raise fault(("cut",), f"{self.cut!r} does not go with a table of blocks; leave it out")
+        return self
+
+
+Per: TypeAlias = Literal["slot", "task", "block"]
+"""How often a size factor is drawn."""
+
+
+class ConstantSize(Section):
+    """Every task has size factor 1."""
+
+    distribution: Literal["constant"] = "constant"
+    """All tasks have the same size."""
+
+
+class UniformSize(Section):
+    """Size factor uniform in [low, high], with mean 1."""
+
+    distribution: Literal["uniform"]
+    """The size factor is uniform in [low, high]."""
+    low: Positive
+    """Smallest size factor."""
+    high: Positive
+    """Largest size factor; low + high = 2."""
+    per: Per = "task"
+    """Whether a factor is drawn for each slot, each task or each block."""
+
+    @model_validator(mode="after")
+    def _mean_one(self) -> Self:
+        if self.low > self.high or abs(self.low + self.high - 2) > 1e-9:
+            mean = "allowed: low ≤ high with a mean of 1, so low + high = 2"
+            raise ValueError(f"has low {self.low:g} and high {self.high:g}; {mean}")
+        return self
+
+
+class ExponentialSize(Section):
+    """Size factor exponential with mean 1."""
+
+    distribution: Literal["exponential"]
+    """The size factor is exponential."""
+    per: Per = "task"
+    """Whether a factor is drawn for each slot, each task or each block."""
+
+
+class LognormalSize(Section):
+    """Size factor lognormal with mean 1."""
+
+    distribution: Literal["lognormal"]
+    """The size factor is lognormal."""
+    sigma: Annotated[float, Field(gt=0, le=5)]
+    """Standard deviation of the logarithm of the size factor."""
+    per: Per = "task"
+    """Whether a factor is drawn for each slot, each task or each block."""
+
+
+SizeFactor: TypeAlias = Annotated[
+    ConstantSize | UniformSize | ExponentialSize | LognormalSize, Discriminator("distribution")
+]
+
+Rate = Annotated[float, Field(ge=0, le=1e7)]
+"""Tasks per slot."""
+
+
+class Slotted(Section):
+    """λ tasks at the start of each slot, assigned to the devices in turn."""
+
+    process: Literal["slotted"] = "slotted"
+    """All tasks of a slot are released at its start."""
+    rate: Rate = 60.0
+    """λ, tasks per slot."""
+
+
+class Deterministic(Section):
+    """λ tasks per slot, evenly spaced, assigned to the devices in turn."""
+
+    process: Literal["deterministic"]
+    """Tasks are released at equal distances in time."""
+    rate: Rate
+    """λ, tasks per slot."""
+
+
+class Poisson(Section):
+    """A Poisson process of λ tasks per slot; the device of each task is drawn uniformly."""
+
+    process: Literal["poisson"]
+    """Times between releases are exponential."""
+    rate: Rate
+    """λ, mean number of tasks per slot."""
+
+
+class Mmpp(Section):
+    """A Markov-modulated Poisson process (bursts). It visits its states in turn."""
+
+    process: Literal["mmpp"]
+    """A Poisson process whose rate depends on a state."""
+    rates: Annotated[tuple[Rate, ...], Field(min_length=2)]
+    """Mean number of tasks per slot in each state."""
+    mean_dwell: Annotated[tuple[Seconds, ...], Field(min_length=2)]
+    """Mean time in s in each state; the time is exponential."""
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if len(self.rates) != len(self.mean_dwell):
+            found = f"{len(self.rates)} rates and {len(self.mean_dwell)} mean_dwell times"
+            raise ValueError(f"has {found}; allowed: equal numbers of them")
+        return self
+
+
+class RecordedTasks(Section):
+    """The tasks of a recorded trace: release, device and size of each."""
+
+    process: Literal["trace"]
+    """Tasks are those of an earlier run."""
+    file: str
+    """Path of the trace, relative to the file that names it."""
+
+
+Arrivals: TypeAlias = Annotated[
+    Slotted | Deterministic | Poisson | Mmpp | RecordedTasks, Discriminator("process")
+]
