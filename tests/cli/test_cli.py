@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,28 +17,12 @@ from mecsim.scenario.loading import load
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.replay import replay_with
 from mecsim.simulation.run import run as run_scenario
+from tests.helpers.cli import COMMAND, answer, mecsim, mecsim_process
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = str(ROOT / "scenarios" / "vgg16_4es.yaml")
 GREEDY = ("--scheduler", "greedy")
 STATISTICS = {"mean", "std", "p50", "p95", "p99", "max"}
-
-
-def mecsim(
-    *arguments: str, cwd: Path | None = None, code: int = 0
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "mecsim", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def answer(*arguments: str, cwd: Path | None = None, code: int = 0) -> dict[str, object]:
-    done = mecsim(*arguments, "--json", cwd=cwd, code=code)
-    document = json.loads(done.stdout)
-    assert isinstance(document, dict)
-    return document
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +45,29 @@ def test_help_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("run", SCENARIO, *GREEDY, "--set", "slots=2", "--no-trace"), 0),
+        (("run", "nowhere.yaml"), 2),
+        (("fly",), 2),
+    ],
+)
+def test_a_process_prints_and_ends_as_a_command_in_this_one(
+    arguments: tuple[str, ...], code: int
+) -> None:
+    """The other tests of commands rely on it."""
+    process, here = mecsim_process(*arguments, code=code), mecsim(*arguments, code=code)
+    varying = re.compile(r"in [\d.]+ s \([\d,]+ a second\)|python -m [\w.]+|mecsim(?= )")
+    for one, other in zip(process, here, strict=True):
+        assert varying.sub("", one) == varying.sub("", other)
+
+
+def test_an_unexpected_exit_code_fails_a_test() -> None:
+    with pytest.raises(AssertionError, match="is not a known key"):
+        mecsim("run", SCENARIO, "--set", "slot=3", "--no-trace")
 
 
 def test_run_prints_the_document_of_the_interface(tmp_path: Path) -> None:
@@ -164,9 +172,12 @@ def test_a_scheduler_that_prints_leaves_json_alone(tmp_path: Path) -> None:
 def test_output_that_cannot_be_written_is_told() -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "mecsim", "profile", "--list"],
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+            [*COMMAND, "profile", "--list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "cannot be written: No space left" in done.stderr
 
@@ -219,7 +230,7 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_debug_shows_the_traceback() -> None:
-    command = [sys.executable, "-m", "mecsim", "run", "nowhere.yaml", "--debug"]
+    command = [*COMMAND, "run", "nowhere.yaml", "--debug"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" in done.stderr
     assert done.returncode != 0

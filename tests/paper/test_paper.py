@@ -34,9 +34,9 @@ from mecsim.study import summary as summary_module
 from mecsim.study.batch import Folder, run_batch
 from mecsim.study.statistics import Estimate, Ratio
 from mecsim.support.arrays import Floats
-from tests.cli.test_cli import answer, mecsim
 from tests.helpers import toy_learner
-from tests.study.test_batch import Inline
+from tests.helpers.batches import Inline
+from tests.helpers.cli import answer, mecsim
 
 HOLDS, DIRECTION, NOT, INCOMPARABLE = Verdict
 PAPER = [f"fig{n}" for n in range(6, 14)]

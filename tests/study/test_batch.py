@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 
@@ -20,35 +20,15 @@ from mecsim.errors import InputError, Interrupted
 from mecsim.scenario.loading import load
 from mecsim.simulation.run import run as run_scenario
 from mecsim.study.batch import Folder, Results, Status, run_batch, time_left, with_needs
-from mecsim.study.executors import Engine, EngineLostError, make_engine
+from mecsim.study.executors import Engine, make_engine
 from mecsim.study.executors.local import LocalEngine
 from mecsim.study.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
 from tests.helpers import toy_learner
+from tests.helpers.batches import SCENARIO, Inline, until_jobs
+from tests.helpers.cli import started
 
 ROOT = Path(__file__).parents[2]
-SCENARIO = ROOT / "scenarios" / "vgg16_4es.yaml"
 TOY = "tests.helpers.toy_learner:Toy"
-
-
-class Inline(Engine):
-    """Computes a job when it is submitted; some break the process, as often as is said."""
-
-    def __init__(self, slots: int = 2, deaths: dict[str, int] | None = None) -> None:
-        self.slots = slots
-        self.deaths = dict(deaths or {})
-        self.submitted: list[Job] = []
-
-    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
-        self.submitted.append(job)
-        future: Future[Outcome] = Future()
-        if self.deaths.get(job.key, 0):
-            self.deaths[job.key] -= 1
-            future.set_exception(EngineLostError())
-        else:
-            future.set_result(execute(job, policy))
-        return future
-
-    def close(self) -> None: ...
 
 
 class Pressed(Inline):
@@ -338,26 +318,8 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-def start(out: Path, *more: str) -> subprocess.Popen[str]:
-    program = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from mecsim.cli import main\n"
-        "main()\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, *ARGUMENTS, "--out", str(out), *more],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
-
-
-def until_jobs(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
-        if len(list(folder.glob("jobs/*.json"))) >= count:
-            return
-        time.sleep(0.02)
-    pytest.fail(f"not {count} jobs done: {process.communicate()}")
+def start(out: Path, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started(*ARGUMENTS, "--out", str(out), *more, cwd=ROOT)
 
 
 def tables(folder: Path) -> dict[str, bytes]:

@@ -20,12 +20,11 @@ from mecsim.study import summary as summary_module
 from mecsim.study.batch import Folder, run_batch
 from mecsim.study.jobs import Training
 from mecsim.study.plan import Entrant, Study
-from tests.cli.test_cli import answer, mecsim
 from tests.helpers import toy_learner
-from tests.study.test_batch import Inline
+from tests.helpers.batches import SCENARIO, Inline
+from tests.helpers.cli import answer, mecsim
 
 ROOT = Path(__file__).parents[2]
-SCENARIO = ROOT / "scenarios" / "vgg16_4es.yaml"
 TOY = Entrant("toy", "tests.helpers.toy_learner:Toy")
 
 
@@ -279,8 +278,8 @@ def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
 def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
     done = mecsim(
         "compare", str(SCENARIO), "--set", "slots=3", "--seeds", "1", "--sweep",
-        "edge_servers=2,3", "--schedulers", "greedy,tests.helpers.toy_learner:Faulty", "--no-figures",
-        "--out", str(tmp_path / "out"), code=1, cwd=ROOT,
+        "edge_servers=2,3", "--schedulers", "greedy,tests.helpers.toy_learner:Faulty",
+        "--no-figures", "--out", str(tmp_path / "out"), code=1, cwd=ROOT,
     )  # fmt: skip
     assert "failed: tests.helpers.toy_learner:Faulty, seed 0: scheduler" in done.stderr
     assert "odd servers are not for me" in done.stderr
