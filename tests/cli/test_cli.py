@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import h5py
-import jsonschema
 import pytest
 import yaml
 
@@ -246,6 +245,7 @@ def test_check_prints_a_scenario_that_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_the_schema_accepts_the_shipped_scenarios_and_refuses_others() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(mecsim("check", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     for path in (ROOT / "scenarios").glob("*.yaml"):
