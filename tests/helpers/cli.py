@@ -29,13 +29,19 @@ class Finished(NamedTuple):
 
 def mecsim(*arguments: str, code: int = 0, cwd: Path | None = None) -> Finished:
     """Run a command in this process; assert its exit code and that it shows no traceback."""
+    found, *streams = ended(*arguments, cwd=cwd)
+    return _checked(found, code, Finished(*streams))
+
+
+def ended(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
+    """Run a command in this process; return its exit code, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err), _as_started(arguments, cwd or Path.cwd()):
         try:
             main()
-        except SystemExit as ended:
-            found = ended.code or 0
-    return _checked(found, code, Finished(out.getvalue(), err.getvalue()))
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, out.getvalue(), err.getvalue()
 
 
 def answer(*arguments: str, code: int = 0, cwd: Path | None = None) -> dict[str, Any]:
@@ -66,7 +72,7 @@ def started(*arguments: str, cwd: Path | None = None) -> Iterator[subprocess.Pop
             process.kill()
 
 
-def _checked(found: Any, code: int, finished: Finished) -> Finished:
+def _checked(found: int, code: int, finished: Finished) -> Finished:
     assert found == code, finished.stderr
     assert "Traceback" not in finished.stderr
     return finished
@@ -84,12 +90,12 @@ def _as_started(arguments: tuple[str, ...], cwd: Path) -> Iterator[None]:
             patch.object(sys, "argv", ["mecsim", *arguments]),
             patch.object(sys, "path", [*sys.path]),
             patch.dict(os.environ, COLUMNS="80"),
-            patch.dict(main.__globals__, os=SimpleNamespace(_exit=_ended, devnull=os.devnull)),
+            patch.dict(main.__globals__, os=SimpleNamespace(_exit=_no_exit, devnull=os.devnull)),
         ):
             yield
     finally:
         logger.removeHandler(handler)
 
 
-def _ended(code: int) -> NoReturn:
+def _no_exit(code: int) -> NoReturn:
     raise AssertionError(f"os._exit({code}) would end the tests; use mecsim_process")
