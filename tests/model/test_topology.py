@@ -137,6 +137,7 @@ def test_servers_stand_row_by_row_on_a_square_grid() -> None:
     assert server_positions(given_, 2).tolist() == [[1, 2], [3, 4]]
 
 
+@pytest.mark.statistical
 def test_devices_are_dropped_uniformly_over_the_ring_around_their_server() -> None:
     servers = np.array([[0.0, 0.0], [1500.0, 0.0], [0.0, 1500.0]])
     spec = Device.model_validate({"distance": [310.0, 750.0]})

@@ -60,6 +60,7 @@ def measured(names: Sequence[str], effort: known_answers.Effort = QUICK) -> list
 # ------------------------------------------------------------------ the suite
 
 
+@pytest.mark.statistical
 def test_the_quick_suite_passes(quick: list[known_answers.Outcome]) -> None:
     assert failures(quick) == []
     names = [outcome.name for outcome in quick]
@@ -67,6 +68,7 @@ def test_the_quick_suite_passes(quick: list[known_answers.Outcome]) -> None:
     assert {*EXACT, *STATIONS} <= set(names)
 
 
+@pytest.mark.statistical
 @pytest.mark.slow
 def test_the_full_suite_passes_and_tells_answers_that_are_10_percent_off() -> None:
     outcomes = known_answers.run_checks()
