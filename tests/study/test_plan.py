@@ -344,7 +344,7 @@ def test_csv_and_markdown() -> None:
 
 def test_a_closed_stdout_is_no_failure(tmp_path: Path) -> None:
     command = f"exec {sys.executable} -m mecsim compare {SCENARIO} --set slots=3 --seeds 1 "
-    command += f"--schedulers greedy --no-figures --out {tmp_path / 'o'} >&-"
+    command += f"--schedulers greedy --jobs 1 --no-figures --out {tmp_path / 'o'} >&-"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     assert (tmp_path / "o" / "rows.csv").exists()
