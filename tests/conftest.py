@@ -27,6 +27,14 @@ MISSING: Final = {name for name in (*EXTRAS, *TOOLS) if find_spec(name) is None}
 """Modules that `make test-bare` leaves out: tests that need one are skipped, and say so."""
 
 
+if find_spec("xdist") is None:
+
+    @pytest.fixture(scope="session")
+    def worker_id() -> str:
+        """Name the only process as pytest-xdist does."""
+        return "master"
+
+
 class SkippableModule(pytest.Module):
     """A test file that is skipped as a whole where it imports one of ``MISSING``."""
 

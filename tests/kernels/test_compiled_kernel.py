@@ -310,7 +310,7 @@ def test_with_the_compiler_off() -> None:
         f"tests/kernels/test_compiled_kernel.py::test_shipped_scenarios[{name}-rpdi]"
         for name in some
     ]
-    plain = "-p", "no:cacheprovider", "-n0"
+    plain = "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist"
     done = python("-m", "pytest", "-q", *plain, *tests, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stdout
 

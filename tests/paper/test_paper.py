@@ -464,6 +464,7 @@ def test_without_results_nothing_can_be_compared() -> None:
 
 
 def test_pages_pictures_and_tables(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     figures = load_figures(["fig6", "fig12", "fig13"])
     results = invented(figures)
     pages.write_figures(tmp_path, figures, results, quick=False)
@@ -520,6 +521,7 @@ def test_learners_are_trained_and_their_curves_drawn(
 
 
 def test_the_command(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     out = str(tmp_path / "out")
     arguments = ("reproduce", "fig10", "--quick", "--schedulers", "greedy,single-cut", "--out", out)
     document = answer(*arguments)

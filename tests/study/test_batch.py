@@ -330,6 +330,7 @@ def tables(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("batches") / "whole"
     with start(folder) as process:
         assert process.wait(300) == 0
