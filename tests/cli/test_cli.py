@@ -259,7 +259,7 @@ def test_replay_says_identical_and_counts_rows(trace: Path) -> None:
     assert "identical: all columns" in mecsim("replay", str(trace)).stdout
     document = answer("replay", str(trace))
     assert document["identical"] is True
-    assert document["rows"]["tasks"] == 240  # type: ignore[index]
+    assert document["rows"]["tasks"] == 240
 
 
 def test_replay_with_another_scheduler_meets_the_same_tasks(trace: Path, tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_profile_lists_models_layers_and_blocks(tmp_path: Path) -> None:
     assert "vgg16_224" in mecsim("profile", "--list").stdout
     assert "1 to 21 blocks" in mecsim("profile", "vgg16").stdout
     document = answer("profile", "vgg16", "--blocks", "3")
-    assert len(document["blocks"]) == 3  # type: ignore[arg-type]
+    assert len(document["blocks"]) == 3
     mecsim("profile", "vgg16", "--save", str(tmp_path / "mine.json"))
     scenario = tmp_path / "mine.yaml"
     scenario.write_text("dnn: {model: mine.json, blocks: 4}\nslots: 2\n", encoding="utf-8")
@@ -311,7 +311,7 @@ def test_profile_lists_models_layers_and_blocks(tmp_path: Path) -> None:
 
 def test_schedulers_are_listed_with_descriptions_and_options() -> None:
     document = answer("schedulers")
-    found = {each["name"]: each for each in document["schedulers"]}  # type: ignore[attr-defined]
+    found = {each["name"]: each for each in document["schedulers"]}
     assert {"greedy", "apdi", "rpdi", "local", "edge", "fixed", "single-cut"} <= set(found)
     assert found["fixed"]["options"] == {"placement": "list[int]"}
     assert all(each["summary"].endswith(".") for each in found.values())

@@ -531,9 +531,9 @@ def test_the_command(tmp_path: Path) -> None:
     arguments = ("reproduce", "fig10", "--quick", "--schedulers", "greedy,single-cut", "--out", out)
     document = answer(*arguments)
     claims = document["claims"]
-    assert {each["id"].partition("-")[0] for each in claims} == {"abstract", "fig10a", "fig10bc"}  # type: ignore[attr-defined]
-    assert {each["verdict"] for each in claims} == {"cannot be compared"}  # type: ignore[attr-defined]
-    assert document["volume"]["runs"] == 3 * 3 * 2  # type: ignore[index]
+    assert {each["id"].partition("-")[0] for each in claims} == {"abstract", "fig10a", "fig10bc"}
+    assert {each["verdict"] for each in claims} == {"cannot be compared"}
+    assert document["volume"]["runs"] == 3 * 3 * 2
     made_by = json.loads((tmp_path / "out" / "made_by.json").read_text(encoding="utf-8"))
     assert made_by["command"].startswith("mecsim reproduce fig10 --quick")
     assert "--resume" in mecsim(*arguments, code=2).stderr
