@@ -176,7 +176,7 @@ def test_a_learner_is_compared_over_its_trainings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ModuleType("mecsim.learning.training")
-    module.train = toy_learner.train
+    module.train = toy_learner.train  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
     entrants = (Entrant("greedy", "greedy"), TOY)
     cells = plan_module.plan(asked(*entrants, training=Training(5), training_seeds=range(2)))
@@ -194,7 +194,7 @@ def test_trained_once_and_evaluated_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     module = ModuleType("mecsim.learning.training")
-    module.train = toy_learner.train
+    module.train = toy_learner.train  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
     once = Entrant("toy, once", "tests.helpers.toy_learner:Wary", once=True)
     places = {"few": ["arrivals.rate=2"], "faded": ["radio.fading=rayleigh", "arrivals.rate=2"]}
