@@ -11,6 +11,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 RUN  := $(VENV)/.run-installed
 DEV  := $(VENV)/.dev-installed
+WARM := $(VENV)/.kernels-compiled
 PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
@@ -19,10 +20,10 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: $(RUN) ## simulate the default scenario (SCENARIO=..., ARGS=...)
+run: $(WARM) ## simulate the default scenario (SCENARIO=..., ARGS=...)
 	$(BIN)/mecsim run $(SCENARIO) $(ARGS)
 
-test: $(DEV) ## run the tests, but for the slow ones and the benchmarks (ARGS=...)
+test: $(DEV) $(WARM) ## run the tests, but for the slow ones and the benchmarks (ARGS=...)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 verify: $(DEV) ## run the slow tests, all tests with the compiler off, then the known answers
@@ -60,6 +61,7 @@ pins: ## resolve the requirements anew and rewrite constraints.txt (torch stays 
 clean: ## remove caches and build outputs
 	rm -rf build dist htmlcov .coverage* .benchmarks .hypothesis .*_cache
 	find mecsim schedulers tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f $(WARM)
 
 distclean: clean ## also remove the virtual environment
 	rm -rf $(VENV)
@@ -74,6 +76,11 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing mecsim, PyTorch and the developers' tools into $(VENV) (once; a few minutes) ..."
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $(RUN) $@
+
+# Compile all that the common commands need, so that none of them compiles.
+$(WARM): $(wildcard mecsim/kernels/*.py mecsim/model/*.py mecsim/scheduler/features.py mecsim/support/jit.py) | $(RUN)
+	@$(BIN)/python -m mecsim.simulation.warm_up
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -7,5 +7,5 @@ import signal
 
 from mecsim.support import jit
 
-os.environ[jit.TOLD] = "1"  # what commands print does not depend on what is compiled already
+os.environ[jit.COMPILE_NOTICE_SHOWN] = "1"  # commands print the same on a fresh machine
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell lets us ignore it

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import numba
 from numba.core import caching, event
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -69,7 +69,11 @@ def compiled(function: _Function) -> _Function:
     return cast("_Function", made)
 
 
-class _CacheFiles(caching.IndexDataCacheFile):  # type: ignore[misc]
+_CacheFile: Any = caching.IndexDataCacheFile  # numba has no types
+_FunctionCache: Any = caching.FunctionCache
+
+
+class _CacheFiles(_CacheFile):  # type: ignore[misc]
     """Index and data files of one function; a digest at the end of each finds damage.
 
     LLVM ends the process on damaged machine code, so nothing unchecked may reach it. The pickles
@@ -95,7 +99,7 @@ class _CacheFiles(caching.IndexDataCacheFile):  # type: ignore[misc]
         return super()._load_data(name)
 
 
-class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
+class _KernelCache(_FunctionCache):  # type: ignore[misc]
     """The compiled code of one function on disk; becomes stale when any of the sources changes."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
