@@ -33,7 +33,7 @@ def write_curve(
     path: Path, rows: Sequence[Mapping[str, float]], attributes: Mapping[str, Any]
 ) -> None:
     """Write a learning curve; it takes its name when it is complete. Raises ``OutputError``."""
-    with replacing(path) as (partial,), h5py.File(partial, "w") as file:
+    with replacing(path) as (partial,), h5py.File(partial, "w", locking=False) as file:
         file.attrs.update({"format": "mecsim-curve", "format_version": 1})
         for name, value in attributes.items():
             file.attrs[name] = value if isinstance(value, str | int) else json.dumps(value)

@@ -38,6 +38,8 @@ _SLICE: Final = (
     '"dur":%d.%03d,"args":{"task":%d,"block":%d,"wait_s":%r}%s}'
 )
 _ARROWS: Final = ("", '"flow_out":true', '"flow_in":true', '"flow_in":true,"flow_out":true')
+_CLOCK_END_S: Final = 2.0**63 / 1e9
+"""Perfetto counts nanoseconds in 64 bits with a sign."""
 _Window: TypeAlias = tuple[float, float]
 _log = logging.getLogger(__name__)
 
@@ -209,6 +211,11 @@ def _tracks(trace: TraceFile, window: _Window) -> _Tracks:
         resource = piece["resource"]
         if len(resource) and not 0 <= resource.min() <= resource.max() < len(kinds):
             raise TraceError(f"{trace.path}: /hops names a resource that /resources lacks")
+        if len(resource) and piece["finish_s"].max() >= _CLOCK_END_S:
+            raise InputError(
+                f"{trace.path}: has services after {_CLOCK_END_S:.4g} s, where Perfetto's clock "
+                "ends. Try: --to with an earlier time, or another format"
+            )
         cores[resource] = 1
         at = np.flatnonzero(several[resource])
         taken.append((count + at, resource[at], piece["start_s"][at], piece["finish_s"][at]))

@@ -44,12 +44,16 @@ class TraceFile:
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name too long
             found = "is a folder" if os.path.isdir(path) else "there is no such file"  # noqa: PTH112
             raise TraceError(f"{path}: {found}; a trace is a file that mecsim run has written")
+        self._rows: dict[tuple[str, str], int] = {}
+        """Rows of every column when the file was opened: a run may still be writing more."""
         self._opened = contextlib.ExitStack()
         self._file = _open(path, self._opened)
         try:
             with self._reading("the file"):
                 self._check_format()
                 self.complete = bool(self._attribute("complete", np.bool_))
+                if not self.complete:
+                    self._file = _open_growing(path, self._opened)
                 self.scenario = self._scenario()
                 self.made_by = self._provenance()
                 self._check_columns()
@@ -128,6 +132,7 @@ class TraceFile:
                     kind = f"{dataset.dtype}, not {np.dtype(spec.dtype)}"
                     raise TraceError(f"{self.path}: column /{group}/{name} holds {kind}")
                 self._check_size(f"/{group}/{name}", dataset)
+                self._rows[group, name] = len(dataset)
                 lengths.add(len(dataset))
             if len(lengths) > 1 and self.complete:
                 found = f"different lengths: {sorted(lengths)}"
@@ -156,7 +161,7 @@ class TraceFile:
 
     def rows(self, group: str, name: str) -> int:
         """Return the number of rows of a column."""
-        return len(self._file[f"{group}/{name}"])
+        return self._rows[group, name]
 
     def width(self, group: str, name: str) -> int | None:
         """Return the number of columns of a two-dimensional dataset, None for others."""
@@ -171,7 +176,8 @@ class TraceFile:
     def read(self, group: str, name: str, begin: int = 0, end: int | None = None) -> Column:
         """Return rows ``begin`` to ``end`` of a column."""
         with self._reading(f"column /{group}/{name}"):
-            return np.asarray(self._file[f"{group}/{name}"][begin:end])
+            rows = slice(*slice(begin, end).indices(self.rows(group, name)))
+            return np.asarray(self._file[f"{group}/{name}"][rows])
 
     def __enter__(self) -> Self:
         """Return the file."""
@@ -183,9 +189,20 @@ class TraceFile:
 
 
 def _open(path: Path, opened: contextlib.ExitStack) -> h5py.File:
+    """Open a file without a lock: mecsim takes none when it writes, and NFS may have none."""
     try:
-        return opened.enter_context(h5py.File(path, "r"))
+        return opened.enter_context(h5py.File(path, "r", locking=False))
     except OSError as error:
         reason = str(error).splitlines()[0] if path.stat().st_size else "it is empty"
         opened.close()
         raise TraceError(f"{path}: is damaged, or no HDF5 file: {reason}") from error
+
+
+def _open_growing(path: Path, opened: contextlib.ExitStack) -> h5py.File:
+    """Open a file again that a run may still be writing.
+
+    In SWMR mode HDF5 reads beyond the end that the file had when it was opened. Without it, the
+    first part of an index that the run has extended since ends in "addr overflow".
+    """
+    opened.close()
+    return opened.enter_context(h5py.File(path, "r", locking=False, swmr=True))
