@@ -59,6 +59,27 @@ def test_a_command_compiles_nothing(warm: Path, tmp_path: Path, command: tuple[s
     assert sorted(warm.rglob("*.nbc")) == before
 
 
+def test_a_short_run_loads_only_what_it_needs(warm: Path) -> None:
+    """Each of these modules takes longer to load than the run itself."""
+    slow = {"filelock", "networkx", "numba.np.linalg", "matplotlib", "torch"}
+    program = f"""if 1:
+        import sys
+        from mecsim.cli import main
+        sys.argv = ["mecsim", "run", {SCENARIO!r}, "--scheduler", "greedy", "--no-trace",
+                    "--set", "slots=2", "--quiet"]
+        try:
+            main()
+        finally:
+            print(sorted({slow!r} & set(sys.modules)), file=sys.stderr)
+        """
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(warm), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert done.stderr == "[]\n"
+
+
 def test_training_compiles_nothing(warm: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     before = sorted(path for path in warm.rglob("*.nbc"))

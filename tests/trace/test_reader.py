@@ -483,7 +483,7 @@ def test_a_superblock_loses_its_mark_and_tells_the_length(trace: Path) -> None:
         assert superblock.unmarked(unknown, 100) == unknown
 
 
-# ---------------------------------------------------------------- locks, and a run that still writes
+# ---------------------------------------------------------------- no locks, files that still grow
 
 
 def test_a_trace_is_read_where_it_cannot_be_locked(trace: Path) -> None:
