@@ -21,6 +21,7 @@ from mecsim.errors import OutputError
 from mecsim.model.model import resolve
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation import session
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.run import run as run_scenario
 from mecsim.trace import Provenance, TraceFile, TraceWriter, column, output_file, writer
@@ -54,6 +55,7 @@ def no_thread_is_left() -> Iterator[None]:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many batches, many chunks, a flush every 10 slots."""
     monkeypatch.setattr(writer, "BATCH_BYTES", 4096)
+    monkeypatch.setattr(session, "BATCH_SECONDS", 0.0)
     monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
     monkeypatch.setattr(output_file, "CHUNK_BYTES", dict.fromkeys(COLUMNS, 2048))
     column._creation.cache_clear()
