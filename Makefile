@@ -12,6 +12,7 @@ BIN  := $(VENV)/bin
 RUN  := $(VENV)/.run-installed
 DEV  := $(VENV)/.dev-installed
 BARE := .venv-bare
+WARM := $(VENV)/.kernels-compiled
 PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
@@ -20,10 +21,10 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: $(RUN) ## simulate the default scenario (SCENARIO=..., ARGS=...)
+run: $(WARM) ## simulate the default scenario (SCENARIO=..., ARGS=...)
 	$(BIN)/mecsim run $(SCENARIO) $(ARGS)
 
-test: $(DEV) ## run the tests, but for the slow ones and the benchmarks (ARGS=...)
+test: $(DEV) $(WARM) ## run the tests, but for the slow ones and the benchmarks (ARGS=...)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-bare: $(BARE)/.installed ## run the tests that need no extra, in an install without extras (ARGS=...)
@@ -67,6 +68,7 @@ pins: ## resolve the requirements anew and rewrite constraints.txt (torch stays 
 clean: ## remove caches and build outputs
 	rm -rf build dist htmlcov .coverage* .benchmarks .hypothesis .*_cache
 	find mecsim schedulers tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f $(WARM)
 
 distclean: clean ## also remove the virtual environments
 	rm -rf $(VENV) $(BARE)
@@ -88,6 +90,11 @@ $(BARE)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m venv --clear $(BARE)
 	@$(BARE)/bin/python -m pip --disable-pip-version-check -qq install \
 	  --constraint constraints.txt . pytest hypothesis
+	@touch $@
+
+# Compile all that the common commands need, so that none of them compiles.
+$(WARM): $(wildcard mecsim/kernels/*.py mecsim/model/*.py mecsim/scheduler/features.py mecsim/support/jit.py) | $(RUN)
+	@$(BIN)/python -m mecsim.simulation.warm_up
 	@touch $@
 
 $(BIN)/python:

@@ -14,7 +14,7 @@ import pytest
 
 from mecsim.support import jit
 
-os.environ[jit.TOLD] = "1"  # the output of commands does not depend on the state of the cache
+os.environ[jit.COMPILE_NOTICE_SHOWN] = "1"  # commands print the same on a fresh machine
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell lets us ignore it
 # Ray stays at 127.0.0.1 with a token of these tests; without one, its cluster never answers.
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}

@@ -1,4 +1,4 @@
-"""Traces in HDF5: written as the run goes, in bounded memory; read with every check."""
+"""Traces in HDF5: written while the run advances, in bounded memory; validated when read."""
 
 from mecsim.trace.output_file import resource_columns
 from mecsim.trace.provenance import Provenance

@@ -1,6 +1,6 @@
-"""Columns of a trace: how they are stored, and how they grow.
+"""Columns of a trace as HDF5 datasets that grow.
 
-With h5py's lower interface: forty columns and their attributes are made in a quarter of the time.
+Uses h5py's low-level interface, which makes forty columns with attributes in a quarter of the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TEXT: Final = h5py.string_dtype()
 
 @dataclass(frozen=True)
 class Storage:
-    """How a column is stored, of numbers or with several numbers (``width``) a row."""
+    """Storage of a column; ``width`` is the shape of a row, () for one number."""
 
     dtype: np.dtype[Any]
     chunk_bytes: int
@@ -31,13 +31,13 @@ class Storage:
 
     @property
     def chunk(self) -> tuple[int, ...]:
-        """Return the shape of a chunk: rows, and the numbers in a row if it has several."""
+        """Return the shape of a chunk: rows, then the shape of a row."""
         row_bytes = self.dtype.itemsize * math.prod(self.width)
         return max(1, self.chunk_bytes // row_bytes), *self.width
 
     @property
     def fill(self) -> Column:
-        """Return what is read where nothing was written: NaN, or zero."""
+        """Return the fill value: NaN, or zero."""
         return (
             np.full((), np.nan, self.dtype) if self.dtype.kind == "f" else np.zeros((), self.dtype)
         )
@@ -63,16 +63,15 @@ def make_dataset(
     kind = h5t.py_create(storage.dtype, logical=True)
     dataset = h5d.create(folder, name.encode(), kind, rows, dcpl=_creation(storage))
     scalar, text = h5s.create(h5s.SCALAR), h5t.py_create(_TEXT, logical=True)
-    for about, told in ((b"units", spec.units), (b"description", spec.description)):
-        h5a.create(dataset, about, text, scalar).write(np.array(told, _TEXT))
+    for about, value in ((b"units", spec.units), (b"description", spec.description)):
+        h5a.create(dataset, about, text, scalar).write(np.array(value, _TEXT))
     return dataset
 
 
 class GrowingColumn:
     """A dataset that grows at its end, chunk by chunk.
 
-    The rows of the chunk that is not full yet are held. It is written by every :meth:`flush`, as
-    far as it goes, until it is full.
+    Rows of the last chunk stay in memory until it is full; :meth:`flush` writes a copy of them.
     """
 
     def __init__(self, dataset: h5d.DatasetID, storage: Storage, stream: Stream) -> None:
@@ -85,7 +84,7 @@ class GrowingColumn:
         self.rows = 0
 
     def append(self, pieces: Sequence[Column]) -> None:
-        """Take further rows; write the chunks that are full."""
+        """Append rows; write every chunk that is full."""
         for piece in pieces:
             self._append(np.ascontiguousarray(piece, self._storage.dtype))
 
@@ -101,14 +100,14 @@ class GrowingColumn:
                 self._begin = self.rows
 
     def _hold(self, values: Column, held: int) -> Column:
-        """Copy rows behind those that are held; return all of them."""
+        """Copy rows after the held ones; return all of them."""
         if not len(self._held):
             self._held = np.empty(self._storage.chunk, self._storage.dtype)
         self._held[held : held + len(values)] = values
         return self._held[: held + len(values)]
 
     def flush(self) -> None:
-        """Write the rows of the chunk that is not full yet, if there are new ones."""
+        """Write the rows of the last chunk, if there are new ones."""
         if self.rows > max(self._begin, self._flushed):
             self._write(self._held[: self.rows - self._begin])
         self._flushed = self.rows
@@ -120,7 +119,7 @@ class GrowingColumn:
         self._dataset.write_direct_chunk(offset, data)
 
     def extend(self, rows: int) -> None:
-        """Make the dataset at least so long."""
+        """Extend the dataset to at least ``rows``."""
         if rows > self._extent:
             self._dataset.set_extent((rows, *self._storage.width))
             self._extent = rows

@@ -1,7 +1,7 @@
-"""A trace for other tools: CSV, Parquet, or a timeline that https://ui.perfetto.dev opens.
+"""Export a trace as CSV, Parquet, or a timeline for https://ui.perfetto.dev.
 
-All is streamed in pieces of bounded size, under temporary names beside the final ones, which the
-files take when all are written: nothing half-written stays.
+Data are streamed in pieces of bounded size. Files have temporary names, next to the final ones,
+until all of them are written: an export that fails leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _SLICE: Final = (
     '"dur":%d.%03d,"args":{"task":%d,"block":%d,"wait_s":%r}%s}'
 )
 _ARROWS: Final = ("", '"flow_out":true', '"flow_in":true', '"flow_in":true,"flow_out":true')
+_CLOCK_END_S: Final = 2.0**63 / 1e9
+"""Perfetto counts nanoseconds in 64 bits with a sign."""
 _Window: TypeAlias = tuple[float, float]
 _log = logging.getLogger(__name__)
 
@@ -49,12 +51,22 @@ def export(
     begin_s: float | None = None,
     end_s: float | None = None,
 ) -> list[Path]:
-    """Write a trace in another format and return the files that were written.
+    """Export a trace; for an interrupted run, export its rows and log a warning.
 
-    ``out`` is a folder for ``csv`` and ``parquet``, a file for ``perfetto``; by default it lies
-    beside the trace. ``begin_s`` and ``end_s`` cut a timeline, see :func:`export_perfetto`. Of a
-    run that was cut short, what there is is exported, with a warning in the log. Raises
-    ``InputError`` for a format or window that is not allowed, ``TraceError`` and ``OutputError``.
+    Args:
+        trace_path: The trace.
+        format: ``"csv"``, ``"parquet"`` or ``"perfetto"``.
+        out: A folder for CSV and Parquet, a file for Perfetto; by default next to the trace.
+        begin_s: For Perfetto: leave out services that end before, in simulated seconds.
+        end_s: For Perfetto: leave out services that begin after, in simulated seconds.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: The format or the window is not allowed.
+        TraceError: The trace cannot be read.
+        OutputError: A file cannot be written.
     """
     if format not in FORMATS:
         raise InputError(f"format: {format!r} is not known; allowed: {', '.join(FORMATS)}")
@@ -71,12 +83,21 @@ def export(
 
 
 def export_csv(trace: TraceFile, folder: Path) -> list[Path]:
-    """Write one CSV file a group into ``folder``; return their paths.
+    """Write one CSV file per group.
 
-    Columns have the names and units of the trace. Those with several values a row become several,
+    Columns keep the names and units of the trace. A column with several values per row becomes
     ``placement_0``, ``placement_1`` and so on; observations are named by their features. Floats
-    read back as equal values (with pandas: ``float_precision="round_trip"``). Raises
-    ``OutputError``.
+    read back as equal values (with pandas: ``float_precision="round_trip"``).
+
+    Args:
+        trace: An open trace.
+        folder: Folder for the files; it is made if missing.
+
+    Returns:
+        The files, one per group.
+
+    Raises:
+        OutputError: A file cannot be written.
     """
     paths = [folder / f"{group}.csv" for group in COLUMNS]
     with replacing(*paths, out=folder) as partial:
@@ -110,11 +131,22 @@ def _features(trace: TraceFile) -> list[str]:
 
 
 def export_parquet(trace: TraceFile, folder: Path) -> list[Path]:
-    """Write one Parquet file a group into ``folder``; return their paths.
+    """Write one Parquet file per group.
 
-    Columns with several values a row are lists of fixed size. Units and descriptions (and the names
-    of the features, as JSON) are the fields' metadata, the trace's root attributes the schema's.
-    Raises ``InputError`` without pyarrow, and ``OutputError``.
+    Columns with several values per row are lists of fixed size. Metadata of a field: unit,
+    description, and for observations the names of the features (JSON). Metadata of the schema: the
+    root attributes of the trace.
+
+    Args:
+        trace: An open trace.
+        folder: Folder for the files; it is made if missing.
+
+    Returns:
+        The files, one per group.
+
+    Raises:
+        InputError: pyarrow is not installed.
+        OutputError: A file cannot be written.
     """
     arrow, parquet = _pyarrow()
     paths = [folder / f"{group}.parquet" for group in COLUMNS]
@@ -158,19 +190,31 @@ def _arrow_array(arrow: Any, values: Column) -> Any:
 def export_perfetto(
     trace: TraceFile, path: Path, begin_s: float | None = None, end_s: float | None = None
 ) -> list[Path]:
-    """Write the services as a timeline in Chrome's JSON trace-event format; return its path.
+    """Write the services as a timeline in Chrome's JSON trace-event format.
 
-    ``path`` ends in ``.json`` or ``.json.gz``. A kind of resource is a process, a resource that
-    served is a track, or several if it has several cores (a service goes to the lowest free one).
-    A service is a slice with the seconds it waited; arrows follow a task. ``begin_s``, ``end_s``
-    (simulated seconds) leave out what ends before or begins after. Memory grows by 8 bytes a
-    service in that window, about 60 at resources with several cores. Raises ``InputError`` for
-    another ending and for a window that is empty, and ``OutputError``.
+    A kind of resource is a process; a resource that served is a track, or several if it has
+    several cores (a service goes to the lowest free one). A service is a slice with its waiting
+    time in seconds; arrows follow a task. Memory grows by 8 bytes per service in the window, about
+    60 at resources with several cores.
 
     Times are whole nanoseconds, so that slices on a track still touch after rounding. Perfetto
     drops slices that overlap, and truncates what it reads: a tenth of a nanosecond more in every
     ``ts`` keeps it from truncating to the one before. Arrows are tied to the slices themselves
     (``bind_id``), not to times as by events of their own, which services below 1 ns would mislead.
+
+    Args:
+        trace: An open trace.
+        path: A file that ends in ``.json`` or ``.json.gz``.
+        begin_s: Leave out services that end before, in simulated seconds.
+        end_s: Leave out services that begin after, in simulated seconds.
+
+    Returns:
+        The file, as a list.
+
+    Raises:
+        InputError: The ending is another, the window has no service, or a time exceeds the 64-bit
+            nanoseconds of Perfetto.
+        OutputError: The file cannot be written.
     """
     if not path.name.endswith(TIMELINE_ENDS):
         raise InputError(f"out: {path} should end in {' or '.join(TIMELINE_ENDS)} for perfetto")
@@ -190,7 +234,7 @@ def export_perfetto(
 
 
 class _Tracks(NamedTuple):
-    """Of R resources: process, first track and number of tracks; of the services: core."""
+    """Process, first track and number of tracks of R resources; core of each service."""
 
     process: Ints
     first: Ints
@@ -199,7 +243,7 @@ class _Tracks(NamedTuple):
 
 
 def _tracks(trace: TraceFile, window: _Window) -> _Tracks:
-    """Go through the services once, to learn who served and on which core."""
+    """Find the resources that served, and the core of every service."""
     kinds = _text(trace.read("resources", "kind")).tolist()
     known = list(dict.fromkeys([*KINDS, *kinds]))
     process = np.array([1 + known.index(kind) for kind in kinds], np.int64)
@@ -209,6 +253,11 @@ def _tracks(trace: TraceFile, window: _Window) -> _Tracks:
         resource = piece["resource"]
         if len(resource) and not 0 <= resource.min() <= resource.max() < len(kinds):
             raise TraceError(f"{trace.path}: /hops names a resource that /resources lacks")
+        if len(resource) and piece["finish_s"].max() >= _CLOCK_END_S:
+            raise InputError(
+                f"{trace.path}: has services after {_CLOCK_END_S:.4g} s, where Perfetto's clock "
+                "ends. Try: --to with an earlier time, or another format"
+            )
         cores[resource] = 1
         at = np.flatnonzero(several[resource])
         taken.append((count + at, resource[at], piece["start_s"][at], piece["finish_s"][at]))
@@ -222,7 +271,7 @@ def _tracks(trace: TraceFile, window: _Window) -> _Tracks:
 
 
 def _lowest_free(resource: Column, start: Column, finish: Column) -> Ints:
-    """Give each service the lowest core of its resource that is free when it begins."""
+    """Return the core of each service: the lowest that is free when it begins."""
     core, current = np.zeros(len(resource), np.int64), None
     busy: list[tuple[float, int]] = []
     free: list[int] = []
@@ -239,7 +288,7 @@ def _lowest_free(resource: Column, start: Column, finish: Column) -> Ints:
 
 
 def _services(trace: TraceFile, window: _Window) -> Iterator[dict[str, Column]]:
-    """Yield the rows of /hops that are served in a window."""
+    """Yield the rows of /hops whose services fall into a window."""
     begin, end = window
     for piece in _pieces(trace, "hops", PIECE_BYTES):
         start, finish = piece["start_s"], piece["finish_s"]
@@ -261,7 +310,9 @@ def _timeline(trace: TraceFile, window: _Window, tracks: _Tracks) -> Iterator[Se
         if held is not None:
             piece |= {name: np.concatenate([held[name], piece[name]]) for name in piece}
         task = piece["task"]
-        cut = int(np.argmax(task == task[-1])) if len(task) else 0  # the last may go on
+        cut = (
+            int(np.argmax(task == task[-1])) if len(task) else 0
+        )  # the last task may continue in the next piece
         if cut:
             yield list(_events({name: values[:cut] for name, values in piece.items()}))
         held = {name: values[cut:] for name, values in piece.items()}
@@ -289,7 +340,7 @@ def _title(what: str, name: str, process: int, track: int, order: int) -> Iterat
 
 
 def _events(services: dict[str, Column]) -> Iterator[str]:
-    """Yield a slice for every service, tied to the next of its task that takes a nanosecond."""
+    """Yield a slice per service, linked to the next of its task that takes a nanosecond."""
     task, times_s = services["task"], (services["start_s"], services["finish_s"])
     start, finish = (np.rint(time_s * 1e9).astype(np.int64) for time_s in times_s)
     drawn, arrows = np.flatnonzero(finish > start), np.zeros(len(task), np.int64)

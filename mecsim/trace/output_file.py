@@ -1,6 +1,6 @@
-"""The file of a trace that is being written: what is in it, and how it is left.
+"""The HDF5 file of a trace that is being written: layout, flushes, closing.
 
-Between flushes it is consistent on disk, see :mod:`mecsim.trace.superblock`.
+It can be opened at any time, see :mod:`mecsim.trace.superblock`.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from mecsim.trace.column import GrowingColumn, Storage, make_dataset
 from mecsim.trace.deflate import Stream
 from mecsim.trace.provenance import Provenance
 from mecsim.trace.schema import COLUMNS, FORMAT, FORMAT_VERSION, Column, Rows
-from mecsim.trace.superblock import WholeFile
+from mecsim.trace.superblock import CrashSafeFile
 
-Taken: TypeAlias = tuple[str, Rows]
-"""A group and further rows of some of its columns."""
+GroupRows: TypeAlias = tuple[str, Rows]
+"""A group and new rows of some of its columns."""
 
 CHUNK_BYTES: Final = {"hops": 256 << 10, "blocks": 128 << 10}
-"""Large chunks cost less time each; but every flush writes the last one again, and HDF5 has no use
-for the place where it was. So only tables that fill them soon have large ones."""
+"""Large chunks cost less time per byte. But every flush writes the last chunk again, and HDF5 does
+not reuse the space of the old copy: only tables that grow fast have large chunks."""
 _SMALL_CHUNK_BYTES: Final = 64 << 10
 _PACKAGES: Final = ("mecsim", "numpy", "simpy", "networkx", "pydantic", "h5py")
 
 
 class OutputFile:
-    """A new HDF5 file for the trace of a run. Raises ``OSError`` or ``RuntimeError``, as h5py does.
+    """A new HDF5 file for the trace of a run, for one thread at a time.
 
-    Used by one thread at a time.
+    Raises:
+        OSError: The file cannot be written; h5py also raises ``RuntimeError``.
     """
 
     def __init__(
@@ -95,10 +96,10 @@ class OutputFile:
         dataset.write(h5s.ALL, h5s.ALL, values)
         self._resource_columns[name] = dataset
 
-    def take(self, taken: Iterable[Taken]) -> None:
-        """Take further rows. What fills a chunk is written."""
+    def take(self, batch: Iterable[GroupRows]) -> None:
+        """Append rows; write every chunk that is full."""
         pieces: dict[tuple[str, str], list[Column]] = {}
-        for group, rows in taken:
+        for group, rows in batch:
             if group == "resources":  # not further rows, but new values
                 self._resources = rows
                 continue
@@ -109,7 +110,7 @@ class OutputFile:
         self._raw.check()
 
     def flush(self) -> None:
-        """Write all rows that were taken, so that they outlive the process."""
+        """Write all appended rows, so that they survive a kill."""
         for column in self._columns.values():
             column.flush()
         self._columns["decisions", "reward"].extend(self.decided)  # known later
@@ -120,28 +121,28 @@ class OutputFile:
 
     @property
     def decided(self) -> int:
-        """The number of decisions that were taken."""
+        """The number of decisions appended so far."""
         return self._columns["decisions", "time_s"].rows
 
     def mark_complete(self) -> None:
-        """Say that the run has ended and that everything is flushed."""
+        """Set the attribute ``complete``; call it after the last flush."""
         h5a.open(self._file.id, b"complete").write(np.array(True))
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Write the remaining metadata and close the file."""
         self._file.close()
         self._raw.check()
         self._end()
 
     def abandon(self) -> None:
-        """Close the file, if it is open, without writing to it: what was flushed is there."""
+        """Close the file, if open, without writing to it; flushed rows stay."""
         self._end()
 
 
-def _abandon(file: h5py.File, raw: WholeFile) -> None:
-    """Close a file while there is still a Python for HDF5 to call, and whatever cannot be written.
+def _abandon(file: h5py.File, raw: CrashSafeFile) -> None:
+    """Close a file before the interpreter ends, and drop pending writes.
 
-    HDF5 crashes, here or at exit, when it still has something to write and cannot.
+    HDF5 crashes if a pending write fails, here or at exit.
     """
     raw.given_up = True
     with contextlib.suppress(Exception):
@@ -149,14 +150,14 @@ def _abandon(file: h5py.File, raw: WholeFile) -> None:
     raw.close()
 
 
-def _create(path: Path) -> tuple[Path, WholeFile]:
-    """Create the temporary file, never over another one's: a killed run's is worth keeping."""
+def _create(path: Path) -> tuple[Path, CrashSafeFile]:
+    """Create the temporary file under a free name, so that the trace of a killed run stays."""
     for number in range(1, 1000):
         suffix = ".partial" if number == 1 else f".partial-{number}"
         partial = path.with_name(f"{path.stem}{suffix}{path.suffix}")
         with contextlib.suppress(FileExistsError):
-            return partial, WholeFile(partial)
-    raise OutputError(f"{path}: has 999 unfinished traces beside it; delete some")
+            return partial, CrashSafeFile(partial)
+    raise OutputError(f"{path}: has 999 unfinished traces next to it. Try: delete some")
 
 
 def _described(model: Model, made_by: Provenance, path: Path) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def _json(options: dict[str, Any], path: Path) -> str:
 
 
 def _widths(model: Model, spec: SchedulerSpec, size_factors: int) -> dict[str, tuple[int, ...]]:
-    """Return the numbers in a row of the columns that have several."""
+    """Return the number of entries in a row, for the columns that have several."""
     widths: dict[str, tuple[int, ...]] = {
         "placement": (model.blocks,),
         "observation": (len(feature_names(spec)),),
@@ -202,7 +203,15 @@ def _widths(model: Model, spec: SchedulerSpec, size_factors: int) -> dict[str, t
 
 
 def resource_columns(model: Model) -> dict[str, Column]:
-    """Return the columns of ``/resources`` that do not change during a run."""
+    """Return the columns of ``/resources`` that are constant during a run.
+
+    Args:
+        model: The resolved scenario.
+
+    Returns:
+        ``name``, ``kind``, ``node`` and ``capacity``, each of shape (R,); in the order of
+        ``Resources``: servers, devices, uplinks, downlinks, links.
+    """
     parts = model.resources
     own = np.tile(np.arange(model.devices), 3)
     node = np.concatenate([np.arange(model.servers) + 1, own, model.links.source + 1])

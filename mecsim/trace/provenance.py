@@ -1,4 +1,4 @@
-"""What made a trace."""
+"""The origin of a trace: scheduler, seed and kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a trace, apart from the scenario: root attributes of the file."""
+    """How a trace was made, apart from its scenario; stored as root attributes of the file.
+
+    Attributes:
+        scheduler: The name given on the command line: installed, ``module:Class`` or
+            ``file.py:Class``.
+        scheduler_options: Options of the scheduler; values that JSON can hold.
+        seed: Seed of every random draw, 0 to 2^64 − 1.
+        kernel: ``"simpy"`` or ``"compiled"``.
+
+    Example:
+        >>> Provenance("greedy", {}, seed=0, kernel="simpy").scheduler
+        'greedy'
+    """
 
     scheduler: str
     scheduler_options: Mapping[str, Any]

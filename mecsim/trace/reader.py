@@ -1,4 +1,4 @@
-"""Reading traces, with every check: whatever is wrong with a file is a ``TraceError``."""
+"""Read and validate traces: any fault of a file becomes a ``TraceError``."""
 
 from __future__ import annotations
 
@@ -32,24 +32,46 @@ _DIMENSIONS: Final = {
 
 
 class TraceFile:
-    """A trace file that has been checked; use it as a context manager.
+    """A validated trace file; use it as a context manager.
 
-    Raises ``TraceError`` for a file that is missing, damaged, foreign or of another version.
+    A file that a run is still writing can be read as well: it keeps the rows that it had when it
+    was opened.
+
+    Attributes:
+        path: Path of the file.
+        complete: Whether the run ended and everything was flushed.
+        scenario: The scenario that was simulated.
+        made_by: Scheduler, its options, seed and kernel.
+
+    Example:
+        >>> with TraceFile(Path("results/run.h5")) as trace:  # doctest: +SKIP
+        ...     mean_s = trace.read("tasks", "total_s").mean()
     """
 
     def __init__(self, path: Path) -> None:
+        """Open and validate a trace.
+
+        Args:
+            path: An HDF5 file that ``mecsim run`` has written.
+
+        Raises:
+            TraceError: The file is missing, damaged, no trace, or has another format version.
+        """
         self.path = path
         self.complete = False
-        """Whether the run ended and everything was flushed."""
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name too long
             found = "is a folder" if os.path.isdir(path) else "there is no such file"  # noqa: PTH112
             raise TraceError(f"{path}: {found}; a trace is a file that mecsim run has written")
+        self._rows: dict[tuple[str, str], int] = {}
+        """Rows of every column when the file was opened: a run may still be writing more."""
         self._opened = contextlib.ExitStack()
         self._file = _open(path, self._opened)
         try:
             with self._reading("the file"):
                 self._check_format()
                 self.complete = bool(self._attribute("complete", np.bool_))
+                if not self.complete:
+                    self._file = _open_growing(path, self._opened)
                 self.scenario = self._scenario()
                 self.made_by = self._provenance()
                 self._check_columns()
@@ -64,8 +86,8 @@ class TraceFile:
         except TraceError:
             raise
         except Exception as error:  # h5py raises nearly anything when bytes are wrong
-            told = " ".join(str(error).split())[:200] or type(error).__name__
-            raise TraceError(f"{self.path}: {what} is damaged: {told}") from error
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise TraceError(f"{self.path}: {what} is damaged: {reason}") from error
 
     def _check_format(self) -> None:
         found = self._file.attrs.get("format")
@@ -128,13 +150,14 @@ class TraceFile:
                     kind = f"{dataset.dtype}, not {np.dtype(spec.dtype)}"
                     raise TraceError(f"{self.path}: column /{group}/{name} holds {kind}")
                 self._check_size(f"/{group}/{name}", dataset)
+                self._rows[group, name] = len(dataset)
                 lengths.add(len(dataset))
             if len(lengths) > 1 and self.complete:
                 found = f"different lengths: {sorted(lengths)}"
                 raise TraceError(f"{self.path}: the columns of /{group} have {found}")
 
     def _check_size(self, column: str, dataset: h5py.Dataset) -> None:
-        """Refuse a column that would need far more memory than its file can hold data for."""
+        """Refuse a column whose size in memory the file's size cannot account for."""
         stored = self.path.stat().st_size
         row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
         chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
@@ -147,19 +170,22 @@ class TraceFile:
             )
 
     def attributes(self) -> dict[str, Any]:
-        """Return the root attributes."""
+        """Return the root attributes of the file by name."""
         return dict(self._file.attrs)
 
     def length(self, group: str) -> int:
-        """Return the number of rows that all columns of a group have."""
+        """Return the number of rows that all columns of a group have.
+
+        In a trace of an interrupted run single columns may have more.
+        """
         return min(self.rows(group, name) for name in COLUMNS[group])
 
     def rows(self, group: str, name: str) -> int:
         """Return the number of rows of a column."""
-        return len(self._file[f"{group}/{name}"])
+        return self._rows[group, name]
 
     def width(self, group: str, name: str) -> int | None:
-        """Return the number of columns of a two-dimensional dataset, None for others."""
+        """Return the number of entries in a row, or None where a row is one number."""
         shape = self._file[f"{group}/{name}"].shape
         return shape[1] if len(shape) == 2 else None
 
@@ -169,9 +195,23 @@ class TraceFile:
             return [str(name) for name in self._file["decisions/observation"].attrs["features"]]
 
     def read(self, group: str, name: str, begin: int = 0, end: int | None = None) -> Column:
-        """Return rows ``begin`` to ``end`` of a column."""
+        """Read a column, or a part of it.
+
+        Args:
+            group: Group, for example ``"tasks"``.
+            name: Column in the group.
+            begin: First row, from 0.
+            end: Row after the last one; by default all.
+
+        Returns:
+            Array of shape (rows,), or (rows, entries) where a row has several.
+
+        Raises:
+            TraceError: The data are damaged.
+        """
         with self._reading(f"column /{group}/{name}"):
-            return np.asarray(self._file[f"{group}/{name}"][begin:end])
+            rows = slice(*slice(begin, end).indices(self.rows(group, name)))
+            return np.asarray(self._file[f"{group}/{name}"][rows])
 
     def __enter__(self) -> Self:
         """Return the file."""
@@ -183,9 +223,20 @@ class TraceFile:
 
 
 def _open(path: Path, opened: contextlib.ExitStack) -> h5py.File:
+    """Open a file without a lock: mecsim takes none when it writes, and NFS may have none."""
     try:
-        return opened.enter_context(h5py.File(path, "r"))
+        return opened.enter_context(h5py.File(path, "r", locking=False))
     except OSError as error:
         reason = str(error).splitlines()[0] if path.stat().st_size else "it is empty"
         opened.close()
         raise TraceError(f"{path}: is damaged, or no HDF5 file: {reason}") from error
+
+
+def _open_growing(path: Path, opened: contextlib.ExitStack) -> h5py.File:
+    """Open a file again that a run may still be writing.
+
+    In SWMR mode HDF5 reads beyond the end that the file had when it was opened. Without it, the
+    first part of an index that the run has extended since ends in "addr overflow".
+    """
+    opened.close()
+    return opened.enter_context(h5py.File(path, "r", locking=False, swmr=True))

@@ -25,10 +25,11 @@ _Columns: TypeAlias = tuple[Floats, Ints, Floats]
 
 @contextmanager
 def arrivals_of(model: Model) -> Iterator[RecordedWorkload | None]:
-    """Open the recorded tasks that a scenario names; None for any other kind of arrivals.
+    """Open the recorded tasks that a scenario names; None for other kinds of arrivals.
 
-    Raises ``ScenarioError`` if the tasks do not fit the scenario, ``TraceError`` if the file is
-    bad.
+    Raises:
+        ScenarioError: The tasks do not fit the scenario.
+        TraceError: The file is missing, damaged or incomplete.
     """
     spec = model.scenario.arrivals
     if not isinstance(spec, RecordedTasks):
@@ -52,11 +53,12 @@ def _named(file: str) -> TraceFile:
 
 
 def recorded_tasks(model: Model, trace: TraceFile, where: str = "") -> RecordedWorkload:
-    """Return the tasks of a trace, put into the slots of the model by their release times.
+    """Return the tasks of a trace, assigned to the slots of the model by release time.
 
-    Raises ``ScenarioError``, with ``where`` in front, if they do not fit the model.
+    Raises:
+        ScenarioError: They do not fit the model; the message begins with ``where``.
     """
-    if not trace.complete:  # it lacks the tasks that had not ended: they are where it took them
+    if not trace.complete:  # tasks that had not ended are missing: read their source again
         return _reopened(model)
     _check_fit(model, trace, f"{where}{trace.path}")
     mean = trace.length("tasks") / model.scenario.slots
@@ -119,7 +121,7 @@ def _check_fit(model: Model, trace: TraceFile, where: str) -> None:
 
 
 def _slot_tasks(model: Model, trace: TraceFile) -> Iterator[Tasks]:
-    """Yield the tasks slot by slot, reading the file piece by piece."""
+    """Yield the tasks of each slot; read the file in pieces."""
     pieces, first = _pieces(trace), 0
     held = (np.empty(0), np.empty(0, dtype=np.int64), np.empty((0, trace.width(*_SIZE) or 1)))
     for slot in range(model.scenario.slots):

@@ -1,4 +1,4 @@
-"""The columns of a trace, once; what is compared and how a difference is told."""
+"""Groups and columns of a trace, traces in memory, and the comparison of columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ FORMAT_VERSION: Final = 1
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """A column of a trace: how it is stored and what it means."""
+    """Type and meaning of a column.
+
+    Attributes:
+        dtype: numpy type code; ``"S"`` for byte strings of any length.
+        units: Unit, or an empty string.
+        description: One line that the file carries as an attribute.
+    """
 
     dtype: str
     units: str
@@ -84,16 +90,30 @@ COLUMNS: Final[Mapping[str, Mapping[str, ColumnSpec]]] = {
 
 
 class Sink(Protocol):
-    """Something that takes the rows of a trace as the run goes."""
+    """Receives the rows of a trace while the run advances."""
 
     def append(self, group: str, rows: Rows) -> None:
-        """Take further rows of some columns of a group."""
+        """Append rows.
+
+        Args:
+            group: A key of ``COLUMNS``. Rows of ``resources`` replace those before.
+            rows: Arrays by column name, all of one length; the caller must not change them later.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first place where two traces differ."""
+    """The first row in which two traces differ.
+
+    Attributes:
+        group: Group, for example ``"tasks"``.
+        column: Column in the group.
+        row: Row, from 0.
+        recorded: Value in the first trace.
+        replayed: Value in the second trace.
+        entry: Entry of the row, from 0, where a row has several.
+    """
 
     group: str
     column: str
@@ -101,7 +121,6 @@ class Difference:
     recorded: object
     replayed: object
     entry: int | None = None
-    """Which entry of the row, where the column has several a row."""
 
     def __str__(self) -> str:
         entry = "" if self.entry is None else f", entry {self.entry}"
@@ -114,7 +133,18 @@ class Difference:
 def first_difference(
     group: str, column: str, first: int, recorded: Column, replayed: Column
 ) -> Difference | None:
-    """Compare two pieces of a column that begin at row ``first``, with ``==`` (NaN equals NaN)."""
+    """Compare two pieces of a column with ``==``; NaN equals NaN.
+
+    Args:
+        group: Group of the column, for the result.
+        column: Its name, for the result.
+        first: Row at which both pieces begin.
+        recorded: Rows of the first trace.
+        replayed: Rows of the second trace.
+
+    Returns:
+        The first difference, or None. A missing row is one.
+    """
     if recorded.shape != replayed.shape:
         length = min(len(recorded), len(replayed))
         found = first_difference(group, column, first, recorded[:length], replayed[:length])
@@ -133,13 +163,21 @@ def first_difference(
 
 
 class MemoryTrace:
-    """A trace in memory: a sink, and afterwards its columns."""
+    """A sink that keeps all rows in memory and gives them back as columns.
+
+    Example:
+        >>> trace = MemoryTrace()
+        >>> trace.append("tasks", {"total_s": np.array([0.5])})
+        >>> trace.append("tasks", {"total_s": np.array([0.25])})
+        >>> trace["tasks/total_s"].tolist()
+        [0.5, 0.25]
+    """
 
     def __init__(self) -> None:
         self._pieces: dict[tuple[str, str], list[Column]] = {}
 
     def append(self, group: str, rows: Rows) -> None:
-        """Take further rows."""
+        """Append rows of some columns of a group."""
         for name, values in rows.items():
             pieces = self._pieces.setdefault((group, name), [])
             if group == "resources":  # not further rows, but new values
@@ -147,7 +185,11 @@ class MemoryTrace:
             pieces.append(values)
 
     def __getitem__(self, path: str) -> Column:
-        """Return a column by its path, for example ``trace["tasks/total_s"]``."""
+        """Return a column by its path, for example ``trace["tasks/total_s"]``.
+
+        Raises:
+            KeyError: There is no such column.
+        """
         group, _, name = path.partition("/")
         if (group, name) not in self._pieces and name in COLUMNS.get(group, ()):
             return np.empty(0, dtype=COLUMNS[group][name].dtype)  # a run without such rows
@@ -157,11 +199,11 @@ class MemoryTrace:
         return pieces[0]
 
     def paths(self) -> list[str]:
-        """Return the paths of all columns."""
+        """Return the paths of all columns that have rows."""
         return [f"{group}/{name}" for group, name in self._pieces]
 
     def first_difference(self, other: MemoryTrace) -> Difference | None:
-        """Compare all columns of two traces."""
+        """Return the first difference to another trace, in order of paths, or None."""
         for path in sorted({*self.paths(), *other.paths()}):
             group, _, name = path.partition("/")
             if path not in self.paths() or path not in other.paths():

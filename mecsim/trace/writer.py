@@ -1,8 +1,7 @@
-"""Writing traces as the run goes, beside it, in bounded memory.
+"""Write a trace while the run advances, in bounded memory.
 
-The file is written under a temporary name beside its final one and takes the final name when it
-is complete. Rows are compressed and written by a thread of their own, in the order in which they
-were taken.
+The file has a temporary name, next to the final one, until it is complete. A thread compresses
+and writes the rows in the order in which they were appended.
 """
 
 from __future__ import annotations
@@ -20,31 +19,41 @@ from typing import Final, Self
 from mecsim.errors import OutputError
 from mecsim.model.model import Model
 from mecsim.scheduler.spec import SchedulerSpec
-from mecsim.trace.output_file import OutputFile, Taken
+from mecsim.trace.output_file import GroupRows, OutputFile
 from mecsim.trace.provenance import Provenance
 from mecsim.trace.schema import Rows
-from mecsim.trace.writer_thread import Background
+from mecsim.trace.writer_thread import WriterThread
 
 FLUSH_SLOTS: Final = 10
 FLUSH_SECONDS: Final = 0.9
-"""What a flush itself takes, a tenth of a second at worst, comes on top: together below 1 s."""
+"""A killed run loses at most the rows since the last flush: 10 slots or 1 s, whichever is later. A
+flush itself takes up to 0.1 s."""
 FIRST_BYTES: Final = 256 << 10
 BATCH_BYTES: Final = 4 << 20
-"""A batch is handed over when it is so large: the first one sooner, so that the thread has work,
-and each after it at twice as many bytes, at most the latter."""
+"""Size of the first batch that goes to the thread, and of the largest. The size doubles from batch
+to batch, so that the thread starts early."""
 WAITING: Final = 3
-"""Batches that wait to be written, at most; then the simulation waits."""
+"""Maximum number of batches that wait to be written; then the simulation waits."""
 LEAST_BYTES: Final = 1 << 20
-"""Room on the disk without which a run does not begin."""
+"""Free space on the disk that a run needs to begin."""
 
 
 class TraceWriter:
-    """A sink that writes a trace file. Use it as a context manager.
+    """A sink that writes a trace file; use it as a context manager.
 
-    Raises ``OutputError`` when the file cannot be written: where it is opened, from a later
-    :meth:`append`, or at the end. If the run ends early, what was taken stays in the temporary
-    file, marked as incomplete; :attr:`partial` is its path. ``size_factors`` is their number a
-    task: 1, or M. Arrays that were taken must not be changed afterwards.
+    If the run ends early, all appended rows stay in the temporary file :attr:`partial`, which is
+    marked as incomplete.
+
+    Args:
+        path: The final file; missing folders are made.
+        model: The resolved scenario.
+        spec: What the scheduler knows of it; gives the features of the observations.
+        made_by: Scheduler, options, seed and kernel.
+        size_factors: Size factors per task: 1, or M if they are drawn per block.
+
+    Raises:
+        OutputError: The file cannot be written; from the constructor, :meth:`append`, or the end
+            of the ``with`` block.
     """
 
     def __init__(
@@ -57,7 +66,7 @@ class TraceWriter:
         size_factors: int = 1,
     ) -> None:
         self.path = path
-        self._taken: deque[Taken] = deque()
+        self._taken: deque[GroupRows] = deque()
         self._batch = self._bytes = self._slots = 0
         self._enough = min(FIRST_BYTES, BATCH_BYTES)
         self._flushed = time.monotonic()
@@ -69,11 +78,19 @@ class TraceWriter:
             _probe(path.parent, LEAST_BYTES + 64 * len(model.resources))
             self._output = OutputFile(path, model, spec, made_by, size_factors)
         self.partial = self._output.partial
-        self._background = Background(WAITING)
+        self._thread = WriterThread(WAITING)
 
     def append(self, group: str, rows: Rows) -> None:
-        """Take further rows of some columns of a group; flush when it is time."""
-        self._background.check()
+        """Append rows of some columns of a group; flush when due.
+
+        Args:
+            group: A key of ``COLUMNS``.
+            rows: Arrays by column name. They must not be changed afterwards.
+
+        Raises:
+            OutputError: An earlier write failed.
+        """
+        self._thread.check()
         self._taken.append((group, rows))
         self._batch += 1
         self._bytes += sum(values.nbytes for values in rows.values())
@@ -89,10 +106,10 @@ class TraceWriter:
 
     def _hand_over(self, *, flush: bool) -> None:
         batch, self._batch, self._bytes = self._batch, 0, 0
-        self._background.do(lambda: self._write(batch, flush=flush))
+        self._thread.do(lambda: self._write(batch, flush=flush))
 
     def _write(self, batch: int, *, flush: bool) -> None:
-        """Write the first rows that were taken: so many appends of them."""
+        """Write the rows of the first ``batch`` appends."""
         with _writing(self.path):
             self._output.take([self._taken.popleft() for _ in range(batch)])
             if flush:
@@ -100,7 +117,7 @@ class TraceWriter:
 
     def __enter__(self) -> Self:
         """Return the writer."""
-        self._background.start()
+        self._thread.start()
         return self
 
     def __exit__(
@@ -109,9 +126,9 @@ class TraceWriter:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        """Complete the file, or keep what there is of it under its temporary name."""
+        """Complete the file; keep it under its temporary name if the run ended early."""
         self._interrupted = kind is not None
-        self._background.end(self._finish)
+        self._thread.end(self._finish)
         try:
             self._wait()
         except OutputError:
@@ -122,19 +139,19 @@ class TraceWriter:
                 self.partial.replace(self.path)
 
     def _wait(self) -> None:
-        """Wait until the file is closed, also under Ctrl-C: it is soon. Then raise that."""
+        """Wait until the file is closed, also after Ctrl-C, which is raised again then."""
         try:
-            self._background.join()
+            self._thread.join()
         except KeyboardInterrupt:
             self._interrupted = True
             self._wait()
             raise
 
     def _finish(self) -> None:
-        """Write what is left and close the file; the last job."""
+        """Write the remaining rows and close the file; the last job of the thread."""
         output = self._output
         try:
-            if not self._background.failed:
+            if not self._thread.failed:
                 self._write(len(self._taken), flush=True)
                 with _writing(self.path):
                     if not self._interrupted:
@@ -147,7 +164,7 @@ class TraceWriter:
 
 
 def _probe(folder: Path, size: int) -> None:
-    """Raise ``OSError`` if there is no room to begin: HDF5 itself crashes where it cannot begin."""
+    """Raise ``OSError`` if the disk is full: HDF5 crashes if its first write fails."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(size))
 

@@ -1,4 +1,4 @@
-"""A thread that does jobs beside the simulation."""
+"""A thread that runs jobs in parallel with the simulation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TypeAlias
 Job: TypeAlias = Callable[[], None]
 
 
-class Background:
-    """Does jobs in the order in which they are given, in one thread; at most ``most`` wait.
+class WriterThread:
+    """Runs jobs one by one, in the order of submission; at most ``most`` wait.
 
-    What a job raises is raised again by the next :meth:`do`, or by :meth:`join`; the jobs after it
-    are not done. Ctrl-C reaches the main thread only, so that no job is cut short. The thread is a
+    The exception of a job is raised again by the next :meth:`do`, or by :meth:`join`; later jobs
+    are dropped. Ctrl-C reaches the main thread only, so it interrupts no job. The thread is a
     daemon, for a program that ends without :meth:`end`.
     """
 
@@ -35,22 +35,22 @@ class Background:
 
     @property
     def failed(self) -> bool:
-        """Whether a job has raised something."""
+        """Whether a job has raised an exception."""
         return self._error is not None
 
     def check(self) -> None:
-        """Raise what a job has raised."""
+        """Raise the exception of a job again."""
         if self._error is not None:
             raise self._error
 
     def do(self, job: Job) -> None:
-        """Give a job; wait while too many are waiting."""
+        """Submit a job; block while too many are waiting."""
         self.check()
         self._room.get()
         self._jobs.put(job)
 
     def end(self, last: Job) -> None:
-        """Give the last job, which is done even if one before it has failed."""
+        """Submit the last job, which runs even if an earlier one has failed."""
         self._last = last
         self._jobs.put(None)
 

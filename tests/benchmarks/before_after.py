@@ -199,7 +199,8 @@ def environment() -> dict[str, str]:
     """Return the environment of all processes: one thread each, as cores are few."""
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return kept | dict.fromkeys(threads, "1") | {"MECSIM_COMPILING_TOLD": "1"}
+    notice = ("MECSIM_COMPILE_NOTICE_SHOWN", "MECSIM_COMPILING_TOLD")  # the second: older checkouts
+    return kept | dict.fromkeys((*threads, *notice), "1")
 
 
 def process_seconds(command: Sequence[str], folder: Path) -> float:

@@ -55,7 +55,7 @@ PINS: Final = {
     "OMP_NUM_THREADS": "1",  # sums over threads come in pieces of another size
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "MECSIM_COMPILING_TOLD": "1",
+    "MECSIM_COMPILE_NOTICE_SHOWN": "1",
 }
 DROPPED: Final = ("NUMBA_DISABLE_JIT", "PYTHONWARNINGS")
 """Goldens are of the compiled code; numpy warns of a feature that this CPU has not."""

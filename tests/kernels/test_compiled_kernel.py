@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from hypothesis import given, settings
-from numba.core.event import Event, EventStatus
 
 from mecsim import Scenario
 from mecsim.kernels.compiled_kernel import CompiledKernel
@@ -33,7 +26,6 @@ from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.run import run as run_scenario
 from mecsim.simulation.session import Session
-from mecsim.support import jit
 from mecsim.support.arrays import Floats
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario, simulate
@@ -266,22 +258,8 @@ def test_a_copy_goes_its_own_way() -> None:
 # ---------------------------------------------------------------- compiler and command line
 
 
-def test_what_is_compiled_ages_with_every_source_of_it() -> None:
-    """Modules that use the compiler, and those whose functions or tuples they hand to it."""
-    folder, used = Path(jit.__file__).parents[1], set[str]()
-    for path in folder.rglob("*.py"):
-        text = path.read_text("utf-8")
-        tuples = path.parent.name == "kernels" and "(NamedTuple)" in text
-        if "import compiled\n" in text or tuples:
-            used.add(path.relative_to(folder).with_suffix("").as_posix())
-            used |= {f"model/{name}" for name in re.findall(r"\bcompiled\((\w+)\.", text)}
-    assert used == set(jit.SOURCES)
-    assert {"model/equations", "kernels/hops", "kernels/event_loop"} <= used
-
-
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    ours = ("NUMBA_", jit.TOLD)
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     return subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
@@ -313,93 +291,6 @@ def test_with_the_compiler_off() -> None:
     plain = "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist"
     done = python("-m", "pytest", "-q", *plain, *tests, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stdout
-
-
-RUN = ("-W", "error", "-m", "mecsim", "run", "scenarios/vgg16_4es.yaml")
-BRIEF = (
-    "--scheduler",
-    "greedy",
-    "--kernel",
-    "compiled",
-    "--set",
-    "slots=1",
-    "--no-trace",
-    "--json",
-)
-
-
-def test_compiles_once_and_says_so(tmp_path: Path) -> None:
-    def run(debug: str = "1") -> subprocess.CompletedProcess[str]:
-        return python(*RUN, *BRIEF, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_DEBUG_CACHE=debug)
-
-    with ThreadPoolExecutor() as at_once:  # what one compiles, the other takes
-        both = [done.result() for done in [at_once.submit(run), at_once.submit(run)]]
-    written = "".join(done.stderr for done in both)
-    told = {line for line in written.splitlines() if not line.startswith("[cache]")}
-    assert told == {"compiling what is needed here, once on this machine; about 10 s"}
-    saved = re.findall(r"data saved to '(.*)'", written)
-    assert len(saved) == len(set(saved)) == len(list(tmp_path.rglob("*.nbc")))
-    again = run(debug="0")
-    assert json.loads(again.stdout)["kernel"] == "compiled"
-    assert again.stderr == ""
-
-
-FORKS = """
-import os
-from mecsim.kernels import reward
-reward._penalty(2.0, 1.0)
-child = os.fork()
-if not child:
-    os._exit(reward._cost(2.0, 1.0, 0.5) != 2.5)
-raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-def test_what_is_forked_compiles_too() -> None:
-    done = python("-c", FORKS)
-    assert done.returncode == 0, done.stderr
-
-
-def test_one_that_does_not_let_go_is_not_waited_for_long(tmp_path: Path) -> None:
-    made = python("-c", FORKS, NUMBA_CACHE_DIR=str(tmp_path))
-    assert made.returncode == 0, made.stderr
-    (lock,) = tmp_path.rglob("compiling.lock")
-    impatient = "from mecsim.support import jit\njit.PATIENCE_S = 0.1\n" + FORKS
-    with FileLock(lock):
-        done = python("-c", impatient, NUMBA_CACHE_DIR=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-
-
-def test_processes_that_one_starts_do_not_tell_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.delenv(jit.TOLD)
-    data = {"dispatcher": SimpleNamespace(py_func=jit.compiled)}  # a function of ours
-    compiling = Event("numba:compile", EventStatus.START, data)  # type: ignore[no-untyped-call]
-    for _ in range(2):  # what has told nothing yet, as in a process that has just begun
-        teller = jit._Teller()
-        teller.folder = "somewhere"
-        teller.on_start(compiling)
-    assert caplog.messages == ["compiling what is needed here, once on this machine; about 10 s"]
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ({"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}, "cannot be kept on disk"),
-        ({}, "NUMBA_CACHE_DIR: cannot write to /proc/nowhere; using"),
-    ],
-)
-def test_a_folder_that_cannot_be_written_to(
-    tmp_path: Path, more: dict[str, str], said: str
-) -> None:
-    for package in ("mecsim", "schedulers"):  # of which nothing is compiled yet
-        nothing = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(FOLDER.parent / package, tmp_path / package, ignore=nothing)
-    more = more | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": "/proc/nowhere"}
-    done = python("-P", "-W", "error", "-c", FORKS, **more)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count(said) == 1
 
 
 @pytest.mark.parametrize(("one", "other"), [KERNELS, KERNELS[::-1]])

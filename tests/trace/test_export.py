@@ -8,6 +8,7 @@ import gzip
 import json
 import logging
 import resource
+import shutil
 import signal
 import sys
 from collections import defaultdict
@@ -17,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -328,6 +330,19 @@ def test_no_number_of_nanoseconds_is_truncated_to_the_one_before() -> None:
         times = rng.integers(high, size=5000).tolist()
         assert all(int(float(f"{t // 1000}.{t % 1000:03d}1") * 1000.0) == t for t in times)
     assert any(int(float(f"{t // 1000}.{t % 1000:03d}") * 1000.0) != t for t in times)
+
+
+def test_times_beyond_the_clock_of_perfetto_are_refused(single: Path, tmp_path: Path) -> None:
+    """They would become negative durations: 64 bits hold 2^63 nanoseconds."""
+    late = Path(shutil.copy(single, tmp_path / "late.h5"))
+    with h5py.File(late, "r+") as file:
+        for name in ("enqueue_s", "start_s", "finish_s"):
+            file["hops"][name][-1] += 9.3e9
+    with pytest.raises(InputError, match=r"services after 9\.223e\+09 s.*Try: --to"):
+        export(late, "perfetto", tmp_path / "t.json")
+    assert not (tmp_path / "t.json").exists()
+    [path] = export(late, "perfetto", tmp_path / "t.json", None, 100.0)
+    assert all(event["dur"] >= 0 for event in timeline(path)["X"])
 
 
 def test_a_window_holds_what_is_served_in_it(many: Path, tmp_path: Path) -> None:

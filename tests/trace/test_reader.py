@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import resource
 import shutil
@@ -16,12 +17,15 @@ import numpy as np
 import pytest
 
 from mecsim.errors import InputError, OutputError, TraceError
+from mecsim.model.model import resolve
 from mecsim.scenario.schema import Scenario
+from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.replay import replay_with
 from mecsim.simulation.run import run as run_scenario
-from mecsim.trace import TraceFile, superblock
-from mecsim.trace.schema import COLUMNS, MemoryTrace
+from mecsim.trace import Provenance, TraceFile, output_file, superblock
+from mecsim.trace.output_file import OutputFile
+from mecsim.trace.schema import COLUMNS, Column, MemoryTrace
 
 SMALL = Scenario.model_validate(
     {
@@ -477,3 +481,47 @@ def test_a_superblock_loses_its_mark_and_tells_the_length(trace: Path) -> None:
     assert superblock.unmarked(bytes(marked), len(content)) == content[:48]
     for unknown in (b"", content[:8], bytes(range(100))):
         assert superblock.unmarked(unknown, 100) == unknown
+
+
+# ---------------------------------------------------------------- no locks, files that still grow
+
+
+def test_a_trace_is_read_where_it_cannot_be_locked(trace: Path) -> None:
+    """As on a network file system without locks: no lock is asked for."""
+    with trace.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # a second lock would fail
+        with TraceFile(trace) as opened:
+            assert opened.complete
+
+
+@pytest.mark.parametrize("before", [1, 40, 400])
+def test_a_trace_that_is_being_written_is_read_as_it_was_when_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    monkeypatch.setattr(output_file, "_SMALL_CHUNK_BYTES", 512)
+    monkeypatch.setattr(superblock, "_STEP", 1)  # the file is never longer than its content
+    model = resolve(SMALL)
+    made_by = Provenance("greedy", {}, 0, "simpy")
+    file = OutputFile(tmp_path / "t.h5", model, SchedulerSpec.of(model), made_by, 1)
+    rng = np.random.default_rng(0)
+
+    def write(count: int) -> Column:
+        rates = rng.random((count, 3))
+        rows = {"time_s": rates[:, 0], "released": np.arange(count)}
+        rows |= {"rate_bps": rates, "energy_remaining_J": rates}
+        file.take([("slots", rows)])
+        file.flush()
+        return rates
+
+    try:
+        rates = write(before)
+        with TraceFile(file.partial) as opened:
+            for _ in range(20):
+                write(300)
+                assert opened.length("slots") == before
+                assert opened.read("slots", "rate_bps").tolist() == rates.tolist()
+                assert opened.read("slots", "rate_bps", before - 1, before + 9).shape == (1, 3)
+        with TraceFile(file.partial) as opened:
+            assert opened.length("slots") == before + 20 * 300
+    finally:
+        file.abandon()

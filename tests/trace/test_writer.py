@@ -21,6 +21,7 @@ from mecsim.errors import OutputError
 from mecsim.model.model import resolve
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation import session
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.run import run as run_scenario
 from mecsim.trace import Provenance, TraceFile, TraceWriter, column, output_file, writer
@@ -28,8 +29,8 @@ from mecsim.trace.column import GrowingColumn
 from mecsim.trace.deflate import Encoder, Stream
 from mecsim.trace.output_file import OutputFile
 from mecsim.trace.schema import COLUMNS, MemoryTrace, Rows
-from mecsim.trace.superblock import WholeFile
-from mecsim.trace.writer_thread import Background
+from mecsim.trace.superblock import CrashSafeFile
+from mecsim.trace.writer_thread import WriterThread
 
 SCENARIO = Scenario.model_validate(
     {
@@ -54,6 +55,7 @@ def no_thread_is_left() -> Iterator[None]:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many batches, many chunks, a flush every 10 slots."""
     monkeypatch.setattr(writer, "BATCH_BYTES", 4096)
+    monkeypatch.setattr(session, "BATCH_SECONDS", 0.0)
     monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
     monkeypatch.setattr(output_file, "CHUNK_BYTES", dict.fromkeys(COLUMNS, 2048))
     column._creation.cache_clear()
@@ -75,7 +77,7 @@ def slot_rows(number: int, devices: int = 3) -> Rows:
 
 def test_jobs_are_done_in_order_and_the_last_one_ends_the_thread() -> None:
     done: list[int] = []
-    background = Background(3)
+    background = WriterThread(3)
     background.start()
     for number in range(200):
         background.do(lambda number=number: done.append(number))  # type: ignore[misc]
@@ -86,7 +88,7 @@ def test_jobs_are_done_in_order_and_the_last_one_ends_the_thread() -> None:
 
 def test_only_so_many_jobs_wait() -> None:
     gate, given = threading.Event(), 0
-    background = Background(3)
+    background = WriterThread(3)
     background.start()
 
     def held() -> None:
@@ -115,7 +117,7 @@ def test_what_a_job_raises_is_raised_here_and_no_job_follows_but_the_last() -> N
     def fail() -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    background = Background(2)
+    background = WriterThread(2)
     background.start()
     background.do(fail)
     while not background.failed:
@@ -368,15 +370,15 @@ def test_every_write_leaves_a_file_that_opens_and_replays(
 ) -> None:
     """What a kill would leave after each single write, also in the midst of a flush."""
     left: list[bytes] = []
-    write, begin = WholeFile.write, OutputFile.take
+    write, begin = CrashSafeFile.write, OutputFile.take
 
-    def copied(file: WholeFile, data: bytes) -> int:
+    def copied(file: CrashSafeFile, data: bytes) -> int:
         count = write(file, data)
         left.append((tmp_path / "t.partial.h5").read_bytes())
         return count
 
     def take(file: OutputFile, taken: Any) -> None:
-        monkeypatch.setattr(WholeFile, "write", copied)
+        monkeypatch.setattr(CrashSafeFile, "write", copied)
         begin(file, taken)
 
     monkeypatch.setattr(OutputFile, "take", take)
