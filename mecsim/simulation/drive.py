@@ -128,9 +128,9 @@ class SchedulerPolicy:
 
     def run_static(self, source: Source) -> Totals:
         """Run all slots under the placements of a static scheduler."""
-        model, length = source.model, workload.CHUNK
-        if source.sinks:
-            length = slots_at_once(model, workload.mean_tasks(model, source.recorded), length)
+        model = source.model
+        mean = workload.mean_tasks(model, source.recorded)
+        length = slots_at_once(model, mean, traced=bool(source.sinks))
         run, done = StaticRun(model, self.scheduler, self.name, source.sinks), 0
         with signals.between_steps() as check:
             for chunk in source.chunks(length):

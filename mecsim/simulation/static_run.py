@@ -22,7 +22,7 @@ from mecsim.kernels.hops import HOP, Hops
 from mecsim.kernels.state import END_HOP, END_TASK, FIRST_HOP, FIRST_TASK, State, stacked, unstacked
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
-from mecsim.model.workload import Chunk, Tasks
+from mecsim.model.workload import CHUNK, Chunk, Tasks
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.placements import check_placement
@@ -40,10 +40,17 @@ NUMBERS: Final = 1 << 18
 """Most backlogs that are recorded at once."""
 
 
-def slots_at_once(model: Model, tasks_a_slot: float, most: int) -> int:
-    """Return how many slots to run at once with a trace, where each is an epoch."""
-    few = min(TASKS_AT_ONCE / max(tasks_a_slot, 1.0), NUMBERS / len(model.resources), most)
-    return max(1, int(few))
+SLOTS: Final = 4 * CHUNK
+UNTRACED_TASKS: Final = 1 << 14
+"""Most slots that are run at once without a trace, and roughly how many tasks: fewer calls."""
+
+
+def slots_at_once(model: Model, tasks_a_slot: float, *, traced: bool) -> int:
+    """Return how many slots to run at once."""
+    tasks = max(tasks_a_slot, 1.0)
+    if traced:  # each slot is an epoch
+        return max(1, int(min(TASKS_AT_ONCE / tasks, NUMBERS / len(model.resources), CHUNK)))
+    return min(SLOTS, max(CHUNK, int(UNTRACED_TASKS / tasks)))
 
 
 class StaticRun:

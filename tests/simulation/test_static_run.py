@@ -224,14 +224,16 @@ def test_a_wrong_placement_is_told(epoch: str) -> None:
 # ---------------------------------------------------------------- progress, Ctrl-C
 
 
-def test_progress_comes_chunk_by_chunk() -> None:
+def test_progress_comes_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecsim.simulation.static_run.SLOTS", CHUNK)
     told: list[tuple[int, int]] = []
     total = 3 * CHUNK + 5
     summary(busy(), "local", progress=lambda *counts: told.append(counts))
     assert told == [(min(done, total), total) for done in range(CHUNK, total + CHUNK, CHUNK)]
 
 
-def test_ctrl_c_ends_it_after_the_chunk() -> None:
+def test_ctrl_c_ends_it_after_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecsim.simulation.static_run.SLOTS", CHUNK)
     told: list[int] = []
 
     def press(done: int, _: int) -> None:
