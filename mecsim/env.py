@@ -48,9 +48,10 @@ from numpy.typing import NDArray
 from mecsim.errors import InputError
 from mecsim.model import equations
 from mecsim.model.model import Model, resolve
+from mecsim.model.workload import mean_rate
 from mecsim.scenario import yaml_source
 from mecsim.scenario.loading import load, validate
-from mecsim.scenario.schema import Mmpp, RecordedTasks, Scenario, UniformRate
+from mecsim.scenario.schema import Scenario, UniformRate
 from mecsim.scheduler.observation import feature_names
 from mecsim.simulation.replicas import Replicas
 from mecsim.support.arrays import Floats, Ints, read_only
@@ -284,7 +285,7 @@ def _scenario(source: Source, overrides: Sequence[str]) -> Scenario:
 def _scale(model: Model, names: Sequence[str]) -> Floats:
     """Return what each feature is divided by; shape (features,)."""
     of = {
-        "tasks": _mean_tasks(model.scenario),
+        "tasks": _mean_tasks(model),
         "size_factor": 1.0,
         "cycles": model.cycles.max(),
         "parameter_bytes": model.parameter_bytes.max(),
@@ -300,14 +301,9 @@ def _scale(model: Model, names: Sequence[str]) -> Floats:
     return np.where(scale > 0, scale, 1.0)
 
 
-def _mean_tasks(scenario: Scenario) -> float:
-    """Return the tasks that an epoch is for, on average."""
-    arrivals = scenario.arrivals
-    if scenario.decision_epoch == "per_task" or isinstance(arrivals, RecordedTasks):
-        return 1.0
-    if isinstance(arrivals, Mmpp):
-        return float(np.average(arrivals.rates, weights=arrivals.mean_dwell))
-    return arrivals.rate
+def _mean_tasks(model: Model) -> float:
+    """Return the mean number of tasks of an epoch."""
+    return 1.0 if model.scenario.decision_epoch == "per_task" else mean_rate(model)
 
 
 def _nominal_rate_bps(model: Model) -> float:

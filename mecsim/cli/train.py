@@ -46,15 +46,15 @@ def train(
     option: Settings = None,
     set_: Overrides = None,
     episodes: Annotated[
-        int, typer.Option("--episodes", metavar="N", help="Runs of the scenario to learn from.")
+        int, typer.Option("--episodes", metavar="N", help="Runs of the scenario to simulate.")
     ] = 400,
     workers: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--workers", metavar="N", help="Processes that learn, 1 to 16. Default: 2."),
+        typer.Option("--workers", metavar="N", help="Parallel workers, 1 to 16. Default: 2."),
     ] = None,
     serial: Annotated[
         bool,
-        typer.Option("--serial", help="In one process: the same policy from the same seed."),
+        typer.Option("--serial", help="Train in one process; reproducible by --seed."),
     ] = False,
     engine: EngineName = "local",
     ray_address: RayAddress = "",
@@ -68,7 +68,7 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a training that was stopped.")
+        bool, typer.Option("--resume", help="Continue an interrupted training.")
     ] = False,
     settings: Annotated[
         bool, typer.Option("--settings", help="List the learner's training options and exit.")
@@ -80,47 +80,41 @@ def train(
     """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
     from mecsim.cli import display
     from mecsim.learning.policy_file import SUFFIX
+    from mecsim.learning.problem import TrainingRequest
+    from mecsim.learning.training import settings_of
+    from mecsim.learning.training import train as train_
     from mecsim.scenario.loading import load
     from mecsim.study.executors import cluster_for
 
-    try:
-        from mecsim.learning.training import settings_of
-        from mecsim.learning.training import train as train_
-    except ImportError as error:
-        raise InputError(f"train: needs {error.name}; pip install 'mecsim[torch]'") from error
     if settings:
         _show_settings(settings_of(scheduler), json_=json_)
         return
     if scenario is None:
         raise InputError("train: SCENARIO is missing; allowed: a scenario file (YAML)")
     if serial and engine != "local":
-        raise InputError(f"--serial: is in one process; allowed: without --engine {engine}")
+        raise InputError(f"--serial: runs in one process; allowed: without --engine {engine}")
     if serial and workers is not None:
-        raise InputError("--serial: is in one process; allowed: without --workers")
-    processes = 2 if workers is None else workers
-    loaded = load(scenario, set_ or [])
+        raise InputError("--serial: runs in one process; allowed: without --workers")
     default = file_name(scenario, scheduler, seed, set_, option)
-    path = out_path(out, default, [SUFFIX], Path("results", "training"))
+    request = TrainingRequest(
+        scenario=load(scenario, set_ or []),
+        scheduler=scheduler,
+        out=out_path(out, default, [SUFFIX], Path("results", "training")),
+        episodes=episodes,
+        seed=seed,
+        options=scheduler_options(option),
+        workers=2 if workers is None else workers,
+        serial=serial,
+        engine=engine,
+        scenario_name=full_name(scenario, set_),
+    )
     with (
         display.training_progress(f"training {scheduler}", quiet=quiet or json_) as progress,
         stdout_kept(json_),
-        cluster_for(engine, processes, ray_address),
+        cluster_for(engine, request.workers, ray_address),
     ):
         try:
-            summary = train_(
-                loaded,
-                scheduler,
-                scheduler_options(option),
-                episodes=episodes,
-                seed=seed,
-                workers=processes,
-                serial=serial,
-                out=path,
-                engine=engine,
-                name=full_name(scenario, set_),
-                resume=resume,
-                progress=progress,
-            )
+            summary = train_(request, resume=resume, progress=progress)
         except TrainingError as error:
             tell(str(error))
             raise typer.Exit(1) from None

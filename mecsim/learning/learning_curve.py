@@ -1,4 +1,4 @@
-"""Learning curves: HDF5, a row a measurement."""
+"""Learning curves as HDF5 files with a row for each log entry."""
 
 from __future__ import annotations
 
@@ -13,26 +13,35 @@ import numpy as np
 from mecsim.support.files import replacing
 
 MEASURES: Final[Mapping[str, tuple[str, str]]] = {
-    "share": ("1", "share of the training that was done"),
-    "episode": ("1", "runs of the scenario simulated so far, or as many epochs in other pieces"),
+    "share": ("1", "share of the training that is done"),
+    "episode": ("1", "simulated epochs so far, in runs of the scenario"),
     "wall_s": ("s", "wall time since training began, without breaks"),
     "validation_reward": (
         "s",
-        "mean reward on seeds of validation; at least, if far below the best",
+        "mean reward of a run on validation seeds; an upper bound if far below the best",
     ),
-    "training_reward": ("s", "mean reward of a run while it is learned from"),
-    "entropy": ("nat", "mean entropy of the actor's heads, or of choosing among values"),
-    "exploration": ("1", "share of actions drawn uniformly"),
+    "training_reward": ("s", "mean reward of a run during training"),
+    "entropy": ("nat", "mean entropy of the actor's output distributions"),
+    "epsilon": ("1", "share of actions sampled uniformly"),
     "actor_loss": ("1", "loss of the actor"),
-    "critic_loss": ("1", "loss of the critic, or of the values"),
+    "critic_loss": ("1", "loss of the critic, or of the Q-networks"),
 }
-"""Unit and description of what is measured; NaN in the rows that did not measure it."""
+"""Unit and description of each measure; NaN in rows without it."""
 
 
 def write_curve(
     path: Path, rows: Sequence[Mapping[str, float]], attributes: Mapping[str, Any]
 ) -> None:
-    """Write a learning curve; it takes its name when it is complete. Raises ``OutputError``."""
+    """Write a learning curve; the file appears under its name when it is complete.
+
+    Args:
+        path: the file to write.
+        rows: the values of some of :data:`MEASURES` by name.
+        attributes: attributes of the file: strings, integers, or values that JSON can hold.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
     with replacing(path) as (partial,), h5py.File(partial, "w") as file:
         file.attrs.update({"format": "mecsim-curve", "format_version": 1})
         for name, value in attributes.items():

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, where tensorboardX is installed."""
+"""Event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mecsim.errors import OutputError
 
 
 class EventFile:
-    """Scalars of a training, for ``tensorboard --logdir``."""
+    """The scalars of a training, for ``tensorboard --logdir``."""
 
     def __init__(self, folder: Path) -> None:
-        from tensorboardX import SummaryWriter  # noqa: PLC0415 - an extra, as training is
+        from tensorboardX import SummaryWriter  # noqa: PLC0415 - of the extra torch
 
         try:
             self._writer: Any = SummaryWriter(str(folder))
@@ -21,11 +21,11 @@ class EventFile:
             raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
 
     def add(self, measures: Mapping[str, float], episode: int, wall_s: float) -> None:
-        """Add what was measured after an episode."""
+        """Add the measures of an episode."""
         for name, value in measures.items():
             self._writer.add_scalar(name, value, episode)
         self._writer.add_scalar("wall_s", wall_s, episode)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the file."""
         self._writer.close()

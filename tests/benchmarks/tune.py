@@ -29,25 +29,25 @@ FIRST: Final = (0, 1)
 MORE: Final = (2, 3, 4)
 
 BRANCHES: Final[dict[str, list[Any]]] = {
-    "recalled": [0.0, 0.1, 0.2],
-    "varied": [0.0, 0.0, 0.25],
-    "width": [64, 128],
+    "replayed_share": [0.0, 0.1, 0.2],
+    "mutated_share": [0.0, 0.0, 0.25],
+    "hidden_units": [64, 128],
 }
 ACTORS: Final[dict[str, list[Any]]] = BRANCHES | {
-    "elite": [0.05, 0.1, 0.2, 1.0],
-    "elite_of": ["pool", "group"],
-    "actor_rate": [2e-4, 5e-4, 1e-3, 2e-3],
-    "entropy": [0.01, 0.03],
+    "elite_share": [0.05, 0.1, 0.2, 1.0],
+    "elite_scope": ["pool", "group"],
+    "actor_learning_rate": [2e-4, 5e-4, 1e-3, 2e-3],
+    "ent_coef": [0.01, 0.03],
 }
 GRIDS: Final[dict[str, dict[str, list[Any]]]] = {
     "mtl-a3c": ACTORS | {"sharing": ["soft", "hard"]},
     "a3c": ACTORS,
     "dqn": BRANCHES
     | {
-        "rate": [3e-4, 1e-3, 3e-3],
-        "target_every": [50, 100, 400],
-        "memory": [5_000, 20_000],
-        "exploration_end": [0.01, 0.1],
+        "learning_rate": [3e-4, 1e-3, 3e-3],
+        "target_update_interval": [50, 100, 400],
+        "buffer_size": [5_000, 20_000],
+        "epsilon_end": [0.01, 0.1],
         "gamma": [0.5, 0.95],
     },
 }

@@ -31,7 +31,7 @@ def trials() -> list[tuple[str, dict[str, Any]]]:
         (learner, {name: rate}) for learner, (name, rates) in RATES.items() for rate in rates
     ]
     likeliest = [
-        (learner, {**settings, "drawn": "never"}) for learner, settings in found if learner != "dqn"
+        (learner, {**settings, "sample_actions": "never"}) for learner, settings in found if learner != "dqn"
     ]
     return found + likeliest
 

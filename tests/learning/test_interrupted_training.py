@@ -28,7 +28,7 @@ from mecsim import cli
 from mecsim.learning import recorder
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    recorder.KEEP_SECONDS = 0.3
+    recorder.CHECKPOINT_SECONDS = 0.3
     cli.main()
 """
 
@@ -122,7 +122,7 @@ def test_a_worker_that_is_killed_is_replaced_and_one_whose_parent_is_killed_ends
     train(
         scenario,
         "mtl-a3c",
-        ACTOR_CRITIC | {"trunk": 12},
+        ACTOR_CRITIC | {"branch_horizon": 12},
         episodes=EPISODES,
         seed=0,
         workers=1,

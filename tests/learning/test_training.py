@@ -104,7 +104,7 @@ class _Stop:
 @pytest.mark.parametrize("after", [2, 5, 8])
 @pytest.mark.parametrize("name", ["mtl-a3c", "a3c", "dqn"])
 def test_what_goes_on_ends_in_the_same_policy(name: str, after: int, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"episodes": 150, "options": {"branched": 0.5}}
+    how: dict[str, Any] = {"episodes": 150, "options": {"branched_share": 0.5}}
     whole, out = tmp_path / "whole.safetensors", tmp_path / "p.safetensors"
     learn(whole, name, **how)
     with pytest.raises(Interrupted, match=r"of 150 episodes are kept in .*--resume goes on"):

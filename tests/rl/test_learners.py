@@ -12,35 +12,35 @@ import pytest
 from numpy.typing import NDArray
 
 from mecsim.errors import SchedulerError
-from mecsim.learning.interface import Task, TrainingError
+from mecsim.learning import TrainingError, TrainingProblem
 from mecsim.learning.policy_file import read_policy
 from mecsim.learning.training import train as train_
 from mecsim.model.model import resolve
 from mecsim.scenario.schema import Scenario
 from mecsim.simulation.drive import KERNELS
 from mecsim.trace.schema import MemoryTrace
-from schedulers.rl.replay_buffer import Memory, Transitions
+from schedulers.rl.replay_buffer import ReplayBuffer, Transitions
 from tests.helpers.builders import simulate
 
 ACTOR_CRITIC: dict[str, Any] = {
-    "width": 16,
-    "trunk": 6,
-    "batch": 64,
+    "hidden_units": 16,
+    "branch_horizon": 6,
+    "batch_size": 64,
     "candidates": 8,
-    "steps": 4,
-    "elite": 0.25,
-    "actor_rate": 3e-3,
-    "critic_rate": 3e-3,
+    "n_steps": 4,
+    "elite_share": 0.25,
+    "actor_learning_rate": 3e-3,
+    "critic_learning_rate": 3e-3,
 }
 Q_LEARNING: dict[str, Any] = {
-    "width": 16,
-    "trunk": 6,
-    "batch": 32,
-    "replicas": 4,
+    "hidden_units": 16,
+    "branch_horizon": 6,
+    "batch_size": 32,
+    "n_envs": 4,
     "candidates": 4,
-    "memory": 4000,
-    "rate": 3e-3,
-    "exploration_end": 0.05,
+    "buffer_size": 4000,
+    "learning_rate": 3e-3,
+    "epsilon_end": 0.05,
 }
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mtl-a3c": ("mtl-a3c", ACTOR_CRITIC),
@@ -107,7 +107,7 @@ def same(one: Path, other: Path) -> bool:
 @pytest.mark.parametrize("branched", [None, 0.0, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_fast_server_is_found(kind: str, branched: float | None, train: Train) -> None:
-    more = {} if branched is None else {"branched": branched}
+    more = {} if branched is None else {"branched_share": branched}
     for fast in (1, 2):  # none is right without learning on both
         capacity = ["20 GHz" if server == fast else "1 GHz" for server in (1, 2, 3)]
         scenario = obvious(edge_server={"capacity": capacity})
@@ -137,10 +137,10 @@ def test_what_is_best_depends_on_what_is_seen(kind: str, train: Train) -> None:
         edge_servers=2,
         edge_server={"capacity": "20 GHz"},
         device={"capacity": "4 GHz"},
-        wired={"rate": "800 kbit/s"},
+        wired={"learning_rate": "800 kbit/s"},
         dnn={"blocks": 1},
     )
-    more = {"rate": 1e-2} if kind == "dqn" else {}
+    more = {"learning_rate": 1e-2} if kind == "dqn" else {}
     policy = str(train(kind, scenario, episodes=600, **more))
     trace = simulate(scenario, kind, {"policy": policy}, 5, "compiled").trace
     device = trace["tasks/device"][np.argsort(trace["tasks/release_s"])]
@@ -174,7 +174,7 @@ def test_the_fast_server_is_found_also_under(
     changes: dict[str, Any], kind: str, train: Train
 ) -> None:
     scenario = obvious(**changes)
-    likeliest = {} if kind == "dqn" else {"drawn": "never"}
+    likeliest = {} if kind == "dqn" else {"sample_actions": "never"}
     found = decisions(train(kind, scenario, episodes=200, **likeliest), kind, scenario)
     assert len(found)
     assert (found == 2).all()
@@ -232,7 +232,7 @@ def test_one_worker_does_what_is_done_in_one_process(train: Train) -> None:
 
 
 def test_seeds_of_training_and_of_validation_are_apart() -> None:
-    task = Task(obvious(), None, 0, 1, 1, serial=True)
+    task = TrainingProblem(obvious(), None, 0, 1, 1, serial=True)
     valid = task.validation_seeds(100)
     trained = {seed for number in range(50) for seed in task.training_seeds(number, 8)}
     assert len(trained) == 400
@@ -305,24 +305,24 @@ def transitions(*rewards: float) -> Transitions:
 
 
 def test_a_memory_forgets_the_oldest() -> None:
-    memory = Memory(4, 2, 3)
+    memory = ReplayBuffer(4, 2, 3)
     memory.add(transitions(0.0, 1.0, 2.0))
     assert len(memory) == 3
     memory.add(transitions(3.0, 4.0))
     assert len(memory) == 4
     found = memory.sample(200, np.random.default_rng(0))
-    assert set(found.reward.tolist()) == {1.0, 2.0, 3.0, 4.0}
-    assert (found.x == found.reward[:, None]).all()
-    assert (found.ended == (found.reward > 1)).all()
-    assert (found.places == 4).all()
+    assert set(found.rewards.tolist()) == {1.0, 2.0, 3.0, 4.0}
+    assert (found.x == found.rewards[:, None]).all()
+    assert (found.terminated == (found.rewards > 1)).all()
+    assert (found.placements == 4).all()
 
 
 @pytest.mark.parametrize("count", [0, 3, 4, 6, 9])
 def test_a_memory_can_be_kept(count: int) -> None:
-    memory, other = Memory(4, 2, 3), Memory(4, 2, 3)
+    memory, other = ReplayBuffer(4, 2, 3), ReplayBuffer(4, 2, 3)
     for reward in range(count):
         memory.add(transitions(float(reward)))
-    other.restore(memory.arrays())
+    other.restore(memory.state())
     for each in (memory, other):
         each.add(transitions(50.0, 60.0))
     found = [each.sample(50, np.random.default_rng(1)) for each in (memory, other)]

@@ -71,9 +71,9 @@ def test_what_a_header_says(policy: Policy) -> None:
     ("header", "problem"),
     [
         ({"settings": {"bogus": 1}}, "its settings: .* has no option 'bogus'"),
-        ({"settings": {"width": "big"}}, "its settings: .*option width: 'big'"),
-        ({"settings": {"width": 10**9}}, "its settings: .*less than or equal to 1024"),
-        ({"settings": {"width": 32}}, "its arrays are not those that its header says"),
+        ({"settings": {"hidden_units": "big"}}, "its settings: .*option width: 'big'"),
+        ({"settings": {"hidden_units": 10**9}}, "its settings: .*less than or equal to 1024"),
+        ({"settings": {"hidden_units": 32}}, "its arrays are not those that its header says"),
         ({"scheduler": "a3c"}, "is for scheduler: a3c, here it is mtl-a3c"),
         ({"blocks": 3}, "is for blocks: 3, here it is 2"),
         ({"servers": 9}, "is for edge_servers: 9, here it is 3"),

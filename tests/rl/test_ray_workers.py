@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mecsim.learning.interface import Arrays, Task, TrainingError
+from mecsim.learning import Arrays, TrainingError, TrainingProblem
 from mecsim.learning.training import train
 from mecsim.study.executors import cluster_for
 from schedulers.rl.algorithm import Algorithm
-from schedulers.rl.parameters import Shared
+from schedulers.rl.parameters import SharedParameters
 from tests.rl.test_learners import KINDS, decisions, obvious
 from tests.rl.test_trainer import SMALL, Notes, rounds_played
 
@@ -28,13 +28,13 @@ asynchronous = pytest.importorskip("schedulers.rl.trainer")
 class Pushing(Algorithm):
     """Takes one step of a known length in each of twenty rounds; its settings say what fails."""
 
-    rounds = 20
+    iterations = 20
 
     def initial(self) -> Arrays:
         return {"w": np.zeros(3, np.float32), "b": np.ones((1, 2), np.float32)}
 
-    def play(self, number: int, shared: Shared) -> dict[str, float]:
-        trouble: Mapping[str, Any] = self.task.settings
+    def run_iteration(self, number: int, shared: SharedParameters) -> dict[str, float]:
+        trouble: Mapping[str, Any] = self.problem.settings
         time.sleep(0.02)
         if number in trouble.get("dies", ()):
             mark = Path(trouble["folder"]) / str(number)
@@ -62,8 +62,8 @@ def _cluster() -> Iterator[None]:
         yield
 
 
-def task(workers: int = 2, **trouble: Any) -> Task:
-    return Task(SMALL, trouble, 0, 20, workers, serial=False, engine="ray")
+def task(workers: int = 2, **trouble: Any) -> TrainingProblem:
+    return TrainingProblem(SMALL, trouble, 0, 20, workers, serial=False, engine="ray")
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_every_push_of_every_worker_counts_once() -> None:
     asynchronous.train(Pushing, task(), notes)
     assert rounds_played(notes) == list(range(20))
     assert notes.kept[-1].arrays["values"].tolist() == [20.0] * 3 + [21.0] * 2
-    assert notes.kept[-1].arrays["squares"].tolist() == [0.0] * 5
+    assert notes.kept[-1].arrays["square_avg"].tolist() == [0.0] * 5
     assert notes.warnings == []
 
 
@@ -99,7 +99,7 @@ def test_a_worker_that_dies_is_replaced_and_its_round_is_played(tmp_path: Path) 
 def test_workers_that_keep_dying_end_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("schedulers.rl.ray_workers.RESTARTS", 1)
+    monkeypatch.setattr("schedulers.rl.workers.MAX_RESTARTS", 1)
     with pytest.raises(TrainingError, match=r"^2 workers died$"):
         asynchronous.train(Pushing, task(1, dies=(2,), always=True, folder=str(tmp_path)), Notes())
 
@@ -108,7 +108,7 @@ def test_workers_that_keep_dying_end_the_training(
     ("trouble", "problem"),
     [
         ({"fails": (3,)}, r"^a worker failed:\n(.|\n)*RuntimeError: out of luck"),
-        ({"rate": 1e20}, r"^the training diverged: a parameter is larger"),
+        ({"learning_rate": 1e20}, r"^the training diverged: a parameter is larger"),
     ],
 )
 def test_a_worker_that_fails_says_why(trouble: dict[str, Any], problem: str) -> None:
@@ -126,11 +126,11 @@ def test_a_server_that_dies_ends_the_training() -> None:
 
     shared = np.zeros(5, np.float32), np.zeros(5, np.float32)
     layout = {"w": (3,), "b": (1, 2)}
-    crew = ray_workers.RayCrew(Pushing, task(1), layout, shared, Notes().warn)
-    ray.kill(crew._server)
+    pool = ray_workers.RayPool(Pushing, task(1), layout, shared, Notes().warn)
+    ray.kill(pool._server)
     with pytest.raises(TrainingError, match="the parameter server died; --resume"):
-        crew.parameters()
-    crew.close()
+        pool.parameters()
+    pool.close()
 
 
 def test_two_workers_find_the_fast_server(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from mecsim.scheduler.spec import SchedulerSpec
 from schedulers.rl.q_learning import td_targets
 from schedulers.rl.returns import (
     advantages,
-    between,
+    anneal,
     elite_weights,
     k_step_returns,
     standardised,
-    usual_cost_s,
+    reward_scale,
     within_groups,
 )
 from tests.helpers.builders import chain, scenario
@@ -218,15 +218,15 @@ def test_elite_weights_follow_only_the_best(pool: Floats, share: float) -> None:
     ],
 )
 def test_on_the_way(begin: float, end: float, progress: float, found: float) -> None:
-    assert between(begin, end, progress) == pytest.approx(found)
+    assert anneal(begin, end, progress) == pytest.approx(found)
 
 
 def test_the_usual_cost_of_an_epoch_by_hand() -> None:
     """Three tasks of 6 cycles on two servers of 2 Hz: 3·(1 + 3)/2 = 6 times 6 cycles / 4 Hz."""
     made = scenario(dnn=chain([2, 4], [1, 1]), edge_server={"capacity": 2.0})
     spec = SchedulerSpec.of(resolve(made))
-    assert usual_cost_s(spec, 3.0) == pytest.approx(9.0)
-    assert usual_cost_s(spec, 0.0) == usual_cost_s(spec, 1.0) * 0.5 > 0.0
+    assert reward_scale(spec, 3.0) == pytest.approx(9.0)
+    assert reward_scale(spec, 0.0) == reward_scale(spec, 1.0) * 0.5 > 0.0
 
 
 # ---------------------------------------------------------------- targets of Q-learning

@@ -14,12 +14,13 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from mecsim.learning.interface import Arrays, Checkpoint, Task, TrainingError
+from mecsim.learning import Arrays, Checkpoint, TrainingError, TrainingProblem
 from mecsim.scenario.schema import Scenario
-from schedulers.rl import trainer
+from schedulers.rl import workers
 from schedulers.rl.algorithm import Algorithm, evaluate
-from schedulers.rl.parameters import Shared
-from schedulers.rl.trainer import evaluations, train
+from schedulers.rl.parameters import SharedParameters
+from schedulers.rl.schedule import evaluations
+from schedulers.rl.trainer import train
 
 SMALL = Scenario.model_validate(
     {"slots": 2, "devices": 1, "edge_servers": 1, "dnn": {"blocks": 1}}
@@ -30,13 +31,13 @@ SMALL = Scenario.model_validate(
 class Counting(Algorithm):
     """Adds one to its parameter in each of twenty rounds; its settings tell what goes wrong."""
 
-    rounds = 20
+    iterations = 20
 
     def initial(self) -> Arrays:
         return {"w": np.zeros(3, np.float32)}
 
-    def play(self, number: int, shared: Shared) -> dict[str, float]:
-        trouble: Mapping[str, Any] = self.task.settings
+    def run_iteration(self, number: int, shared: SharedParameters) -> dict[str, float]:
+        trouble: Mapping[str, Any] = self.problem.settings
         time.sleep(trouble.get("seconds", 0.0))
         if number in trouble.get("dies", ()) and self._first_time(number):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -48,8 +49,8 @@ class Counting(Algorithm):
         return {"training_reward": float(number)}
 
     def _first_time(self, number: int) -> bool:
-        mark = Path(self.task.settings["folder"]) / str(number)
-        if self.task.settings.get("always") or not mark.exists():
+        mark = Path(self.problem.settings["folder"]) / str(number)
+        if self.problem.settings.get("always") or not mark.exists():
             mark.touch()
             return True
         return False
@@ -72,19 +73,19 @@ class Notes:
         self.kept: list[Checkpoint] = []
         self.warnings: list[str] = []
 
-    def note(self, share: float, measures: Mapping[str, float]) -> None:
+    def log(self, share: float, measures: Mapping[str, float]) -> None:
         self.shares.append(share)
         self.rows.append(dict(measures))
 
-    def keep(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         self.kept.append(Checkpoint({n: x.copy() for n, x in arrays.items()}, dict(state)))
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 
 
-def task(workers: int = 2, *, serial: bool = False, **trouble: Any) -> Task:
-    return Task(SMALL, trouble, 0, 20, workers, serial)
+def task(workers: int = 2, *, serial: bool = False, **trouble: Any) -> TrainingProblem:
+    return TrainingProblem(SMALL, trouble, 0, 20, workers, serial)
 
 
 def rounds_played(notes: Notes) -> list[float]:
@@ -151,7 +152,7 @@ def test_going_on_from_a_checkpoint_does_what_is_missing() -> None:
 
 
 def test_a_checkpoint_of_another_network_is_refused() -> None:
-    arrays = {name: np.zeros(5, np.float32) for name in ("values", "squares", "best")}
+    arrays = {name: np.zeros(5, np.float32) for name in ("values", "square_avg", "best")}
     state = {"done": [], "evaluated": [], "best_reward": -1.0}
     with pytest.raises(TrainingError, match="network of another shape"):
         train(Counting, task(serial=True), Notes(Checkpoint(arrays, state)))
@@ -170,7 +171,7 @@ def test_a_worker_that_dies_is_replaced_and_its_round_is_played(tmp_path: Path) 
 def test_workers_that_keep_dying_end_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "RESTARTS", 1)
+    monkeypatch.setattr(workers, "MAX_RESTARTS", 1)
     notes = Notes()
     with pytest.raises(TrainingError, match=r"^2 workers died \(the last with exit code -9\)$"):
         train(Counting, task(1, dies=(2,), always=True, folder=str(tmp_path)), notes)
@@ -195,7 +196,7 @@ class Fragile:
 
 
 def test_workers_that_cannot_begin_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "RESTARTS", 0)
+    monkeypatch.setattr(workers, "MAX_RESTARTS", 0)
     with pytest.raises(TrainingError, match=r"^1 workers died \(the last with exit code 1\)$"):
         train(Counting, task(1, fails=Fragile()), Notes())
 
