@@ -16,7 +16,6 @@ class TrainingSettings(BaseModel):
     Examples:
         >>> class MySettings(TrainingSettings):
         ...     learning_rate: float = 1e-3
-        ...
         >>> MySettings(learning_rate=0.5).learning_rate
         0.5
     """

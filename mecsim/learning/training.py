@@ -57,9 +57,7 @@ def train(
             f"{request.out}: training is already complete. Try: omit --resume to train again"
         )
     identity = _identity(request, problem)
-    recorder = TrainingRecorder(
-        files, identity, request.episodes, resume=resume, progress=progress
-    )
+    recorder = TrainingRecorder(files, identity, request.episodes, resume=resume, progress=progress)
     with closing(recorder):
         try:
             result = learner.train(problem, recorder)
@@ -135,8 +133,7 @@ def _check_extra(scheduler: str, modules: Iterable[str]) -> None:
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"training {scheduler} needs {' and '.join(missing)}. "
-            "Try: pip install 'mecsim[torch]'"
+            f"training {scheduler} needs {' and '.join(missing)}. Try: pip install 'mecsim[torch]'"
         )
 
 

@@ -50,7 +50,9 @@ class FeatureEncoder(NamedTuple):
         names = feature_names(spec)
         kept = [n for n in names if observed == "full" or not n.endswith("backlog_s")]
         rows = [(names.index(n), *how) for n in kept for how in _inputs_of(spec, n)]
-        column, scale, offset, kind = (np.array(each, np.float32) for each in zip(*rows, strict=True))
+        column, scale, offset, kind = (
+            np.array(each, np.float32) for each in zip(*rows, strict=True)
+        )
         how = {"column": column, "scale": scale, "offset": offset, "kind": kind}
         how["compared"] = np.array([observed == "full"], np.float32)
         return cls(how | {"place": _backlog_matrix(spec, names)})

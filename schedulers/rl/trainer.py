@@ -29,9 +29,7 @@ _STATE: Final = "state."
 """Prefix of the algorithm's arrays in a checkpoint."""
 
 
-def train(
-    make: MakeAlgorithm, problem: TrainingProblem, logger: TrainingLogger
-) -> TrainingResult:
+def train(make: MakeAlgorithm, problem: TrainingProblem, logger: TrainingLogger) -> TrainingResult:
     """Train a policy, from the logger's checkpoint if it has one.
 
     Args:

@@ -1,4 +1,4 @@
-"""Networks of the learners: the same in NumPy and PyTorch, drawn from and followed as they say."""
+"""Networks of the learners: equal in NumPy and PyTorch; samples and gradients by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schedulers.dqn import DQNSettings, QNetworks
 from schedulers.mtl_a3c import MultiTaskNetwork, MTLSettings
 from schedulers.rl.actor_critic import Sample, actor_loss, critic_loss
 from schedulers.rl.encoding import FeatureEncoder
-from schedulers.rl.layers import Arrays, drawn, softmax
+from schedulers.rl.layers import Arrays, sample_softmax, softmax
 from schedulers.rl.parameters import SharedParameters, clipped, flat, named
 from schedulers.rl.policy_network import ActorCriticNetwork
 from tests.helpers.builders import scenario
@@ -96,8 +96,8 @@ def test_torch_gives_the_same_values(network: ActorCriticNetwork) -> None:
     np.testing.assert_allclose(found, network.value(p, x), rtol=1e-4, atol=1e-5)
 
 
-def test_the_mode_is_what_the_heads_think_best(network: ActorCriticNetwork) -> None:
-    """NumPy decides, PyTorch learns: head by head, the mode has the highest logit."""
+def test_the_greedy_placement_has_the_highest_logits(network: ActorCriticNetwork) -> None:
+    """NumPy decides, PyTorch learns: in every head, the greedy place has the highest logit."""
     p, x = parameters(network), inputs()
     places = network.greedy(p, x)
     heads = network.heads(tensors(p), torch.from_numpy(x), torch.from_numpy(places))
@@ -136,7 +136,7 @@ def test_hidden_layers_begin_orthogonal() -> None:
 # ---------------------------------------------------------------- sharing
 
 
-def test_hard_sharing_has_one_trunk_and_soft_sharing_two_that_begin_alike() -> None:
+def test_hard_sharing_has_one_body_and_soft_sharing_two_equal_ones() -> None:
     hard, soft = (NETWORKS[kind]().initial(np.random.default_rng(0)) for kind in ("hard", "soft"))
     assert not [name for name in hard if name.startswith(("actor.1", "critic.1"))]
     assert (soft["actor.1.weight"] == soft["critic.1.weight"]).all()
@@ -144,7 +144,9 @@ def test_hard_sharing_has_one_trunk_and_soft_sharing_two_that_begin_alike() -> N
 
 
 def test_the_penalty_pulls_layers_together() -> None:
-    made = MultiTaskNetwork(INPUTS, BLOCKS, PLACES, MTLSettings(hidden_units=4, soft_sharing_weight=0.25))
+    made = MultiTaskNetwork(
+        INPUTS, BLOCKS, PLACES, MTLSettings(hidden_units=4, soft_sharing_weight=0.25)
+    )
     p = parameters(made)
     apart = sum(
         float(((p[n] - p[n.replace("actor", "critic")]) ** 2).sum())
@@ -192,7 +194,7 @@ def test_outputs_of_a_joint_head_are_the_placements_one_to_one(blocks: int, plac
 def test_a_joint_head_that_is_too_large_is_refused() -> None:
     spec = SchedulerSpec.of(resolve(scenario(dnn={"blocks": 7}, edge_servers=4)))
     assert 5**6 <= MAX_JOINT_OUTPUTS < 5**7
-    problem = r"joint needs 5\^7 = 78,125 outputs; allowed: at most 50,000; use blocks"
+    problem = r"joint needs 5\^7 = 78,125 outputs; allowed: at most 50,000. Try: head=blocks"
     with pytest.raises(SchedulerError, match=problem):
         A3C.untrained(spec, TOGETHER)
     A3C.untrained(spec, APART)
@@ -214,7 +216,7 @@ def test_softmax_by_hand() -> None:
 def test_draws_follow_the_softmax() -> None:
     logits = np.array([0.0, 1.0, -1.0, 2.5], np.float32)
     rng = np.random.default_rng(3)
-    found = drawn(np.broadcast_to(logits, (20_000, 4)), 0.0, rng)
+    found = sample_softmax(np.broadcast_to(logits, (20_000, 4)), 0.0, rng)
     expected = 20_000 * softmax(logits).astype(np.float64)
     observed = np.bincount(found, minlength=4)
     assert stats.chisquare(observed, expected * 20_000 / expected.sum()).pvalue > 0.01
@@ -224,7 +226,7 @@ def test_draws_follow_the_softmax() -> None:
 def test_full_exploration_is_uniform_and_a_half_is_half_way() -> None:
     logits = np.broadcast_to(np.array([9.0, 0.0, 0.0, 0.0], np.float32), (20_000, 4))
     for explore in (1.0, 0.5):
-        found = drawn(logits, explore, np.random.default_rng(4))
+        found = sample_softmax(logits, explore, np.random.default_rng(4))
         mixed = explore / 4 + (1.0 - explore) * softmax(logits[0]).astype(np.float64)
         expected = 20_000 * mixed / mixed.sum()
         assert stats.chisquare(np.bincount(found, minlength=4), expected).pvalue > 0.01
@@ -249,7 +251,7 @@ def test_placements_are_drawn_as_probable_as_the_heads_say(network: ActorCriticN
 
 
 @pytest.mark.statistical
-def test_exploration_of_one_draws_every_placement_alike(network: ActorCriticNetwork) -> None:
+def test_an_epsilon_of_one_samples_uniformly(network: ActorCriticNetwork) -> None:
     p, count = parameters(network, spread=3.0), 20_000
     found = network.sample(p, inputs(1), count, 1.0, np.random.default_rng(6))[0]
     observed = np.bincount(found @ (PLACES ** np.arange(BLOCKS)), minlength=PLACES**BLOCKS)
@@ -259,16 +261,18 @@ def test_exploration_of_one_draws_every_placement_alike(network: ActorCriticNetw
 @pytest.mark.parametrize(
     ("epoch", "when", "likeliest"),
     [
-        ("per_slot", "tasks", True),
-        ("per_task", "tasks", False),
+        ("per_slot", "per_task", True),
+        ("per_task", "per_task", False),
         ("per_slot", "always", False),
         ("per_task", "never", True),
     ],
 )
-def test_policies_draw_where_epochs_are_tasks(
-    epoch: str, when: Literal["tasks", "always", "never"], likeliest: bool
+def test_policies_sample_with_per_task_decisions(
+    epoch: str, when: Literal["per_task", "always", "never"], likeliest: bool
 ) -> None:
-    made = MultiTaskNetwork(INPUTS, BLOCKS, PLACES, MTLSettings(hidden_units=8, sample_actions=when), epoch)
+    made = MultiTaskNetwork(
+        INPUTS, BLOCKS, PLACES, MTLSettings(hidden_units=8, sample_actions=when), epoch
+    )
     p, x = parameters(made), np.repeat(inputs(1), 500, axis=0)
     found = made.decide(p, x, np.random.default_rng(8))
     drawn_ones = made.sample(p, x, 1, 0.0, np.random.default_rng(8))[:, 0]
@@ -288,7 +292,7 @@ def test_the_server_of_a_task_is_one_of_n_inputs() -> None:
 
 
 @pytest.mark.statistical
-def test_greedy_values_are_drawn_but_for_epsilon() -> None:
+def test_q_networks_are_greedy_except_for_epsilon() -> None:
     made = QNetworks(INPUTS, BLOCKS, PLACES, DQNSettings(hidden_units=8))
     p, x, rng = parameters(made), inputs(), np.random.default_rng(7)
     assert (made.sample(p, x, 9, 0.0, rng) == made.greedy(p, x)[:, None]).all()
@@ -396,14 +400,14 @@ def test_every_parameter_has_a_rate_of_its_own() -> None:
     assert made.values.tolist() == [0.0, -1.0]
 
 
-def test_what_is_pulled_is_a_copy_of_what_all_see() -> None:
+def test_pull_returns_a_copy() -> None:
     made = shared(a=[[1.0, 2.0]], b=[3.0])
     pulled = made.pull()
     made.values[:] = 0.0
     assert {name: x.tolist() for name, x in pulled.items()} == {"a": [[1.0, 2.0]], "b": [3.0]}
 
 
-def test_two_who_share_memory_see_each_other() -> None:
+def test_two_views_of_the_same_memory_agree() -> None:
     layout = {"w": (2,)}
     memory = SharedParameters.memory_for(layout)
     one, other = SharedParameters(layout, memory), SharedParameters(layout, memory)
