@@ -31,7 +31,7 @@ class A3CSettings(ActorCriticSettings):
     replayed_share: Share = 0.2
     """Share of the candidates that were recently the best of their state."""
     mutated_share: Share = 0.25
-    """Share of the candidates: the greedy placement with one or two blocks moved, or two swapped."""
+    """Share of the candidates: the greedy placement with one or two blocks moved or swapped."""
     elite_scope: Literal["pool", "group"] = "group"
     """``pool``: the best of all recent branches; ``group``: the best of each state."""
     actor_learning_rate: Positive = 4e-4

@@ -26,7 +26,7 @@ class VineSettings(TrainingSettings):
     replayed_share: Share = 0.0
     """Share of the candidates that were recently the best of their state."""
     mutated_share: Share = 0.0
-    """Share of the candidates: the greedy placement with one or two blocks moved, or two swapped."""
+    """Share of the candidates: the greedy placement with one or two blocks moved or swapped."""
     branch_horizon: Annotated[int, Field(ge=1)] = 40
     """Epochs of each environment in a vine rollout."""
 

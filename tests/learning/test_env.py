@@ -22,7 +22,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mecsim import Scenario, load
-from mecsim.env import ID, PartitionEnv, PartitionVectorEnv, Seen
+from mecsim.env import ID, Observations, PartitionEnv, PartitionVectorEnv
 from mecsim.errors import InputError, PlacementError, ScenarioError
 from mecsim.model import workload
 from mecsim.model.model import resolve
@@ -54,7 +54,9 @@ def placements(spec: Scenario, count: int) -> Ints:
     return np.random.default_rng(7).integers(model.servers + 1, size=(count, model.blocks))
 
 
-def seen_by_a_run(spec: Scenario, seed: int, env: PartitionEnv) -> tuple[Seen, Floats, Floats]:
+def seen_by_a_run(
+    spec: Scenario, seed: int, env: PartitionEnv
+) -> tuple[Observations, Floats, Floats]:
     """Observations, rewards and times in the trace of a run, the first of them scaled by hand."""
     script = placements(spec, 50).tolist()
     trace = simulate(spec, SCRIPTED, {"placements": script}, seed).trace

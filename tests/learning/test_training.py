@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "p.safetensors"
     with pytest.raises(Interrupted):
         learn(out, progress=_Stop(2))
-    with pytest.raises(InputError, match="belongs to an interrupted training. Try: --resume"):
+    with pytest.raises(InputError, match=r"belongs to an interrupted training\. Try: --resume"):
         learn(out)
     for other in ({"seed": 1}, {"episodes": 31}, {"options": {"gamma": 0.5}}, {"name": "a3c"}):
         with pytest.raises(InputError, match="belongs to another training: "):
@@ -159,7 +159,7 @@ def test_partial_files_of_a_killed_training_are_removed(tmp_path: Path) -> None:
 def test_a_complete_training_is_not_resumed(tmp_path: Path) -> None:
     learn(tmp_path / "p.safetensors", episodes=1)
     before = (tmp_path / "p.safetensors").read_bytes()
-    with pytest.raises(InputError, match="training is already complete. Try: omit --resume"):
+    with pytest.raises(InputError, match=r"training is already complete\. Try: omit --resume"):
         learn(tmp_path / "p.safetensors", episodes=1, resume=True)
     assert (tmp_path / "p.safetensors").read_bytes() == before
 

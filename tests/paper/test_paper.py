@@ -226,7 +226,12 @@ def test_what_goes_beyond_the_paper_says_so_and_has_all_schedulers(name: str) ->
 
 def test_options_hold_wherever_a_scheduler_takes_part_and_says_no_other() -> None:
     figure = load_figure("fig7").model_copy(
-        update={"options": {"mtl-a3c": {"actor_learning_rate": 0.5, "hidden_units": 8}, "dqn": {"learning_rate": 0.5}}}
+        update={
+            "options": {
+                "mtl-a3c": {"actor_learning_rate": 0.5, "hidden_units": 8},
+                "dqn": {"learning_rate": 0.5},
+            }
+        }
     )
     made = [figure.make_study(name) for name in ("rates", "batches")]
     found = {e.label: e.options for each in made if each is not None for e in each.entrants}

@@ -18,7 +18,7 @@ from mecsim.scheduler.observation import feature_names
 from mecsim.scheduler.spec import SchedulerSpec
 from schedulers.a3c import A3C, MAX_JOINT_OUTPUTS, A3CSettings, BlockwiseNetwork, JointNetwork
 from schedulers.dqn import DQNSettings, QNetworks
-from schedulers.mtl_a3c import MultiTaskNetwork, MTLSettings
+from schedulers.mtl_a3c import MTLSettings, MultiTaskNetwork
 from schedulers.rl.actor_critic import Sample, actor_loss, critic_loss
 from schedulers.rl.encoding import FeatureEncoder
 from schedulers.rl.layers import Arrays, sample_softmax, softmax

@@ -184,7 +184,7 @@ def test_the_policy_for_a_scenario_is_found(
     policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PolicyError, match="no policy for this scenario. Try: `mecsim train"):
+    with pytest.raises(PolicyError, match=r"no policy for this scenario\. Try: `mecsim train"):
         run_scenario(obvious(), "mtl-a3c")
     folder = tmp_path / "results" / "training"
     write_policy(folder / "b.safetensors", policy)

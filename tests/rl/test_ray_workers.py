@@ -27,7 +27,7 @@ asynchronous = pytest.importorskip("schedulers.rl.trainer")
 
 
 class Pushing(Algorithm):
-    """Takes one step of a known length in each of twenty iterations; its settings say what fails."""
+    """Takes one step of a known length in each iteration; its settings say what fails."""
 
     iterations = 20
 
@@ -108,14 +108,14 @@ def test_workers_that_keep_dying_end_the_training(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "problem"),
+    ("trouble", "message"),
     [
         ({"fails": (3,)}, r"^a worker failed:\n(.|\n)*RuntimeError: out of luck"),
-        ({"learning_rate": 1e20}, r"^the training diverged: a parameter is larger"),
+        ({"rate": 1e20}, r"^the training diverged: a parameter exceeds"),
     ],
 )
-def test_a_worker_that_fails_says_why(trouble: dict[str, Any], problem: str) -> None:
-    with pytest.raises(TrainingError, match=problem):
+def test_a_worker_that_fails_says_why(trouble: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
         asynchronous.train(Pushing, problem(1, **trouble), MemoryLogger())
 
 
@@ -131,7 +131,7 @@ def test_a_server_that_dies_ends_the_training() -> None:
     layout = {"w": (3,), "b": (1, 2)}
     pool = ray_workers.RayPool(Pushing, problem(1), layout, shared, MemoryLogger().warn)
     ray.kill(pool._server)
-    with pytest.raises(TrainingError, match="the parameter server died. Try: --resume"):
+    with pytest.raises(TrainingError, match=r"the parameter server died\. Try: --resume"):
         pool.parameters()
     pool.close()
 

@@ -17,8 +17,8 @@ from schedulers.rl.returns import (
     anneal,
     elite_weights,
     k_step_returns,
-    standardised,
     reward_scale,
+    standardised,
     within_groups,
 )
 from tests.helpers.builders import chain, scenario
