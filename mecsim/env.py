@@ -26,9 +26,9 @@ feature             scale
 ``serving_server``  N
 ==================  ===============================================================================
 
-A scale that would be 0 is 1. Rates without fading depend on the positions of devices, which are
-those of seed 0. The observation after the end of an episode is all zeros. The attributes
-``feature_names`` and ``scale`` describe observations: ``observation * env.scale`` is in SI units.
+A scale that would be 0 is 1. Rates without fading depend on the positions of devices: those
+of seed 0 are taken. The observation after the end of an episode is all zeros. In SI units it is
+``observation * env.scale``; ``env.feature_names`` names its features.
 
 **Seeds**: ``reset(seed=n)`` gives the tasks and channels of ``mecsim run --seed n``. Every reset
 without a seed draws the next workload from the generator of the environment; ``info`` holds its
@@ -124,9 +124,9 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
             action: a place in {0, …, N} for each block; shape (M,).
 
         Returns:
-            The next observation, shape (features,); the reward of the epoch; whether the episode
-            has terminated; False; and info: the number of the current epoch (``epoch``), its time
-            (``time_s``, infinite after the end) and the seed of the run (``workload_seed``).
+            The next observation, shape (features,); the reward; whether the episode terminated;
+            False; and info: the number of the current epoch (``epoch``), its time (``time_s``,
+            infinite after the end) and the seed of the run (``workload_seed``).
 
         Raises:
             PlacementError: if the action is not a placement; the episode can continue.
@@ -155,10 +155,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
         overrides: changes of the scenario, each as ``KEY.PATH=VALUE``.
         threads: threads that step runs in parallel; results do not depend on it.
 
-    Attributes:
-        scenario: the scenario with all changes.
-        feature_names: names of the features in an observation.
-        scale: the divisor of each feature; shape (features,).
+    Attributes ``scenario``, ``feature_names`` and ``scale`` are those of :class:`PartitionEnv`.
 
     Raises:
         ScenarioError: if the scenario is not valid.
@@ -199,8 +196,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
         """Start all runs.
 
         Args:
-            seed: the seed of the first run, to which the i-th adds i, or a list with a seed for
-                each run.
+            seed: the seed of the first run (plus i for the i-th), or a list of seeds.
             options: ``workload_seed``, the seed of all runs, or a list.
 
         Returns:
@@ -208,7 +204,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
 
         Raises:
             ScenarioError: if no task is released with per-task decisions.
-            InputError: if an option is unknown, or a list has another length than B.
+            InputError: if an option is unknown, or a list does not have length B.
         """
         seeds = self._seeds(seed)
         chosen = self._each("workload_seed", _option(options))
@@ -216,8 +212,8 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
             seeding.np_random(seeds[i])[0] if seeds[i] is not None else self._generator(i)
             for i in self._rows
         ]
-        drawn = map(_workload_seed, chosen, seeds, self._generators)
-        return self._runs.reset(self._rows, list(drawn)), self._infos()
+        chosen_seeds = map(_workload_seed, chosen, seeds, self._generators)
+        return self._runs.reset(self._rows, list(chosen_seeds)), self._infos()
 
     def step(
         self, actions: Ints
@@ -228,8 +224,8 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
             actions: a place in {0, …, N} for each run and block; shape (B, M).
 
         Returns:
-            Observations, shape (B, features); rewards, terminations and truncations (always
-            False), all of shape (B,); and info in Gymnasium's form.
+            Observations, shape (B, features); rewards, terminations and truncations (False), of
+            shape (B,); and info in Gymnasium's form.
 
         Raises:
             PlacementError: if an action is not a placement.
@@ -337,7 +333,7 @@ def _scenario(source: Source, overrides: Sequence[str]) -> Scenario:
 
 
 def _option(options: Mapping[str, Any] | None) -> Any:
-    """Return the option ``workload_seed``, None if it is not given."""
+    """Return the option ``workload_seed``, or None."""
     for name in options or {}:
         if name != "workload_seed":
             raise InputError(f"reset: {name!r} is not a known option; allowed: workload_seed")

@@ -1,4 +1,4 @@
-"""Interface of learning schedulers: their base class, what a training reports and returns.
+"""Interface of learning schedulers: their base class, logger and result.
 
 A learner is a scheduler that decides by a trained policy. Its class also trains such policies;
 :mod:`mecsim.learning.training` calls that and keeps the records.
@@ -30,7 +30,7 @@ POLICY_FOLDERS: Final = (Path("results", "policies"), Path("results", "training"
 
 
 class Checkpoint(NamedTuple):
-    """What an interrupted training resumes from."""
+    """The point from which an interrupted training resumes."""
 
     arrays: Arrays
     """Parameters and other arrays, all of 32-bit floats."""
@@ -78,7 +78,7 @@ class Learner(Scheduler):
     """A scheduler that decides by a trained policy.
 
     Args:
-        spec: what schedulers know of the scenario.
+        spec: the part of the scenario that schedulers know.
         policy: a policy file. By default the one for this scenario is searched in
             ``results/policies`` and ``results/training``.
 
@@ -121,7 +121,7 @@ class Learner(Scheduler):
         """Return an untrained policy.
 
         Args:
-            spec: what schedulers know of the scenario.
+            spec: the part of the scenario that schedulers know.
             settings: an instance of :attr:`settings`.
 
         Raises:
@@ -173,7 +173,7 @@ def find_policy(scheduler: str, spec: SchedulerSpec) -> Path:
 
     Args:
         scheduler: the name of a learner.
-        spec: what schedulers know of the scenario.
+        spec: the part of the scenario that schedulers know.
 
     Raises:
         PolicyError: if there is none.

@@ -79,13 +79,13 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingProblem:
-    """What a learner has to learn, and the means to simulate it.
+    """The problem that a learner has to solve, with environments that simulate it.
 
     Attributes:
         scenario: the scenario to train on, complete in itself.
         settings: the training options, an instance of :attr:`Learner.settings`.
         seed: the seed of the training.
-        episodes: the amount to simulate: this number of runs, or as many epochs in other pieces.
+        episodes: the amount to simulate, in runs of the scenario.
         workers: the number of parallel workers.
         serial: train in this process and in a fixed order.
         engine: where workers run: ``local`` or ``ray``.
@@ -108,7 +108,7 @@ class TrainingProblem:
 
     @cached_property
     def spec(self) -> SchedulerSpec:
-        """What schedulers know of the scenario."""
+        """The part of the scenario that schedulers know."""
         return SchedulerSpec.of(resolve(self.scenario))
 
     def make_envs(self, count: int) -> Replicas:
@@ -139,8 +139,8 @@ class TrainingProblem:
 
     def training_seeds(self, iteration: int, count: int) -> list[int]:
         """Return the seeds of the ``count`` environments of an iteration."""
-        drawn = np.random.SeedSequence([self.seed, iteration]).generate_state(count, np.uint32)
-        return [TRAINING_SEEDS + int(seed) for seed in drawn]
+        offsets = np.random.SeedSequence([self.seed, iteration]).generate_state(count, np.uint32)
+        return [TRAINING_SEEDS + int(offset) for offset in offsets]
 
     def validation_seeds(self, count: int) -> list[int]:
         """Return seeds that training never uses."""

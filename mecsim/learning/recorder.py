@@ -67,7 +67,7 @@ class _Record(BaseModel):
 
 
 class TrainingIdentity(_Record):
-    """What makes two trainings the same, so that one may resume the other."""
+    """The properties of a training; it resumes a checkpoint with the same ones only."""
 
     scheduler: str
     scenario_sha256: str
@@ -86,7 +86,7 @@ class CheckpointRecord(_Record):
 
     identity: TrainingIdentity
     state: dict[str, Any]
-    """What the learner saved, see :class:`mecsim.learning.Checkpoint`."""
+    """State of the learner, see :class:`mecsim.learning.Checkpoint`."""
     wall_s: float
     rows: list[dict[str, float]]
     """The learning curve so far."""
@@ -108,7 +108,7 @@ class TrainingRecorder:
 
     Args:
         files: the files to write.
-        identity: what the training is; a checkpoint of another one is refused.
+        identity: the properties of the training; a checkpoint with others is refused.
         episodes: the length of the training.
         resume: continue from the checkpoint if there is one.
         progress: called after each step of the training.

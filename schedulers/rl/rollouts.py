@@ -43,7 +43,7 @@ class RolloutAlgorithm(Algorithm):
 
     Args:
         network: the class of the network.
-        problem: what to learn.
+        problem: the problem to solve.
         vine_envs: environments of a vine rollout.
         episode_envs: environments of an iteration of full episodes.
     """

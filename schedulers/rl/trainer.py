@@ -34,7 +34,7 @@ def train(make: MakeAlgorithm, problem: TrainingProblem, logger: TrainingLogger)
 
     Args:
         make: makes the algorithm; called in every worker.
-        problem: what to learn.
+        problem: the problem to solve.
         logger: receives metrics and checkpoints.
 
     Returns:

@@ -25,7 +25,7 @@ MAX_RESTARTS: Final = 3
 MakeAlgorithm: TypeAlias = Callable[[TrainingProblem], Algorithm]
 
 W = TypeVar("W")
-"""What a pool holds of a worker."""
+"""A pool's handle of a worker."""
 
 
 class Died(NamedTuple):

@@ -78,9 +78,9 @@ def test_tensorboard_events_can_be_read_back(
 ) -> None:
     summary = learn(tmp_path / "p.safetensors", name)
     found = events_in(tmp_path / "p.tensorboard")
-    told = {step: value for tag, step, value in found if tag == "validation_reward"}
+    logged = {step: value for tag, step, value in found if tag == "validation_reward"}
     for row in summary["curve"]:
-        assert told[round(row["episode"])] == pytest.approx(row["reward"], rel=1e-6)
+        assert logged[round(row["episode"])] == pytest.approx(row["reward"], rel=1e-6)
     assert {"wall_s", "training_reward"} <= {tag for tag, _, _ in found}
     assert all(np.isfinite(value) for _, _, value in found)
     assert capfd.readouterr().err == ""
@@ -90,12 +90,12 @@ def test_tensorboard_events_can_be_read_back(
 
 
 class _Stop:
-    """Ctrl-C after so many measurements."""
+    """Ctrl-C after some log entries."""
 
     def __init__(self, after: int) -> None:
         self.left = after
 
-    def __call__(self, done: float, total: float, told: str) -> None:
+    def __call__(self, done: float, total: float, logged: str) -> None:
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt

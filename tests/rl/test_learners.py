@@ -1,4 +1,4 @@
-"""Learners learn what is obvious, and the same from the same seed."""
+"""Learners solve obvious problems, and the seed determines their policies."""
 
 from __future__ import annotations
 
@@ -165,10 +165,10 @@ def test_sampled_placements_follow_the_seed_on_both_kernels(name: str) -> None:
     options = {"policy": "untrained"}
     one, same = (simulate(scenario, name, options, 4, kernel) for kernel in KERNELS)
     other = simulate(scenario, name, options, 5)
-    drawn, again, else_ = (run.trace["decisions/placement"] for run in (one, same, other))
-    assert (drawn == again).all()
-    assert (drawn != else_).any()
-    assert len(np.unique(drawn, axis=0)) > 1
+    sampled, again, else_ = (run.trace["decisions/placement"] for run in (one, same, other))
+    assert (sampled == again).all()
+    assert (sampled != else_).any()
+    assert len(np.unique(sampled, axis=0)) > 1
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
@@ -249,7 +249,7 @@ def test_training_and_validation_seeds_do_not_overlap() -> None:
     assert problem.rng(1, 2).random() != problem.rng(1, 3).random()
 
 
-# ---------------------------------------------------------------- what goes wrong
+# ---------------------------------------------------------------- faults
 
 
 @pytest.mark.parametrize("rate", [1e3, 1e20, 1e38])

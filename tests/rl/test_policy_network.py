@@ -36,7 +36,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
 
 
 def fault_of(path: Path, scenario: Scenario | None = None, name: str = "mtl-a3c") -> str:
-    """What is said about a policy: one line."""
+    """The message about a policy, of one line."""
     with pytest.raises(PolicyError) as caught:
         run_scenario(scenario or obvious(), name, {"policy": str(path)})
     message = str(caught.value)

@@ -29,7 +29,7 @@ SMALL = Scenario.model_validate(
 
 
 class Counting(Algorithm):
-    """Adds one to its parameter in each of twenty iterations; its settings say what fails."""
+    """Adds one to its parameter in each iteration; its settings say what fails."""
 
     iterations = 20
 
