@@ -40,7 +40,7 @@ def describe_settings(settings: type[TrainingSettings]) -> list[dict[str, str]]:
             "name": name,
             "allowed": _allowed(schemas[name]),
             "default": str(field.default),
-            "meaning": field.description or "",
+            "meaning": " ".join((field.description or "").replace("``", "").split()),
         }
         for name, field in settings.model_fields.items()
     ]

@@ -69,18 +69,20 @@ def _schedule(
     if saved is None:
         return TrainingSchedule(iterations, due, Best(shared.values.copy()))
     state = ScheduleState.read(saved.state)
-    best = Best(_fitting(saved.arrays["best"], shared), state.best_reward)
-    shared.values[:] = _fitting(saved.arrays["values"], shared)
-    shared.square_avg[:] = _fitting(saved.arrays["square_avg"], shared)
+    best = Best(_vector("best", saved, shared), state.best_reward)
+    shared.values[:] = _vector("values", saved, shared)
+    shared.square_avg[:] = _vector("square_avg", saved, shared)
     every = saved.arrays.items()
     algorithm.restore({n.removeprefix(_STATE): x for n, x in every if n.startswith(_STATE)})
     return TrainingSchedule(iterations, due, best, state.done, state.evaluated)
 
 
-def _fitting(saved: Flat, shared: SharedParameters) -> Flat:
-    if saved.shape != shared.values.shape:
+def _vector(name: str, saved: Checkpoint, shared: SharedParameters) -> Flat:
+    """Return a vector of a checkpoint. Raises ``TrainingError`` if its length does not fit."""
+    found = saved.arrays.get(name)
+    if found is None or found.shape != shared.values.shape:
         raise TrainingError("the checkpoint belongs to a network of another shape")
-    return saved
+    return found
 
 
 def _checkpoint_arrays(

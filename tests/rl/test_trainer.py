@@ -158,6 +158,12 @@ def test_a_checkpoint_of_another_network_is_refused() -> None:
         train(Counting, problem(serial=True), MemoryLogger(Checkpoint(arrays, state)))
 
 
+@pytest.mark.parametrize("state", [{}, {"done": [1], "evaluated": "none", "best_reward": 0.0}])
+def test_a_checkpoint_of_another_learner_is_refused(state: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match="does not belong to this learner"):
+        train(Counting, problem(serial=True), MemoryLogger(Checkpoint({}, state)))
+
+
 # ---------------------------------------------------------------- workers in trouble
 
 
