@@ -9,7 +9,7 @@ from mecsim.learning.interface import (
     layout_of,
 )
 from mecsim.learning.policy_file import Arrays
-from mecsim.learning.problem import TrainingProblem
+from mecsim.learning.problem import TrainingProblem, TrainingRequest
 from mecsim.learning.settings import TrainingSettings
 from mecsim.simulation.replicas import Replicas
 
@@ -23,6 +23,7 @@ __all__ = [
     "TrainingError",
     "TrainingLogger",
     "TrainingProblem",
+    "TrainingRequest",
     "TrainingResult",
     "TrainingSettings",
     "layout_of",

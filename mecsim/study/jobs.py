@@ -249,7 +249,7 @@ def _bound(job: Job) -> Outcome:
 
 
 def _train(job: Job) -> Outcome:
-    from mecsim.learning.problem import TrainingRequest  # noqa: PLC0415 - takes its time to load
+    from mecsim.learning import TrainingRequest  # noqa: PLC0415 - takes its time to load
     from mecsim.learning.training import train  # noqa: PLC0415 - takes its time to load
 
     assert job.training is not None

@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from mecsim.learning.problem import TrainingRequest
+from mecsim.learning import TrainingRequest
 from mecsim.learning.training import train
 from mecsim.scenario.loading import load
 

@@ -19,7 +19,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from mecsim.errors import MecsimError
-from mecsim.learning.problem import TrainingRequest
+from mecsim.learning import TrainingRequest
 from mecsim.learning.training import train
 from mecsim.scenario.loading import load
 

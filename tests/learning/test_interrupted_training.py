@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mecsim.learning.problem import TrainingRequest
+from mecsim.learning import TrainingRequest
 from mecsim.learning.training import train
 from mecsim.scenario.loading import load
 from tests.learning.test_training import SCENARIO, SMALL

@@ -12,9 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mecsim.errors import SchedulerError
-from mecsim.learning import TrainingError, TrainingProblem
+from mecsim.learning import TrainingError, TrainingProblem, TrainingRequest
 from mecsim.learning.policy_file import read_policy
-from mecsim.learning.problem import TrainingRequest
 from mecsim.learning.training import train as train_
 from mecsim.model.model import resolve
 from mecsim.scenario.schema import Scenario

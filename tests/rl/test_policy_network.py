@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from mecsim.errors import PolicyError
+from mecsim.learning import TrainingRequest
 from mecsim.learning.policy_file import Policy, read_policy, write_policy
-from mecsim.learning.problem import TrainingRequest
 from mecsim.learning.training import train
 from mecsim.scenario.schema import Scenario
 from mecsim.simulation.run import run as run_scenario

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mecsim.learning import Arrays, TrainingError, TrainingProblem
-from mecsim.learning.problem import TrainingRequest
+from mecsim.learning import Arrays, TrainingError, TrainingProblem, TrainingRequest
 from mecsim.learning.training import train
 from mecsim.study.executors import cluster_for
 from schedulers.rl.algorithm import Algorithm
