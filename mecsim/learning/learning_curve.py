@@ -1,4 +1,4 @@
-"""Learning curves as HDF5 files with a row for each log entry."""
+"""Learning curves in HDF5, one row per measurement."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ MEASURES: Final[Mapping[str, tuple[str, str]]] = {
     "actor_loss": ("1", "loss of the actor"),
     "critic_loss": ("1", "loss of the critic, or of the Q-networks"),
 }
-"""Unit and description of each measure; NaN in rows without it."""
+"""Unit and description of each measure; NaN in the rows without it."""
 
 
 def write_curve(
     path: Path, rows: Sequence[Mapping[str, float]], attributes: Mapping[str, Any]
 ) -> None:
-    """Write a learning curve; the file appears under its name when it is complete.
+    """Write a learning curve; the file takes its name when it is complete.
 
     Args:
-        path: the file to write.
-        rows: the values of some of :data:`MEASURES` by name.
-        attributes: attributes of the file: strings, integers, or values that JSON can hold.
+        path: The file.
+        rows: Measures by name, a key of ``MEASURES``, for every measurement.
+        attributes: Root attributes; values other than text and integers are stored as JSON.
 
     Raises:
-        OutputError: if the file cannot be written.
+        OutputError: The file cannot be written.
     """
-    with replacing(path) as (partial,), h5py.File(partial, "w") as file:
+    with replacing(path) as (partial,), h5py.File(partial, "w", locking=False) as file:
         file.attrs.update({"format": "mecsim-curve", "format_version": 1})
         for name, value in attributes.items():
             file.attrs[name] = value if isinstance(value, str | int) else json.dumps(value)

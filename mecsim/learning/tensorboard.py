@@ -1,4 +1,4 @@
-"""Event files for TensorBoard."""
+"""Event files for TensorBoard; needs tensorboardX."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from mecsim.errors import OutputError
 
 
 class EventFile:
-    """The scalars of a training, for ``tensorboard --logdir``."""
+    """Scalars of a training, for ``tensorboard --logdir``.
+
+    Args:
+        folder: Folder of the event file; it is made if missing.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
 
     def __init__(self, folder: Path) -> None:
-        from tensorboardX import SummaryWriter  # noqa: PLC0415 - of the extra torch
+        from tensorboardX import SummaryWriter  # noqa: PLC0415 - an extra, as training is
 
         try:
             self._writer: Any = SummaryWriter(str(folder))
@@ -21,11 +28,11 @@ class EventFile:
             raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
 
     def add(self, measures: Mapping[str, float], episode: int, wall_s: float) -> None:
-        """Add the measures of an episode."""
+        """Add the measures of an episode; ``wall_s`` is the wall time since training began."""
         for name, value in measures.items():
             self._writer.add_scalar(name, value, episode)
         self._writer.add_scalar("wall_s", wall_s, episode)
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Write the remaining scalars and close the file."""
         self._writer.close()
