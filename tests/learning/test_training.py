@@ -247,7 +247,7 @@ def test_settings_are_listed_with_their_meaning(
             ["--scheduler", "a3c", "--option", "head=joint", "--set", "dnn.blocks=8"],
             "at most 50,000",
         ),
-        (["--out", "p.h5"], "allowed: a name that ends in .safetensors, or a folder"),
+        (["--out", "p.h5"], "name that ends in .safetensors, or a folder"),
         (["--out", "there.safetensors"], "is a folder"),
         (["--out", "/proc/x/p.safetensors"], "cannot be written"),
         (["--set", "slots=0"], "slots"),
