@@ -187,7 +187,7 @@ def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str,
 
 
 def _parameters(name: str, cls: type) -> dict[str, inspect.Parameter]:
-    """Return the named parameters of ``__init__`` after the first, or the fields of a pydantic model."""
+    """Return the named parameters of ``__init__`` after the first, or the fields of a model."""
     with scheduler_errors(f"scheduler {name!r}: has options whose types cannot be read:"):
         if issubclass(cls, BaseModel):
             return dict(inspect.signature(cls).parameters)
