@@ -1,4 +1,4 @@
-"""Gymnasium environments: ``mecsim/Partition-v0``, alone and many at a time.
+"""Gymnasium environments: ``mecsim/Partition-v0``, single and vectorised.
 
 An episode is a run, a step one of its decision epochs (a slot or a task, as the scenario says).
 Importing this module registers the environment::
@@ -6,33 +6,33 @@ Importing this module registers the environment::
     gymnasium.make("mecsim.env:mecsim/Partition-v0", scenario="scenarios/vgg16_4es.yaml")
 
 **Action**: a place in {0, …, N} for each of the M blocks (Eq. 2), an array of shape (M,).
-**Reward**: that of the epoch (Eq. 14). After the last epoch the network drains, which counts for
-that epoch, and the episode is *terminated*; nothing is ever truncated.
+**Reward**: the reward of the epoch (Eq. 14). After the last epoch the network drains, which counts
+for that epoch, and the episode is *terminated*; it is never truncated.
 
-**Observation**: the features of :func:`mecsim.scheduler.observation.feature_names`, in that order, each divided
-by a scale that belongs to the scenario and is the same for all seeds:
+**Observation**: the features of :func:`mecsim.scheduler.feature_names`, in that order, each divided
+by a scale that depends on the scenario but not on the seed:
 
 ==================  ===============================================================================
 feature             scale
 ==================  ===============================================================================
-``tasks``           mean number of tasks in a slot; 1 where epochs are tasks
+``tasks``           mean number of tasks in a slot; 1 with per-task decisions
 ``size_factor``     1
 ``cycles``          largest c_m of a task of size factor 1
 ``parameter_bytes`` largest d_m
 ``input_bits``      largest I_m of a task of size factor 1
 ``…backlog_s``      1: they are in seconds
-``rate_bps``        nominal rate: mean of the range given, or of all devices without fading
-``battery_J``       a full battery; the feature is 1 where batteries are unlimited
-``serving_server``          N
+``rate_bps``        nominal rate: mean of the given range, or of all devices without fading
+``battery_J``       a full battery; the feature is 1 if batteries are unlimited
+``serving_server``  N
 ==================  ===============================================================================
 
-A scale that would be 0 is 1. Rates without fading depend on where devices are: they are taken
-under seed 0. What is observed when an episode has ended is all zeros. The attributes
-``feature_names`` and ``scale`` tell what is seen: ``observation * env.scale`` is in SI units.
+A scale that would be 0 is 1. Rates without fading depend on the positions of devices: those
+of seed 0 are taken. The observation after the end of an episode is all zeros. In SI units it is
+``observation * env.scale``; ``env.feature_names`` names its features.
 
-**Seeds**: ``reset(seed=n)`` meets the tasks and channels of ``mecsim run --seed n``. Every reset
-without a seed draws the next workload from the environment's own generator; ``info`` tells which,
-and ``options={"workload_seed": n}`` asks for one.
+**Seeds**: ``reset(seed=n)`` gives the tasks and channels of ``mecsim run --seed n``. Every reset
+without a seed draws the next workload from the generator of the environment; ``info`` holds its
+seed, and ``options={"workload_seed": n}`` chooses one.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.errors import InputError
-from mecsim.model import equations
-from mecsim.model.model import Model, resolve
+from mecsim.model.model import resolve
 from mecsim.scenario import yaml_source
 from mecsim.scenario.loading import load, validate
-from mecsim.scenario.schema import Mmpp, RecordedTasks, Scenario, UniformRate
+from mecsim.scenario.schema import Scenario
+from mecsim.scheduler.feature_scale import feature_scale
 from mecsim.scheduler.observation import feature_names
 from mecsim.simulation.replicas import Replicas
 from mecsim.support.arrays import Floats, Ints, read_only
@@ -67,16 +67,26 @@ except ImportError as error:
 
 ID: Final = "mecsim/Partition-v0"
 
-Seen: TypeAlias = NDArray[np.float32]
-"""What is observed; shape (features,), or (B, features) of B replicas."""
+Observations: TypeAlias = NDArray[np.float32]
+"""An observation, shape (features,), or those of B runs, shape (B, features)."""
 Source: TypeAlias = Scenario | str | os.PathLike[str]
-"""A scenario, or the path of one."""
+"""A scenario, or the path of its file."""
 
 
-class PartitionEnv(gymnasium.Env[Seen, Ints]):
-    """One run at a time; see :mod:`mecsim.env`.
+class PartitionEnv(gymnasium.Env[Observations, Ints]):
+    """A single environment; see :mod:`mecsim.env`.
 
-    ``overrides`` change the scenario, each as ``KEY.PATH=VALUE``. Raises ``ScenarioError``.
+    Args:
+        scenario: a scenario, or the path of its file.
+        overrides: changes of the scenario, each as ``KEY.PATH=VALUE``.
+
+    Attributes:
+        scenario: the scenario with all changes.
+        feature_names: names of the features in an observation.
+        scale: the divisor of each feature; shape (features,).
+
+    Raises:
+        ScenarioError: if the scenario is not valid.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
@@ -88,41 +98,68 @@ class PartitionEnv(gymnasium.Env[Seen, Ints]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Seen, dict[str, Any]]:
-        """Start a run; return what is observed at its first epoch, and info (see :meth:`step`).
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Start a run.
 
-        Raises ``ScenarioError`` and, for options that do not exist, ``InputError``.
+        Args:
+            seed: the seed of the run and of the generator of later ones.
+            options: ``workload_seed``, the seed of the run alone.
+
+        Returns:
+            The first observation, shape (features,), and info as :meth:`step` returns it.
+
+        Raises:
+            ScenarioError: if no task is released with per-task decisions.
+            InputError: if an option is unknown.
         """
         super().reset(seed=seed)
         chosen = _option(options)
-        seen = self._runs.reset([0], [_workload_seed(chosen, seed, self.np_random)])
-        return seen[0], self._info()
+        observed = self._runs.reset([0], [_workload_seed(chosen, seed, self.np_random)])
+        return observed[0], self._info()
 
-    def step(self, action: Ints) -> tuple[Seen, float, bool, bool, dict[str, Any]]:
-        """Act on the present epoch; return what is seen at the next one, the reward, and info.
+    def step(self, action: Ints) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+        """Act on the current epoch and advance to the next one.
 
-        ``info`` has the number of the epoch that is now to be acted on (``epoch``), its time
-        (``time_s``, infinite where none is left) and the seed of the run (``workload_seed``).
-        Raises ``PlacementError``, after which the episode can go on, and Gymnasium's
-        ``ResetNeeded``.
+        Args:
+            action: a place in {0, …, N} for each block; shape (M,).
+
+        Returns:
+            The next observation, shape (features,); the reward; whether the episode terminated;
+            False; and info: the number of the current epoch (``epoch``), its time (``time_s``,
+            infinite after the end) and the seed of the run (``workload_seed``).
+
+        Raises:
+            PlacementError: if the action is not a placement; the episode can continue.
+            ResetNeeded: if no episode has been started.
         """
         if self._runs.replicas.ended[0]:
-            raise ResetNeeded(f"{ID}: no episode is going on; call reset() first")
-        seen, rewards, ended = self._runs.step(np.asarray(action)[None])
-        return seen[0], float(rewards[0]), bool(ended[0]), False, self._info()
+            raise ResetNeeded(f"{ID}: no episode is running. Try: call reset() first")
+        observed, rewards, ended = self._runs.step(np.asarray(action)[None])
+        return observed[0], float(rewards[0]), bool(ended[0]), False, self._info()
 
     def _info(self) -> dict[str, Any]:
         return {name: values[0].item() for name, values in self._runs.infos().items()}
 
 
-class PartitionVectorEnv(VectorEnv[Seen, Ints, NDArray[Any]]):
-    """Many runs at a time, an epoch of each in one compiled call; see :mod:`mecsim.env`.
+class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
+    """Steps B runs in one compiled call; see :mod:`mecsim.env`.
 
-    Gives what Gymnasium's ``SyncVectorEnv`` of as many single environments gives, to the last bit,
-    with its seeds (``seed + i`` for the i-th) and its way of starting anew
-    (``AutoresetMode.NEXT_STEP``): the step after the last one of an episode ignores its action and
-    returns the first observation of the next episode, with reward 0. ``threads`` work at a time;
-    results do not depend on it. Raises ``ScenarioError`` and ``InputError``.
+    Results equal those of Gymnasium's ``SyncVectorEnv`` of B single environments to the last bit,
+    with its seeds (``seed + i`` for the i-th) and its way of resetting
+    (``AutoresetMode.NEXT_STEP``): the step after the end of an episode ignores its action and
+    returns the first observation of the next episode, with reward 0.
+
+    Args:
+        scenario: a scenario, or the path of its file.
+        num_envs: B.
+        overrides: changes of the scenario, each as ``KEY.PATH=VALUE``.
+        threads: threads that step runs in parallel; results do not depend on it.
+
+    Attributes ``scenario``, ``feature_names`` and ``scale`` are those of :class:`PartitionEnv`.
+
+    Raises:
+        ScenarioError: if the scenario is not valid.
+        InputError: if a number is below 1.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - as Gymnasium declares it
@@ -155,12 +192,19 @@ class PartitionVectorEnv(VectorEnv[Seen, Ints, NDArray[Any]]):
         *,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
-    ) -> tuple[Seen, dict[str, Any]]:
-        """Start all runs; return what is observed, shape (B, features), and info.
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Start all runs.
 
-        ``seed`` is one for the first run, and one more for each that follows, or a list with one
-        each; the option ``workload_seed`` is one for all runs, or a list. Raises ``ScenarioError``
-        and ``InputError``.
+        Args:
+            seed: the seed of the first run (plus i for the i-th), or a list of seeds.
+            options: ``workload_seed``, the seed of all runs, or a list.
+
+        Returns:
+            The first observations, shape (B, features), and info in Gymnasium's form.
+
+        Raises:
+            ScenarioError: if no task is released with per-task decisions.
+            InputError: if an option is unknown, or a list does not have length B.
         """
         seeds = self._seeds(seed)
         chosen = self._each("workload_seed", _option(options))
@@ -168,30 +212,37 @@ class PartitionVectorEnv(VectorEnv[Seen, Ints, NDArray[Any]]):
             seeding.np_random(seeds[i])[0] if seeds[i] is not None else self._generator(i)
             for i in self._rows
         ]
-        drawn = map(_workload_seed, chosen, seeds, self._generators)
-        return self._runs.reset(self._rows, list(drawn)), self._infos()
+        chosen_seeds = map(_workload_seed, chosen, seeds, self._generators)
+        return self._runs.reset(self._rows, list(chosen_seeds)), self._infos()
 
     def step(
         self, actions: Ints
-    ) -> tuple[Seen, Floats, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Act on the present epoch of every run, or start it anew if it ended at the last step.
+    ) -> tuple[Observations, Floats, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Act on the current epoch of every run; reset runs that ended at the last step.
 
-        ``actions`` has the shape (B, M). Returns what is observed, shape (B, features), rewards,
-        terminations and truncations (never), all of shape (B,), and info. Raises
-        ``PlacementError`` and ``ResetNeeded``.
+        Args:
+            actions: a place in {0, …, N} for each run and block; shape (B, M).
+
+        Returns:
+            Observations, shape (B, features); rewards, terminations and truncations (False), of
+            shape (B,); and info in Gymnasium's form.
+
+        Raises:
+            PlacementError: if an action is not a placement.
+            ResetNeeded: if no episode has been started.
         """
         if not self._generators:
-            raise ResetNeeded(f"{ID}: no episode is going on; call reset() first")
+            raise ResetNeeded(f"{ID}: no episode is running. Try: call reset() first")
         again = np.flatnonzero(self._runs.replicas.ended).tolist()
-        seen, rewards, ended = self._runs.step(actions)
+        observed, rewards, ended = self._runs.step(actions)
         if again:
             seeds = [_workload_seed(None, None, self._generators[i]) for i in again]
-            seen = self._runs.reset(again, seeds)
+            observed = self._runs.reset(again, seeds)
             ended = self._runs.replicas.ended.copy()
-        return seen, rewards, ended, np.zeros(self.num_envs, dtype=np.bool_), self._infos()
+        return observed, rewards, ended, np.zeros(self.num_envs, dtype=np.bool_), self._infos()
 
     def close_extras(self, **_kwargs: Any) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._runs.replicas.close()
 
     @property
@@ -215,7 +266,7 @@ class PartitionVectorEnv(VectorEnv[Seen, Ints, NDArray[Any]]):
         return list(values)
 
     def _infos(self) -> dict[str, Any]:
-        """Return info in Gymnasium's form: with a mask of the runs that each entry is of."""
+        """Return info in Gymnasium's form: every entry with a mask of the runs that have it."""
         infos: dict[str, Any] = {}
         for name, values in self._runs.infos().items():
             infos[name], infos[f"_{name}"] = values, np.ones(self.num_envs, dtype=np.bool_)
@@ -223,16 +274,16 @@ class PartitionVectorEnv(VectorEnv[Seen, Ints, NDArray[Any]]):
 
 
 class _Runs:
-    """Replicas of a scenario with what both environments make of them."""
+    """Replicas of a scenario, with the observations, spaces and info of both environments."""
 
     def __init__(self, scenario: Scenario, count: int, threads: int) -> None:
         self.scenario, self.replicas = scenario, Replicas(scenario, count, threads=threads)
         model = resolve(scenario)
         self.names = feature_names(self.replicas.spec)
-        self.scale = read_only(_scale(model, self.names))
+        self.scale = read_only(feature_scale(model, self.names))
         (self._battery,) = (i for i, name in enumerate(self.names) if name.endswith("battery_J"))
         self._unlimited = bool(np.isinf(model.battery_j))
-        # Backlogs have no bound; Gymnasium's checker takes an infinite one for an oversight.
+        # Backlogs have no bound, but Gymnasium's checker warns of an infinite one.
         high = np.finfo(np.float32).max
         shape = (len(self.names),)
         self.observation_space = spaces.Box(np.float32(0.0), high, shape, dtype=np.float32)
@@ -242,27 +293,27 @@ class _Runs:
         self._epoch = np.zeros(count, dtype=np.int64)
         self._seed = np.zeros(count, dtype=np.uint64)
 
-    def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> Seen:
-        """Start some runs; return what is seen of all."""
+    def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> Observations:
+        """Start some runs; return the observations of all."""
         raw = self.replicas.reset(seeds, which=rows)
         self._epoch[rows], self._seed[rows] = 0, seeds
-        return self._seen(raw)
+        return self._observations(raw)
 
-    def step(self, placements: Ints) -> tuple[Seen, Floats, NDArray[np.bool_]]:
-        """Do a step of the replicas; those that ended before wait to be started anew."""
+    def step(self, placements: Ints) -> tuple[Observations, Floats, NDArray[np.bool_]]:
+        """Step the replicas; those that have ended wait for a reset."""
         raw, rewards, ended = self.replicas.step(placements)
         self._epoch += 1
-        return self._seen(raw), rewards, ended
+        return self._observations(raw), rewards, ended
 
     def infos(self) -> dict[str, NDArray[Any]]:
-        """Return info on every run; arrays of shape (B,), new ones."""
+        """Return info on every run, as new arrays of shape (B,)."""
         return {
             "epoch": self._epoch.copy(),
             "time_s": self.replicas.time_s,
             "workload_seed": self._seed.copy(),
         }
 
-    def _seen(self, raw: Floats) -> Seen:
+    def _observations(self, raw: Floats) -> Observations:
         scaled = raw / self.scale
         if self._unlimited:
             scaled[:, self._battery] = 1.0
@@ -281,49 +332,8 @@ def _scenario(source: Source, overrides: Sequence[str]) -> Scenario:
     return validate(document)
 
 
-def _scale(model: Model, names: Sequence[str]) -> Floats:
-    """Return what each feature is divided by; shape (features,)."""
-    of = {
-        "tasks": _mean_tasks(model.scenario),
-        "size_factor": 1.0,
-        "cycles": model.cycles.max(),
-        "parameter_bytes": model.parameter_bytes.max(),
-        "input_bits": model.input_bits.max(),
-        "rate_bps": _nominal_rate_bps(model),
-        "battery_J": 1.0 if np.isinf(model.battery_j) else model.battery_j,
-        "serving_server": model.servers,
-    }
-    backlogs = ("cpu", "links_out", "device", "uplink", "downlink")
-    of |= {f"{name}_backlog_s": 1.0 for name in backlogs}
-    # A name is "kind", "entity.kind", or either with "mean_" before the kind.
-    scale = np.array([of[name.rpartition(".")[2].removeprefix("mean_")] for name in names])
-    return np.where(scale > 0, scale, 1.0)
-
-
-def _mean_tasks(scenario: Scenario) -> float:
-    """Return the tasks that an epoch is for, on average."""
-    arrivals = scenario.arrivals
-    if scenario.decision_epoch == "per_task" or isinstance(arrivals, RecordedTasks):
-        return 1.0
-    if isinstance(arrivals, Mmpp):
-        return float(np.average(arrivals.rates, weights=arrivals.mean_dwell))
-    return arrivals.rate
-
-
-def _nominal_rate_bps(model: Model) -> float:
-    radio = model.scenario.radio
-    if isinstance(radio.rate, UniformRate):
-        return sum(radio.rate.uniform) / 2
-    if radio.rate is not None:
-        return radio.rate
-    rates = equations.shannon_rate(
-        radio.bandwidth, radio.transmit_power, model.gain, radio.noise_density
-    )
-    return float(rates.mean())
-
-
 def _option(options: Mapping[str, Any] | None) -> Any:
-    """Return the option ``workload_seed``, None if it is not given."""
+    """Return the option ``workload_seed``, or None."""
     for name in options or {}:
         if name != "workload_seed":
             raise InputError(f"reset: {name!r} is not a known option; allowed: workload_seed")
@@ -331,7 +341,7 @@ def _option(options: Mapping[str, Any] | None) -> Any:
 
 
 def _workload_seed(chosen: int | None, seed: int | None, draws: np.random.Generator) -> int:
-    """Return the seed of the next run: as chosen, or that of the reset, or else drawn."""
+    """Return the seed of the next run: the chosen one, that of the reset, or a drawn one."""
     given = seed if chosen is None else chosen
     return int(draws.integers(2**63)) if given is None else operator.index(given)
 

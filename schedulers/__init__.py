@@ -1,1 +1,1 @@
-"""The schedulers that come with mecsim: one algorithm, one file."""
+"""The shipped schedulers, one a file; :mod:`schedulers.rl` holds the machinery of the learners."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -27,6 +27,9 @@ from mecsim.cli.common import (
 from mecsim.cli.compare import EngineName, RayAddress
 from mecsim.errors import InputError, TrainingError
 
+if TYPE_CHECKING:
+    from mecsim.learning.problem import TrainingRequest
+
 Settings = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this form
     typer.Option(
@@ -46,15 +49,15 @@ def train(
     option: Settings = None,
     set_: Overrides = None,
     episodes: Annotated[
-        int, typer.Option("--episodes", metavar="N", help="Runs of the scenario to learn from.")
+        int, typer.Option("--episodes", metavar="N", help="Runs of the scenario to simulate.")
     ] = 400,
     workers: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--workers", metavar="N", help="Processes that learn, 1 to 16. Default: 2."),
+        typer.Option("--workers", metavar="N", help="Parallel workers, 1 to 16. Default: 2."),
     ] = None,
     serial: Annotated[
         bool,
-        typer.Option("--serial", help="In one process: the same policy from the same seed."),
+        typer.Option("--serial", help="Train in one process; reproducible by --seed."),
     ] = False,
     engine: EngineName = "local",
     ray_address: RayAddress = "",
@@ -68,7 +71,7 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a training that was stopped.")
+        bool, typer.Option("--resume", help="Continue an interrupted training.")
     ] = False,
     settings: Annotated[
         bool, typer.Option("--settings", help="List the learner's training options and exit.")
@@ -78,72 +81,84 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
-    from mecsim.cli import display
     from mecsim.learning.policy_file import SUFFIX
+    from mecsim.learning.problem import TrainingRequest
     from mecsim.scenario.loading import load
-    from mecsim.study.executors import cluster_for
 
-    try:
-        from mecsim.learning.training import settings_of
-        from mecsim.learning.training import train as train_
-    except ImportError as error:
-        raise InputError(f"train: needs {error.name}; pip install 'mecsim[torch]'") from error
     if settings:
-        _show_settings(settings_of(scheduler), json_=json_)
+        _show_settings(scheduler, json_=json_)
         return
     if scenario is None:
         raise InputError("train: SCENARIO is missing; allowed: a scenario file (YAML)")
-    if serial and engine != "local":
-        raise InputError(f"--serial: is in one process; allowed: without --engine {engine}")
-    if serial and workers is not None:
-        raise InputError("--serial: is in one process; allowed: without --workers")
-    processes = 2 if workers is None else workers
-    loaded = load(scenario, set_ or [])
+    _check_serial(serial=serial, engine=engine, workers=workers)
     default = file_name(scenario, scheduler, seed, set_, option)
-    path = out_path(out, default, [SUFFIX], Path("results", "training"))
-    with (
-        display.training_progress(f"training {scheduler}", quiet=quiet or json_) as progress,
-        stdout_kept(json_),
-        cluster_for(engine, processes, ray_address),
-    ):
-        try:
-            summary = train_(
-                loaded,
-                scheduler,
-                scheduler_options(option),
-                episodes=episodes,
-                seed=seed,
-                workers=processes,
-                serial=serial,
-                out=path,
-                engine=engine,
-                name=full_name(scenario, set_),
-                resume=resume,
-                progress=progress,
-            )
-        except TrainingError as error:
-            tell(str(error))
-            raise typer.Exit(1) from None
+    request = TrainingRequest(
+        scenario=load(scenario, set_ or []),
+        scheduler=scheduler,
+        out=out_path(out, default, [SUFFIX], Path("results", "training")),
+        episodes=episodes,
+        seed=seed,
+        options=scheduler_options(option),
+        workers=2 if workers is None else workers,
+        serial=serial,
+        engine=engine,
+        scenario_name=full_name(scenario, set_),
+    )
+    summary = _train(request, ray_address, resume=resume, quiet=quiet, json_=json_)
     if json_:
         show_json(summary)
     elif not quiet:
-        show(display.training_table(summary), _how_to_use(summary, scenario, scheduler, set_))
+        _show_summary(summary, scenario, scheduler, set_)
 
 
-def _how_to_use(
+def _check_serial(*, serial: bool, engine: str, workers: int | None) -> None:
+    if serial and engine != "local":
+        raise InputError(f"--serial: runs in one process; allowed: without --engine {engine}")
+    if serial and workers is not None:
+        raise InputError("--serial: runs in one process; allowed: without --workers")
+
+
+def _train(
+    request: TrainingRequest, ray_address: str, *, resume: bool, quiet: bool, json_: bool
+) -> dict[str, Any]:
+    """Train with a progress bar; exit with code 1 if the training fails."""
+    from mecsim.cli import display
+    from mecsim.learning import training
+    from mecsim.study.executors import cluster_for
+
+    title = f"training {request.scheduler}"
+    with (
+        display.training_progress(title, quiet=quiet or json_) as progress,
+        stdout_kept(json_),
+        cluster_for(request.engine, request.workers, ray_address),
+    ):
+        try:
+            return training.train(request, resume=resume, progress=progress)
+        except TrainingError as error:
+            tell(str(error))
+            raise typer.Exit(1) from None
+
+
+def _show_summary(
     summary: dict[str, Any], scenario: Path, scheduler: str, changes: list[str] | None
-) -> str:
+) -> None:
+    """Print the summary and the command that runs the policy."""
     from rich.markup import escape
+
+    from mecsim.cli import display
 
     changed = [part for change in changes or () for part in ("--set", change)]
     policy = f"policy={summary['policy']}"
     run = ["mecsim", "run", str(scenario), *changed, "--scheduler", scheduler, "--option", policy]
-    return escape(f"use it:       {shlex.join(run)}\nlearning curve: {summary['curve_file']}")
+    usage = f"use it:       {shlex.join(run)}\nlearning curve: {summary['curve_file']}"
+    show(display.training_table(summary), escape(usage))
 
 
-def _show_settings(settings: list[dict[str, str]], *, json_: bool) -> None:
+def _show_settings(scheduler: str, *, json_: bool) -> None:
     from mecsim.cli import display
+    from mecsim.learning.training import settings_of
 
+    settings = settings_of(scheduler)
     if json_:
         show_json({"settings": settings})
         return

@@ -1,27 +1,30 @@
-"""Policies and their training: what a learning scheduler may use of mecsim."""
+"""Policies and their training: everything of mecsim that a learning scheduler may use."""
 
 from mecsim.errors import PolicyError, SchedulerError, TrainingError
 from mecsim.learning.interface import (
     Checkpoint,
-    Diary,
     Learner,
-    Task,
-    Trained,
+    TrainingLogger,
+    TrainingResult,
     layout_of,
 )
 from mecsim.learning.policy_file import Arrays
+from mecsim.learning.problem import TrainingProblem, TrainingRequest
+from mecsim.learning.settings import TrainingSettings
 from mecsim.simulation.replicas import Replicas
 
 __all__ = [
     "Arrays",
     "Checkpoint",
-    "Diary",
     "Learner",
     "PolicyError",
     "Replicas",
     "SchedulerError",
-    "Task",
-    "Trained",
     "TrainingError",
+    "TrainingLogger",
+    "TrainingProblem",
+    "TrainingRequest",
+    "TrainingResult",
+    "TrainingSettings",
     "layout_of",
 ]

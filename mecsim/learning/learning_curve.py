@@ -13,18 +13,18 @@ import numpy as np
 from mecsim.support.files import replacing
 
 MEASURES: Final[Mapping[str, tuple[str, str]]] = {
-    "share": ("1", "share of the training that was done"),
-    "episode": ("1", "runs of the scenario simulated so far, or as many epochs in other pieces"),
+    "share": ("1", "share of the training that is done"),
+    "episode": ("1", "simulated epochs so far, in runs of the scenario"),
     "wall_s": ("s", "wall time since training began, without breaks"),
     "validation_reward": (
         "s",
-        "mean reward on seeds of validation; at least, if far below the best",
+        "mean reward of a run on validation seeds; an upper bound if far below the best",
     ),
-    "training_reward": ("s", "mean reward of a run while it is learned from"),
-    "entropy": ("nat", "mean entropy of the actor's heads, or of choosing among values"),
-    "exploration": ("1", "share of actions drawn uniformly"),
+    "training_reward": ("s", "mean reward of a run during training"),
+    "entropy": ("nat", "mean entropy of the actor's output distributions"),
+    "epsilon": ("1", "share of actions sampled uniformly"),
     "actor_loss": ("1", "loss of the actor"),
-    "critic_loss": ("1", "loss of the critic, or of the values"),
+    "critic_loss": ("1", "loss of the critic, or of the Q-networks"),
 }
 """Unit and description of each measure; NaN in the rows without it."""
 

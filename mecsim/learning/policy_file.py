@@ -1,4 +1,4 @@
-"""Trained policies: safetensors files with a JSON header. Nothing in them is ever executed."""
+"""Trained policies: safetensors files with a JSON header. Reading one executes nothing of it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from mecsim.errors import PolicyError
 from mecsim.support.files import write_whole
 
 Arrays = dict[str, NDArray[np.float32]]
+"""Arrays by name."""
 
 SUFFIX: Final = ".safetensors"
 _KEY: Final = "mecsim"
-_MOST_BYTES: Final = 1 << 30
+_MAX_BYTES: Final = 1 << 30
 
 
 class PolicyHeader(BaseModel):
-    """What a policy file says of itself."""
+    """The header of a policy file: what the policy is for, and how it was trained."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,37 +34,48 @@ class PolicyHeader(BaseModel):
     format_version: Literal[1] = 1
     scheduler: str
     scenario: str
-    """Name of the scenario that it was trained on."""
+    """Name of the scenario of the training."""
     scenario_sha256: str
+    """Hash of that scenario, without its description."""
     blocks: int
-    """M."""
+    """M, the number of DNN blocks."""
     servers: int
-    """N."""
+    """N, the number of edge servers."""
     decision_epoch: Literal["per_slot", "per_task"]
     features: list[str]
-    """Names of the features that it decides by."""
+    """Names of the observed features, in order."""
     settings: dict[str, Any]
-    """Training settings."""
+    """Training options, see ``mecsim train --settings``."""
     training: dict[str, Any]
-    """Episodes, seed, workers and what came of it."""
+    """Episodes, seed, workers and the reward on validation seeds."""
     mecsim_version: str
 
 
 class Policy(NamedTuple):
-    """A header and named arrays."""
+    """The content of a policy file."""
 
     header: PolicyHeader
     arrays: Arrays
 
 
 def read_policy(path: Path) -> Policy:
-    """Read a policy. Raises ``PolicyError`` that names the file and what is wrong with it."""
+    """Read a policy file.
+
+    Args:
+        path: a file that :func:`write_policy` wrote.
+
+    Returns:
+        The header and the arrays, all finite.
+
+    Raises:
+        PolicyError: if the file is missing or damaged; the message names it.
+    """
     metadata, arrays = read_tensors(path)
     return Policy(_header_in(path, metadata), arrays)
 
 
 def read_header(path: Path) -> PolicyHeader:
-    """Read what a policy file says of itself. Raises ``PolicyError`` as :func:`read_policy`."""
+    """Read the header of a policy file. Raises ``PolicyError`` like :func:`read_policy`."""
     with _opened(path) as file:
         return _header_in(path, file.metadata() or {})
 
@@ -79,7 +91,15 @@ def _header_in(path: Path, metadata: Mapping[str, str]) -> PolicyHeader:
 
 
 def write_policy(path: Path, policy: Policy) -> None:
-    """Write a policy; it takes its name when it is complete. Raises ``OutputError``."""
+    """Write a policy file; it appears under its name when it is complete.
+
+    Args:
+        path: the file to write; its folder is made.
+        policy: header and arrays.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
     write_tensors(path, {_KEY: policy.header.model_dump_json()}, policy.arrays)
 
 
@@ -97,20 +117,20 @@ def read_tensors(path: Path) -> tuple[dict[str, str], Arrays]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file. Raises ``PolicyError``, also for what is found wrong later."""
+    """Open a safetensors file. Raises ``PolicyError``, also for faults found while reading it."""
     try:
         with path.open("rb") as raw:
-            if raw.seek(0, os.SEEK_END) > _MOST_BYTES:
-                raise PolicyError(f"{path}: is larger than 1 GiB, which no policy is")
+            if raw.seek(0, os.SEEK_END) > _MAX_BYTES:
+                raise PolicyError(f"{path}: is larger than 1 GiB, the limit of policies")
         with safe_open(path, framework="numpy") as file:
             yield file
     except OSError as error:
         raise PolicyError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PolicyError(f"{path}: is no safetensors file: {error}") from error
+        raise PolicyError(f"{path}: is not a safetensors file: {error}") from error
 
 
 def write_tensors(path: Path, metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> None:
-    """Write a safetensors file; it takes its name when it is complete. Raises ``OutputError``."""
+    """Write a safetensors file in one step. Raises ``OutputError``."""
     data = save({name: np.ascontiguousarray(x) for name, x in arrays.items()}, dict(metadata))
     write_whole(path, data)

@@ -1,9 +1,8 @@
-"""Record a training: learning curve, event files, checkpoints."""
+"""Records a training: learning curve, event files, checkpoints."""
 
 from __future__ import annotations
 
 import glob
-import json
 import logging
 import math
 import shutil
@@ -11,33 +10,32 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mecsim.errors import InputError
 from mecsim.learning.interface import Checkpoint
 from mecsim.learning.learning_curve import MEASURES, write_curve
-from mecsim.learning.policy_file import SUFFIX, read_tensors, write_tensors
+from mecsim.learning.policy_file import SUFFIX, Arrays, read_tensors, write_tensors
 from mecsim.learning.tensorboard import EventFile
 from mecsim.support.files import as_output_error, remove_unfinished
 
 _log = logging.getLogger(__name__)
 
-KEEP_SECONDS: Final = 2.0
-"""Wall time between checkpoints, at least."""
-
+CHECKPOINT_SECONDS: Final = 2.0
+"""Least wall time between two checkpoints."""
 
 _KEY: Final = "mecsim-checkpoint"
 
-
 Progress: TypeAlias = Callable[[float, float, str], None]
-"""Told the episodes done, all episodes, and what was measured last."""
+"""Called with the episodes done, all episodes, and the latest measures as text."""
 
 
 @dataclass(frozen=True)
-class Files:
-    """What a training writes, all named after the policy."""
+class TrainingFiles:
+    """The files of a training, all named after its policy."""
 
     policy: Path
 
@@ -53,32 +51,87 @@ class Files:
 
     @property
     def checkpoint(self) -> Path:
-        """What ``resume`` goes on from; gone when training is complete."""
+        """The checkpoint; deleted when training is complete."""
         return self.policy.with_name(f"{self.stem}.checkpoint{SUFFIX}")
 
     @property
     def stem(self) -> str:
-        """What all names begin with."""
+        """The beginning of all names."""
         return self.policy.name.removesuffix(SUFFIX)
 
 
-class Records:
-    """What a training tells, written as it goes: see :class:`mecsim.learning.interface.Diary`."""
+class _Record(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="constants"
+    )
+
+
+class TrainingIdentity(_Record):
+    """The properties of a training; it resumes a checkpoint with the same ones only."""
+
+    scheduler: str
+    scenario_sha256: str
+    settings: dict[str, Any]
+    episodes: int
+    seed: int
+    serial: bool
+
+    def flat(self) -> dict[str, Any]:
+        """Return all values by name, the settings one by one."""
+        return self.model_dump(exclude={"settings"}) | self.settings
+
+
+class CheckpointRecord(_Record):
+    """The header of a checkpoint file."""
+
+    identity: TrainingIdentity
+    state: dict[str, Any]
+    """State of the learner, see :class:`mecsim.learning.Checkpoint`."""
+    wall_s: float
+    rows: list[dict[str, float]]
+    """The learning curve so far."""
+
+
+class _Pending(NamedTuple):
+    """A checkpoint that is not written yet."""
+
+    arrays: Arrays
+    state: dict[str, Any]
+    rows: int
+    """Length of the learning curve at that time."""
+
+
+class TrainingRecorder:
+    """Writes the files of a training as it runs.
+
+    Implements :class:`mecsim.learning.TrainingLogger`.
+
+    Args:
+        files: the files to write.
+        identity: the properties of the training; a checkpoint with others is refused.
+        episodes: the length of the training.
+        resume: continue from the checkpoint if there is one.
+        progress: called after each step of the training.
+
+    Raises:
+        InputError: if there is a checkpoint and ``resume`` is false, or if it does not fit.
+        OutputError: if a file cannot be written.
+    """
 
     def __init__(
         self,
-        files: Files,
-        identity: Mapping[str, Any],
+        files: TrainingFiles,
+        identity: TrainingIdentity,
         episodes: int,
         *,
         resume: bool,
         progress: Progress | None,
     ) -> None:
-        self._files, self._identity, self._episodes = files, dict(identity), episodes
+        self._files, self._identity, self._episodes = files, identity, episodes
         self._progress, self._latest = progress, dict[str, float]()
         self._rows: list[dict[str, float]] = []
-        self._before_s = 0.0
-        self._pending: tuple[dict[str, Any], dict[str, Any], int] | None = None
+        self._earlier_s = 0.0
+        self._pending: _Pending | None = None
         self._checkpoint = self._read(resume=resume)
         with as_output_error(files.policy.parent):
             files.policy.parent.mkdir(parents=True, exist_ok=True)
@@ -86,77 +139,81 @@ class Records:
                 shutil.rmtree(files.events)
         remove_unfinished(files.policy.parent, f"{glob.escape(files.stem)}.*")
         self._events = EventFile(files.events)
-        self._began = self._kept = time.monotonic()
+        self._began = self._saved = time.monotonic()
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """Where an earlier attempt stopped."""
+        """The checkpoint of an interrupted attempt."""
         return self._checkpoint
 
     @property
     def wall_s(self) -> float:
         """Wall time of this training, earlier attempts included."""
-        return self._before_s + time.monotonic() - self._began
+        return self._earlier_s + time.monotonic() - self._began
 
-    def note(self, share: float, measures: Mapping[str, float]) -> None:
-        """Add a row to the learning curve, and tell it."""
-        told = {
+    def log(self, share: float, measures: Mapping[str, float]) -> None:
+        """Add a row to the learning curve and the event file, and report progress."""
+        known = {
             name: float(value)
             for name, value in measures.items()
-            if name in MEASURES and math.isfinite(value)  # nothing was learned in some rounds
+            if name in MEASURES and math.isfinite(value)  # some iterations update nothing
         }
         episode = share * self._episodes
-        self._rows.append({"share": share, "episode": episode, "wall_s": self.wall_s} | told)
-        self._latest |= told
-        self._events.add(told, round(episode), self.wall_s)
+        self._rows.append({"share": share, "episode": episode, "wall_s": self.wall_s} | known)
+        self._latest |= known
+        self._events.add(known, round(episode), self.wall_s)
         if self._progress is not None:
             self._progress(episode, self._episodes, _brief(self._latest))
 
-    def keep(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint if the last one is some time ago."""
+    def save_checkpoint(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        """Keep a checkpoint; write it if the last one is :data:`CHECKPOINT_SECONDS` old."""
         copies = {name: x.copy() for name, x in arrays.items()}
-        self._pending = copies, dict(state), len(self._rows)
-        if time.monotonic() - self._kept >= KEEP_SECONDS:
+        self._pending = _Pending(copies, dict(state), len(self._rows))
+        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
             self._write()
 
     def warn(self, message: str) -> None:
-        """Tell the user."""
+        """Warn the user."""
         _log.warning("%s", message)
 
     def interrupted(self) -> str:
-        """Write what there is; return what was kept."""
+        """Write the latest checkpoint and return a message that says what was saved."""
         if self._pending is None and self._checkpoint is None:
-            return "stopped; nothing was learned yet"
+            return "stopped; no checkpoint was saved yet"
         if self._pending is not None:
-            del self._rows[self._pending[2] :]  # what was noted since is done again
+            del self._rows[self._pending.rows :]  # later rows are computed again
         self._write()
         done = self._rows[-1]["episode"] if self._rows else 0.0
-        kept = f"{done:.0f} of {self._episodes} episodes are kept in {self._files.checkpoint}"
-        return f"stopped; {kept}; the same command with --resume goes on"
+        saved = f"{done:.0f} of {self._episodes} episodes are saved in {self._files.checkpoint}"
+        return f"stopped; {saved}. Try: the same command with --resume"
 
-    def curve(self) -> list[dict[str, float]]:
-        """Return the evaluations: episode and reward."""
+    def evaluations(self) -> list[dict[str, float]]:
+        """Return the episode and the reward of every evaluation."""
         found = [row for row in self._rows if "validation_reward" in row]
         return [{"episode": r["episode"], "reward": r["validation_reward"]} for r in found]
 
     def close(self) -> None:
-        """Write the learning curve and let the files go."""
+        """Write the learning curve and close the event file."""
         self._events.close()
-        if self._rows:
-            write_curve(self._files.curve, self._rows, self._identity)
+        self._write_curve()
 
     def _write(self) -> None:
         if self._pending is None:
             return
-        arrays, state, _ = self._pending
-        document = {
-            "identity": self._identity,
-            "state": state | {"wall_s": self.wall_s},
-            "rows": self._rows,
-        }
-        write_tensors(self._files.checkpoint, {_KEY: json.dumps(document)}, arrays)
-        write_curve(self._files.curve, self._rows, self._identity)
-        self._kept = time.monotonic()
+        record = CheckpointRecord(
+            identity=self._identity,
+            state=self._pending.state,
+            wall_s=self.wall_s,
+            rows=self._rows,
+        )
+        metadata = {_KEY: record.model_dump_json()}
+        write_tensors(self._files.checkpoint, metadata, self._pending.arrays)
+        self._write_curve()
+        self._saved = time.monotonic()
+
+    def _write_curve(self) -> None:
+        if self._rows:
+            write_curve(self._files.curve, self._rows, self._identity.model_dump())
 
     def _read(self, *, resume: bool) -> Checkpoint | None:
         path = self._files.checkpoint
@@ -164,36 +221,28 @@ class Records:
             return None
         if not resume:
             raise InputError(
-                f"{path}: is of a training that was stopped; --resume goes on with it; "
-                "to begin anew, delete it or choose another --out"
+                f"{path}: belongs to an interrupted training. Try: --resume to continue it, or "
+                "delete the file or choose another --out to start over"
             )
         metadata, arrays = read_tensors(path)
         try:
-            document = json.loads(metadata[_KEY])
-            identity, state = document["identity"], document["state"]
-            rows = [{str(k): float(v) for k, v in row.items()} for row in document["rows"]]
-            self._before_s = float(state["wall_s"])
-            was, now = _flat(identity), _flat(json.loads(json.dumps(self._identity)))
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: is no checkpoint of mecsim ({error!r})") from error
-        for key, value in now.items():
-            if was.get(key) != value:
-                changed = f"{key} was {was.get(key)}, now {value}"
-                raise InputError(f"{path}: is of another training: {changed}")
-        self._rows = rows
-        return Checkpoint(arrays, state)
-
-
-def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return what a training is, its settings one by one."""
-    return {k: v for k, v in identity.items() if k != "settings"} | identity["settings"]
+            record = CheckpointRecord.model_validate_json(metadata.get(_KEY, ""))
+        except ValidationError as error:
+            raise InputError(f"{path}: is not a checkpoint of mecsim") from error
+        saved = record.identity.flat()
+        for name, value in self._identity.flat().items():
+            if saved.get(name) != value:
+                changed = f"{name} was {saved.get(name)}, is {value}"
+                raise InputError(f"{path}: belongs to another training: {changed}")
+        self._rows, self._earlier_s = record.rows, record.wall_s
+        return Checkpoint(arrays, record.state)
 
 
 def _brief(measures: Mapping[str, float]) -> str:
     """Return the latest measures in a few words."""
     names = {"validation_reward": "reward", "entropy": "entropy"}
-    known = {short: measures[name] for name, short in names.items() if name in measures}
-    finite = {short: value for short, value in known.items() if math.isfinite(value)}
     return ", ".join(
-        f"{short} {np.format_float_positional(value, 3)}" for short, value in finite.items()
+        f"{short} {np.format_float_positional(measures[name], 3)}"
+        for name, short in names.items()
+        if name in measures
     )

@@ -1,173 +1,92 @@
-"""Training of learning schedulers: options in, policy, learning curve and checkpoints out."""
+"""Training of learning schedulers: a request in, policy, learning curve and checkpoints out."""
 
 from __future__ import annotations
 
-import ast
-import inspect
-import logging
-import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, fields
+from collections.abc import Iterable
+from contextlib import closing
 from importlib.metadata import version
-from itertools import pairwise
-from pathlib import Path
-from typing import Any, Final
-
-from pydantic import TypeAdapter
+from importlib.util import find_spec
+from typing import Any
 
 from mecsim.errors import InputError, Interrupted, SchedulerError
-from mecsim.learning.interface import Learner, Task
-from mecsim.learning.policy_file import (
-    SUFFIX,
-    Policy,
-    PolicyHeader,
-    write_policy,
+from mecsim.learning.interface import Learner, TrainingResult
+from mecsim.learning.policy_file import Policy, PolicyHeader, write_policy
+from mecsim.learning.problem import TrainingProblem, TrainingRequest
+from mecsim.learning.recorder import (
+    Progress,
+    TrainingFiles,
+    TrainingIdentity,
+    TrainingRecorder,
 )
-from mecsim.learning.recorder import Files, Progress, Records
+from mecsim.learning.settings import describe_settings
 from mecsim.model.model import self_contained
 from mecsim.scenario.schema import RecordedTasks, Scenario
 from mecsim.scheduler import registry
 from mecsim.scheduler.observation import feature_names
 
-_log = logging.getLogger(__name__)
-
-MOST_WORKERS: Final = 16
-
 
 def train(
-    scenario: Scenario,
-    scheduler: str,
-    options: Mapping[str, Any] | None = None,
-    *,
-    episodes: int,
-    seed: int,
-    workers: int,
-    serial: bool,
-    out: Path,
-    engine: str = "local",
-    name: str = "scenario",
-    resume: bool = False,
-    progress: Progress | None = None,
+    request: TrainingRequest, *, resume: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Train a scheduler on a scenario; write its policy to ``out`` and return a summary.
+    """Train a scheduler on a scenario and write its policy.
 
-    Learning curve, event files and checkpoints lie beside the policy, see :class:`Files`. With
-    ``serial`` the same seed gives the same policy to the last bit. With the engine ``ray`` workers
-    are on the Ray cluster to which this process is connected. With ``resume`` training goes
-    on from the last checkpoint if there is one. Raises ``InputError`` for whatever is wrong with
-    the input, ``TrainingError`` if the training fails and ``Interrupted`` on Ctrl-C.
+    Learning curve, event files and checkpoints are written next to the policy, see
+    :class:`TrainingFiles`.
+
+    Args:
+        request: the scenario, the scheduler, and how to train it.
+        resume: continue from the last checkpoint if there is one.
+        progress: called after each step of the training.
+
+    Returns:
+        A summary of plain values: the request, the reward on validation seeds, the learning curve
+        and the names of all files.
+
+    Raises:
+        InputError: if the input is wrong, or an extra is not installed.
+        TrainingError: if the training fails.
+        Interrupted: on Ctrl-C; the message says what was saved.
     """
-    learner = _learner(scheduler)
-    settings = learner.settings(
-        **registry.check_options(scheduler, learner.settings, options or {})
-    )
-    _check_counts(episodes, seed, workers, out)
-    with scenario.locating():
-        scenario = self_contained(scenario)
-    if isinstance(scenario.arrivals, RecordedTasks):
-        raise InputError("arrivals.process: trace: recorded tasks cannot be trained on; draw them")
-    task = Task(scenario, settings, seed, episodes, 1 if serial else workers, serial, engine)
-    with scenario.locating():
-        spec = task.spec
-    learner.untrained(spec, settings)  # tells what does not fit before anything is written
-    files = Files(out)
-    identity = {
-        "scheduler": scheduler,
-        "scenario_sha256": scenario.sha256(),
-        "settings": asdict(settings),
-        "episodes": episodes,
-        "seed": seed,
-        "serial": serial,
-    }
-    if resume and out.exists() and not files.checkpoint.exists():
-        raise InputError(f"{out}: is complete; without --resume it is trained anew")
-    with ExitStack() as stack:
-        diary = Records(files, identity, episodes, resume=resume, progress=progress)
-        stack.callback(diary.close)
+    learner = find_learner(request.scheduler)
+    problem = _problem(learner, request)
+    learner.untrained(problem.spec, problem.settings)  # reports a misfit before anything is written
+    _check_extra(request.scheduler, ("tensorboardX", *learner.requires))
+    files = TrainingFiles(request.out)
+    if resume and request.out.exists() and not files.checkpoint.exists():
+        raise InputError(
+            f"{request.out}: training is already complete. Try: omit --resume to train again"
+        )
+    identity = _identity(request, problem)
+    recorder = TrainingRecorder(files, identity, request.episodes, resume=resume, progress=progress)
+    with closing(recorder):
         try:
-            trained = learner.train(task, diary)
+            result = learner.train(problem, recorder)
         except KeyboardInterrupt:
-            raise Interrupted(diary.interrupted()) from None
-    summary = {
-        "scenario": name,
-        "scheduler": scheduler,
-        "seed": seed,
-        "episodes": episodes,
-        "workers": task.workers,
-        "serial": serial,
-        "validation_reward": trained.validation_reward,
-    }
-    header = PolicyHeader(
-        scheduler=learner.name,
-        scenario=name,
-        scenario_sha256=spec.scenario_sha256,
-        blocks=spec.blocks,
-        servers=spec.servers,
-        decision_epoch=spec.decision_epoch,
-        features=feature_names(spec),
-        settings=asdict(settings),
-        training={k: v for k, v in summary.items() if k not in ("scenario", "scheduler")},
-        mecsim_version=version("mecsim"),
-    )
-    write_policy(out, Policy(header, trained.arrays))
+            raise Interrupted(recorder.interrupted()) from None
+    summary = _summary(request, problem, result)
+    write_policy(request.out, Policy(_header(learner, problem, summary), result.arrays))
     files.checkpoint.unlink(missing_ok=True)
     return summary | {
-        "settings": asdict(settings),
-        "wall_s": diary.wall_s,
-        "curve": diary.curve(),
-        "policy": str(out),
+        "settings": identity.settings,
+        "wall_s": recorder.wall_s,
+        "curve": recorder.evaluations(),
+        "policy": str(request.out),
         "curve_file": str(files.curve),
         "events": str(files.events),
     }
 
 
 def settings_of(scheduler: str) -> list[dict[str, str]]:
-    """Return name, what is allowed, default and meaning of a learner's training options."""
-    cls = _learner(scheduler).settings
-    meaning = {name: text for base in reversed(cls.__mro__[:-1]) for name, text in _meanings(base)}
-    schemas = TypeAdapter(cls).json_schema()["properties"]
-    return [
-        {
-            "name": each.name,
-            "allowed": _allowed(schemas[each.name]),
-            "default": str(each.default),
-            "meaning": meaning.get(each.name, ""),
-        }
-        for each in fields(cls)
-    ]
+    """Describe the training options of a learner, see :func:`describe_settings`.
+
+    Raises:
+        SchedulerError: if the scheduler does not learn.
+    """
+    return describe_settings(find_learner(scheduler).settings)
 
 
-def _allowed(schema: Mapping[str, Any]) -> str:
-    """Return in words what the JSON Schema of a plain value allows."""
-    if "enum" in schema:
-        return " or ".join(map(str, schema["enum"]))
-    texts = {
-        "minimum": "{:g} or more",
-        "exclusiveMinimum": "above {:g}",
-        "maximum": "{:g} or less",
-        "exclusiveMaximum": "below {:g}",
-    }
-    bounds = [text.format(schema[key]) for key, text in texts.items() if key in schema]
-    if schema.keys() >= {"minimum", "maximum"}:
-        bounds = [f"{schema['minimum']:g} to {schema['maximum']:g}"]
-    return ", ".join([str(schema.get("type", "")), *bounds])
-
-
-def _meanings(cls: type) -> Iterator[tuple[str, str]]:
-    """Yield the fields of a class and the strings written below them."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    for field_, below in pairwise(body.body):
-        match field_, below:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                yield name, text
-
-
-def _learner(scheduler: str) -> type[Learner]:
+def find_learner(scheduler: str) -> type[Learner]:
+    """Return the class of a learner. Raises ``SchedulerError`` if the scheduler does not learn."""
     found = registry.load(scheduler)
     if not issubclass(found, Learner):
         learners = ", ".join(name for name in registry.names() if _learns(name))
@@ -179,17 +98,83 @@ def _learns(name: str) -> bool:
     try:
         return issubclass(registry.load(name), Learner)
     except SchedulerError:
-        return False  # a broken one harms no other
+        return False  # a broken scheduler does not hide the others
 
 
-def _check_counts(episodes: int, seed: int, workers: int, out: Path) -> None:
-    if episodes < 1:
-        raise InputError(f"episodes: {episodes}; allowed: at least 1")
-    if seed < 0:
-        raise InputError(f"seed: {seed}; allowed: at least 0")
-    if not 1 <= workers <= MOST_WORKERS:
-        raise InputError(f"workers: {workers}; allowed: 1 to {MOST_WORKERS}")
-    if out.suffix != SUFFIX:
-        raise InputError(f"{out}: a policy's name ends in {SUFFIX}")
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder; allowed: a file's name")
+def _problem(learner: type[Learner], request: TrainingRequest) -> TrainingProblem:
+    """Check a request and return its problem. Raises ``InputError``."""
+    options = registry.check_options(request.scheduler, learner.settings, request.options)
+    request.check()
+    problem = TrainingProblem(
+        _drawn_scenario(request.scenario),
+        learner.settings(**options),
+        request.seed,
+        request.episodes,
+        1 if request.serial else request.workers,
+        request.serial,
+        request.engine,
+    )
+    with request.scenario.locating():
+        _ = problem.spec  # resolves the scenario, which may fail
+    return problem
+
+
+def _drawn_scenario(scenario: Scenario) -> Scenario:
+    """Return a scenario with all files that it names read. Raises ``InputError``."""
+    with scenario.locating():
+        scenario = self_contained(scenario)
+    if isinstance(scenario.arrivals, RecordedTasks):
+        raise InputError("arrivals.process: trace: training needs drawn tasks, not recorded ones")
+    return scenario
+
+
+def _check_extra(scheduler: str, modules: Iterable[str]) -> None:
+    """Raise ``InputError`` if a module of the extra ``torch`` is not installed."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"training {scheduler} needs {' and '.join(missing)}. Try: pip install 'mecsim[torch]'"
+        )
+
+
+def _identity(request: TrainingRequest, problem: TrainingProblem) -> TrainingIdentity:
+    return TrainingIdentity(
+        scheduler=request.scheduler,
+        scenario_sha256=problem.scenario.sha256(),
+        settings=problem.settings.model_dump(mode="json"),
+        episodes=request.episodes,
+        seed=request.seed,
+        serial=request.serial,
+    )
+
+
+def _summary(
+    request: TrainingRequest, problem: TrainingProblem, result: TrainingResult
+) -> dict[str, Any]:
+    return {
+        "scenario": request.scenario_name,
+        "scheduler": request.scheduler,
+        "seed": request.seed,
+        "episodes": request.episodes,
+        "workers": problem.workers,
+        "serial": request.serial,
+        "validation_reward": result.validation_reward,
+    }
+
+
+def _header(
+    learner: type[Learner], problem: TrainingProblem, summary: dict[str, Any]
+) -> PolicyHeader:
+    spec = problem.spec
+    return PolicyHeader(
+        scheduler=learner.name,
+        scenario=summary["scenario"],
+        scenario_sha256=spec.scenario_sha256,
+        blocks=spec.blocks,
+        servers=spec.servers,
+        decision_epoch=spec.decision_epoch,
+        features=feature_names(spec),
+        settings=problem.settings.model_dump(mode="json"),
+        training={k: v for k, v in summary.items() if k not in ("scenario", "scheduler")},
+        mecsim_version=version("mecsim"),
+    )

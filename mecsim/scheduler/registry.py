@@ -9,14 +9,14 @@ import inspect
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from mecsim.errors import SchedulerError
 from mecsim.scheduler.base import Scheduler
@@ -169,7 +169,7 @@ def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str,
     Args:
         name: Name of the scheduler, for messages.
         cls: A class; its options are the parameters of ``__init__`` after the first one, or the
-            fields of a dataclass.
+            fields of a pydantic model.
         options: Values by name; texts are converted.
 
     Raises:
@@ -187,12 +187,10 @@ def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str,
 
 
 def _parameters(name: str, cls: type) -> dict[str, inspect.Parameter]:
-    """Return the named parameters of ``__init__`` after the first, or the fields of a dataclass."""
+    """Return the named parameters of ``__init__`` after the first, or the fields of a model."""
     with scheduler_errors(f"scheduler {name!r}: has options whose types cannot be read:"):
-        if is_dataclass(cls):  # fields that are inherited have types of another module
-            hints = get_type_hints(cls, include_extras=True)
-            fields = inspect.signature(cls).parameters.values()
-            return {each.name: each.replace(annotation=hints[each.name]) for each in fields}
+        if issubclass(cls, BaseModel):
+            return dict(inspect.signature(cls).parameters)
         parameters = list(inspect.signature(cls, eval_str=True).parameters.values())[1:]
     unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {p.name: p for p in parameters if p.kind not in unnamed}

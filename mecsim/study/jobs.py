@@ -249,21 +249,23 @@ def _bound(job: Job) -> Outcome:
 
 
 def _train(job: Job) -> Outcome:
+    from mecsim.learning import TrainingRequest  # noqa: PLC0415 - takes its time to load
     from mecsim.learning.training import train  # noqa: PLC0415 - takes its time to load
 
     assert job.training is not None
     with tempfile.TemporaryDirectory(prefix="mecsim-") as folder:
         path = Path(folder) / "policy.safetensors"
-        summary = train(
-            from_json(job.scenario, f"job {job.key}"),
-            job.scheduler,
-            json.loads(job.options),
+        request = TrainingRequest(
+            scenario=from_json(job.scenario, f"job {job.key}"),
+            scheduler=job.scheduler,
+            options=json.loads(job.options),
+            out=path,
             episodes=job.training.episodes,
             seed=job.seed,
             workers=job.training.workers,
             serial=job.training.workers == 1,  # then the seed decides the policy to the last bit
-            out=path,
         )
+        summary = train(request)
         files = ("policy", "curve_file", "events")  # gone with the folder
         kept = {name: value for name, value in summary.items() if name not in files}
         return Outcome(json.loads(json.dumps(kept)), path.read_bytes())

@@ -1,20 +1,17 @@
-"""Training of actor-critic learners: the rounds of Algorithm 1, and rounds of branches.
+"""Actor-critic training: vine rollouts with risk-seeking gradients, and Algorithm 1.
 
-A *rollout* round is asynchronous advantage actor-critic (Mnih et al., ICML 2016; Eqs. 15 to 24):
-B replicas play whole episodes; after every k steps the gradients of actor and critic are pushed.
+Iterations of full episodes are asynchronous advantage actor-critic (Mnih et al., ICML 2016;
+Eqs. 15 to 24): after every k steps of B environments the gradients of actor and critic are pushed.
 
-A *branched* round asks, at every epoch of a run, what each of C placements drawn from the actor
-would lead to until the network has drained (vine sampling: Schulman et al., Trust region policy
-optimization, ICML 2015). All see the same tasks and the same queues, so the difference to their
-mean is an advantage without the noise of what other epochs did. Then only the best are followed
-(risk-seeking policy gradient: Petersen et al., ICLR 2021), which is what takes all the branches of
-an actor out of placements that no single one of them can improve.
+In vine rollouts (:mod:`schedulers.rl.rollouts`) the advantage of a candidate is its return minus
+the mean return of its state. Only the best candidates are reinforced (risk-seeking policy
+gradient: Petersen et al., ICLR 2021). This lets all branches of an actor leave a placement that no
+single branch can improve.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,184 +20,219 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from mecsim.learning import Diary, Task, Trained
-from schedulers.rl import trainer
+from mecsim.learning import Replicas, TrainingProblem
 from schedulers.rl.layers import Arrays, Batch, Floats, Ints
-from schedulers.rl.parameters import Shared, clipped
+from schedulers.rl.parameters import SharedParameters, clipped
 from schedulers.rl.policy_network import ActorCriticNetwork
 from schedulers.rl.returns import (
     advantages,
-    between,
+    anneal,
     elite_weights,
     group_weights,
     standardised,
     within_groups,
 )
-from schedulers.rl.rollouts import Rounds
-from schedulers.rl.settings import Settings
+from schedulers.rl.rollouts import BranchReturns, RolloutAlgorithm
+from schedulers.rl.settings import ActorCriticSettings
 
 POOL: Final = 20
-"""Batches of advantages that tell which are the best."""
+"""Recent batches of advantages among which the best are found."""
 
 
-def train(kind: type[ActorCriticNetwork], task: Task, diary: Diary) -> Trained:
-    """Train a network of some kind. Raises ``TrainingError``."""
-    return trainer.train(partial(ActorCritic, kind), task, diary)
+class Rollout(NamedTuple):
+    """k steps of B environments."""
+
+    x: Batch
+    """Encoded observations; shape (k, B, inputs)."""
+    placements: Ints
+    """Shape (k, B, M)."""
+    rewards: Floats
+    """Shape (k, B)."""
+    alive: NDArray[np.bool_]
+    """Whether the episode had not ended before the step; shape (k, B)."""
+    next_x: Batch
+    """Encoded observations after the last step; shape (B, inputs)."""
+    terminated: NDArray[np.bool_]
+    """Whether the episode has ended; shape (B,)."""
 
 
 class Sample(NamedTuple):
-    """Decisions to learn from, n of them."""
+    """n decisions and s states to learn from."""
 
     x: Batch
-    places: Ints
+    """Encoded observations of the decisions; shape (n, inputs)."""
+    placements: Ints
+    """Shape (n, M)."""
     weights: Floats
-    """How much more probable each is to become; shape (n,)."""
+    """How much the probability of each decision is increased; shape (n,)."""
     states: Batch
-    """Where the critic is to learn, s of them."""
+    """Encoded observations for the critic; shape (s, inputs)."""
     targets: Floats
     """Shape (s,)."""
 
 
-class ActorCritic(Rounds):
-    """Plays rounds for an actor and a critic; see the module."""
+class ActorCritic(RolloutAlgorithm):
+    """Trains an actor and a critic; see the module."""
 
     network: ActorCriticNetwork
 
-    def __init__(self, kind: type[ActorCriticNetwork], task: Task) -> None:
-        self.settings: Settings = task.settings
+    def __init__(self, network: type[ActorCriticNetwork], problem: TrainingProblem) -> None:
+        self.settings: ActorCriticSettings = problem.settings
         s = self.settings
-        vines, runs = max(1, s.batch // s.candidates), max(1, s.batch // s.steps)
-        super().__init__(kind, task, branching=vines, playing=runs)
-        self._rates = self._rate_of_each()
+        vine_envs, episode_envs = s.batch_size // s.candidates, s.batch_size // s.n_steps
+        super().__init__(
+            network, problem, vine_envs=max(1, vine_envs), episode_envs=max(1, episode_envs)
+        )
+        self._rates = self._learning_rates()
         self._pool: deque[Floats] = deque(maxlen=POOL)
 
-    def play_branched(
-        self, number: int, shared: Shared, rng: np.random.Generator
+    def vine_iteration(
+        self, number: int, shared: SharedParameters, rng: np.random.Generator
     ) -> dict[str, float]:
-        """Follow what is best among placements that are simulated from the same state."""
+        """Reinforce the best of the candidates that are simulated from each state."""
         s = self.settings
         self._pool.clear()
-        replicas, features = self.begin_branched(number, shared, rng)
-        told, total = [], 0.0
-        for epoch in range(s.trunk):
-            if replicas.ended.any():
+        envs, features = self.start_vine(number, shared, rng)
+        losses, total = [], 0.0
+        for epoch in range(s.branch_horizon):
+            if envs.ended.any():
                 break
-            progress = (number + epoch / s.trunk) / self.rounds
+            progress = (number + epoch / s.branch_horizon) / self.iterations
             p = shared.pull()
-            found = self.compare(replicas, features, p, self.explore(progress), rng)
-            sample = Sample(
-                np.repeat(found.x, s.candidates, axis=0),
-                found.placements.reshape(-1, replicas.blocks),
-                self._weights(found.returns).ravel(),
-                found.x,
-                found.returns.mean(axis=1) / self.scale_s,
-            )
-            told.append(self._learn(sample, p, shared, progress))
-            features, rewards, _ = replicas.step(found.best)
+            found = self.branch(envs, features, p, self.epsilon(progress), rng)
+            losses.append(self._learn(self._vine_sample(found), p, shared, progress))
+            features, rewards, _ = envs.step(found.best)
             total += float(rewards.sum())
-        share = self.task.epochs / (max(len(told), 1) * self.branching)
-        return self._told(total * share, told)
+        share = self.problem.epochs / (max(len(losses), 1) * self.vine_envs)
+        return _measures(total * share, losses)
 
-    def _weights(self, returns: Floats) -> Floats:
-        """Return how much each candidate is followed, by what came of it; shape (B, C)."""
+    def _vine_sample(self, found: BranchReturns) -> Sample:
+        envs, candidates, blocks = found.placements.shape
+        return Sample(
+            np.repeat(found.x, candidates, axis=0),
+            found.placements.reshape(envs * candidates, blocks),
+            self._vine_weights(found.returns).ravel(),
+            found.x,
+            found.returns.mean(axis=1) / self.reward_scale,
+        )
+
+    def _vine_weights(self, returns: Floats) -> Floats:
+        """Return how much each candidate is reinforced; shape (B, C)."""
         s, found = self.settings, within_groups(returns)
-        if s.elite >= 1.0:
+        if s.elite_share >= 1.0:
             return standardised(found)
-        if s.elite_of == "group":
-            return group_weights(found, s.elite)
+        if s.elite_scope == "group":
+            return group_weights(found, s.elite_share)
         self._pool.append(found)
-        weights = elite_weights(found, np.concatenate(self._pool), s.elite)
-        weights[:, 0] = 0.0  # else the mode strengthens itself
+        weights = elite_weights(found, np.concatenate(self._pool), s.elite_share)
+        weights[:, 0] = 0.0  # else the greedy placement reinforces itself
         return weights
 
-    def play_whole(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
-        """Advantage actor-critic with k-step returns (Algorithm 1)."""
-        s = self.settings
-        replicas, features = self.begin(number, self.playing)
-        x, total, told, epoch = self.encoded(features), 0.0, [], 0
-        while not replicas.ended.all():
+    def episode_iteration(
+        self, number: int, shared: SharedParameters, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """Learn from k-step returns of full episodes (Algorithm 1)."""
+        envs, features = self.start_episodes(number, self.episode_envs)
+        x, epoch, total, losses = self.encoder(features), 0, 0.0, list[Floats]()
+        while not envs.ended.all():
             p = shared.pull()
-            seen, places, earned, going = [], [], [], []
-            progress = (number + min(1.0, epoch / self.task.epochs)) / self.rounds
-            for _ in range(s.steps):
-                going.append(~replicas.ended)
-                drawn = self.network.draw(p, x, 1, self.explore(progress), rng)[:, 0]
-                features, rewards, _ = replicas.step(drawn)
-                seen.append(x)
-                places.append(drawn)
-                earned.append(rewards)
-                x = self.encoded(features)
-                if replicas.ended.all():
-                    break
-            epoch += len(earned)
-            total += float(np.sum(earned))
-            shape = len(earned), self.playing
-            states = np.concatenate(seen)
-            values = np.asarray(self.network.value(p, states), dtype=np.float64).reshape(shape)
-            value_after = np.asarray(self.network.value(p, x), dtype=np.float64)
-            after = np.where(replicas.ended, 0.0, value_after)  # terminated: nothing comes
-            scaled = np.array(earned) / self.scale_s
-            found = advantages(scaled, values, after, s.gamma, s.decay)
-            alive = np.concatenate(going)
-            weights = standardised(found.ravel()[alive])
-            targets = (found + values).ravel()[alive]
-            states = states[alive]
-            sample = Sample(states, np.concatenate(places)[alive], weights, states, targets)
-            told.append(self._learn(sample, p, shared, progress))
-        return self._told(total / self.playing, told)
+            progress = (number + min(1.0, epoch / self.problem.epochs)) / self.iterations
+            rollout = self._collect_rollout(envs, x, p, self.epsilon(progress), rng)
+            losses.append(self._learn(self._rollout_sample(rollout, p), p, shared, progress))
+            x, epoch = rollout.next_x, epoch + len(rollout.rewards)
+            total += float(np.sum(rollout.rewards))
+        return _measures(total / self.episode_envs, losses)
 
-    def _learn(self, sample: Sample, p: Arrays, shared: Shared, progress: float) -> Floats:
-        """Push the gradient of the loss (Eq. 20); return entropy, actor's and critic's loss."""
+    def _collect_rollout(
+        self, envs: Replicas, x: Batch, p: Arrays, epsilon: float, rng: np.random.Generator
+    ) -> Rollout:
+        """Step the environments k times, or until all episodes have ended."""
+        steps = []
+        for _ in range(self.settings.n_steps):
+            alive = ~envs.ended
+            placements = self.network.sample(p, x, 1, epsilon, rng)[:, 0]
+            features, rewards, _ = envs.step(placements)
+            steps.append((x, placements, rewards, alive))
+            x = self.encoder(features)
+            if envs.ended.all():
+                break
+        seen, placed, earned, going = (np.stack(column) for column in zip(*steps, strict=True))
+        return Rollout(seen, placed, earned, going, x, envs.ended.copy())
+
+    def _rollout_sample(self, rollout: Rollout, p: Arrays) -> Sample:
+        """Return the alive decisions of a rollout with their advantages and returns."""
+        s, shape = self.settings, rollout.rewards.shape
+        states = rollout.x.reshape(-1, rollout.x.shape[-1])
+        values = np.asarray(self.network.value(p, states), dtype=np.float64).reshape(shape)
+        next_value = np.asarray(self.network.value(p, rollout.next_x), dtype=np.float64)
+        bootstrap = np.where(rollout.terminated, 0.0, next_value)
+        rewards = rollout.rewards / self.reward_scale
+        found = advantages(rewards, values, bootstrap, s.gamma, s.gae_lambda)
+        alive = rollout.alive.ravel()
+        states = states[alive]
+        return Sample(
+            states,
+            rollout.placements.reshape(-1, rollout.placements.shape[-1])[alive],
+            standardised(found.ravel()[alive]),
+            states,
+            (found + values).ravel()[alive],
+        )
+
+    def _learn(
+        self, sample: Sample, p: Arrays, shared: SharedParameters, progress: float
+    ) -> Floats:
+        """Push the gradient of the loss (Eq. 20); return entropy, actor loss and critic loss."""
         s = self.settings
         tensors = {name: torch.from_numpy(x).requires_grad_() for name, x in p.items()}
-        weight = between(s.entropy, s.entropy_end, progress)
-        actor, entropy = actor_loss(self.network, tensors, sample, self.explore(progress))
+        ent_coef = anneal(s.ent_coef, s.ent_coef_end, progress)
+        actor, entropy = actor_loss(self.network, tensors, sample, self.epsilon(progress))
         critic = critic_loss(self.network, tensors, sample)
-        loss = actor - weight * entropy + critic + self.network.penalty(tensors)
+        loss = actor - ent_coef * entropy + critic + self.network.penalty(tensors)
         gradients = torch.autograd.grad(loss, list(tensors.values()), materialize_grads=True)
         gradient = np.concatenate([each.numpy().ravel() for each in gradients])
-        shared.push(clipped(gradient, s.clip), self._rates)
+        shared.push(clipped(gradient, s.max_grad_norm), self._rates)
         return np.array([each.item() for each in (entropy, actor, critic)])
 
-    def _rate_of_each(self) -> NDArray[np.float32]:
+    def _learning_rates(self) -> NDArray[np.float32]:
         """Return the learning rate of every parameter."""
-        s = self.settings
+        actor, critic = self.settings.actor_learning_rate, self.settings.critic_learning_rate
         rates = (
-            np.full(x.size, s.critic_rate if name.startswith("critic") else s.actor_rate)
+            np.full(x.size, critic if name.startswith("critic") else actor)
             for name, x in self.initial().items()
         )
         return np.concatenate(list(rates), dtype=np.float32)
 
-    @staticmethod
-    def _told(reward: float, told: list[Floats]) -> dict[str, float]:
-        entropy, actor, critic = np.mean(told, axis=0).tolist() if told else (np.nan,) * 3
-        return {
-            "training_reward": reward,
-            "entropy": entropy,
-            "actor_loss": actor,
-            "critic_loss": critic,
-        }
+
+def _measures(reward: float, losses: list[Floats]) -> dict[str, float]:
+    """Return the measures of an iteration from the losses of its updates."""
+    entropy, actor, critic = np.mean(losses, axis=0).tolist() if losses else (np.nan,) * 3
+    return {
+        "training_reward": reward,
+        "entropy": entropy,
+        "actor_loss": actor,
+        "critic_loss": critic,
+    }
 
 
 def actor_loss(
-    network: ActorCriticNetwork, p: Any, sample: Sample, explore: float
+    network: ActorCriticNetwork, p: Any, sample: Sample, epsilon: float
 ) -> tuple[Tensor, Tensor]:
     """Return −mean(weight · log π) over decisions and heads (Eqs. 18 and 20), and the entropy.
 
-    π draws uniformly with probability ``explore``.
+    π samples uniformly with probability ``epsilon``.
     """
-    x, places = torch.from_numpy(sample.x), torch.from_numpy(sample.places)
-    heads = network.heads(p, x, places)
+    x, placements = torch.from_numpy(sample.x), torch.from_numpy(sample.placements)
+    heads = network.heads(p, x, placements)
     log_p = functional.log_softmax(heads.logits, dim=-1)
     entropy = -(log_p.exp() * log_p).sum(dim=-1).mean()
-    if explore > 0.0:
-        log_p = torch.log((1.0 - explore) * log_p.exp() + explore / log_p.shape[-1])
+    if epsilon > 0.0:
+        log_p = torch.log((1.0 - epsilon) * log_p.exp() + epsilon / log_p.shape[-1])
     chosen = log_p.gather(-1, heads.chosen.unsqueeze(-1)).squeeze(-1).mean(dim=-1)
     weights = torch.from_numpy(sample.weights.astype(np.float32))
     return -(weights * chosen).mean(), entropy
 
 
 def critic_loss(network: ActorCriticNetwork, p: Any, sample: Sample) -> Tensor:
-    """Return the loss of the critic (Eq. 19), linear where it is large (Huber)."""
+    """Return the loss of the critic (Eq. 19), linear where errors are large (Huber)."""
     targets = torch.from_numpy(sample.targets.astype(np.float32))
     return functional.smooth_l1_loss(network.value(p, torch.from_numpy(sample.states)), targets)

@@ -1,4 +1,4 @@
-"""What learners simulate in branched rounds: many placements from each state of a run."""
+"""Candidate placements for vine rollouts, and the states in which these begin."""
 
 from __future__ import annotations
 
@@ -10,54 +10,78 @@ import numpy as np
 
 from mecsim.learning import Replicas
 from schedulers.rl.layers import Floats, Ints
-from schedulers.rl.settings import BranchSettings
+from schedulers.rl.settings import VineSettings
 
 Decide: TypeAlias = Callable[[Floats], Ints]
-"""From features to the placements that the policy decides for."""
+"""From features, shape (B, features), to the placements of a policy, shape (B, M)."""
 
-LONG: Final = 5.0
-"""Slots of backlog that no good policy leaves behind."""
-RECALLED: Final = 64
-"""Placements that were the best of their state lately, remembered within a round."""
+MAX_BACKLOG_SLOTS: Final = 5.0
+"""Backlog, in slots, at which queues seem to grow without limit."""
+REPLAYED: Final = 64
+"""Recent best placements that are kept within an iteration."""
 
 
-class Proposals:
-    """Makes candidates of what a policy draws: its best, variations of it, what was best lately."""
+class CandidateSampler:
+    """Mixes sampled placements with the greedy one, mutations of it, and recent best ones.
 
-    def __init__(self, settings: BranchSettings, replicas: int, places: int) -> None:
+    Args:
+        settings: the shares of each kind.
+        envs: B, the environments of a vine rollout.
+        places: N + 1.
+    """
+
+    def __init__(self, settings: VineSettings, envs: int, places: int) -> None:
         self._settings, self._places = settings, places
-        self._best: deque[Ints] = deque(maxlen=max(1, RECALLED // replicas))
+        self._best: deque[Ints] = deque(maxlen=max(1, REPLAYED // envs))
 
-    def forget(self) -> None:
-        """Begin a round."""
+    def clear(self) -> None:
+        """Forget the best placements, at the beginning of an iteration."""
         self._best.clear()
 
     def remember(self, best: Ints) -> None:
-        """Remember what was the best of every replica's state; shape (B, M)."""
+        """Keep the best placement of every environment's state; shape (B, M)."""
         self._best.append(best)
 
-    def candidates(self, mode: Ints, drawn: Ints, rng: np.random.Generator) -> Ints:
-        """Return placements to be compared, the mode first, drawn ones last; shape (B, C, M)."""
-        s, found = self._settings, drawn.copy()
-        found[:, 0] = mode
-        varied = round(s.varied * (s.candidates - 1))
-        found[:, 1 : 1 + varied] = neighbours(mode, varied, self._places, rng)
-        recalled = min(round(s.recalled * (s.candidates - 1)), s.candidates - 1 - varied)
-        if self._best and recalled:
+    def candidates(self, greedy: Ints, sampled: Ints, rng: np.random.Generator) -> Ints:
+        """Return the placements to compare.
+
+        Args:
+            greedy: the policy's greedy placements; shape (B, M).
+            sampled: placements that the policy sampled; shape (B, C, M).
+            rng: random numbers.
+
+        Returns:
+            Greedy, mutated, replayed and sampled placements, in this order; shape (B, C, M).
+        """
+        s, found = self._settings, sampled.copy()
+        found[:, 0] = greedy
+        mutated = round(s.mutated_share * (s.candidates - 1))
+        found[:, 1 : 1 + mutated] = mutations(greedy, mutated, self._places, rng)
+        replayed = min(round(s.replayed_share * (s.candidates - 1)), s.candidates - 1 - mutated)
+        if self._best and replayed:
             known = np.concatenate(self._best)
-            rows = rng.integers(len(known), size=(len(mode), recalled))
-            found[:, 1 + varied : 1 + varied + recalled] = known[rows]
+            rows = rng.integers(len(known), size=(len(greedy), replayed))
+            found[:, 1 + mutated : 1 + mutated + replayed] = known[rows]
         return found
 
 
-def neighbours(mode: Ints, count: int, places: int, rng: np.random.Generator) -> Ints:
-    """Return placements with one or two blocks moved anywhere, or two swapped.
+def mutations(placements: Ints, count: int, places: int, rng: np.random.Generator) -> Ints:
+    """Return placements with one or two blocks moved to a random place, or two swapped.
 
-    Shape (B, M) to (B, count, M). Two at once, as a placement may be the best of all that differ in
-    one block, and yet far from the best.
+    Two at once, since a placement may be the best of all that differ in one block and still be
+    far from the best.
+
+    Args:
+        placements: shape (B, M).
+        count: mutations of each.
+        places: N + 1.
+        rng: random numbers.
+
+    Returns:
+        Shape (B, count, M).
     """
-    shape, blocks = (len(mode), count), mode.shape[1]
-    found = np.repeat(mode[:, None], count, axis=1)
+    shape, blocks = (len(placements), count), placements.shape[1]
+    found = np.repeat(placements[:, None], count, axis=1)
     row, column = np.indices(shape)
     one, other = rng.integers(blocks, size=(2, *shape))
     kind = rng.integers(3, size=shape)
@@ -68,19 +92,22 @@ def neighbours(mode: Ints, count: int, places: int, rng: np.random.Generator) ->
     return found
 
 
-def led_on(
-    replicas: Replicas,
+def burn_in(
+    envs: Replicas,
     features: Floats,
     epochs: int,
     decide: Decide,
     backlogs: Callable[[Floats], Floats],
 ) -> Floats:
-    """Let a policy run for some epochs, so that branches begin in states that it leads to.
+    """Step environments by a policy, so that vine rollouts begin in states that it leads to.
 
-    No further than to where queues seem to explode. Returns what is seen then.
+    Stops early when an episode ends or queues exceed :data:`MAX_BACKLOG_SLOTS`.
+
+    Returns:
+        The features of the last observations; shape (B, features).
     """
     for _ in range(epochs):
-        if replicas.ended.any() or backlogs(features).max() > LONG:
+        if envs.ended.any() or backlogs(features).max() > MAX_BACKLOG_SLOTS:
             break
-        features, _, _ = replicas.step(decide(features))
+        features, _, _ = envs.step(decide(features))
     return features

@@ -1,7 +1,7 @@
-"""The networks of the learners: dense layers over named arrays, for NumPy and PyTorch alike.
+"""Dense layers over named arrays, for NumPy and PyTorch.
 
-Parameters are a dict of arrays. Policies decide with NumPy alone; training hands the same
-functions PyTorch tensors and differentiates them.
+Parameters are a dict of arrays. Policies decide with NumPy alone; training passes PyTorch tensors
+to the same functions and differentiates them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from mecsim.learning import Arrays as Arrays
 
 Tensors: TypeAlias = Mapping[str, Any]
-"""Arrays of NumPy, or tensors of PyTorch; functions return the same kind."""
+"""NumPy arrays or PyTorch tensors by name; functions return the same kind."""
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Batch: TypeAlias = NDArray[np.float32]
-"""What networks are fed and return."""
+"""Inputs and outputs of networks."""
 
 
 def dense(name: str, inputs: int, outputs: int, gain: float, rng: np.random.Generator) -> Arrays:
-    """Return a layer's parameters: an orthogonal matrix times ``gain``, and no bias."""
-    drawn = rng.normal(size=(max(inputs, outputs), min(inputs, outputs)))
-    matrix, triangle = np.linalg.qr(drawn)
+    """Return the initial parameters of a layer: an orthogonal matrix times ``gain``, bias 0."""
+    normal = rng.normal(size=(max(inputs, outputs), min(inputs, outputs)))
+    matrix, triangle = np.linalg.qr(normal)
     matrix = matrix * np.sign(np.diag(triangle))
     matrix = gain * (matrix if inputs >= outputs else matrix.T)
     return {
@@ -36,19 +36,19 @@ def dense(name: str, inputs: int, outputs: int, gain: float, rng: np.random.Gene
 
 
 def apply(p: Tensors, name: str, x: Any) -> Any:
-    """Return a layer's outputs; shape (n, outputs)."""
+    """Return the outputs of a layer; shape (n, outputs)."""
     return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
 
 
-def body(name: str, inputs: int, width: int, rng: np.random.Generator) -> Arrays:
-    """Return the parameters of two hidden layers of tanh units."""
+def hidden_layers(name: str, inputs: int, units: int, rng: np.random.Generator) -> Arrays:
+    """Return the initial parameters of two hidden layers of tanh units."""
     gain = 5.0 / 3.0  # keeps the variance of tanh units
-    first = dense(f"{name}.1", inputs, width, gain, rng)
-    return first | dense(f"{name}.2", width, width, gain, rng)
+    first = dense(f"{name}.1", inputs, units, gain, rng)
+    return first | dense(f"{name}.2", units, units, gain, rng)
 
 
 def hidden(p: Tensors, name: str, x: Any) -> Any:
-    """Return what the second hidden layer gives; shape (n, width)."""
+    """Return the outputs of the second hidden layer; shape (n, units)."""
     return tanh(apply(p, f"{name}.2", tanh(apply(p, f"{name}.1", x))))
 
 
@@ -63,16 +63,21 @@ def tanh(x: Any) -> Any:
 
 
 def softmax(logits: Batch) -> Batch:
-    """Return probabilities along the last axis."""
+    """Return probabilities along the last axis.
+
+    Examples:
+        >>> softmax(np.log(np.array([1.0, 3.0], np.float32))).round(2).tolist()
+        [0.25, 0.75]
+    """
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return raised / raised.sum(axis=-1, keepdims=True)
 
 
-def drawn(logits: Batch, explore: float, rng: np.random.Generator) -> Ints:
-    """Draw from softmax(logits), or with probability ``explore`` uniformly, along the last axis."""
+def sample_softmax(logits: Batch, epsilon: float, rng: np.random.Generator) -> Ints:
+    """Sample along the last axis: uniformly with probability ``epsilon``, else by the softmax."""
     noise = rng.random(logits.shape, dtype=np.float32)
     places = (logits - np.log(-np.log(noise + 1e-12) + 1e-12)).argmax(axis=-1)  # Gumbel's trick
-    if explore <= 0.0:
+    if epsilon <= 0.0:
         return places
     uniform = rng.integers(logits.shape[-1], size=places.shape)
-    return np.where(rng.random(places.shape) < explore, uniform, places)
+    return np.where(rng.random(places.shape) < epsilon, uniform, places)

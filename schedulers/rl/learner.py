@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any
+from functools import partial
+from pkgutil import resolve_name
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mecsim import Observation, Placement, SchedulerSpec
-from mecsim.learning import Learner
-from schedulers.rl.encoding import Encoded, encoding_in
+from mecsim.learning import Learner, TrainingLogger, TrainingProblem, TrainingResult
+from schedulers.rl.encoding import FeatureEncoder
 from schedulers.rl.layers import Arrays
-from schedulers.rl.policy_network import Network
+from schedulers.rl.policy_network import PolicyNetwork
 
 
 class NetworkLearner(Learner):
-    """A learner whose policy is a network's parameters, and how observations are encoded."""
+    """A learner whose policy holds the parameters of a network and its feature encoder."""
+
+    requires = ("torch",)
+    network: ClassVar[type[PolicyNetwork]]
+    """The network, unless the settings choose another one."""
+    algorithm: ClassVar[str]
+    """``module:Class`` of the training algorithm, imported late: it needs PyTorch."""
 
     @classmethod
-    @abstractmethod
-    def kind(cls, settings: Any) -> type[Network]:
-        """Return the kind of network that the settings ask for."""
+    def network_for(cls, settings: Any) -> type[PolicyNetwork]:
+        """Return the class of the network for some settings."""
+        del settings
+        return cls.network
 
     @classmethod
-    def _network(cls, spec: SchedulerSpec, settings: Any, encoded: Encoded) -> Network:
-        kind, places = cls.kind(settings), spec.servers + 1
-        return kind(encoded.inputs, spec.blocks, places, settings, spec.decision_epoch)
+    def _make_network(
+        cls, spec: SchedulerSpec, settings: Any, encoder: FeatureEncoder
+    ) -> PolicyNetwork:
+        made, places = cls.network_for(settings), spec.servers + 1
+        return made(encoder.inputs, spec.blocks, places, settings, spec.decision_epoch)
 
     @classmethod
     def untrained(cls, spec: SchedulerSpec, settings: Any) -> Arrays:
-        encoded = Encoded.of(spec, settings.observe)
-        network = cls._network(spec, settings, encoded)
-        return network.initial(np.random.default_rng(0)) | encoded.arrays()
+        encoder = FeatureEncoder.of(spec, settings.observe)
+        network = cls._make_network(spec, settings, encoder)
+        return network.initial(np.random.default_rng(0)) | encoder.arrays()
 
     def load(self, settings: Any, arrays: Arrays) -> None:
-        self._encoded, self._arrays = encoding_in(arrays, self.spec), arrays
-        self._decides = self._network(self.spec, settings, self._encoded)
+        self._encoder, self._arrays = FeatureEncoder.from_policy(arrays, self.spec), arrays
+        self._network = self._make_network(self.spec, settings, self._encoder)
 
     def decide(self, observation: Observation) -> Placement:
-        """Return the placement that the network decides for."""
-        x = self._encoded(observation.features()[None])
-        return self._decides.decide(self._arrays, x, self.spec.rng)[0]
+        """Return the placement that the network chooses."""
+        x = self._encoder(observation.features()[None])
+        return self._network.decide(self._arrays, x, self.spec.rng)[0]
+
+    @classmethod
+    def train(cls, problem: TrainingProblem, logger: TrainingLogger) -> TrainingResult:
+        """Train the network by its algorithm. Raises ``TrainingError``."""
+        from schedulers.rl import trainer  # noqa: PLC0415 - policies decide without PyTorch
+
+        make = partial(resolve_name(cls.algorithm), cls.network_for(problem.settings))
+        return trainer.train(make, problem, logger)

@@ -1,4 +1,4 @@
-"""Network parameters in memory that workers share."""
+"""Network parameters in memory that workers share, and their updates."""
 
 from __future__ import annotations
 
@@ -13,46 +13,62 @@ from numpy.typing import NDArray
 from mecsim.learning import Arrays, TrainingError
 
 Flat: TypeAlias = NDArray[np.float32]
+"""All parameters, or a gradient, as one vector."""
+Layout: TypeAlias = Mapping[str, tuple[int, ...]]
+"""Shapes of parameters by name, in the order of the vector."""
+SharedMemory: TypeAlias = "ctypes.Array[ctypes.c_float]"
+
+MAX_PARAMETER: Final = 1e6
+"""Largest parameter; networks overflow with larger ones."""
 
 
-Memory: TypeAlias = "ctypes.Array[ctypes.c_float]"
+class SharedParameters:
+    """Parameters and the RMS accumulators of their gradients, in memory that workers share.
 
+    Args:
+        layout: shapes of the parameters by name.
+        memory: memory of :meth:`memory_for` the same layout.
 
-LARGEST: Final = 1e6
-"""Parameters that training may lead to; with larger ones networks overflow."""
+    Attributes:
+        values: all parameters.
+        square_avg: the running mean of squared gradients (g of Eq. 23).
+    """
 
-
-class Shared:
-    """Parameters, and their running mean squares of gradients, in memory that workers share."""
-
-    def __init__(self, layout: Mapping[str, tuple[int, ...]], memory: Memory) -> None:
+    def __init__(self, layout: Layout, memory: SharedMemory) -> None:
         self._layout = layout
         both: Flat = np.ctypeslib.as_array(memory)
-        self.values, self.squares = both[: len(both) // 2], both[len(both) // 2 :]
+        self.values, self.square_avg = both[: len(both) // 2], both[len(both) // 2 :]
 
     @classmethod
-    def memory_for(cls, layout: Mapping[str, tuple[int, ...]]) -> Memory:
-        """Return memory for parameters of the given names and shapes."""
+    def memory_for(cls, layout: Layout) -> SharedMemory:
+        """Return memory for parameters of some layout, all 0."""
         return RawArray(ctypes.c_float, 2 * sum(int(np.prod(each)) for each in layout.values()))
 
     def pull(self) -> Arrays:
-        """Return a copy of the parameters as they are now."""
+        """Return a copy of the current parameters."""
         return named(self._layout, self.values.copy())
 
     def push(
-        self, gradient: Flat, rate: float | Flat, *, decay: float = 0.99, epsilon: float = 1e-5
+        self,
+        gradient: Flat,
+        learning_rate: float | Flat,
+        *,
+        decay: float = 0.99,
+        epsilon: float = 1e-5,
     ) -> None:
-        """Follow a gradient downhill by RMSProp (Eqs. 23 and 24).
+        """Apply a gradient by RMSProp (Eqs. 23 and 24).
 
-        Raises ``TrainingError`` if that leads beyond all sense.
+        Raises ``TrainingError`` if parameters become too large or no numbers.
         """
-        self.squares *= decay
-        self.squares += (1.0 - decay) * gradient * gradient
-        with np.errstate(over="ignore", invalid="ignore"):  # told below
-            self.values -= rate * gradient / np.sqrt(self.squares + epsilon)
-        if not np.abs(self.values).max() <= LARGEST:
-            problem = f"a parameter is larger than {LARGEST:g}, or no number"
-            raise TrainingError(f"the training diverged: {problem}; use lower rates")
+        self.square_avg *= decay
+        self.square_avg += (1.0 - decay) * gradient * gradient
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            self.values -= learning_rate * gradient / np.sqrt(self.square_avg + epsilon)
+        if not np.abs(self.values).max() <= MAX_PARAMETER:
+            raise TrainingError(
+                f"the training diverged: a parameter exceeds {MAX_PARAMETER:g} or is not a number. "
+                "Try: lower learning rates"
+            )
 
 
 def flat(arrays: Mapping[str, NDArray[np.float32]]) -> Flat:
@@ -60,8 +76,8 @@ def flat(arrays: Mapping[str, NDArray[np.float32]]) -> Flat:
     return np.concatenate([array.ravel() for array in arrays.values()])
 
 
-def named(layout: Mapping[str, tuple[int, ...]], vector: Flat) -> Arrays:
-    """Return the parts of a vector as arrays, as views."""
+def named(layout: Layout, vector: Flat) -> Arrays:
+    """Return the parts of a vector by name, as views; the inverse of :func:`flat`."""
     found, begin = {}, 0
     for name, shape in layout.items():
         end = begin + int(np.prod(shape))
@@ -69,10 +85,15 @@ def named(layout: Mapping[str, tuple[int, ...]], vector: Flat) -> Arrays:
     return found
 
 
-def clipped(gradient: Flat, limit: float) -> Flat:
-    """Return a gradient whose norm is at most ``limit``. Raises ``TrainingError`` if it is none."""
+def clipped(gradient: Flat, max_norm: float) -> Flat:
+    """Return a gradient scaled to a norm of at most ``max_norm``.
+
+    Raises ``TrainingError`` if it is not finite.
+    """
     with np.errstate(over="ignore"):
         norm = float(np.linalg.norm(gradient))
     if not np.isfinite(norm):
-        raise TrainingError("the training diverged: a gradient is not finite; use lower rates")
-    return gradient * np.float32(min(1.0, limit / max(norm, 1e-12)))
+        raise TrainingError(
+            "the training diverged: a gradient is not finite. Try: lower learning rates"
+        )
+    return gradient * np.float32(min(1.0, max_norm / max(norm, 1e-12)))

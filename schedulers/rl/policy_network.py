@@ -1,4 +1,4 @@
-"""The networks' face, their options and input, and what decides by them; all without PyTorch."""
+"""Interface of policy networks: parameters and inputs in, placements and values out."""
 
 from __future__ import annotations
 
@@ -10,70 +10,83 @@ import numpy as np
 from schedulers.rl.layers import Arrays, Batch, Ints, Tensors
 
 
-class Network(ABC):
-    """Places M blocks on P = N + 1 places, given encoded features."""
+class PolicyNetwork(ABC):
+    """Chooses places for M blocks among P = N + 1, given encoded features.
+
+    Args:
+        inputs: length of an encoded observation.
+        blocks: M.
+        places: P.
+        settings: the training options.
+        decision_epoch: ``per_slot`` or ``per_task``.
+    """
 
     def __init__(
-        self, inputs: int, blocks: int, places: int, settings: Any, epoch: str = "per_slot"
+        self,
+        inputs: int,
+        blocks: int,
+        places: int,
+        settings: Any,
+        decision_epoch: str = "per_slot",
     ) -> None:
         self.inputs, self.blocks, self.places = inputs, blocks, places
-        self.settings, self.epoch = settings, epoch
+        self.settings, self.decision_epoch = settings, decision_epoch
 
     @abstractmethod
     def initial(self, rng: np.random.Generator) -> Arrays:
-        """Return the parameters that training begins with."""
+        """Return the initial parameters."""
 
     @abstractmethod
-    def draw(
-        self, p: Arrays, x: Batch, count: int, explore: float, rng: np.random.Generator
+    def sample(
+        self, p: Arrays, x: Batch, count: int, epsilon: float, rng: np.random.Generator
     ) -> Ints:
-        """Draw placements, a share ``explore`` of the places uniformly; shape (n, count, M)."""
+        """Sample placements, a share ``epsilon`` of the places uniformly; shape (n, count, M)."""
 
     @abstractmethod
-    def mode(self, p: Arrays, x: Batch) -> Ints:
-        """Return the placements thought best; shape (n, M)."""
+    def greedy(self, p: Arrays, x: Batch) -> Ints:
+        """Return the placements of the highest probability or value; shape (n, M)."""
 
     def decide(self, p: Arrays, x: Batch, rng: np.random.Generator) -> Ints:
         """Return the placements of a trained policy; shape (n, M)."""
         del rng
-        return self.mode(p, x)
+        return self.greedy(p, x)
 
 
 class Heads(NamedTuple):
-    """What an actor says of given placements: H distributions over O outputs each."""
+    """Output distributions of an actor at given placements: H distributions over O outputs."""
 
     logits: Any
     """Shape (n, H, O)."""
     chosen: Any
-    """The outputs that the placements stand for; shape (n, H)."""
+    """The outputs that stand for the placements; shape (n, H)."""
 
 
-class ActorCriticNetwork(Network):
+class ActorCriticNetwork(PolicyNetwork):
     """An actor and a critic; their parameters begin with ``actor``, ``critic`` or ``shared``."""
 
     @abstractmethod
-    def heads(self, p: Tensors, x: Any, places: Any) -> Heads:
-        """Return what the actor says of placements of shape (n, M)."""
+    def heads(self, p: Tensors, x: Any, placements: Any) -> Heads:
+        """Return the actor's distributions at placements of shape (n, M)."""
 
     @abstractmethod
     def value(self, p: Tensors, x: Any) -> Any:
         """Return V (Eq. 15); shape (n,)."""
 
     def decide(self, p: Arrays, x: Batch, rng: np.random.Generator) -> Ints:
-        """Return the likeliest placements, or drawn ones; shape (n, M)."""
-        drawn = {"tasks": self.epoch == "per_task", "always": True, "never": False}
-        if drawn[self.settings.drawn]:
-            return self.draw(p, x, 1, 0.0, rng)[:, 0]
-        return self.mode(p, x)
+        """Return the most probable placements, or sampled ones; shape (n, M)."""
+        when = self.settings.sample_actions
+        if when == "always" or when == self.decision_epoch:
+            return self.sample(p, x, 1, 0.0, rng)[:, 0]
+        return self.greedy(p, x)
 
     def penalty(self, p: Tensors) -> Any:
-        """Return what keeps parameters together that are softly shared."""
+        """Return the loss that keeps softly shared parameters close to each other."""
         del p
         return 0.0
 
 
-class ValueNetwork(Network):
-    """Tells the values of places."""
+class ValueNetwork(PolicyNetwork):
+    """Estimates the values of places."""
 
     @abstractmethod
     def values(self, p: Tensors, x: Any) -> Any:

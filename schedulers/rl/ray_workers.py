@@ -1,14 +1,13 @@
-"""Asynchronous training on Ray: the parameters with one actor, workers that may be anywhere.
+"""A pool of workers on a Ray cluster, with the parameters in an actor.
 
-The process that called is connected to a cluster. The parameter server is an actor beside it; each
-worker is an actor with environments of its own, which fetches parameters and sends gradients.
-Pushes are applied one after the other, to whatever the parameters have become meanwhile.
+This process is connected to a cluster. The parameter server is an actor on its node; each worker
+is an actor with its own environments, which fetches parameters and sends gradients. The server
+applies gradients one after the other, to parameters that may have changed since they were fetched.
 """
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,28 +15,27 @@ import ray
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mecsim.learning import Arrays, Task, TrainingError
-from schedulers.rl.algorithm import RESTARTS, Algorithm, Job, Result, perform
-from schedulers.rl.parameters import Flat, Shared, named
+from mecsim.learning import Arrays, TrainingError, TrainingProblem
+from schedulers.rl.algorithm import Algorithm, Job, JobResult, perform
+from schedulers.rl.parameters import Flat, Layout, SharedParameters, named
+from schedulers.rl.workers import Answer, Died, MakeAlgorithm, WorkerPool, failure
 
-SERVER_LOST = "the parameter server died; --resume goes on from the last checkpoint"
+SERVER_LOST = "the parameter server died. Try: --resume, which continues from the last checkpoint"
 
 
-class Server:
-    """The parameters and their squares."""
+class ParameterServer:
+    """Holds the parameters and their RMS accumulators."""
 
-    def __init__(
-        self, layout: Mapping[str, tuple[int, ...]], parameters: tuple[Flat, Flat]
-    ) -> None:
-        self._shared = Shared(layout, Shared.memory_for(layout))
-        self._shared.values[:], self._shared.squares[:] = parameters
+    def __init__(self, layout: Layout, parameters: tuple[Flat, Flat]) -> None:
+        self._shared = SharedParameters(layout, SharedParameters.memory_for(layout))
+        self._shared.values[:], self._shared.square_avg[:] = parameters
 
     def pull(self) -> Flat:
         """Return the parameters."""
         return self._shared.values
 
     def push(self, gradient: Flat, rate: float | Flat, decay: float, epsilon: float) -> str:
-        """Follow a gradient; return why that went wrong, if it did."""
+        """Apply a gradient; return the reason if that fails."""
         try:
             self._shared.push(gradient, rate, decay=decay, epsilon=epsilon)
         except TrainingError as error:
@@ -45,30 +43,35 @@ class Server:
         return ""
 
     def parameters(self) -> tuple[Flat, Flat]:
-        """Return the parameters and their squares."""
-        return self._shared.values, self._shared.squares
+        """Return the parameters and their RMS accumulators."""
+        return self._shared.values, self._shared.square_avg
 
 
-class RemoteShared(Shared):
-    """Parameters that lie with a server; to algorithms as :class:`Shared`."""
+class RemoteParameters(SharedParameters):
+    """The parameters of a server, which algorithms use like :class:`SharedParameters`."""
 
-    def __init__(self, layout: Mapping[str, tuple[int, ...]], server: Any) -> None:
+    def __init__(self, layout: Layout, server: Any) -> None:
         self._layout, self._server = layout, server
 
     def pull(self) -> Arrays:
-        """Return a copy of the parameters as they are now."""
+        """Return a copy of the current parameters."""
         return named(self._layout, _answer(self._server.pull.remote()).copy())
 
     def push(
-        self, gradient: Flat, rate: float | Flat, *, decay: float = 0.99, epsilon: float = 1e-5
+        self,
+        gradient: Flat,
+        learning_rate: float | Flat,
+        *,
+        decay: float = 0.99,
+        epsilon: float = 1e-5,
     ) -> None:
-        """Send a gradient and wait until it has been followed. Raises ``TrainingError``."""
-        if problem := _answer(self._server.push.remote(gradient, rate, decay, epsilon)):
+        """Send a gradient and wait until it is applied. Raises ``TrainingError``."""
+        if problem := _answer(self._server.push.remote(gradient, learning_rate, decay, epsilon)):
             raise TrainingError(problem)
 
 
 def _answer(reference: Any) -> Any:
-    """Wait for what the server answers. Raises ``TrainingError`` if it has died."""
+    """Wait for an answer of the server. Raises ``TrainingError`` if it has died."""
     try:
         return ray.get(reference)
     except RayActorError as error:
@@ -76,107 +79,75 @@ def _answer(reference: Any) -> Any:
 
 
 class Worker:
-    """Plays rounds and evaluates, with environments of its own."""
+    """An actor that performs jobs with its own environments."""
 
     def __init__(
-        self,
-        make: Callable[[Task], Algorithm],
-        task: Task,
-        layout: Mapping[str, tuple[int, ...]],
-        server: Any,
+        self, make: MakeAlgorithm, problem: TrainingProblem, layout: Layout, server: Any
     ) -> None:
-        self._make, self._task, self._shared = make, task, RemoteShared(layout, server)
+        self._make, self._problem = make, problem
+        self._shared = RemoteParameters(layout, server)
         self._algorithm: Algorithm | None = None
 
-    def perform(self, job: Job) -> Result | str:
-        """Do a job; return why it failed, if it did."""
+    def perform(self, job: Job) -> JobResult | str:
+        """Perform a job; return the reason if that fails."""
         try:
             if self._algorithm is None:
-                self._algorithm = self._make(self._task)
+                self._algorithm = self._make(self._problem)
             return perform(self._algorithm, self._shared, job)
-        except TrainingError as error:
-            return str(error)
-        except Exception:  # noqa: BLE001 - told to the process that called
-            return f"a worker failed:\n{traceback.format_exc()}"
+        except Exception as error:  # noqa: BLE001 - reported to the process that submitted the job
+            return failure(error)
 
 
 def _actor(cls: type, **options: Any) -> Any:
-    """Return a class whose instances are actors, without Ray's types: they forbid what it takes."""
+    """Return a class whose instances are actors, without Ray's types, which are too narrow."""
     return ray.remote(cls).options(**options)
 
 
-class RayCrew:
-    """Worker actors, each with a CPU, and the parameter server; a worker that dies is replaced."""
+class RayPool(WorkerPool[Any]):
+    """Worker actors, each with a CPU, and the parameter server."""
 
     def __init__(
         self,
-        make: Callable[[Task], Algorithm],
-        task: Task,
-        layout: Mapping[str, tuple[int, ...]],
+        make: MakeAlgorithm,
+        problem: TrainingProblem,
+        layout: Layout,
         parameters: tuple[Flat, Flat],
         warn: Callable[[str], None],
     ) -> None:
         cpus = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
-        if task.workers > cpus:
+        if problem.workers > cpus:
             raise TrainingError(
-                f"--workers: {task.workers}; allowed: {cpus}, as the cluster's CPUs"
+                f"--workers: {problem.workers}; allowed: {cpus}, the CPUs of the cluster"
             )
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        server = _actor(Server, num_cpus=0, scheduling_strategy=here)
+        server = _actor(ParameterServer, num_cpus=0, scheduling_strategy=here)
         self._server = server.remote(layout, parameters)
-        self._arguments, self._warn, self._restarts = (make, task, layout, self._server), warn, 0
-        self._workers = [self._start(cpus=1) for _ in range(task.workers)]
-        self._jobs: dict[Any, tuple[Any, Job]] = {}  # what will be the answer: who does what
+        self._arguments = make, problem, layout, self._server
+        self._answers: dict[Any, int] = {}  # reference to an answer: number of its worker
+        super().__init__(problem.workers, warn)
 
-    @property
-    def free(self) -> bool:
-        """Whether a worker has nothing to do."""
-        return len(self._jobs) < len(self._workers)
-
-    def give(self, job: Job) -> None:
-        """Let a free worker do a job."""
-        busy = [worker for worker, _ in self._jobs.values()]
-        self._hand(next(worker for worker in self._workers if worker not in busy), job)
-
-    def next(self) -> Result:
-        """Wait for a job to be done; replace workers that die meanwhile.
-
-        Raises ``TrainingError`` if a worker fails, if too many have died, or the server has.
-        """
-        while True:
-            (ready,), _ = ray.wait(list(self._jobs))
-            worker, job = self._jobs.pop(ready)
-            try:
-                answer: Result | str = ray.get(ready)
-            except RayActorError:
-                self._replace(worker, job)
-                continue
-            if isinstance(answer, str):
-                raise TrainingError(answer)
-            return answer
-
-    def parameters(self) -> tuple[Flat, Flat]:
-        """Fetch the parameters and their squares. Raises ``TrainingError``."""
-        values, squares = _answer(self._server.parameters.remote())
-        return np.asarray(values), np.asarray(squares)
-
-    def close(self) -> None:
-        """End all workers and the server, whatever they do."""
-        for actor in (*self._workers, self._server):
-            ray.kill(actor)
-
-    def _start(self, cpus: int) -> Any:
+    def _start(self, *, replaces: bool = False) -> Any:
+        """Start a worker; a replacement asks for no CPU, since those of a lost node are gone."""
+        cpus = 0 if replaces else 1
         return _actor(Worker, num_cpus=cpus, scheduling_strategy="SPREAD").remote(*self._arguments)
 
-    def _hand(self, worker: Any, job: Job) -> None:
-        self._jobs[worker.perform.remote(job)] = worker, job
+    def _send(self, number: int, job: Job) -> None:
+        self._answers[self._workers[number].perform.remote(job)] = number
 
-    def _replace(self, worker: Any, job: Job) -> None:
-        """Let another one do a job; it asks for no CPU, for with a node its CPUs are gone."""
-        self._restarts += 1
-        if self._restarts > RESTARTS:
-            raise TrainingError(f"{self._restarts} workers died")
-        self._warn("a worker died; another one takes its place")
-        fresh = self._start(cpus=0)
-        self._workers[self._workers.index(worker)] = fresh
-        self._hand(fresh, job)
+    def _receive(self) -> tuple[int, Answer]:
+        (ready,), _ = ray.wait(list(self._answers))
+        number = self._answers.pop(ready)
+        try:
+            answer: JobResult | str = ray.get(ready)
+        except RayActorError:
+            return number, Died()
+        return number, answer
+
+    def parameters(self) -> tuple[Flat, Flat]:
+        """Fetch the parameters and their RMS accumulators. Raises ``TrainingError``."""
+        values, square_avg = _answer(self._server.parameters.remote())
+        return np.asarray(values), np.asarray(square_avg)
+
+    def close(self) -> None:
+        for actor in (*self._workers, self._server):
+            ray.kill(actor)

@@ -11,23 +11,32 @@ from schedulers.rl.layers import Arrays, Batch, Ints
 
 
 class Transitions(NamedTuple):
-    """n steps: what was seen, done and earned, and what was seen then."""
+    """n steps of environments."""
 
     x: Batch
-    places: Ints
-    reward: NDArray[np.float32]
-    after: Batch
-    ended: NDArray[np.bool_]
-    """Terminated: nothing comes after."""
+    """Encoded observations; shape (n, inputs)."""
+    placements: Ints
+    """Shape (n, M)."""
+    rewards: NDArray[np.float32]
+    """Shape (n,)."""
+    next_x: Batch
+    """Encoded observations after the step; shape (n, inputs)."""
+    terminated: NDArray[np.bool_]
+    """Whether the episode ended with the step; shape (n,)."""
 
     def rows(self, which: NDArray[Any]) -> Transitions:
         """Return some of them."""
-        x, places, reward, after, ended = self
-        return Transitions(x[which], places[which], reward[which], after[which], ended[which])
+        return Transitions(*(column[which] for column in self))
 
 
-class Memory:
-    """The latest transitions."""
+class ReplayBuffer:
+    """The latest transitions.
+
+    Args:
+        size: capacity, in transitions.
+        inputs: length of an encoded observation.
+        blocks: M.
+    """
 
     def __init__(self, size: int, inputs: int, blocks: int) -> None:
         self._rows = Transitions(
@@ -37,34 +46,34 @@ class Memory:
             np.zeros((size, inputs), np.float32),
             np.zeros(size, np.bool_),
         )
-        self._size, self._seen = size, 0
+        self._size, self._added = size, 0
 
     def __len__(self) -> int:
-        return min(self._seen, self._size)
+        return min(self._added, self._size)
 
     def add(self, new: Transitions) -> None:
-        """Remember transitions in place of the oldest."""
-        rows = np.arange(self._seen, self._seen + len(new.reward)) % self._size
+        """Add transitions, which replace the oldest ones."""
+        rows = np.arange(self._added, self._added + len(new.rewards)) % self._size
         columns: tuple[Any, ...] = self._rows
         for column, values in zip(columns, new, strict=True):
             column[rows] = values
-        self._seen += len(new.reward)
-
-    def arrays(self) -> Arrays:
-        """Return all that is remembered, and how far the oldest have been replaced."""
-        columns: dict[str, NDArray[Any]] = self._rows._asdict()
-        found = {name: x[: len(self)].astype(np.float32) for name, x in columns.items()}
-        seen = len(self) if self._seen <= self._size else self._size + self._seen % self._size
-        return found | {"seen": np.array([seen], np.float32)}
-
-    def restore(self, arrays: Arrays) -> None:
-        """Remember what :meth:`arrays` returned."""
-        columns: dict[str, NDArray[Any]] = self._rows._asdict()
-        for name, column in columns.items():
-            column[: len(arrays[name])] = arrays[name]
-        self._seen = int(arrays["seen"][0])
+        self._added += len(new.rewards)
 
     def sample(self, count: int, rng: np.random.Generator) -> Transitions:
-        """Draw transitions uniformly."""
-        rows = rng.integers(len(self), size=count)
-        return self._rows.rows(rows)
+        """Sample transitions uniformly, with replacement."""
+        return self._rows.rows(rng.integers(len(self), size=count))
+
+    def state(self) -> Arrays:
+        """Return the content and the position of the oldest transition, for a checkpoint."""
+        columns: dict[str, NDArray[Any]] = self._rows._asdict()
+        found = {name: x[: len(self)].astype(np.float32) for name, x in columns.items()}
+        full = self._added > self._size
+        added = self._size + self._added % self._size if full else self._added
+        return found | {"added": np.array([added], np.float32)}
+
+    def restore(self, state: Arrays) -> None:
+        """Continue from what :meth:`state` returned."""
+        columns: dict[str, NDArray[Any]] = self._rows._asdict()
+        for name, column in columns.items():
+            column[: len(state[name])] = state[name]
+        self._added = int(state["added"][0])

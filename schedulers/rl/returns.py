@@ -1,4 +1,4 @@
-"""Returns, advantages and weights of reinforcement learning: pure functions of arrays.
+"""Returns, advantages and weights of reinforcement learning, as pure functions of arrays.
 
 Shapes: k steps of B replicas, (k, B). References: Mnih et al., Asynchronous methods for deep
 reinforcement learning, ICML 2016 (k-step returns); Schulman et al., High-dimensional continuous
@@ -17,8 +17,15 @@ from schedulers.rl.layers import Floats
 def k_step_returns(rewards: Floats, bootstrap: Floats, gamma: float) -> Floats:
     """Return R^t of every step (Eq. 16); shape (k, B).
 
-    ``bootstrap`` is V of the state after the last step, of shape (B,): 0 where the episode has
-    terminated, the critic's estimate where it was only cut off.
+    Args:
+        rewards: rewards of k steps; shape (k, B).
+        bootstrap: V of the state after the last step, 0 where the episode has terminated;
+            shape (B,).
+        gamma: discount factor.
+
+    Examples:
+        >>> k_step_returns(np.array([[1.0], [2.0]]), np.array([10.0]), 0.5).ravel().tolist()
+        [4.5, 7.0]
     """
     returns, after = np.empty_like(rewards), bootstrap
     for step in range(len(rewards) - 1, -1, -1):
@@ -27,31 +34,31 @@ def k_step_returns(rewards: Floats, bootstrap: Floats, gamma: float) -> Floats:
 
 
 def advantages(
-    rewards: Floats, values: Floats, bootstrap: Floats, gamma: float, decay: float
+    rewards: Floats, values: Floats, bootstrap: Floats, gamma: float, gae_lambda: float
 ) -> Floats:
-    """Return R^t − V of every step (Eq. 17), a mean over all step counts up to k; shape (k, B).
+    """Return R^t − V of every step (Eq. 17), averaged over 1 to k steps; shape (k, B).
 
-    ``decay`` = 1 is the k-step advantage itself; smaller ones weight long returns less
-    (generalised advantage estimation, λ).
+    ``gae_lambda`` = 1 gives the k-step advantage; smaller values give long returns less weight
+    (generalised advantage estimation).
     """
     found, later, after = np.empty_like(rewards), np.zeros_like(bootstrap), bootstrap
     for step in range(len(rewards) - 1, -1, -1):
-        later = rewards[step] + gamma * after - values[step] + gamma * decay * later
+        later = rewards[step] + gamma * after - values[step] + gamma * gae_lambda * later
         found[step], after = later, values[step]
     return found
 
 
 def standardised(advantage: Floats, limit: float = 3.0) -> Floats:
-    """Return advantages of mean 0 and deviation 1, none beyond ``limit``."""
+    """Return advantages with mean 0 and standard deviation 1, clipped to ``limit``."""
     spread = float(advantage.std())
     centred = advantage - advantage.mean()
     return np.clip(centred / spread, -limit, limit) if spread > 0.0 else centred
 
 
 def within_groups(returns: Floats) -> Floats:
-    """Return how much better each return of a group is than the group, in its deviations.
+    """Return the returns of each group with mean 0 and standard deviation 1.
 
-    Shape (B, C), a group a row; 0 where all returns of a group are the same.
+    A group is a row; shape (B, C). The result is 0 where all returns of a group are equal.
     """
     spread = returns.std(axis=1, keepdims=True)
     centred = returns - returns.mean(axis=1, keepdims=True)
@@ -59,10 +66,10 @@ def within_groups(returns: Floats) -> Floats:
 
 
 def elite_weights(advantage: Floats, pool: Floats, share: float, limit: float = 50.0) -> Floats:
-    """Return weights of a risk-seeking policy gradient: only the best are followed.
+    """Return weights of a risk-seeking policy gradient, which reinforces only the best.
 
-    An advantage counts by as much as it exceeds the quantile 1 − ``share`` of a pool of recent
-    ones, in units of the pool's mean excess; same shape as ``advantage``, all at least 0.
+    The weight of an advantage is its excess over the quantile 1 − ``share`` of a pool of recent
+    ones, in units of the pool's mean excess; same shape as ``advantage``, 0 to ``limit``.
     """
     threshold = np.quantile(pool, 1.0 - share)
     excess = float(np.maximum(pool - threshold, 0.0).mean())
@@ -72,9 +79,9 @@ def elite_weights(advantage: Floats, pool: Floats, share: float, limit: float = 
 
 
 def group_weights(advantage: Floats, share: float) -> Floats:
-    """Return weights that follow the best of each group, 1 / ``share`` each, and no other.
+    """Return weights of about 1 / ``share`` for the best of each group, 0 for all others.
 
-    Shape (B, C); at least one of each group, none where all are the same.
+    Shape (B, C); at least one of each group has weight, none where all are equal.
     """
     count = max(1, round(share * advantage.shape[1]))
     weights = np.zeros_like(advantage)
@@ -83,14 +90,27 @@ def group_weights(advantage: Floats, share: float) -> Floats:
     return weights * (np.ptp(advantage, axis=1, keepdims=True) > 0.0)
 
 
-def between(begin: float, end: float, progress: float) -> float:
-    """Return a value on its way from one to the other: geometrically, or in line if one is 0."""
+def anneal(begin: float, end: float, progress: float) -> float:
+    """Return a value between two others: geometrically, or linearly if one of them is 0.
+
+    Args:
+        begin: the value at progress 0.
+        end: the value at progress 1.
+        progress: share of the training that is done.
+
+    Examples:
+        >>> round(anneal(1.0, 0.01, 0.5), 6), anneal(1.0, 0.0, 0.25)
+        (0.1, 0.75)
+    """
     if begin <= 0.0 or end <= 0.0:
         return begin + (end - begin) * progress
     return float(begin * (end / begin) ** progress)
 
 
-def usual_cost_s(spec: SchedulerSpec, tasks: float) -> float:
-    """Return what an epoch costs roughly: its work, shared by all servers, waited for by half."""
+def reward_scale(spec: SchedulerSpec, tasks: float) -> float:
+    """Return a typical cost of an epoch, in seconds, by which rewards are divided.
+
+    It is the delay of all ``tasks`` if the servers share their work and half of them wait.
+    """
     together_hz = float((spec.server_hz * spec.cores).sum())
     return max(tasks, 1.0) * (1.0 + tasks) / 2.0 * float(spec.cycles.sum()) / together_hz

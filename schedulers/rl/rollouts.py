@@ -1,4 +1,10 @@
-"""What the learners' algorithms share: branched rounds first, then rounds of whole episodes."""
+"""Iterations that all algorithms share: vine rollouts first, then full episodes.
+
+A *vine rollout* (Schulman et al., Trust region policy optimization, ICML 2015) simulates, at every
+epoch of a run, C candidate placements from the same state until the network has drained, and
+continues with the best one. All candidates see the same tasks and the same queues, so their
+returns differ only by the decision.
+"""
 
 from __future__ import annotations
 
@@ -9,125 +15,143 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mecsim.learning import Replicas, Task
+from mecsim.learning import Replicas, TrainingProblem
 from schedulers.rl.algorithm import Algorithm
-from schedulers.rl.candidates import Proposals, led_on
-from schedulers.rl.encoding import Encoded
+from schedulers.rl.candidates import CandidateSampler, burn_in
+from schedulers.rl.encoding import FeatureEncoder
 from schedulers.rl.layers import Arrays, Batch, Floats, Ints
-from schedulers.rl.parameters import Shared
-from schedulers.rl.policy_network import Network
-from schedulers.rl.returns import between, usual_cost_s
+from schedulers.rl.parameters import SharedParameters
+from schedulers.rl.policy_network import PolicyNetwork
+from schedulers.rl.returns import anneal, reward_scale
 
 
-class Compared(NamedTuple):
-    """What C placements would lead to from each of B states."""
+class BranchReturns(NamedTuple):
+    """The returns of C candidate placements from each of B states."""
 
     x: Batch
-    """The states, as the network sees them; shape (B, inputs)."""
+    """The encoded states; shape (B, inputs)."""
     placements: Ints
-    """The network's own choice first; shape (B, C, M)."""
+    """The greedy placement first; shape (B, C, M)."""
     returns: Floats
-    """Until the network of servers has drained; shape (B, C)."""
+    """Rewards until the network has drained; shape (B, C)."""
     best: Ints
-    """Shape (B, M)."""
+    """The placements of the highest returns; shape (B, M)."""
 
 
-class Rounds(Algorithm):
-    """Plays rounds for a network of some kind.
+class RolloutAlgorithm(Algorithm):
+    """Trains a network by vine rollouts and full episodes.
 
-    ``branching`` and ``playing``: replicas of a branched round, and of one of whole episodes.
+    Args:
+        network: the class of the network.
+        problem: the problem to solve.
+        vine_envs: environments of a vine rollout.
+        episode_envs: environments of an iteration of full episodes.
     """
 
     network: Any
-    """Of the kind that the algorithm is for."""
+    """The network; subclasses say of which kind."""
 
-    def __init__(self, kind: type[Network], task: Task, *, branching: int, playing: int) -> None:
-        super().__init__(task)
+    def __init__(
+        self,
+        network: type[PolicyNetwork],
+        problem: TrainingProblem,
+        *,
+        vine_envs: int,
+        episode_envs: int,
+    ) -> None:
+        super().__init__(problem)
         torch.set_num_threads(1)
-        s, spec = task.settings, task.spec
-        self.encoded = Encoded.of(spec, s.observe)
-        inputs, places = self.encoded.inputs, spec.servers + 1
-        self.network = kind(inputs, spec.blocks, places, s, spec.decision_epoch)
-        self.branching, self.playing = branching, playing
-        self._proposals = Proposals(s, branching, spec.servers + 1)
-        whole, each = task.episodes * task.epochs, s.cost(branching, task.epochs)
-        self._branched = round(whole * s.branched / each)
-        rollouts = round(task.episodes * (1.0 - s.branched) / playing)
-        if not self._branched + rollouts:
-            self._branched, rollouts = (1, 0) if s.branched else (0, 1)
-        self.rounds = self._branched + rollouts
-        tasks = float(task.begin(self.environment(1), task.validation_seeds(1))[0, 0])
-        self.scale_s = usual_cost_s(spec, tasks)
-        """What rewards are divided by."""
+        s, spec = problem.settings, problem.spec
+        self.encoder = FeatureEncoder.of(spec, s.observe)
+        inputs, places = self.encoder.inputs, spec.servers + 1
+        self.network = network(inputs, spec.blocks, places, s, spec.decision_epoch)
+        self.vine_envs, self.episode_envs = vine_envs, episode_envs
+        self._sampler = CandidateSampler(s, vine_envs, places)
+        self._vines, episodes = self._counts()
+        self.iterations = self._vines + episodes
+        first = problem.reset(self.envs(1), problem.validation_seeds(1))
+        self.reward_scale = reward_scale(spec, float(first[0, 0]))
+
+    def _counts(self) -> tuple[int, int]:
+        """Return the numbers of vine rollouts and of iterations of full episodes."""
+        s, epochs = self.problem.settings, self.problem.epochs
+        budget, cost = self.problem.episodes * epochs, s.vine_cost(self.vine_envs, epochs)
+        vines = round(budget * s.branched_share / cost)
+        episodes = round(self.problem.episodes * (1.0 - s.branched_share) / self.episode_envs)
+        if vines + episodes:
+            return vines, episodes
+        return (1, 0) if s.branched_share else (0, 1)
 
     def initial(self) -> Arrays:
-        """Return the parameters that training begins with."""
-        found: Arrays = self.network.initial(self.task.rng(0))
+        """Return the initial parameters."""
+        found: Arrays = self.network.initial(self.problem.rng(0))
         return found
 
     def decide(self, parameters: Arrays, features: Floats, rng: np.random.Generator) -> Ints:
-        """Return the network's placements; shape (B, M)."""
-        found: Ints = self.network.decide(parameters, self.encoded(features), rng)
+        """Return the placements of a trained network; shape (B, M)."""
+        found: Ints = self.network.decide(parameters, self.encoder(features), rng)
         return found
 
     def policy(self, parameters: Arrays) -> Arrays:
-        """Return the parameters, and how observations are encoded."""
-        return parameters | self.encoded.arrays()
+        """Return the parameters and the feature encoder."""
+        return parameters | self.encoder.arrays()
 
-    def play(self, number: int, shared: Shared) -> dict[str, float]:
-        """Play a round; branched ones come first."""
-        rng = self.task.rng(1, number)
-        if number < self._branched:
-            return self.play_branched(number, shared, rng)
-        return self.play_whole(number, shared, rng)
+    def run_iteration(self, number: int, shared: SharedParameters) -> dict[str, float]:
+        """Run a vine rollout, or full episodes after the last one of these."""
+        rng = self.problem.rng(1, number)
+        run = self.vine_iteration if number < self._vines else self.episode_iteration
+        return run(number, shared, rng)
 
     @abstractmethod
-    def play_branched(
-        self, number: int, shared: Shared, rng: np.random.Generator
+    def vine_iteration(
+        self, number: int, shared: SharedParameters, rng: np.random.Generator
     ) -> dict[str, float]:
-        """Play a round that compares placements; return its measures."""
+        """Learn from a vine rollout; return measures."""
 
     @abstractmethod
-    def play_whole(self, number: int, shared: Shared, rng: np.random.Generator) -> dict[str, float]:
-        """Play a round of whole episodes; return its measures."""
+    def episode_iteration(
+        self, number: int, shared: SharedParameters, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """Learn from full episodes; return measures."""
 
-    def begin(self, number: int, count: int) -> tuple[Replicas, Floats]:
-        """Start the episodes of a round; return what is seen, of shape (B, features), with them."""
-        replicas = self.environment(count)
-        return replicas, self.task.begin(replicas, self.task.training_seeds(number, count))
+    def start_episodes(self, number: int, count: int) -> tuple[Replicas, Floats]:
+        """Reset the environments of an iteration; return them and their features."""
+        envs = self.envs(count)
+        return envs, self.problem.reset(envs, self.problem.training_seeds(number, count))
 
-    def begin_branched(
-        self, number: int, shared: Shared, rng: np.random.Generator
+    def start_vine(
+        self, number: int, shared: SharedParameters, rng: np.random.Generator
     ) -> tuple[Replicas, Floats]:
-        """Start the episodes of a branched round and let the policy lead them somewhere.
+        """Reset the environments of a vine rollout and burn them in.
 
-        The later the round, the further they may be led.
+        The burn-in may be longer in later iterations.
         """
-        self._proposals.forget()
-        replicas, features = self.begin(number, self.branching)
-        most = (self.task.epochs - self.task.settings.trunk) * number / self.rounds
+        self._sampler.clear()
+        envs, features = self.start_episodes(number, self.vine_envs)
+        horizon = self.problem.settings.branch_horizon
+        longest = (self.problem.epochs - horizon) * number / self.iterations
         decide = partial(self.decide, shared.pull(), rng=rng)
-        run = replicas, features, int(rng.random() * most), decide
-        return replicas, led_on(*run, self.encoded.backlogs)
+        epochs = int(rng.random() * longest)
+        return envs, burn_in(envs, features, epochs, decide, self.encoder.backlogs)
 
-    def compare(
+    def branch(
         self,
-        replicas: Replicas,
+        envs: Replicas,
         features: Floats,
         p: Arrays,
-        explore: float,
+        epsilon: float,
         rng: np.random.Generator,
-    ) -> Compared:
-        """Simulate candidates from the state of every replica."""
-        x = self.encoded(features)
-        fresh = self.network.draw(p, x, self.task.settings.candidates, explore, rng)
-        placements = self._proposals.candidates(self.network.mode(p, x), fresh, rng)
-        returns = -replicas.what_if(placements).cost
+    ) -> BranchReturns:
+        """Simulate candidates from the state of every environment."""
+        x = self.encoder(features)
+        sampled = self.network.sample(p, x, self.problem.settings.candidates, epsilon, rng)
+        placements = self._sampler.candidates(self.network.greedy(p, x), sampled, rng)
+        returns = -envs.what_if(placements).cost
         best = placements[np.arange(len(placements)), returns.argmax(axis=1)]
-        self._proposals.remember(best)
-        return Compared(x, placements, returns, best)
+        self._sampler.remember(best)
+        return BranchReturns(x, placements, returns, best)
 
-    def explore(self, progress: float) -> float:
-        """Return the share of places that are drawn uniformly at some point of the training."""
-        s = self.task.settings
-        return between(s.exploration, s.exploration_end, progress)
+    def epsilon(self, progress: float) -> float:
+        """Return the share of uniformly sampled places at some progress of the training."""
+        s = self.problem.settings
+        return anneal(s.epsilon_start, s.epsilon_end, progress)

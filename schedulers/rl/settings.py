@@ -1,75 +1,74 @@
-"""Training options that the learners share."""
+"""Training options that several learners have."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from mecsim.learning import TrainingSettings
 from schedulers.rl.encoding import Observed
 
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Width = Annotated[int, Field(ge=1, le=1024)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive: TypeAlias = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Weight: TypeAlias = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Units: TypeAlias = Annotated[int, Field(ge=1, le=1024)]
+Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class BranchSettings:
-    """Training options of branched rounds; the paper has none."""
+class VineSettings(TrainingSettings):
+    """Options of vine rollouts, which the paper does not have."""
 
-    branched: Share = 0.9
-    """Share of the simulated epochs that go into branched rounds."""
+    branched_share: Share = 0.9
+    """Share of the simulated epochs that vine rollouts use; the rest are full episodes."""
     candidates: Annotated[int, Field(ge=2)] = 16
-    """C, placements simulated from each state."""
-    recalled: Share = 0.0
-    """Share of the candidates that were the best of their state lately."""
-    varied: Share = 0.0
-    """Share of the candidates: the policy's best with one or two blocks moved, or two swapped."""
-    trunk: Annotated[int, Field(ge=1)] = 40
-    """Epochs of each replica's run in a branched round."""
+    """C, placements simulated from each state of a vine rollout."""
+    replayed_share: Share = 0.0
+    """Share of the candidates that were recently the best of their state."""
+    mutated_share: Share = 0.0
+    """Share of the candidates: the greedy placement with one or two blocks moved or swapped."""
+    branch_horizon: Annotated[int, Field(ge=1)] = 40
+    """Epochs of each environment in a vine rollout."""
 
-    def cost(self, replicas: int, epochs: int) -> int:
-        """Return how many epochs a branched round simulates, for runs of so many epochs."""
-        return replicas * (self.candidates + 1) * min(self.trunk, epochs)
+    def vine_cost(self, envs: int, epochs: int) -> int:
+        """Return the epochs that a vine rollout of ``envs`` runs of ``epochs`` simulates."""
+        return envs * (self.candidates + 1) * min(self.branch_horizon, epochs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings(BranchSettings):
-    """Training options of actor-critic learners. In brackets: what the paper says, if anything."""
+class ActorCriticSettings(VineSettings):
+    """Options of actor-critic learners. In brackets: the paper's value, if it gives one."""
 
     observe: Observed = "full"
-    """``paper``: no backlogs. With them the policy knows what earlier epochs left behind."""
-    width: Width = 64
+    """``paper``: without backlogs. ``full``: with them, which shows the load of earlier epochs."""
+    hidden_units: Units = 64
     """Units of each of the two hidden layers."""
-    elite: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
-    """Share of the advantages of branches that is followed; 1: the plain policy gradient."""
-    elite_of: Literal["pool", "group"] = "pool"
-    """Whether the best of all recent branches are followed, or the best of each state."""
-    batch: Count = 128
+    elite_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Share of the best branches that are reinforced; 1: the plain policy gradient."""
+    elite_scope: Literal["pool", "group"] = "pool"
+    """``pool``: the best of all recent branches; ``group``: the best of each state."""
+    batch_size: Count = 128
     """Decisions in an update (paper: 32)."""
-    steps: Count = 8
-    """k of the k-step returns (paper: not said)."""
+    n_steps: Count = 8
+    """k of the k-step returns (paper: not given)."""
     gamma: Share = 0.95
     """Discount factor (paper: 0.95)."""
-    decay: Share = 0.9
-    """Weight of longer returns, λ; 1 is the k-step return alone (paper: 1)."""
-    actor_rate: Positive = 2e-4
-    """Learning rate η of the actor (paper: 0.01). Faster: fewer episodes, oftener stuck."""
-    critic_rate: Positive = 5e-4
+    gae_lambda: Share = 0.9
+    """λ of generalised advantage estimation; 1: the k-step return (paper: 1)."""
+    actor_learning_rate: Positive = 2e-4
+    """Learning rate η of the actor (paper: 0.01). Higher: faster, more often stuck."""
+    critic_learning_rate: Positive = 5e-4
     """Learning rate of the critic (paper: 0.01)."""
-    entropy: Weight = 0.01
-    """Weight β of the entropy at the beginning; it falls geometrically (paper: not said)."""
-    entropy_end: Weight = 0.001
+    ent_coef: Weight = 0.01
+    """Weight β of the entropy at the beginning; falls geometrically (paper: not given)."""
+    ent_coef_end: Weight = 0.001
     """Weight of the entropy at the end."""
-    exploration: Share = 0.0
-    """Share of places drawn uniformly at the beginning; falls geometrically (paper: 1)."""
-    exploration_end: Share = 0.0
-    """That share at the end (paper: 0.01)."""
-    clip: Positive = 1.0
-    """Largest norm of a gradient."""
-    drawn: Literal["tasks", "always", "never"] = "tasks"
-    """Where the policy draws its placements, and does not take the likeliest: where epochs are
-    tasks. Those of one instant see the same queues, and would all go to the same place."""
+    epsilon_start: Share = 0.0
+    """Share of places sampled uniformly at the beginning; falls geometrically (paper: 1)."""
+    epsilon_end: Share = 0.0
+    """Share of places sampled uniformly at the end (paper: 0.01)."""
+    max_grad_norm: Positive = 1.0
+    """Largest norm of a gradient; longer ones are clipped."""
+    sample_actions: Literal["per_task", "always", "never"] = "per_task"
+    """When a trained policy samples placements rather than taking the most probable one:
+    with per-task decisions, always or never. Tasks released at one instant see the same queues,
+    so a greedy policy would send them all to the same place."""

@@ -1,4 +1,4 @@
-"""Workers of a training: in this process or in processes of their own."""
+"""Pools of workers that perform the jobs of a training: in this process or in others."""
 
 from __future__ import annotations
 
@@ -7,144 +7,201 @@ import os
 import signal
 import threading
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import NamedTuple
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from mecsim.learning import Task, TrainingError
-from schedulers.rl.algorithm import RESTARTS, Algorithm, Job, Result, perform
-from schedulers.rl.parameters import Flat, Memory, Shared
+from mecsim.learning import TrainingError, TrainingProblem
+from schedulers.rl.algorithm import Algorithm, Job, JobResult, perform
+from schedulers.rl.parameters import Flat, Layout, SharedMemory, SharedParameters
+
+MAX_RESTARTS: Final = 3
+"""Dead workers that a training replaces before it fails."""
+
+MakeAlgorithm: TypeAlias = Callable[[TrainingProblem], Algorithm]
+
+W = TypeVar("W")
+"""A pool's handle of a worker."""
 
 
-class SerialCrew:
-    """Does every job at once, in this process: the same update rule, in an order that is fixed."""
+class Died(NamedTuple):
+    """The answer of a worker that has died."""
 
-    def __init__(self, algorithm: Algorithm, shared: Shared) -> None:
-        self._algorithm, self._shared = algorithm, shared
-        self._results: deque[Result] = deque()
+    how: str = ""
+    """For a message: its exit code, if known."""
+
+
+Answer: TypeAlias = JobResult | str | Died
+"""The result of a job, the reason of its failure, or the death of its worker."""
+
+
+class WorkerPool(ABC, Generic[W]):
+    """Workers that perform jobs; one that dies is replaced and its job is repeated.
+
+    Args:
+        workers: their number.
+        warn: called with a message when a worker is replaced.
+    """
+
+    def __init__(self, workers: int, warn: Callable[[str], None]) -> None:
+        self._warn, self._restarts = warn, 0
+        self._jobs: dict[int, Job] = {}
+        self._workers = [self._start() for _ in range(workers)]
 
     @property
     def free(self) -> bool:
-        """Whether it takes another job."""
-        return not self._results
+        """Whether a worker has no job."""
+        return len(self._jobs) < len(self._workers)
 
-    def give(self, job: Job) -> None:
-        """Do a job."""
-        self._results.append(perform(self._algorithm, self._shared, job))
+    def submit(self, job: Job) -> None:
+        """Give a job to a free worker."""
+        self._assign(next(n for n in range(len(self._workers)) if n not in self._jobs), job)
 
-    def next(self) -> Result:
-        """Return what has been done."""
-        return self._results.popleft()
+    def result(self) -> JobResult:
+        """Wait for a job to be done and return its result.
+
+        Raises ``TrainingError`` if a job fails, or if too many workers have died.
+        """
+        while True:
+            number, answer = self._receive()
+            if isinstance(answer, Died):
+                self._replace(number, answer.how)
+                continue
+            if isinstance(answer, str):
+                raise TrainingError(answer)
+            del self._jobs[number]
+            return answer
+
+    def _assign(self, number: int, job: Job) -> None:
+        self._jobs[number] = job
+        self._send(number, job)
+
+    def _replace(self, number: int, how: str) -> None:
+        self._restarts += 1
+        if self._restarts > MAX_RESTARTS:
+            last = f" (the last {how})" if how else ""
+            raise TrainingError(f"{self._restarts} workers died{last}")
+        self._warn(f"a worker died{f' {how}' if how else ''}; another one replaces it")
+        self._workers[number] = self._start(replaces=True)
+        if (job := self._jobs.pop(number, None)) is not None:
+            self._assign(number, job)
+
+    @abstractmethod
+    def _start(self, *, replaces: bool = False) -> W:
+        """Start a worker."""
+
+    @abstractmethod
+    def _send(self, number: int, job: Job) -> None:
+        """Send a job to a worker."""
+
+    @abstractmethod
+    def _receive(self) -> tuple[int, Answer]:
+        """Wait for an answer; return it and the number of its worker."""
+
+    @abstractmethod
+    def parameters(self) -> tuple[Flat, Flat]:
+        """Return the current parameters and their RMS accumulators."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all workers, busy ones too."""
+
+
+class SerialPool(WorkerPool[Algorithm]):
+    """One worker in this process: jobs are performed one after the other, in a fixed order."""
+
+    def __init__(self, algorithm: Algorithm, shared: SharedParameters) -> None:
+        self._algorithm, self._shared = algorithm, shared
+        super().__init__(1, warn=lambda _: None)
+
+    def _start(self, *, replaces: bool = False) -> Algorithm:
+        del replaces
+        return self._algorithm
+
+    def _send(self, number: int, job: Job) -> None:
+        self._answer = perform(self._workers[number], self._shared, job)
+
+    def _receive(self) -> tuple[int, Answer]:
+        return 0, self._answer
 
     def parameters(self) -> tuple[Flat, Flat]:
-        """Return the parameters and their squares."""
-        return self._shared.values, self._shared.squares
+        return self._shared.values, self._shared.square_avg
 
     def close(self) -> None:
-        """Nothing is to be let go."""
+        """Do nothing."""
 
 
-class _Worker(NamedTuple):
+class _Process(NamedTuple):
     process: BaseProcess
     pipe: Connection
 
 
-class ProcessCrew:
-    """Worker processes, each with environments of its own; one that dies is replaced."""
+class ProcessPool(WorkerPool[_Process]):
+    """Worker processes, each with its own environments."""
 
     def __init__(
         self,
-        make: Callable[[Task], Algorithm],
-        task: Task,
-        layout: Mapping[str, tuple[int, ...]],
-        memory: Memory,
+        make: MakeAlgorithm,
+        problem: TrainingProblem,
+        layout: Layout,
+        memory: SharedMemory,
         warn: Callable[[str], None],
     ) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._arguments, self._warn, self._restarts = (make, task, layout, memory), warn, 0
-        self._shared = Shared(layout, memory)
-        self._workers = [self._start() for _ in range(task.workers)]
-        self._jobs: dict[Connection, Job] = {}
+        self._arguments = make, problem, layout, memory
+        self._shared = SharedParameters(layout, memory)
+        super().__init__(problem.workers, warn)
 
-    @property
-    def free(self) -> bool:
-        """Whether a worker has nothing to do."""
-        return len(self._jobs) < len(self._workers)
+    def _start(self, *, replaces: bool = False) -> _Process:
+        del replaces
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_work, args=(*self._arguments, theirs, os.getpid()), daemon=True
+        )
+        with _sigint_blocked():
+            process.start()
+        theirs.close()
+        return _Process(process, ours)
 
-    def give(self, job: Job) -> None:
-        """Let a free worker do a job."""
-        worker = next(worker for worker in self._workers if worker.pipe not in self._jobs)
-        self._hand(worker, job)
+    def _send(self, number: int, job: Job) -> None:
+        with suppress(OSError):  # it has died, which _receive reports
+            self._workers[number].pipe.send(job)
 
-    def next(self) -> Result:
-        """Wait for a job to be done; replace workers that die meanwhile.
+    def _receive(self) -> tuple[int, Answer]:
+        pipes = [worker.pipe for worker in self._workers]
+        ready = wait(pipes)[0]
+        assert isinstance(ready, Connection)
+        number = pipes.index(ready)
+        try:
+            answer: JobResult | str = ready.recv()
+        except (EOFError, OSError):
+            return number, self._buried(self._workers[number])
+        return number, answer
 
-        Raises ``TrainingError`` if a worker fails, or if too many have died.
-        """
-        while True:
-            pipes = {worker.pipe: worker for worker in self._workers}
-            for ready in wait(list(pipes)):
-                assert isinstance(ready, Connection)
-                try:
-                    answer = ready.recv()
-                except (EOFError, OSError):
-                    self._replace(pipes[ready])
-                    break
-                if isinstance(answer, str):
-                    raise TrainingError(answer)
-                del self._jobs[ready]
-                return answer
+    @staticmethod
+    def _buried(worker: _Process) -> Died:
+        worker.process.join()
+        worker.pipe.close()
+        return Died(f"with exit code {worker.process.exitcode}")
 
     def parameters(self) -> tuple[Flat, Flat]:
-        """Return the parameters and their squares as they are now."""
-        return self._shared.values, self._shared.squares
+        return self._shared.values, self._shared.square_avg
 
     def close(self) -> None:
-        """End all workers, whatever they do."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
             worker.process.join()
             worker.pipe.close()
 
-    def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_work, args=(*self._arguments, theirs, os.getpid()), daemon=True
-        )
-        with _ctrl_c_waits():
-            process.start()
-        theirs.close()
-        return _Worker(process, ours)
-
-    def _hand(self, worker: _Worker, job: Job) -> None:
-        self._jobs[worker.pipe] = job
-        try:
-            worker.pipe.send(job)
-        except OSError:  # it has died: next() will find out
-            return
-
-    def _replace(self, worker: _Worker) -> None:
-        worker.process.join()
-        code, job = worker.process.exitcode, self._jobs.pop(worker.pipe, None)
-        self._restarts += 1
-        if self._restarts > RESTARTS:
-            raise TrainingError(f"{self._restarts} workers died (the last with exit code {code})")
-        self._warn(f"a worker died with exit code {code}; another one takes its place")
-        worker.pipe.close()
-        fresh = self._start()
-        self._workers[self._workers.index(worker)] = fresh
-        if job is not None:
-            self._hand(fresh, job)
-
 
 @contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Start processes that Ctrl-C is not for; here it is told afterwards."""
+def _sigint_blocked() -> Iterator[None]:
+    """Start child processes with SIGINT blocked; raise a pending KeyboardInterrupt afterwards."""
     resource_tracker.ensure_running()  # which would unblock it
     pressed: list[int] = []
     here = threading.current_thread() is threading.main_thread()
@@ -161,22 +218,28 @@ def _ctrl_c_waits() -> Iterator[None]:
 
 
 def _work(
-    make: Callable[[Task], Algorithm],
-    task: Task,
-    layout: Mapping[str, tuple[int, ...]],
-    memory: Memory,
+    make: MakeAlgorithm,
+    problem: TrainingProblem,
+    layout: Layout,
+    memory: SharedMemory,
     pipe: Connection,
     parent: int,
 ) -> None:
-    """Do jobs until the other end is closed, or whoever is there is no longer the parent."""
+    """Perform jobs until the pipe closes or the parent process ends."""
     try:
-        algorithm, shared = make(task), Shared(layout, memory)
+        algorithm, shared = make(problem), SharedParameters(layout, memory)
         while os.getppid() == parent:
             if pipe.poll(1.0):
                 pipe.send(perform(algorithm, shared, pipe.recv()))
     except (EOFError, ConnectionError):
         return
-    except Exception as error:  # noqa: BLE001 - told to the process that called, if it is there
-        expected = isinstance(error, TrainingError)
+    except Exception as error:  # noqa: BLE001 - reported to the parent process, if it is there
         with suppress(OSError):
-            pipe.send(str(error) if expected else f"a worker failed:\n{traceback.format_exc()}")
+            pipe.send(failure(error))
+
+
+def failure(error: Exception) -> str:
+    """Return the reason of a failed job, with a traceback unless it is a ``TrainingError``."""
+    if isinstance(error, TrainingError):
+        return str(error)
+    return f"a worker failed:\n{''.join(traceback.format_exception(error))}"

@@ -1,8 +1,8 @@
 """The same search for all learners: `python -m tests.benchmarks.tune [LEARNER ...]`.
 
-Random search on the default scenario: the defaults and so many settings drawn from the same kind
-of grid are trained under two seeds; the best of them under three seeds more. A setting's score is
-the mean reward under the seeds of validation. Writes results/tuning.csv and prints the best.
+Random search on the default scenario: the defaults and settings drawn from the same kind of grid
+are trained with two seeds, the best of them with three more. The score of a setting is its mean
+reward on validation seeds. Writes results/tuning.csv and prints the best.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from mecsim.errors import MecsimError
+from mecsim.learning import TrainingRequest
 from mecsim.learning.training import train
 from mecsim.scenario.loading import load
 
@@ -28,26 +29,26 @@ EPISODES: Final = 100
 FIRST: Final = (0, 1)
 MORE: Final = (2, 3, 4)
 
-BRANCHES: Final[dict[str, list[Any]]] = {
-    "recalled": [0.0, 0.1, 0.2],
-    "varied": [0.0, 0.0, 0.25],
-    "width": [64, 128],
+VINES: Final[dict[str, list[Any]]] = {
+    "replayed_share": [0.0, 0.1, 0.2],
+    "mutated_share": [0.0, 0.0, 0.25],
+    "hidden_units": [64, 128],
 }
-ACTORS: Final[dict[str, list[Any]]] = BRANCHES | {
-    "elite": [0.05, 0.1, 0.2, 1.0],
-    "elite_of": ["pool", "group"],
-    "actor_rate": [2e-4, 5e-4, 1e-3, 2e-3],
-    "entropy": [0.01, 0.03],
+ACTORS: Final[dict[str, list[Any]]] = VINES | {
+    "elite_share": [0.05, 0.1, 0.2, 1.0],
+    "elite_scope": ["pool", "group"],
+    "actor_learning_rate": [2e-4, 5e-4, 1e-3, 2e-3],
+    "ent_coef": [0.01, 0.03],
 }
 GRIDS: Final[dict[str, dict[str, list[Any]]]] = {
     "mtl-a3c": ACTORS | {"sharing": ["soft", "hard"]},
     "a3c": ACTORS,
-    "dqn": BRANCHES
+    "dqn": VINES
     | {
-        "rate": [3e-4, 1e-3, 3e-3],
-        "target_every": [50, 100, 400],
-        "memory": [5_000, 20_000],
-        "exploration_end": [0.01, 0.1],
+        "learning_rate": [3e-4, 1e-3, 3e-3],
+        "target_update_interval": [50, 100, 400],
+        "buffer_size": [5_000, 20_000],
+        "epsilon_end": [0.01, 0.1],
         "gamma": [0.5, 0.95],
     },
 }
@@ -75,14 +76,15 @@ def score(
         out = Path(folder, "policy.safetensors")
         try:
             found = train(
-                scenario,
-                learner,
-                settings,
-                episodes=episodes,
-                seed=seed,
-                workers=1,
-                serial=True,
-                out=out,
+                TrainingRequest(
+                    scenario=scenario,
+                    scheduler=learner,
+                    options=settings,
+                    episodes=episodes,
+                    seed=seed,
+                    serial=True,
+                    out=out,
+                )
             )
         except MecsimError as error:
             print(f"{learner} {settings} seed {seed}: {error}", file=sys.stderr)
@@ -105,14 +107,14 @@ def tune(learner: str) -> list[dict[str, Any]]:
         found = scores(jobs)
         numbers = [trial for trial in chosen for _ in seeds]
         for trial, (_, settings, seed), reward in zip(numbers, jobs, found, strict=True):
-            told = json.dumps(settings, sort_keys=True)
+            text = json.dumps(settings, sort_keys=True)
             rows.append(
                 {
                     "learner": learner,
                     "trial": trial,
                     "seed": seed,
                     "reward": reward,
-                    "settings": told,
+                    "settings": text,
                 }
             )
         means = {

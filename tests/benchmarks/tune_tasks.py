@@ -1,7 +1,7 @@
-"""Rates where epochs are tasks, the same search for all: `python -m tests.benchmarks.tune_tasks`.
+"""Learning rates with per-task decisions: `python -m tests.benchmarks.tune_tasks`.
 
-Each learner is trained at four rates under two seeds, and the actors also with policies that take
-the likeliest placement in place of a drawn one. Writes results/tuning_tasks.csv.
+Each learner is trained with four rates and two seeds, the actors also with policies that take the
+most probable placement instead of a sampled one. Writes results/tuning_tasks.csv.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CHANGES: Final = ("decision_epoch=per_task", "slots=60")
 EPISODES: Final = 60
 SEEDS: Final = (0, 1)
 RATES: Final = {
-    "mtl-a3c": ("actor_rate", [2e-4, 5e-4, 2e-3, 5e-3]),
-    "a3c": ("actor_rate", [4e-4, 1e-3, 2e-3, 5e-3]),
-    "dqn": ("rate", [3e-4, 1e-3, 3e-3, 1e-2]),
+    "mtl-a3c": ("actor_learning_rate", [2e-4, 5e-4, 2e-3, 5e-3]),
+    "a3c": ("actor_learning_rate", [4e-4, 1e-3, 2e-3, 5e-3]),
+    "dqn": ("learning_rate", [3e-4, 1e-3, 3e-3, 1e-2]),
 }
 
 
@@ -30,14 +30,16 @@ def trials() -> list[tuple[str, dict[str, Any]]]:
     found: list[tuple[str, dict[str, Any]]] = [
         (learner, {name: rate}) for learner, (name, rates) in RATES.items() for rate in rates
     ]
-    likeliest = [
-        (learner, {**settings, "drawn": "never"}) for learner, settings in found if learner != "dqn"
+    greedy = [
+        (learner, settings | {"sample_actions": "never"})
+        for learner, settings in found
+        if learner != "dqn"
     ]
-    return found + likeliest
+    return found + greedy
 
 
 def main() -> None:
-    """Train all, write the record and tell it."""
+    """Train all, write the record and print it."""
     jobs = [(learner, settings, seed) for learner, settings in trials() for seed in SEEDS]
     rewards = Parallel(n_jobs=2)(
         delayed(score)(*job, episodes=EPISODES, changes=CHANGES) for job in jobs

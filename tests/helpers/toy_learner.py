@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
-from mecsim.learning import Arrays, Learner, Trained
+from mecsim import Observation, Placement, Scheduler, SchedulerSpec
+from mecsim.learning import Arrays, Learner, TrainingRequest, TrainingResult, TrainingSettings
 
 _log = logging.getLogger("mecsim.toy")
 
 
-@dataclass(frozen=True)
-class ToySettings:
+class ToySettings(TrainingSettings):
     """Options of the training."""
 
     wish: int = 0
+    """Added to the seed."""
 
 
 class Toy(Learner):
@@ -42,7 +41,7 @@ class Toy(Learner):
         raise NotImplementedError
 
     @classmethod
-    def train(cls, *_: Any) -> Trained:
+    def train(cls, *_: Any) -> TrainingResult:
         raise NotImplementedError
 
 
@@ -88,22 +87,13 @@ class Faulty(Scheduler):
         return [1] * self.spec.blocks
 
 
-def train(
-    scenario: Scenario,
-    scheduler: str,
-    options: dict[str, Any],
-    *,
-    episodes: int,
-    seed: int,
-    workers: int,
-    serial: bool,
-    out: Path,
-) -> dict[str, Any]:
+def train(request: TrainingRequest) -> dict[str, Any]:
     """Stand in for ``mecsim.learning.training.train``."""
-    if scheduler.endswith("Bad"):
+    if request.scheduler.endswith("Bad"):
         raise ValueError("no policy found")
-    assert serial == (workers == 1)
-    server = 1 + (seed + options.get("wish", 0)) % scenario.edge_servers
-    out.write_text(json.dumps({"server": server}), encoding="utf-8")
-    curve = [{"episode": n, "reward": -100.0 / (n + 1)} for n in range(0, episodes + 1, 5)]
-    return {"curve": curve, "seed": seed, "policy": str(out)}
+    assert request.serial == (request.workers == 1)
+    server = 1 + (request.seed + request.options.get("wish", 0)) % request.scenario.edge_servers
+    request.out.write_text(json.dumps({"server": server}), encoding="utf-8")
+    episodes = range(0, request.episodes + 1, 5)
+    curve = [{"episode": n, "reward": -100.0 / (n + 1)} for n in episodes]
+    return {"curve": curve, "seed": request.seed, "policy": str(request.out)}

@@ -1,4 +1,4 @@
-"""The Gymnasium environments give what a run gives, and do what Gymnasium asks of them."""
+"""Gymnasium environments: equal to runs, and in accordance with Gymnasium's contract."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mecsim import Scenario, load
-from mecsim.env import ID, PartitionEnv, PartitionVectorEnv, Seen
+from mecsim.env import ID, Observations, PartitionEnv, PartitionVectorEnv
 from mecsim.errors import InputError, PlacementError, ScenarioError
 from mecsim.model import workload
 from mecsim.model.model import resolve
@@ -54,7 +54,9 @@ def placements(spec: Scenario, count: int) -> Ints:
     return np.random.default_rng(7).integers(model.servers + 1, size=(count, model.blocks))
 
 
-def seen_by_a_run(spec: Scenario, seed: int, env: PartitionEnv) -> tuple[Seen, Floats, Floats]:
+def seen_by_a_run(
+    spec: Scenario, seed: int, env: PartitionEnv
+) -> tuple[Observations, Floats, Floats]:
     """Observations, rewards and times in the trace of a run, the first of them scaled by hand."""
     script = placements(spec, 50).tolist()
     trace = simulate(spec, SCRIPTED, {"placements": script}, seed).trace
@@ -65,7 +67,7 @@ def seen_by_a_run(spec: Scenario, seed: int, env: PartitionEnv) -> tuple[Seen, F
     return scaled, trace["decisions/reward"], trace["decisions/time_s"]
 
 
-# ---------------------------------------------------------------- what is computed
+# ---------------------------------------------------------------- results
 
 
 @cases
@@ -140,7 +142,7 @@ def test_the_comparison_of_many_can_fail() -> None:
         assert_same(one, other)
 
 
-def test_replicas_end_at_different_times_and_start_anew_by_themselves() -> None:
+def test_replicas_end_at_different_times_and_reset_themselves() -> None:
     env = PartitionVectorEnv(CASES["tasks"], 6)
     env.reset(seed=0)
     ended_before = np.zeros(6, dtype=bool)
@@ -318,7 +320,7 @@ def released(spec: Scenario, seed: int) -> int:
     return sum(len(slot.tasks) for slot in workload.slots(resolve(spec, seed)))
 
 
-# ---------------------------------------------------------------- what Gymnasium asks for
+# ---------------------------------------------------------------- Gymnasium's contract
 
 
 @pytest.mark.parametrize("name", ["slots", "tasks", "batteries"])
@@ -358,7 +360,7 @@ def test_made_by_its_name() -> None:
     ]
 
 
-def test_starting_anew_is_that_of_gymnasium() -> None:
+def test_autoreset_equals_that_of_gymnasium() -> None:
     assert PartitionVectorEnv.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
 
 

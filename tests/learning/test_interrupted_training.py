@@ -1,4 +1,4 @@
-"""Trainings that end before their time: Ctrl-C, kill -9 of the whole or of a worker."""
+"""Interrupted trainings: Ctrl-C, and kill -9 of the training or of a worker."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ from typing import Any
 import psutil
 import pytest
 
+from mecsim.learning import TrainingRequest
 from mecsim.learning.training import train
 from mecsim.scenario.loading import load
 from tests.learning.test_training import SCENARIO, SMALL
 from tests.rl.test_learners import ACTOR_CRITIC, decisions
 
 EPISODES = 1500
-LONG = [f"--episodes={EPISODES}", "--out=p.safetensors", "--quiet", *SMALL, "--option=trunk=12"]
+LONG = [
+    f"--episodes={EPISODES}",
+    "--out=p.safetensors",
+    "--quiet",
+    *SMALL,
+    "--option=branch_horizon=12",
+]
 PREPARED = """\
 import signal
 from mecsim import cli
 from mecsim.learning import recorder
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    recorder.KEEP_SECONDS = 0.3
+    recorder.CHECKPOINT_SECONDS = 0.3
     cli.main()
 """
 
@@ -80,7 +87,7 @@ def test_ctrl_c_keeps_a_checkpoint(here: Path) -> None:
         _, err = process.communicate(timeout=30)
         assert process.returncode == 130
     assert err.startswith("mecsim: stopped; ")
-    assert err.endswith("the same command with --resume goes on\n")
+    assert err.endswith("Try: the same command with --resume\n")
     assert len(err.splitlines()) == 1
     assert not worker.is_running()
     assert not list(here.glob(".*"))
@@ -93,7 +100,7 @@ def test_ctrl_c_while_workers_start_is_quiet(here: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=30)
         assert process.returncode == 130
-    assert err == "mecsim: stopped; nothing was learned yet\n"
+    assert err == "mecsim: stopped; no checkpoint was saved yet\n"
     assert not list(here.glob("*.safetensors"))
 
 
@@ -117,20 +124,17 @@ def test_a_worker_that_is_killed_is_replaced_and_one_whose_parent_is_killed_ends
         until(lambda: gone(first[1]) and gone(third))  # one that still starts does so first
         assert process.stderr is not None
         err = process.stderr.read()
-    assert err == "a worker died with exit code -9; another one takes its place\n"
+    assert err == "a worker died with exit code -9; another one replaces it\n"
     out, scenario = here / "p.safetensors", load(here / "s.yaml")
-    train(
-        scenario,
-        "mtl-a3c",
-        ACTOR_CRITIC | {"trunk": 12},
+    request = TrainingRequest(
+        scenario=scenario,
+        scheduler="mtl-a3c",
+        options=ACTOR_CRITIC | {"branch_horizon": 12},
         episodes=EPISODES,
-        seed=0,
-        workers=1,
-        serial=False,
         out=out,
-        name="s",
-        resume=True,
+        scenario_name="s",
     )
+    train(request, resume=True)
     assert not checkpoint.exists()
     assert (decisions(out, "mtl-a3c", scenario) == 2).all()
     assert not list(here.glob(".*"))

@@ -1,4 +1,4 @@
-"""Training as a user meets it: what it leaves, what it goes on from, and the command line."""
+"""Training as users see it: its files, resuming, and the command line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ arrivals: {process: slotted, rate: 2}
 SMALL = [f"--option={key}={value}" for key, value in ACTOR_CRITIC.items()]
 
 
-# ---------------------------------------------------------------- what a training leaves
+# ---------------------------------------------------------------- files of a training
 
 
 def test_a_learning_curve_has_units_and_evaluations(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_learning_curve_has_units_and_evaluations(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "p.curve.h5", "r") as file:
         assert file.attrs["format"] == "mecsim-curve"
         assert file.attrs["scheduler"] == "mtl-a3c"
-        assert json.loads(file.attrs["settings"])["width"] == 16
+        assert json.loads(file.attrs["settings"])["hidden_units"] == 16
         units = {name: column.attrs["units"] for name, column in file.items()}
         assert units["validation_reward"] == units["wall_s"] == "s"
         assert units["entropy"] == "nat"
@@ -78,9 +78,9 @@ def test_tensorboard_events_can_be_read_back(
 ) -> None:
     summary = learn(tmp_path / "p.safetensors", name)
     found = events_in(tmp_path / "p.tensorboard")
-    told = {step: value for tag, step, value in found if tag == "validation_reward"}
+    logged = {step: value for tag, step, value in found if tag == "validation_reward"}
     for row in summary["curve"]:
-        assert told[round(row["episode"])] == pytest.approx(row["reward"], rel=1e-6)
+        assert logged[round(row["episode"])] == pytest.approx(row["reward"], rel=1e-6)
     assert {"wall_s", "training_reward"} <= {tag for tag, _, _ in found}
     assert all(np.isfinite(value) for _, _, value in found)
     assert capfd.readouterr().err == ""
@@ -90,12 +90,12 @@ def test_tensorboard_events_can_be_read_back(
 
 
 class _Stop:
-    """Ctrl-C after so many measurements."""
+    """Ctrl-C after some log entries."""
 
     def __init__(self, after: int) -> None:
         self.left = after
 
-    def __call__(self, done: float, total: float, told: str) -> None:
+    def __call__(self, done: float, total: float, logged: str) -> None:
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt
@@ -103,11 +103,13 @@ class _Stop:
 
 @pytest.mark.parametrize("after", [2, 5, 8])
 @pytest.mark.parametrize("name", ["mtl-a3c", "a3c", "dqn"])
-def test_what_goes_on_ends_in_the_same_policy(name: str, after: int, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"episodes": 150, "options": {"branched": 0.5}}
+def test_a_resumed_training_ends_in_the_same_policy(name: str, after: int, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"episodes": 150, "options": {"branched_share": 0.5}}
     whole, out = tmp_path / "whole.safetensors", tmp_path / "p.safetensors"
     learn(whole, name, **how)
-    with pytest.raises(Interrupted, match=r"of 150 episodes are kept in .*--resume goes on"):
+    with pytest.raises(
+        Interrupted, match=r"of 150 episodes are saved in .*Try: the same command with --resume"
+    ):
         learn(out, name, progress=_Stop(after), **how)
     assert not out.exists()
     assert (tmp_path / "p.checkpoint.safetensors").exists()
@@ -120,32 +122,32 @@ def test_what_goes_on_ends_in_the_same_policy(name: str, after: int, tmp_path: P
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_checkpoint_is_only_for_the_training_that_it_is_of(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "p.safetensors"
     with pytest.raises(Interrupted):
         learn(out, progress=_Stop(2))
-    with pytest.raises(InputError, match="of a training that was stopped; --resume goes on"):
+    with pytest.raises(InputError, match=r"belongs to an interrupted training\. Try: --resume"):
         learn(out)
     for other in ({"seed": 1}, {"episodes": 31}, {"options": {"gamma": 0.5}}, {"name": "a3c"}):
-        with pytest.raises(InputError, match="is of another training: "):
+        with pytest.raises(InputError, match="belongs to another training: "):
             learn(out, resume=True, **other)
     checkpoint = tmp_path / "p.checkpoint.safetensors"
     with pytest.raises(PolicyError, match="has no header of a mecsim policy"):
         read_policy(checkpoint)
     save_file({"values": np.zeros(3, np.float32)}, checkpoint, {"mecsim-checkpoint": "[]"})
-    with pytest.raises(InputError, match="is no checkpoint of mecsim"):
+    with pytest.raises(InputError, match="is not a checkpoint of mecsim"):
         learn(out, resume=True)
     document = {"identity": {"settings": 5}, "state": {"wall_s": 0}, "rows": []}
     metadata = {"mecsim-checkpoint": json.dumps(document)}
     save_file({"values": np.zeros(3, np.float32)}, checkpoint, metadata)
-    with pytest.raises(InputError, match="is no checkpoint of mecsim"):
+    with pytest.raises(InputError, match="is not a checkpoint of mecsim"):
         learn(out, resume=True)
     checkpoint.write_bytes(b"damaged")
-    with pytest.raises(PolicyError, match="is no safetensors file"):
+    with pytest.raises(PolicyError, match="is not a safetensors file"):
         learn(out, resume=True)
 
 
-def test_what_a_killed_training_was_writing_is_removed(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_training_are_removed(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     for name in ("p.checkpoint.safetensors", "p.curve.h5", "q.curve.h5"):
@@ -154,15 +156,15 @@ def test_what_a_killed_training_was_writing_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob(".*")] == [f".q.curve.h5.{dead.pid}.part"]
 
 
-def test_what_is_complete_is_not_resumed(tmp_path: Path) -> None:
+def test_a_complete_training_is_not_resumed(tmp_path: Path) -> None:
     learn(tmp_path / "p.safetensors", episodes=1)
     before = (tmp_path / "p.safetensors").read_bytes()
-    with pytest.raises(InputError, match="is complete; without --resume it is trained anew"):
+    with pytest.raises(InputError, match=r"training is already complete\. Try: omit --resume"):
         learn(tmp_path / "p.safetensors", episodes=1, resume=True)
     assert (tmp_path / "p.safetensors").read_bytes() == before
 
 
-def test_to_resume_what_never_began_is_to_begin(tmp_path: Path) -> None:
+def test_resume_without_a_checkpoint_starts_a_training(tmp_path: Path) -> None:
     learn(tmp_path / "p.safetensors", resume=True)
     learn(tmp_path / "q.safetensors")
     assert same(tmp_path / "p.safetensors", tmp_path / "q.safetensors")
@@ -189,7 +191,7 @@ def mecsim(
     return int(caught.value.code or 0), out, err
 
 
-def test_train_by_hand(
+def test_train_and_run_the_policy(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = ["train", "s.yaml", "--serial", "--episodes", "30", "--json", *SMALL]
@@ -221,8 +223,8 @@ def test_settings_are_listed_with_their_meaning(
     assert all(each["meaning"] and each["default"] for each in settings)
     allowed = {each["name"]: each["allowed"] for each in settings}
     assert allowed["gamma"] == "number, 0 to 1"
-    assert allowed["batch"] == "integer, 1 or more"
-    assert allowed["clip"] == "number, above 0"
+    assert allowed["batch_size"] == "integer, 1 or more"
+    assert allowed["max_grad_norm"] == "number, above 0"
     assert allowed["observe"] == "full or paper"
     code, out, _ = mecsim(monkeypatch, capsys, *command)
     assert code == 0
@@ -232,10 +234,10 @@ def test_settings_are_listed_with_their_meaning(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--option", "widht=5"], "has no option 'widht'; did you mean 'width'"),
-        (["--option", "width=big"], "option width: 'big' should be a valid integer"),
-        (["--option", "width"], "--option"),
-        (["--workers", "2"], "--serial: is in one process; allowed: without --workers"),
+        (["--option", "hiden_units=5"], "has no option 'hiden_units'; did you mean 'hidden_units'"),
+        (["--option", "hidden_units=big"], "option hidden_units: 'big' should be a valid integer"),
+        (["--option", "hidden_units"], "--option"),
+        (["--workers", "2"], "--serial: runs in one process; allowed: without --workers"),
         (["--episodes", "0"], "episodes: 0; allowed: at least 1"),
         (["--seed", "-1"], "seed: -1; allowed: at least 0"),
         (["--scheduler", "greedy"], "does not learn; allowed: a3c, dqn, mtl-a3c"),
@@ -245,7 +247,7 @@ def test_settings_are_listed_with_their_meaning(
             ["--scheduler", "a3c", "--option", "head=joint", "--set", "dnn.blocks=8"],
             "at most 50,000",
         ),
-        (["--out", "p.h5"], "allowed: a name that ends in .safetensors, or a folder"),
+        (["--out", "p.h5"], "name that ends in .safetensors, or a folder"),
         (["--out", "there.safetensors"], "is a folder"),
         (["--out", "/proc/x/p.safetensors"], "cannot be written"),
         (["--set", "slots=0"], "slots"),
@@ -291,9 +293,23 @@ def test_the_scenario_is_missing(
 def test_a_training_that_fails_exits_with_1(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rates = ["--option", "actor_rate=1e30", "--option", "critic_rate=1e30"]
+    rates = ["--option", "actor_learning_rate=1e30", "--option", "critic_learning_rate=1e30"]
     command = ["train", "s.yaml", "--serial", "--quiet", "--out", "p.safetensors", *SMALL, *rates]
     code, out, err = mecsim(monkeypatch, capsys, *command)
     assert (code, out) == (1, "")
     assert err.startswith("mecsim: the training diverged: ")
     assert not (here / "p.safetensors").exists()
+
+
+@pytest.mark.parametrize("module", ["torch", "tensorboardX"])
+def test_a_missing_extra_is_reported_and_nothing_is_written(
+    module: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(here.rglob("*"))
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "schedulers.rl.rollouts", raising=False)
+    code, out, err = mecsim(monkeypatch, capsys, "train", "s.yaml", "--serial", *SMALL)
+    assert (code, out) == (2, "")
+    problem = f"training mtl-a3c needs {module}. Try: pip install 'mecsim[torch]'"
+    assert err == f"mecsim: {problem}\n"
+    assert sorted(here.rglob("*")) == before

@@ -226,15 +226,20 @@ def test_what_goes_beyond_the_paper_says_so_and_has_all_schedulers(name: str) ->
 
 def test_options_hold_wherever_a_scheduler_takes_part_and_says_no_other() -> None:
     figure = load_figure("fig7").model_copy(
-        update={"options": {"mtl-a3c": {"actor_rate": 0.5, "width": 8}, "dqn": {"rate": 0.5}}}
+        update={
+            "options": {
+                "mtl-a3c": {"actor_learning_rate": 0.5, "hidden_units": 8},
+                "dqn": {"learning_rate": 0.5},
+            }
+        }
     )
     made = [figure.make_study(name) for name in ("rates", "batches")]
     found = {e.label: e.options for each in made if each is not None for e in each.entrants}
-    assert found["batch of 16"] == {"actor_rate": 0.5, "width": 8, "batch": 16}
+    assert found["batch of 16"] == {"actor_learning_rate": 0.5, "hidden_units": 8, "batch_size": 16}
     assert found["actor 0.01, critic 0.001"] == {
-        "actor_rate": 0.01,
-        "critic_rate": 0.001,
-        "width": 8,
+        "actor_learning_rate": 0.01,
+        "critic_learning_rate": 0.001,
+        "hidden_units": 8,
     }
 
 

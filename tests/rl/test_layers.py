@@ -1,4 +1,4 @@
-"""Networks of the learners: the same in NumPy and PyTorch, drawn from and followed as they say."""
+"""Networks of the learners: equal in NumPy and PyTorch; samples and gradients by hand."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from mecsim.learning.interface import SchedulerError, TrainingError, layout_of
+from mecsim.learning import SchedulerError, TrainingError, layout_of
 from mecsim.model.model import resolve
 from mecsim.scheduler.observation import feature_names
 from mecsim.scheduler.spec import SchedulerSpec
-from schedulers.a3c import A3C, MOST_JOINT, A3CSettings, BlockByBlock, Joint
-from schedulers.dqn import DQNSettings, Values
-from schedulers.mtl_a3c import Branches, MTLSettings
+from schedulers.a3c import A3C, MAX_JOINT_OUTPUTS, A3CSettings, BlockwiseNetwork, JointNetwork
+from schedulers.dqn import DQNSettings, QNetworks
+from schedulers.mtl_a3c import MTLSettings, MultiTaskNetwork
 from schedulers.rl.actor_critic import Sample, actor_loss, critic_loss
-from schedulers.rl.encoding import Encoded
-from schedulers.rl.layers import Arrays, drawn, softmax
-from schedulers.rl.parameters import Shared, clipped, flat, named
+from schedulers.rl.encoding import FeatureEncoder
+from schedulers.rl.layers import Arrays, sample_softmax, softmax
+from schedulers.rl.parameters import SharedParameters, clipped, flat, named
 from schedulers.rl.policy_network import ActorCriticNetwork
 from tests.helpers.builders import scenario
 
 INPUTS, BLOCKS, PLACES = 5, 3, 4
-SOFT, HARD = (MTLSettings(width=8, sharing=kind) for kind in ("soft", "hard"))
-APART, TOGETHER = (A3CSettings(width=8, head=kind) for kind in ("blocks", "joint"))
+SOFT, HARD = (MTLSettings(hidden_units=8, sharing=kind) for kind in ("soft", "hard"))
+APART, TOGETHER = (A3CSettings(hidden_units=8, head=kind) for kind in ("blocks", "joint"))
 
 NETWORKS: dict[str, Callable[[], ActorCriticNetwork]] = {
-    "soft": lambda: Branches(INPUTS, BLOCKS, PLACES, SOFT),
-    "hard": lambda: Branches(INPUTS, BLOCKS, PLACES, HARD),
-    "blocks": lambda: BlockByBlock(INPUTS, BLOCKS, PLACES, APART),
-    "joint": lambda: Joint(INPUTS, BLOCKS, PLACES, TOGETHER),
+    "soft": lambda: MultiTaskNetwork(INPUTS, BLOCKS, PLACES, SOFT),
+    "hard": lambda: MultiTaskNetwork(INPUTS, BLOCKS, PLACES, HARD),
+    "blocks": lambda: BlockwiseNetwork(INPUTS, BLOCKS, PLACES, APART),
+    "joint": lambda: JointNetwork(INPUTS, BLOCKS, PLACES, TOGETHER),
 }
 
 
@@ -82,8 +82,8 @@ def test_shapes(network: ActorCriticNetwork) -> None:
     p, x, rng = parameters(network), inputs(), np.random.default_rng(0)
     assert all(array.dtype == np.float32 for array in network.initial(rng).values())
     assert network.value(p, x).shape == (7,)
-    assert network.mode(p, x).shape == (7, BLOCKS)
-    found = network.draw(p, x, 5, 0.3, rng)
+    assert network.greedy(p, x).shape == (7, BLOCKS)
+    found = network.sample(p, x, 5, 0.3, rng)
     assert found.shape == (7, 5, BLOCKS)
     assert found.dtype.kind == "i"
     assert found.min() >= 0
@@ -96,27 +96,27 @@ def test_torch_gives_the_same_values(network: ActorCriticNetwork) -> None:
     np.testing.assert_allclose(found, network.value(p, x), rtol=1e-4, atol=1e-5)
 
 
-def test_the_mode_is_what_the_heads_think_best(network: ActorCriticNetwork) -> None:
-    """NumPy decides, PyTorch learns: head by head, the mode has the highest logit."""
+def test_the_greedy_placement_has_the_highest_logits(network: ActorCriticNetwork) -> None:
+    """NumPy decides, PyTorch learns: in every head, the greedy place has the highest logit."""
     p, x = parameters(network), inputs()
-    places = network.mode(p, x)
+    places = network.greedy(p, x)
     heads = network.heads(tensors(p), torch.from_numpy(x), torch.from_numpy(places))
     assert torch.equal(heads.logits.argmax(dim=-1), heads.chosen)
     assert len(heads.logits) == len(heads.chosen) == 7
 
 
 def test_q_values_are_the_same_in_both() -> None:
-    made = Values(INPUTS, BLOCKS, PLACES, DQNSettings(width=8))
+    made = QNetworks(INPUTS, BLOCKS, PLACES, DQNSettings(hidden_units=8))
     p, x = parameters(made), inputs()
     found = made.values(p, x)
     assert found.shape == (BLOCKS, 7, PLACES)
     other = made.values(tensors(p), torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(other, found, rtol=1e-4, atol=1e-5)
-    assert (made.mode(p, x) == found.argmax(axis=-1).T).all()
+    assert (made.greedy(p, x) == found.argmax(axis=-1).T).all()
 
 
 def test_q_networks_have_nothing_in_common() -> None:
-    made = Values(INPUTS, BLOCKS, PLACES, DQNSettings(width=8))
+    made = QNetworks(INPUTS, BLOCKS, PLACES, DQNSettings(hidden_units=8))
     p, x = parameters(made), inputs()
     before = made.values(p, x)
     for array in p.values():
@@ -136,7 +136,7 @@ def test_hidden_layers_begin_orthogonal() -> None:
 # ---------------------------------------------------------------- sharing
 
 
-def test_hard_sharing_has_one_trunk_and_soft_sharing_two_that_begin_alike() -> None:
+def test_hard_sharing_has_one_body_and_soft_sharing_two_equal_ones() -> None:
     hard, soft = (NETWORKS[kind]().initial(np.random.default_rng(0)) for kind in ("hard", "soft"))
     assert not [name for name in hard if name.startswith(("actor.1", "critic.1"))]
     assert (soft["actor.1.weight"] == soft["critic.1.weight"]).all()
@@ -144,7 +144,9 @@ def test_hard_sharing_has_one_trunk_and_soft_sharing_two_that_begin_alike() -> N
 
 
 def test_the_penalty_pulls_layers_together() -> None:
-    made = Branches(INPUTS, BLOCKS, PLACES, MTLSettings(width=4, closeness=0.25))
+    made = MultiTaskNetwork(
+        INPUTS, BLOCKS, PLACES, MTLSettings(hidden_units=4, soft_sharing_weight=0.25)
+    )
     p = parameters(made)
     apart = sum(
         float(((p[n] - p[n.replace("actor", "critic")]) ** 2).sum())
@@ -175,7 +177,7 @@ def test_other_networks_have_no_penalty() -> None:
 
 @pytest.mark.parametrize(("blocks", "places"), [(1, 2), (3, 4), (4, 3), (2, 7)])
 def test_outputs_of_a_joint_head_are_the_placements_one_to_one(blocks: int, places: int) -> None:
-    made = Joint(INPUTS, blocks, places, TOGETHER)
+    made = JointNetwork(INPUTS, blocks, places, TOGETHER)
     wanted = all_placements(blocks, places)
     p = parameters(made)
     x = np.repeat(inputs(1), len(wanted), axis=0)
@@ -185,20 +187,20 @@ def test_outputs_of_a_joint_head_are_the_placements_one_to_one(blocks: int, plac
     for output, placement in zip(numbers, wanted.tolist(), strict=True):
         p["actor.head.bias"][:] = 0.0
         p["actor.head.bias"][output] = 1e3
-        assert made.mode(p, x[:1])[0].tolist() == placement
-        assert made.draw(p, x[:1], 1, 0.0, np.random.default_rng(0))[0, 0].tolist() == placement
+        assert made.greedy(p, x[:1])[0].tolist() == placement
+        assert made.sample(p, x[:1], 1, 0.0, np.random.default_rng(0))[0, 0].tolist() == placement
 
 
 def test_a_joint_head_that_is_too_large_is_refused() -> None:
     spec = SchedulerSpec.of(resolve(scenario(dnn={"blocks": 7}, edge_servers=4)))
-    assert 5**6 <= MOST_JOINT < 5**7
-    problem = r"joint needs 5\^7 = 78,125 outputs; allowed: at most 50,000; use blocks"
+    assert 5**6 <= MAX_JOINT_OUTPUTS < 5**7
+    problem = r"joint needs 5\^7 = 78,125 outputs; allowed: at most 50,000. Try: head=blocks"
     with pytest.raises(SchedulerError, match=problem):
         A3C.untrained(spec, TOGETHER)
     A3C.untrained(spec, APART)
-    assert A3C.kind(TOGETHER) is Joint
+    assert A3C.network_for(TOGETHER) is JointNetwork
     with pytest.raises(SchedulerError, match="100,000,000,000,000,000,000 outputs"):
-        Joint(INPUTS, 20, 10, TOGETHER).initial(np.random.default_rng(0))
+        JointNetwork(INPUTS, 20, 10, TOGETHER).initial(np.random.default_rng(0))
 
 
 # ---------------------------------------------------------------- probabilities and draws
@@ -214,7 +216,7 @@ def test_softmax_by_hand() -> None:
 def test_draws_follow_the_softmax() -> None:
     logits = np.array([0.0, 1.0, -1.0, 2.5], np.float32)
     rng = np.random.default_rng(3)
-    found = drawn(np.broadcast_to(logits, (20_000, 4)), 0.0, rng)
+    found = sample_softmax(np.broadcast_to(logits, (20_000, 4)), 0.0, rng)
     expected = 20_000 * softmax(logits).astype(np.float64)
     observed = np.bincount(found, minlength=4)
     assert stats.chisquare(observed, expected * 20_000 / expected.sum()).pvalue > 0.01
@@ -224,7 +226,7 @@ def test_draws_follow_the_softmax() -> None:
 def test_full_exploration_is_uniform_and_a_half_is_half_way() -> None:
     logits = np.broadcast_to(np.array([9.0, 0.0, 0.0, 0.0], np.float32), (20_000, 4))
     for explore in (1.0, 0.5):
-        found = drawn(logits, explore, np.random.default_rng(4))
+        found = sample_softmax(logits, explore, np.random.default_rng(4))
         mixed = explore / 4 + (1.0 - explore) * softmax(logits[0]).astype(np.float64)
         expected = 20_000 * mixed / mixed.sum()
         assert stats.chisquare(np.bincount(found, minlength=4), expected).pvalue > 0.01
@@ -234,7 +236,7 @@ def test_full_exploration_is_uniform_and_a_half_is_half_way() -> None:
 def test_placements_are_drawn_as_probable_as_the_heads_say(network: ActorCriticNetwork) -> None:
     """All 64 placements of one state, counted, against the probabilities that are learned from."""
     p, x, count = parameters(network), inputs(1), 40_000
-    found = network.draw(p, x, count, 0.0, np.random.default_rng(5))[0]
+    found = network.sample(p, x, count, 0.0, np.random.default_rng(5))[0]
     observed = np.bincount(found @ (PLACES ** np.arange(BLOCKS)), minlength=PLACES**BLOCKS)
     every = all_placements()
     probable = np.exp(log_probability(network, p, np.repeat(x, len(every), axis=0), every))
@@ -249,9 +251,9 @@ def test_placements_are_drawn_as_probable_as_the_heads_say(network: ActorCriticN
 
 
 @pytest.mark.statistical
-def test_exploration_of_one_draws_every_placement_alike(network: ActorCriticNetwork) -> None:
+def test_an_epsilon_of_one_samples_uniformly(network: ActorCriticNetwork) -> None:
     p, count = parameters(network, spread=3.0), 20_000
-    found = network.draw(p, inputs(1), count, 1.0, np.random.default_rng(6))[0]
+    found = network.sample(p, inputs(1), count, 1.0, np.random.default_rng(6))[0]
     observed = np.bincount(found @ (PLACES ** np.arange(BLOCKS)), minlength=PLACES**BLOCKS)
     assert stats.chisquare(observed).pvalue > 0.01
 
@@ -259,26 +261,28 @@ def test_exploration_of_one_draws_every_placement_alike(network: ActorCriticNetw
 @pytest.mark.parametrize(
     ("epoch", "when", "likeliest"),
     [
-        ("per_slot", "tasks", True),
-        ("per_task", "tasks", False),
+        ("per_slot", "per_task", True),
+        ("per_task", "per_task", False),
         ("per_slot", "always", False),
         ("per_task", "never", True),
     ],
 )
-def test_policies_draw_where_epochs_are_tasks(
-    epoch: str, when: Literal["tasks", "always", "never"], likeliest: bool
+def test_policies_sample_with_per_task_decisions(
+    epoch: str, when: Literal["per_task", "always", "never"], likeliest: bool
 ) -> None:
-    made = Branches(INPUTS, BLOCKS, PLACES, MTLSettings(width=8, drawn=when), epoch)
+    made = MultiTaskNetwork(
+        INPUTS, BLOCKS, PLACES, MTLSettings(hidden_units=8, sample_actions=when), epoch
+    )
     p, x = parameters(made), np.repeat(inputs(1), 500, axis=0)
     found = made.decide(p, x, np.random.default_rng(8))
-    drawn_ones = made.draw(p, x, 1, 0.0, np.random.default_rng(8))[:, 0]
-    assert (found == (made.mode(p, x) if likeliest else drawn_ones)).all()
+    drawn_ones = made.sample(p, x, 1, 0.0, np.random.default_rng(8))[:, 0]
+    assert (found == (made.greedy(p, x) if likeliest else drawn_ones)).all()
     assert (len(np.unique(found, axis=0)) == 1) == likeliest
 
 
 def test_the_server_of_a_task_is_one_of_n_inputs() -> None:
     spec = SchedulerSpec.of(resolve(scenario(edge_servers=3, decision_epoch="per_task")))
-    encoded = Encoded.of(spec, "full")
+    encoded = FeatureEncoder.of(spec, "full")
     features = np.ones((3, len(feature_names(spec))))
     features[:, -1] = [1, 2, 3]  # device.serving_server
     x = encoded(features)
@@ -288,14 +292,14 @@ def test_the_server_of_a_task_is_one_of_n_inputs() -> None:
 
 
 @pytest.mark.statistical
-def test_greedy_values_are_drawn_but_for_epsilon() -> None:
-    made = Values(INPUTS, BLOCKS, PLACES, DQNSettings(width=8))
+def test_q_networks_are_greedy_except_for_epsilon() -> None:
+    made = QNetworks(INPUTS, BLOCKS, PLACES, DQNSettings(hidden_units=8))
     p, x, rng = parameters(made), inputs(), np.random.default_rng(7)
-    assert (made.draw(p, x, 9, 0.0, rng) == made.mode(p, x)[:, None]).all()
-    found = made.draw(p, x, 4000, 0.5, rng)
-    share = (found == made.mode(p, x)[:, None]).mean()
+    assert (made.sample(p, x, 9, 0.0, rng) == made.greedy(p, x)[:, None]).all()
+    found = made.sample(p, x, 4000, 0.5, rng)
+    share = (found == made.greedy(p, x)[:, None]).mean()
     assert share == pytest.approx(0.5 + 0.5 / PLACES, abs=0.01)
-    uniform = np.bincount(made.draw(p, x, 4000, 1.0, rng).ravel())
+    uniform = np.bincount(made.sample(p, x, 4000, 1.0, rng).ravel())
     assert stats.chisquare(uniform).pvalue > 0.01
 
 
@@ -321,10 +325,10 @@ def sample(count: int = 6) -> Sample:
 def test_the_actors_loss_by_hand(explore: float) -> None:
     made, given = NETWORKS["soft"](), sample()
     p = parameters(made)
-    heads = made.heads(tensors(p), torch.from_numpy(given.x), torch.from_numpy(given.places))
+    heads = made.heads(tensors(p), torch.from_numpy(given.x), torch.from_numpy(given.placements))
     pi = softmax(heads.logits.numpy().astype(np.float64))
     rows, heads_of = np.arange(len(given.x))[:, None], np.arange(BLOCKS)
-    acted = ((1.0 - explore) * pi + explore / PLACES)[rows, heads_of, given.places]
+    acted = ((1.0 - explore) * pi + explore / PLACES)[rows, heads_of, given.placements]
     expected = -(given.weights * np.log(acted).mean(axis=1)).mean()
     loss, entropy = actor_loss(made, tensors(p), given, explore)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
@@ -368,10 +372,10 @@ def test_gradients_against_finite_differences(network: ActorCriticNetwork) -> No
 # ---------------------------------------------------------------- shared parameters
 
 
-def shared(**values: Any) -> Shared:
+def shared(**values: Any) -> SharedParameters:
     arrays = {name: np.array(x, np.float32) for name, x in values.items()}
     layout = layout_of(arrays)
-    made = Shared(layout, Shared.memory_for(layout))
+    made = SharedParameters(layout, SharedParameters.memory_for(layout))
     made.values[:] = flat(arrays)
     return made
 
@@ -381,12 +385,12 @@ def test_rmsprop_by_hand() -> None:
     made = shared(w=[1.0, -1.0])
     gradient = np.array([4.0, -2.0], np.float32)
     made.push(gradient, 0.1, decay=0.75, epsilon=0.0)
-    # squares: 0.25·16 = 4, 0.25·4 = 1; steps: 0.1·4/2 = 0.2, 0.1·(−2)/1 = −0.2
-    assert made.squares.tolist() == [4.0, 1.0]
+    # square_avg: 0.25·16 = 4, 0.25·4 = 1; steps: 0.1·4/2 = 0.2, 0.1·(−2)/1 = −0.2
+    assert made.square_avg.tolist() == [4.0, 1.0]
     np.testing.assert_allclose(made.values, [0.8, -0.8], rtol=1e-6)
     made.push(gradient, 0.1, decay=0.75, epsilon=9.0)
-    # squares: 3 + 4 = 7, 0.75 + 1 = 1.75; steps: 0.4/√16, −0.2/√10.75
-    assert made.squares.tolist() == [7.0, 1.75]
+    # square_avg: 3 + 4 = 7, 0.75 + 1 = 1.75; steps: 0.4/√16, −0.2/√10.75
+    assert made.square_avg.tolist() == [7.0, 1.75]
     np.testing.assert_allclose(made.values, [0.7, -0.8 + 0.2 / 10.75**0.5], rtol=1e-6)
 
 
@@ -396,20 +400,20 @@ def test_every_parameter_has_a_rate_of_its_own() -> None:
     assert made.values.tolist() == [0.0, -1.0]
 
 
-def test_what_is_pulled_is_a_copy_of_what_all_see() -> None:
+def test_pull_returns_a_copy() -> None:
     made = shared(a=[[1.0, 2.0]], b=[3.0])
     pulled = made.pull()
     made.values[:] = 0.0
     assert {name: x.tolist() for name, x in pulled.items()} == {"a": [[1.0, 2.0]], "b": [3.0]}
 
 
-def test_two_who_share_memory_see_each_other() -> None:
+def test_two_views_of_the_same_memory_agree() -> None:
     layout = {"w": (2,)}
-    memory = Shared.memory_for(layout)
-    one, other = Shared(layout, memory), Shared(layout, memory)
+    memory = SharedParameters.memory_for(layout)
+    one, other = SharedParameters(layout, memory), SharedParameters(layout, memory)
     one.push(np.array([1.0, 0.0], np.float32), 1.0)
     assert other.pull()["w"].tolist() == one.pull()["w"].tolist() != [0.0, 0.0]
-    assert (other.squares == one.squares).all()
+    assert (other.square_avg == one.square_avg).all()
 
 
 def test_flat_and_named_are_inverse(network: ActorCriticNetwork) -> None:

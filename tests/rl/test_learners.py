@@ -1,4 +1,4 @@
-"""Learners learn what is obvious, and the same from the same seed."""
+"""Learners solve obvious problems, and the seed determines their policies."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ import pytest
 from numpy.typing import NDArray
 
 from mecsim.errors import SchedulerError
-from mecsim.learning.interface import Task, TrainingError
+from mecsim.learning import TrainingError, TrainingProblem, TrainingRequest
 from mecsim.learning.policy_file import read_policy
 from mecsim.learning.training import train as train_
 from mecsim.model.model import resolve
 from mecsim.scenario.schema import Scenario
 from mecsim.simulation.drive import KERNELS
 from mecsim.trace.schema import MemoryTrace
-from schedulers.rl.replay_buffer import Memory, Transitions
+from schedulers.rl.replay_buffer import ReplayBuffer, Transitions
 from tests.helpers.builders import simulate
 
 ACTOR_CRITIC: dict[str, Any] = {
-    "width": 16,
-    "trunk": 6,
-    "batch": 64,
+    "hidden_units": 16,
+    "branch_horizon": 6,
+    "batch_size": 64,
     "candidates": 8,
-    "steps": 4,
-    "elite": 0.25,
-    "actor_rate": 3e-3,
-    "critic_rate": 3e-3,
+    "n_steps": 4,
+    "elite_share": 0.25,
+    "actor_learning_rate": 3e-3,
+    "critic_learning_rate": 3e-3,
 }
 Q_LEARNING: dict[str, Any] = {
-    "width": 16,
-    "trunk": 6,
-    "batch": 32,
-    "replicas": 4,
+    "hidden_units": 16,
+    "branch_horizon": 6,
+    "batch_size": 32,
+    "n_envs": 4,
     "candidates": 4,
-    "memory": 4000,
-    "rate": 3e-3,
-    "exploration_end": 0.05,
+    "buffer_size": 4000,
+    "learning_rate": 3e-3,
+    "epsilon_end": 0.05,
 }
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mtl-a3c": ("mtl-a3c", ACTOR_CRITIC),
@@ -50,6 +50,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "dqn": ("dqn", Q_LEARNING),
 }
 LEARNERS = ("mtl-a3c", "a3c", "dqn")
+ACTOR_CRITIC_RATES = ("actor_learning_rate", "critic_learning_rate")
 
 
 def obvious(**overrides: Any) -> Scenario:
@@ -82,7 +83,15 @@ def train(tmp_path: Path) -> Train:
             for name in ("episodes", "seed", "workers", "serial")
             if name in more
         }
-        train_(scenario or obvious(), scheduler, options | more, out=out, **how)
+        train_(
+            TrainingRequest(
+                scenario=scenario or obvious(),
+                scheduler=scheduler,
+                options=options | more,
+                out=out,
+                **how,
+            )
+        )
         return out
 
     return made
@@ -104,10 +113,10 @@ def same(one: Path, other: Path) -> bool:
 # ---------------------------------------------------------------- they learn
 
 
-@pytest.mark.parametrize("branched", [None, 0.0, 1.0])
+@pytest.mark.parametrize("share", [None, 0.0, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_fast_server_is_found(kind: str, branched: float | None, train: Train) -> None:
-    more = {} if branched is None else {"branched": branched}
+def test_the_fast_server_is_found(kind: str, share: float | None, train: Train) -> None:
+    more = {} if share is None else {"branched_share": share}
     for fast in (1, 2):  # none is right without learning on both
         capacity = ["20 GHz" if server == fast else "1 GHz" for server in (1, 2, 3)]
         scenario = obvious(edge_server={"capacity": capacity})
@@ -117,7 +126,7 @@ def test_the_fast_server_is_found(kind: str, branched: float | None, train: Trai
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_it_is_not_known_before(name: str) -> None:
+def test_untrained_policies_do_not_find_the_fast_server(name: str) -> None:
     right = []
     for fast in (1, 2, 3):
         capacity = ["20 GHz" if server == fast else "1 GHz" for server in (1, 2, 3)]
@@ -128,7 +137,7 @@ def test_it_is_not_known_before(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
-def test_what_is_best_depends_on_what_is_seen(kind: str, train: Train) -> None:
+def test_decisions_depend_on_the_observation(kind: str, train: Train) -> None:
     """Every task is best served where it arrives: wires and devices are slow."""
     scenario = obvious(
         decision_epoch="per_task",
@@ -140,7 +149,7 @@ def test_what_is_best_depends_on_what_is_seen(kind: str, train: Train) -> None:
         wired={"rate": "800 kbit/s"},
         dnn={"blocks": 1},
     )
-    more = {"rate": 1e-2} if kind == "dqn" else {}
+    more = {"learning_rate": 1e-2} if kind == "dqn" else {}
     policy = str(train(kind, scenario, episodes=600, **more))
     trace = simulate(scenario, kind, {"policy": policy}, 5, "compiled").trace
     device = trace["tasks/device"][np.argsort(trace["tasks/release_s"])]
@@ -150,15 +159,15 @@ def test_what_is_best_depends_on_what_is_seen(kind: str, train: Train) -> None:
 
 
 @pytest.mark.parametrize("name", ["mtl-a3c", "a3c"])
-def test_drawn_placements_follow_the_seed_on_both_kernels(name: str) -> None:
+def test_sampled_placements_follow_the_seed_on_both_kernels(name: str) -> None:
     scenario = obvious(decision_epoch="per_task")
     options = {"policy": "untrained"}
     one, same = (simulate(scenario, name, options, 4, kernel) for kernel in KERNELS)
     other = simulate(scenario, name, options, 5)
-    drawn, again, else_ = (run.trace["decisions/placement"] for run in (one, same, other))
-    assert (drawn == again).all()
-    assert (drawn != else_).any()
-    assert len(np.unique(drawn, axis=0)) > 1
+    sampled, again, else_ = (run.trace["decisions/placement"] for run in (one, same, other))
+    assert (sampled == again).all()
+    assert (sampled != else_).any()
+    assert len(np.unique(sampled, axis=0)) > 1
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
@@ -168,14 +177,14 @@ def test_drawn_placements_follow_the_seed_on_both_kernels(name: str) -> None:
         {"decision_epoch": "per_task", "arrivals": {"process": "poisson", "rate": 2}},
         {"radio": {"fading": "rayleigh"}},
     ],
-    ids=["task epochs", "fading"],
+    ids=["per-task decisions", "fading"],
 )
 def test_the_fast_server_is_found_also_under(
     changes: dict[str, Any], kind: str, train: Train
 ) -> None:
     scenario = obvious(**changes)
-    likeliest = {} if kind == "dqn" else {"drawn": "never"}
-    found = decisions(train(kind, scenario, episodes=200, **likeliest), kind, scenario)
+    greedy = {} if kind == "dqn" else {"sample_actions": "never"}
+    found = decisions(train(kind, scenario, episodes=200, **greedy), kind, scenario)
     assert len(found)
     assert (found == 2).all()
 
@@ -203,12 +212,12 @@ def test_every_shape_can_be_trained_on(changes: dict[str, Any], kind: str, train
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
-def test_one_episode_is_enough_to_begin_with(kind: str, train: Train) -> None:
-    for branched in (0.0, 1.0):
-        assert train(kind, episodes=1, branched=branched).exists()
+def test_one_episode_is_enough(kind: str, train: Train) -> None:
+    for share in (0.0, 1.0):
+        assert train(kind, episodes=1, branched_share=share).exists()
 
 
-def test_tasks_that_never_come_are_told(train: Train) -> None:
+def test_a_scenario_without_tasks_is_refused(train: Train) -> None:
     never = obvious(decision_epoch="per_task", arrivals={"process": "poisson", "rate": 0.0})
     with pytest.raises(Exception, match="no task is released"):
         train("a3c", never)
@@ -218,38 +227,36 @@ def test_tasks_that_never_come_are_told(train: Train) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_seed_gives_the_same_policy_and_another_one_another(
-    kind: str, train: Train
-) -> None:
+def test_the_seed_determines_the_policy(kind: str, train: Train) -> None:
     one, again, other = (train(kind, episodes=30, seed=seed) for seed in (3, 3, 4))
     assert same(one, again)
     assert not same(one, other)
 
 
-def test_one_worker_does_what_is_done_in_one_process(train: Train) -> None:
+def test_one_worker_trains_the_same_policy_as_serial_training(train: Train) -> None:
     serial = train("mtl-a3c", episodes=40)
     assert same(serial, train("mtl-a3c", episodes=40, serial=False))
 
 
-def test_seeds_of_training_and_of_validation_are_apart() -> None:
-    task = Task(obvious(), None, 0, 1, 1, serial=True)
-    valid = task.validation_seeds(100)
-    trained = {seed for number in range(50) for seed in task.training_seeds(number, 8)}
+def test_training_and_validation_seeds_do_not_overlap() -> None:
+    problem = TrainingProblem(obvious(), None, 0, 1, 1, serial=True)
+    valid = problem.validation_seeds(100)
+    trained = {seed for number in range(50) for seed in problem.training_seeds(number, 8)}
     assert len(trained) == 400
     assert min(trained) > max(valid) >= min(valid) > 10_000
-    assert task.training_seeds(3, 8)[:4] == task.training_seeds(3, 4)
-    assert task.rng(1, 2).random() != task.rng(1, 3).random()
+    assert problem.training_seeds(3, 8)[:4] == problem.training_seeds(3, 4)
+    assert problem.rng(1, 2).random() != problem.rng(1, 3).random()
 
 
-# ---------------------------------------------------------------- what goes wrong
+# ---------------------------------------------------------------- faults
 
 
 @pytest.mark.parametrize("rate", [1e3, 1e20, 1e38])
 @pytest.mark.parametrize("kind", LEARNERS)
-def test_a_training_that_diverges_says_so_or_stays_finite(
+def test_a_diverging_training_fails_or_stays_finite(
     kind: str, rate: float, train: Train, tmp_path: Path
 ) -> None:
-    rates = ("rate",) if kind == "dqn" else ("actor_rate", "critic_rate")
+    rates = ("learning_rate",) if kind == "dqn" else ACTOR_CRITIC_RATES
     try:
         policy = train(kind, **dict.fromkeys(rates, rate))
     except TrainingError as error:
@@ -263,21 +270,21 @@ def test_a_training_that_diverges_says_so_or_stays_finite(
 @pytest.mark.parametrize(
     ("name", "key", "value", "problem"),
     [
-        ("mtl-a3c", "widht", 5, "has no option 'widht'; did you mean 'width'"),
-        ("mtl-a3c", "actor_rate", 0.0, "greater than 0"),
-        ("mtl-a3c", "actor_rate", float("inf"), "finite"),
-        ("mtl-a3c", "actor_rate", float("nan"), "finite"),
-        ("mtl-a3c", "entropy", -0.1, "greater than or equal to 0"),
+        ("mtl-a3c", "hiden_units", 5, "has no option 'hiden_units'; did you mean 'hidden_units'"),
+        ("mtl-a3c", "actor_learning_rate", 0.0, "greater than 0"),
+        ("mtl-a3c", "actor_learning_rate", float("inf"), "finite"),
+        ("mtl-a3c", "actor_learning_rate", float("nan"), "finite"),
+        ("mtl-a3c", "ent_coef", -0.1, "greater than or equal to 0"),
         ("mtl-a3c", "gamma", 1.5, "less than or equal to 1"),
         ("mtl-a3c", "sharing", "some", "'soft' or 'hard'"),
         ("mtl-a3c", "head", "joint", "has no option 'head'"),
         ("mtl-a3c", "candidates", 1, "greater than or equal to 2"),
-        ("mtl-a3c", "batch", "many", "valid integer"),
-        ("mtl-a3c", "width", 100_000, "less than or equal to 1024"),
+        ("mtl-a3c", "batch_size", "many", "valid integer"),
+        ("mtl-a3c", "hidden_units", 100_000, "less than or equal to 1024"),
         ("a3c", "head", "both", "'blocks' or 'joint'"),
-        ("a3c", "elite", 0.0, "greater than 0"),
-        ("dqn", "memory", 10, "greater than or equal to 100"),
-        ("dqn", "rate", -1.0, "greater than 0"),
+        ("a3c", "elite_share", 0.0, "greater than 0"),
+        ("dqn", "buffer_size", 10, "greater than or equal to 100"),
+        ("dqn", "learning_rate", -1.0, "greater than 0"),
         ("dqn", "sharing", "soft", "has no option 'sharing'"),
     ],
 )
@@ -290,7 +297,7 @@ def test_options_are_checked(
     assert list(tmp_path.iterdir()) == []
 
 
-# ---------------------------------------------------------------- replay memory
+# ---------------------------------------------------------------- replay buffer
 
 
 def transitions(*rewards: float) -> Transitions:
@@ -304,27 +311,27 @@ def transitions(*rewards: float) -> Transitions:
     )
 
 
-def test_a_memory_forgets_the_oldest() -> None:
-    memory = Memory(4, 2, 3)
-    memory.add(transitions(0.0, 1.0, 2.0))
-    assert len(memory) == 3
-    memory.add(transitions(3.0, 4.0))
-    assert len(memory) == 4
-    found = memory.sample(200, np.random.default_rng(0))
-    assert set(found.reward.tolist()) == {1.0, 2.0, 3.0, 4.0}
-    assert (found.x == found.reward[:, None]).all()
-    assert (found.ended == (found.reward > 1)).all()
-    assert (found.places == 4).all()
+def test_a_replay_buffer_drops_the_oldest() -> None:
+    buffer = ReplayBuffer(4, 2, 3)
+    buffer.add(transitions(0.0, 1.0, 2.0))
+    assert len(buffer) == 3
+    buffer.add(transitions(3.0, 4.0))
+    assert len(buffer) == 4
+    found = buffer.sample(200, np.random.default_rng(0))
+    assert set(found.rewards.tolist()) == {1.0, 2.0, 3.0, 4.0}
+    assert (found.x == found.rewards[:, None]).all()
+    assert (found.terminated == (found.rewards > 1)).all()
+    assert (found.placements == 4).all()
 
 
 @pytest.mark.parametrize("count", [0, 3, 4, 6, 9])
-def test_a_memory_can_be_kept(count: int) -> None:
-    memory, other = Memory(4, 2, 3), Memory(4, 2, 3)
+def test_a_replay_buffer_is_restored_from_its_state(count: int) -> None:
+    buffer, other = ReplayBuffer(4, 2, 3), ReplayBuffer(4, 2, 3)
     for reward in range(count):
-        memory.add(transitions(float(reward)))
-    other.restore(memory.arrays())
-    for each in (memory, other):
+        buffer.add(transitions(float(reward)))
+    other.restore(buffer.state())
+    for each in (buffer, other):
         each.add(transitions(50.0, 60.0))
-    found = [each.sample(50, np.random.default_rng(1)) for each in (memory, other)]
-    assert len(memory) == len(other)
+    found = [each.sample(50, np.random.default_rng(1)) for each in (buffer, other)]
+    assert len(buffer) == len(other)
     assert all((x == y).all() for x, y in zip(*found, strict=True))

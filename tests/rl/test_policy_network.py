@@ -1,4 +1,4 @@
-"""Policies as files: read as they were written, and each fault told in one line."""
+"""Policy files: read as written; every fault is reported in one line."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mecsim.errors import PolicyError
+from mecsim.learning import TrainingRequest
 from mecsim.learning.policy_file import Policy, read_policy, write_policy
 from mecsim.learning.training import train
 from mecsim.scenario.schema import Scenario
@@ -22,7 +23,9 @@ from tests.rl.test_learners import ACTOR_CRITIC, Q_LEARNING, obvious
 def learn(out: Path, name: str = "mtl-a3c", **more: Any) -> dict[str, Any]:
     options = (Q_LEARNING if name == "dqn" else ACTOR_CRITIC) | more.pop("options", {})
     how = {"episodes": 30, "seed": 0, "workers": 1, "serial": True} | more
-    return train(obvious(), name, options, out=out, **how)
+    more_of_train = {key: how.pop(key) for key in ("resume", "progress") if key in how}
+    request = TrainingRequest(scenario=obvious(), scheduler=name, options=options, out=out, **how)
+    return train(request, **more_of_train)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
 
 
 def fault_of(path: Path, scenario: Scenario | None = None, name: str = "mtl-a3c") -> str:
-    """What is said about a policy: one line."""
+    """The message about a policy, of one line."""
     with pytest.raises(PolicyError) as caught:
         run_scenario(scenario or obvious(), name, {"policy": str(path)})
     message = str(caught.value)
@@ -54,12 +57,12 @@ def test_a_policy_is_read_as_it_was_written(policy: Policy, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["q.safetensors"]
 
 
-def test_what_a_header_says(policy: Policy) -> None:
+def test_the_header_of_a_policy(policy: Policy) -> None:
     header = policy.header
     assert (header.scheduler, header.blocks, header.servers, header.decision_epoch) == (
         "mtl-a3c", 2, 3, "per_slot",
     )  # fmt: skip
-    assert header.settings["width"] == 16
+    assert header.settings["hidden_units"] == 16
     assert header.settings["sharing"] == "soft"
     assert len(header.scenario_sha256) == 64
     assert header.training["seed"] == 0
@@ -71,14 +74,14 @@ def test_what_a_header_says(policy: Policy) -> None:
     ("header", "problem"),
     [
         ({"settings": {"bogus": 1}}, "its settings: .* has no option 'bogus'"),
-        ({"settings": {"width": "big"}}, "its settings: .*option width: 'big'"),
-        ({"settings": {"width": 10**9}}, "its settings: .*less than or equal to 1024"),
-        ({"settings": {"width": 32}}, "its arrays are not those that its header says"),
-        ({"scheduler": "a3c"}, "is for scheduler: a3c, here it is mtl-a3c"),
-        ({"blocks": 3}, "is for blocks: 3, here it is 2"),
-        ({"servers": 9}, "is for edge_servers: 9, here it is 3"),
-        ({"decision_epoch": "per_task"}, "is for decision_epoch: per_task, here it is per_slot"),
-        ({"features": ["tasks"]}, "decides by other features; train it again"),
+        ({"settings": {"hidden_units": "big"}}, "its settings: .*option hidden_units: 'big'"),
+        ({"settings": {"hidden_units": 10**9}}, "its settings: .*less than or equal to 1024"),
+        ({"settings": {"hidden_units": 32}}, "names or shapes of arrays do not match its header"),
+        ({"scheduler": "a3c"}, "has scheduler: a3c. Expected: mtl-a3c"),
+        ({"blocks": 3}, "has blocks: 3. Expected: 2"),
+        ({"servers": 9}, "has edge_servers: 9. Expected: 3"),
+        ({"decision_epoch": "per_task"}, "has decision_epoch: per_task. Expected: per_slot"),
+        ({"features": ["tasks"]}, "was trained on other features. Try: train it again"),
     ],
 )
 def test_a_header_that_does_not_fit(
@@ -95,11 +98,11 @@ def test_a_header_that_does_not_fit(
     [
         ("actor.1.bias", lambda x: x * np.nan, "array actor.1.bias is not finite"),
         ("actor.1.bias", lambda x: x.astype(np.float64), "actor.1.bias holds float64"),
-        ("actor.1.bias", lambda x: x[:3], "its arrays are not those that its header says"),
-        ("encoding.column", lambda x: x + 1e6, "names features that there are not"),
-        ("encoding.column", lambda x: -x - 1.0, "names features that there are not"),
-        ("encoding.column", lambda x: x + 0.5, "names features that there are not"),
-        ("encoding.scale", lambda x: 0.0 * x, "divides by what is not above 0"),
+        ("actor.1.bias", lambda x: x[:3], "names or shapes of arrays do not match its header"),
+        ("encoding.column", lambda x: x + 1e6, "its encoding refers to unknown features"),
+        ("encoding.column", lambda x: -x - 1.0, "its encoding refers to unknown features"),
+        ("encoding.column", lambda x: x + 0.5, "its encoding refers to unknown features"),
+        ("encoding.scale", lambda x: 0.0 * x, "its encoding has scales that are not above 0"),
     ],
 )
 def test_arrays_that_do_not_fit(
@@ -124,18 +127,18 @@ def _large(path: Path, data: bytes) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path, bytes], Any], str]] = {
-    "empty": (lambda path, _: path.touch(), "is no safetensors file"),
-    "truncated": (_truncated, "is no safetensors file"),
-    "longer": (lambda path, data: path.write_bytes(data + b"x"), "is no safetensors file"),
+    "empty": (lambda path, _: path.touch(), "is not a safetensors file"),
+    "truncated": (_truncated, "is not a safetensors file"),
+    "longer": (lambda path, data: path.write_bytes(data + b"x"), "is not a safetensors file"),
     "huge header": (
         lambda path, data: path.write_bytes(struct.pack("<Q", 2**62) + data),
         "header too large",
     ),
     "nonsense": (
         lambda path, _: path.write_bytes(struct.pack("<Q", 8) + b"nonsense"),
-        "is no safetensors file",
+        "is not a safetensors file",
     ),
-    "pickle": (_pickled, "is no safetensors file"),
+    "pickle": (_pickled, "is not a safetensors file"),
     "foreign": (
         lambda path, _: save_file({"a": np.zeros(2, np.float32)}, path),
         "has no header of a mecsim policy",
@@ -173,15 +176,15 @@ def test_a_policy_on_another_scenario_of_the_same_shape_works_with_a_warning(
     busier = obvious(arrivals={"process": "slotted", "rate": 5})
     assert run_scenario(busier, "mtl-a3c", {"policy": str(path)}).summary["completed"] == 60
     assert "was trained on another scenario (scenario)" in caplog.text
-    assert "is for blocks: 2, here it is 3" in fault_of(path, obvious(dnn={"blocks": 3}))
-    assert "is for scheduler: mtl-a3c, here it is a3c" in fault_of(path, name="a3c")
+    assert "has blocks: 2. Expected: 3" in fault_of(path, obvious(dnn={"blocks": 3}))
+    assert "has scheduler: mtl-a3c. Expected: a3c" in fault_of(path, name="a3c")
 
 
 def test_the_policy_for_a_scenario_is_found(
     policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PolicyError, match="no policy for this scenario; train one with `mecsim tr"):
+    with pytest.raises(PolicyError, match=r"no policy for this scenario\. Try: `mecsim train"):
         run_scenario(obvious(), "mtl-a3c")
     folder = tmp_path / "results" / "training"
     write_policy(folder / "b.safetensors", policy)

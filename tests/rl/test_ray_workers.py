@@ -13,28 +13,28 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mecsim.learning.interface import Arrays, Task, TrainingError
+from mecsim.learning import Arrays, TrainingError, TrainingProblem, TrainingRequest
 from mecsim.learning.training import train
 from mecsim.study.executors import cluster_for
 from schedulers.rl.algorithm import Algorithm
-from schedulers.rl.parameters import Shared
+from schedulers.rl.parameters import SharedParameters
 from tests.rl.test_learners import KINDS, decisions, obvious
-from tests.rl.test_trainer import SMALL, Notes, rounds_played
+from tests.rl.test_trainer import SMALL, MemoryLogger, iterations_run
 
 ray = pytest.importorskip("ray")
 asynchronous = pytest.importorskip("schedulers.rl.trainer")
 
 
 class Pushing(Algorithm):
-    """Takes one step of a known length in each of twenty rounds; its settings say what fails."""
+    """Takes one step of a known length in each iteration; its settings say what fails."""
 
-    rounds = 20
+    iterations = 20
 
     def initial(self) -> Arrays:
         return {"w": np.zeros(3, np.float32), "b": np.ones((1, 2), np.float32)}
 
-    def play(self, number: int, shared: Shared) -> dict[str, float]:
-        trouble: Mapping[str, Any] = self.task.settings
+    def run_iteration(self, number: int, shared: SharedParameters) -> dict[str, float]:
+        trouble: Mapping[str, Any] = self.problem.settings
         time.sleep(0.02)
         if number in trouble.get("dies", ()):
             mark = Path(trouble["folder"]) / str(number)
@@ -62,63 +62,65 @@ def _cluster() -> Iterator[None]:
         yield
 
 
-def task(workers: int = 2, **trouble: Any) -> Task:
-    return Task(SMALL, trouble, 0, 20, workers, serial=False, engine="ray")
+def problem(workers: int = 2, **trouble: Any) -> TrainingProblem:
+    return TrainingProblem(SMALL, trouble, 0, 20, workers, serial=False, engine="ray")
 
 
 @pytest.mark.slow
 def test_every_push_of_every_worker_counts_once() -> None:
-    notes = Notes()
-    asynchronous.train(Pushing, task(), notes)
-    assert rounds_played(notes) == list(range(20))
-    assert notes.kept[-1].arrays["values"].tolist() == [20.0] * 3 + [21.0] * 2
-    assert notes.kept[-1].arrays["squares"].tolist() == [0.0] * 5
-    assert notes.warnings == []
+    logger = MemoryLogger()
+    asynchronous.train(Pushing, problem(), logger)
+    assert iterations_run(logger) == list(range(20))
+    assert logger.kept[-1].arrays["values"].tolist() == [20.0] * 3 + [21.0] * 2
+    assert logger.kept[-1].arrays["square_avg"].tolist() == [0.0] * 5
+    assert logger.warnings == []
 
 
 @pytest.mark.slow
-def test_going_on_from_a_checkpoint_does_what_is_missing() -> None:
-    first, second = Notes(), Notes()
-    asynchronous.train(Pushing, task(), first)
+def test_a_resumed_training_runs_the_missing_iterations() -> None:
+    first, second = MemoryLogger(), MemoryLogger()
+    asynchronous.train(Pushing, problem(), first)
     second.checkpoint = next(kept for kept in first.kept if len(kept.state["done"]) == 7)
-    asynchronous.train(Pushing, task(), second)
-    assert len(rounds_played(second)) == 13
-    at_least = 20.0  # a push of a round that was not done yet may be in the checkpoint
+    asynchronous.train(Pushing, problem(), second)
+    assert len(iterations_run(second)) == 13
+    at_least = 20.0  # the checkpoint may hold a push of an unfinished iteration
     assert at_least <= second.kept[-1].arrays["values"][0] <= at_least + 1
 
 
-def test_a_worker_that_dies_is_replaced_and_its_round_is_played(tmp_path: Path) -> None:
-    notes = Notes()
-    asynchronous.train(Pushing, task(dies=(5,), folder=str(tmp_path)), notes)
-    assert rounds_played(notes) == list(range(20))
-    assert notes.kept[-1].arrays["values"].tolist() == [20.0] * 3 + [21.0] * 2
-    assert notes.warnings == ["a worker died; another one takes its place"]
+def test_a_dead_worker_is_replaced_and_its_iteration_repeated(tmp_path: Path) -> None:
+    logger = MemoryLogger()
+    asynchronous.train(Pushing, problem(dies=(5,), folder=str(tmp_path)), logger)
+    assert iterations_run(logger) == list(range(20))
+    assert logger.kept[-1].arrays["values"].tolist() == [20.0] * 3 + [21.0] * 2
+    assert logger.warnings == ["a worker died; another one replaces it"]
 
 
 @pytest.mark.slow
 def test_workers_that_keep_dying_end_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("schedulers.rl.ray_workers.RESTARTS", 1)
+    monkeypatch.setattr("schedulers.rl.workers.MAX_RESTARTS", 1)
     with pytest.raises(TrainingError, match=r"^2 workers died$"):
-        asynchronous.train(Pushing, task(1, dies=(2,), always=True, folder=str(tmp_path)), Notes())
+        asynchronous.train(
+            Pushing, problem(1, dies=(2,), always=True, folder=str(tmp_path)), MemoryLogger()
+        )
 
 
 @pytest.mark.parametrize(
-    ("trouble", "problem"),
+    ("trouble", "message"),
     [
         ({"fails": (3,)}, r"^a worker failed:\n(.|\n)*RuntimeError: out of luck"),
-        ({"rate": 1e20}, r"^the training diverged: a parameter is larger"),
+        ({"rate": 1e20}, r"^the training diverged: a parameter exceeds"),
     ],
 )
-def test_a_worker_that_fails_says_why(trouble: dict[str, Any], problem: str) -> None:
-    with pytest.raises(TrainingError, match=problem):
-        asynchronous.train(Pushing, task(1, **trouble), Notes())
+def test_a_worker_that_fails_says_why(trouble: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        asynchronous.train(Pushing, problem(1, **trouble), MemoryLogger())
 
 
 def test_more_workers_than_the_cluster_has_cpus_are_refused() -> None:
     with pytest.raises(TrainingError, match="workers: 3; allowed: 2"):
-        asynchronous.train(Pushing, task(3), Notes())
+        asynchronous.train(Pushing, problem(3), MemoryLogger())
 
 
 def test_a_server_that_dies_ends_the_training() -> None:
@@ -126,11 +128,11 @@ def test_a_server_that_dies_ends_the_training() -> None:
 
     shared = np.zeros(5, np.float32), np.zeros(5, np.float32)
     layout = {"w": (3,), "b": (1, 2)}
-    crew = ray_workers.RayCrew(Pushing, task(1), layout, shared, Notes().warn)
-    ray.kill(crew._server)
-    with pytest.raises(TrainingError, match="the parameter server died; --resume"):
-        crew.parameters()
-    crew.close()
+    pool = ray_workers.RayPool(Pushing, problem(1), layout, shared, MemoryLogger().warn)
+    ray.kill(pool._server)
+    with pytest.raises(TrainingError, match=r"the parameter server died\. Try: --resume"):
+        pool.parameters()
+    pool.close()
 
 
 def test_two_workers_find_the_fast_server(tmp_path: Path) -> None:
@@ -143,5 +145,5 @@ def test_two_workers_find_the_fast_server(tmp_path: Path) -> None:
         "serial": False,
         "engine": "ray",
     }
-    train(obvious(), scheduler, options, out=out, **how)
+    train(TrainingRequest(scenario=obvious(), scheduler=scheduler, options=options, out=out, **how))
     assert (decisions(out, "mtl-a3c", obvious()) == 2).all()

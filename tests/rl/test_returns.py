@@ -14,11 +14,11 @@ from mecsim.scheduler.spec import SchedulerSpec
 from schedulers.rl.q_learning import td_targets
 from schedulers.rl.returns import (
     advantages,
-    between,
+    anneal,
     elite_weights,
     k_step_returns,
+    reward_scale,
     standardised,
-    usual_cost_s,
     within_groups,
 )
 from tests.helpers.builders import chain, scenario
@@ -50,7 +50,7 @@ def test_returns_by_hand() -> None:
     assert found.ravel().tolist() == [4.0, 6.0, 8.0]
 
 
-def test_what_has_terminated_has_nothing_after_it_and_what_was_cut_off_has() -> None:
+def test_terminated_episodes_have_no_bootstrap_and_truncated_ones_have() -> None:
     rewards = np.array([[1.0, 1.0], [1.0, 1.0]])
     found = k_step_returns(rewards, np.array([0.0, 100.0]), 0.9)
     assert found[:, 0].tolist() == pytest.approx([1.9, 1.0])
@@ -89,7 +89,7 @@ def test_advantages_by_hand() -> None:
 
 
 @given(rollouts())
-def test_without_decay_it_is_the_return_less_the_value(
+def test_lambda_of_one_gives_the_return_minus_the_value(
     case: tuple[Floats, Floats, Floats, float],
 ) -> None:
     rewards, values, bootstrap, gamma = case
@@ -99,7 +99,7 @@ def test_without_decay_it_is_the_return_less_the_value(
 
 
 @given(rollouts())
-def test_with_full_decay_it_is_the_error_of_one_step(
+def test_lambda_of_zero_gives_the_one_step_error(
     case: tuple[Floats, Floats, Floats, float],
 ) -> None:
     rewards, values, bootstrap, gamma = case
@@ -164,7 +164,7 @@ def test_a_group_does_not_matter_to_another(data: st.DataObject) -> None:
     np.testing.assert_allclose(moved[spread], found[spread], rtol=1e-6, atol=1e-6)
 
 
-def test_rounding_is_no_difference() -> None:
+def test_rounding_errors_are_not_advantages() -> None:
     same = np.array([[0.1 + 0.2, 0.3, 0.3]]) * 1e3
     assert same.std() > 0.0
     assert (within_groups(same) == 0.0).all()
@@ -185,7 +185,7 @@ def test_no_weight_is_larger_than_the_limit() -> None:
     assert elite_weights(np.array([1.0, 9.0]), pool, 0.01).tolist() == [50.0, 50.0]
 
 
-def test_where_all_are_the_same_nobody_is_followed() -> None:
+def test_equal_advantages_have_no_weight() -> None:
     assert elite_weights(np.ones(4), np.ones(20), 0.1).tolist() == [0.0] * 4
 
 
@@ -217,16 +217,16 @@ def test_elite_weights_follow_only_the_best(pool: Floats, share: float) -> None:
         (0.3, 0.3, 0.7, 0.3),
     ],
 )
-def test_on_the_way(begin: float, end: float, progress: float, found: float) -> None:
-    assert between(begin, end, progress) == pytest.approx(found)
+def test_anneal(begin: float, end: float, progress: float, found: float) -> None:
+    assert anneal(begin, end, progress) == pytest.approx(found)
 
 
-def test_the_usual_cost_of_an_epoch_by_hand() -> None:
+def test_the_reward_scale_by_hand() -> None:
     """Three tasks of 6 cycles on two servers of 2 Hz: 3·(1 + 3)/2 = 6 times 6 cycles / 4 Hz."""
     made = scenario(dnn=chain([2, 4], [1, 1]), edge_server={"capacity": 2.0})
     spec = SchedulerSpec.of(resolve(made))
-    assert usual_cost_s(spec, 3.0) == pytest.approx(9.0)
-    assert usual_cost_s(spec, 0.0) == usual_cost_s(spec, 1.0) * 0.5 > 0.0
+    assert reward_scale(spec, 3.0) == pytest.approx(9.0)
+    assert reward_scale(spec, 0.0) == reward_scale(spec, 1.0) * 0.5 > 0.0
 
 
 # ---------------------------------------------------------------- targets of Q-learning
@@ -241,7 +241,7 @@ def test_targets_by_hand() -> None:
 
 
 @given(arrays(np.float32, 3, elements=NUMBERS), arrays(np.float32, (2, 3), elements=NUMBERS))
-def test_targets_of_what_has_ended_are_rewards(reward: Floats, best_after: Floats) -> None:
+def test_targets_of_terminated_transitions_are_rewards(reward: Floats, best_after: Floats) -> None:
     ended = np.ones(3, dtype=np.bool_)
     after = best_after.astype(np.float32)
     assert (td_targets(reward.astype(np.float32), after, ended, 0.9) == reward).all()

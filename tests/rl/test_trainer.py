@@ -1,4 +1,4 @@
-"""Workers that push into shared parameters: they may die, fail or be told to stop."""
+"""Workers that push into shared parameters, and may die or fail."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from mecsim.learning.interface import Arrays, Checkpoint, Task, TrainingError
+from mecsim.learning import Arrays, Checkpoint, TrainingError, TrainingProblem
 from mecsim.scenario.schema import Scenario
-from schedulers.rl import trainer
+from schedulers.rl import workers
 from schedulers.rl.algorithm import Algorithm, evaluate
-from schedulers.rl.parameters import Shared
-from schedulers.rl.trainer import evaluations, train
+from schedulers.rl.parameters import SharedParameters
+from schedulers.rl.schedule import evaluations
+from schedulers.rl.trainer import train
 
 SMALL = Scenario.model_validate(
     {"slots": 2, "devices": 1, "edge_servers": 1, "dnn": {"blocks": 1}}
@@ -28,15 +29,15 @@ SMALL = Scenario.model_validate(
 
 
 class Counting(Algorithm):
-    """Adds one to its parameter in each of twenty rounds; its settings tell what goes wrong."""
+    """Adds one to its parameter in each iteration; its settings say what fails."""
 
-    rounds = 20
+    iterations = 20
 
     def initial(self) -> Arrays:
         return {"w": np.zeros(3, np.float32)}
 
-    def play(self, number: int, shared: Shared) -> dict[str, float]:
-        trouble: Mapping[str, Any] = self.task.settings
+    def run_iteration(self, number: int, shared: SharedParameters) -> dict[str, float]:
+        trouble: Mapping[str, Any] = self.problem.settings
         time.sleep(trouble.get("seconds", 0.0))
         if number in trouble.get("dies", ()) and self._first_time(number):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -48,8 +49,8 @@ class Counting(Algorithm):
         return {"training_reward": float(number)}
 
     def _first_time(self, number: int) -> bool:
-        mark = Path(self.task.settings["folder"]) / str(number)
-        if self.task.settings.get("always") or not mark.exists():
+        mark = Path(self.problem.settings["folder"]) / str(number)
+        if self.problem.settings.get("always") or not mark.exists():
             mark.touch()
             return True
         return False
@@ -60,8 +61,8 @@ class Counting(Algorithm):
         return np.ones((len(features), 1), dtype=np.int64)
 
 
-class Notes:
-    """A diary that keeps all it is told, and checkpoints in memory."""
+class MemoryLogger:
+    """Keeps everything that is logged, and all checkpoints."""
 
     measures: ClassVar[tuple[str, ...]] = ()
 
@@ -72,23 +73,23 @@ class Notes:
         self.kept: list[Checkpoint] = []
         self.warnings: list[str] = []
 
-    def note(self, share: float, measures: Mapping[str, float]) -> None:
+    def log(self, share: float, measures: Mapping[str, float]) -> None:
         self.shares.append(share)
         self.rows.append(dict(measures))
 
-    def keep(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         self.kept.append(Checkpoint({n: x.copy() for n, x in arrays.items()}, dict(state)))
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 
 
-def task(workers: int = 2, *, serial: bool = False, **trouble: Any) -> Task:
-    return Task(SMALL, trouble, 0, 20, workers, serial)
+def problem(workers: int = 2, *, serial: bool = False, **trouble: Any) -> TrainingProblem:
+    return TrainingProblem(SMALL, trouble, 0, 20, workers, serial)
 
 
-def rounds_played(notes: Notes) -> list[float]:
-    return sorted(row["training_reward"] for row in notes.rows if "training_reward" in row)
+def iterations_run(logger: MemoryLogger) -> list[float]:
+    return sorted(row["training_reward"] for row in logger.rows if "training_reward" in row)
 
 
 @pytest.fixture(autouse=True)
@@ -102,31 +103,31 @@ def _nobody_is_left() -> Any:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_round_is_played_once_and_evaluations_come_between(workers: int) -> None:
-    notes = Notes()
-    train(Counting, task(max(workers, 1), serial=workers == 0), notes)
-    assert rounds_played(notes) == list(range(20))
-    assert notes.kept[-1].arrays["values"].tolist() == [20.0] * 3
-    assert notes.kept[-1].state["done"] == list(range(20))
-    assert notes.kept[-1].state["evaluated"] == [0, 5, 20]
-    assert len([row for row in notes.rows if "validation_reward" in row]) == 3
-    assert notes.shares == sorted(notes.shares)
-    assert notes.shares[-1] == 1.0
-    assert notes.warnings == []
+def test_every_iteration_runs_once_between_evaluations(workers: int) -> None:
+    logger = MemoryLogger()
+    train(Counting, problem(max(workers, 1), serial=workers == 0), logger)
+    assert iterations_run(logger) == list(range(20))
+    assert logger.kept[-1].arrays["values"].tolist() == [20.0] * 3
+    assert logger.kept[-1].state["done"] == list(range(20))
+    assert logger.kept[-1].state["evaluated"] == [0, 5, 20]
+    assert len([row for row in logger.rows if "validation_reward" in row]) == 3
+    assert logger.shares == sorted(logger.shares)
+    assert logger.shares[-1] == 1.0
+    assert logger.warnings == []
 
 
-def test_evaluations_come_where_they_belong_in_one_process() -> None:
-    notes = Notes()
-    train(Counting, task(serial=True), notes)
+def test_serial_evaluations_come_in_order() -> None:
+    logger = MemoryLogger()
+    train(Counting, problem(serial=True), logger)
     evaluated = [
         s
-        for s, r in zip(notes.shares, notes.rows, strict=True)
+        for s, r in zip(logger.shares, logger.rows, strict=True)
         if len(r) and "validation_reward" in r
     ]
     assert evaluated == pytest.approx([0.0, 0.25, 1.0])
 
 
-def test_evaluations_are_most_often_at_the_beginning_and_seldom_in_short_trainings() -> None:
+def test_evaluations_are_dense_at_the_beginning_and_rare_in_short_trainings() -> None:
     assert sorted(evaluations(100, 400)) == [0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
     assert sorted(evaluations(25, 100)) == [0, 1, 4, 9, 16, 25]
     assert sorted(evaluations(1, 1)) == [0, 1]
@@ -134,57 +135,63 @@ def test_evaluations_are_most_often_at_the_beginning_and_seldom_in_short_trainin
 
 def test_the_best_parameters_are_the_first_of_the_best() -> None:
     """All rewards are equal here: the parameters that training began with are not replaced."""
-    arrays, reward = train(Counting, task(serial=True), Notes())
+    arrays, reward = train(Counting, problem(serial=True), MemoryLogger())
     assert arrays["w"].tolist() == [0.0] * 3
     assert np.isfinite(reward)
 
 
-def test_going_on_from_a_checkpoint_does_what_is_missing() -> None:
-    first = Notes()
-    train(Counting, task(serial=True), first)
+def test_a_resumed_training_runs_the_missing_iterations() -> None:
+    first = MemoryLogger()
+    train(Counting, problem(serial=True), first)
     middle = next(kept for kept in first.kept if len(kept.state["done"]) == 7)
-    notes = Notes(middle)
-    train(Counting, task(serial=True), notes)
-    assert rounds_played(notes) == list(range(7, 20))
-    assert notes.kept[-1].arrays["values"].tolist() == [20.0] * 3
-    assert first.kept[-1].state == notes.kept[-1].state
+    logger = MemoryLogger(middle)
+    train(Counting, problem(serial=True), logger)
+    assert iterations_run(logger) == list(range(7, 20))
+    assert logger.kept[-1].arrays["values"].tolist() == [20.0] * 3
+    assert first.kept[-1].state == logger.kept[-1].state
 
 
 def test_a_checkpoint_of_another_network_is_refused() -> None:
-    arrays = {name: np.zeros(5, np.float32) for name in ("values", "squares", "best")}
+    arrays = {name: np.zeros(5, np.float32) for name in ("values", "square_avg", "best")}
     state = {"done": [], "evaluated": [], "best_reward": -1.0}
     with pytest.raises(TrainingError, match="network of another shape"):
-        train(Counting, task(serial=True), Notes(Checkpoint(arrays, state)))
+        train(Counting, problem(serial=True), MemoryLogger(Checkpoint(arrays, state)))
+
+
+@pytest.mark.parametrize("state", [{}, {"done": [1], "evaluated": "none", "best_reward": 0.0}])
+def test_a_checkpoint_of_another_learner_is_refused(state: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match="does not belong to this learner"):
+        train(Counting, problem(serial=True), MemoryLogger(Checkpoint({}, state)))
 
 
 # ---------------------------------------------------------------- workers in trouble
 
 
-def test_a_worker_that_dies_is_replaced_and_its_round_is_played(tmp_path: Path) -> None:
-    notes = Notes()
-    train(Counting, task(1, dies=(5,), folder=str(tmp_path)), notes)
-    assert rounds_played(notes) == list(range(20))
-    assert notes.warnings == ["a worker died with exit code -9; another one takes its place"]
+def test_a_dead_worker_is_replaced_and_its_iteration_repeated(tmp_path: Path) -> None:
+    logger = MemoryLogger()
+    train(Counting, problem(1, dies=(5,), folder=str(tmp_path)), logger)
+    assert iterations_run(logger) == list(range(20))
+    assert logger.warnings == ["a worker died with exit code -9; another one replaces it"]
 
 
 def test_workers_that_keep_dying_end_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "RESTARTS", 1)
-    notes = Notes()
+    monkeypatch.setattr(workers, "MAX_RESTARTS", 1)
+    logger = MemoryLogger()
     with pytest.raises(TrainingError, match=r"^2 workers died \(the last with exit code -9\)$"):
-        train(Counting, task(1, dies=(2,), always=True, folder=str(tmp_path)), notes)
-    assert len(notes.warnings) == 1
+        train(Counting, problem(1, dies=(2,), always=True, folder=str(tmp_path)), logger)
+    assert len(logger.warnings) == 1
 
 
 def test_a_worker_that_fails_says_why() -> None:
     with pytest.raises(TrainingError, match=r"a worker failed:\n(.|\n)*RuntimeError: out of luck"):
-        train(Counting, task(1, fails=(3,)), Notes())
+        train(Counting, problem(1, fails=(3,)), MemoryLogger())
 
 
 def test_a_worker_that_finds_the_training_diverged_ends_it() -> None:
     with pytest.raises(TrainingError, match=r"^the training diverged$"):
-        train(Counting, task(1, diverges=(3,)), Notes())
+        train(Counting, problem(1, diverges=(3,)), MemoryLogger())
 
 
 class Fragile:
@@ -195,12 +202,12 @@ class Fragile:
 
 
 def test_workers_that_cannot_begin_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "RESTARTS", 0)
+    monkeypatch.setattr(workers, "MAX_RESTARTS", 0)
     with pytest.raises(TrainingError, match=r"^1 workers died \(the last with exit code 1\)$"):
-        train(Counting, task(1, fails=Fragile()), Notes())
+        train(Counting, problem(1, fails=Fragile()), MemoryLogger())
 
 
-def test_what_is_evaluated_is_what_was_there() -> None:
-    algorithm = Counting(task(serial=True))
+def test_evaluations_of_equal_parameters_are_equal() -> None:
+    algorithm = Counting(problem(serial=True))
     reward = evaluate(algorithm, algorithm.initial())
     assert reward == evaluate(algorithm, algorithm.initial()) < 0.0

@@ -205,7 +205,7 @@ def test_a_training_goes_on_when_the_node_of_a_worker_is_killed(
         out, err = learning.communicate(timeout=120)
     cluster.remove_node(doomed)
     assert (learning.returncode, out) == (0, ""), err
-    assert "a worker died; another one takes its place" in err
+    assert "a worker died; another one replaces it" in err
     assert len(list(tmp_path.glob("vgg16_4es-mtl-a3c-0*.safetensors"))) == 1
 
 
@@ -236,7 +236,7 @@ def test_an_address_where_no_cluster_is(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--engine", "ray", "--serial"), "--serial: is in one process"),
+        (("--engine", "ray", "--serial"), "--serial: runs in one process"),
         (("--engine", "cloud"), "allowed: local, ray"),
         (("--ray-address", "127.0.0.1:1"), "with --engine ray only"),
         (("--engine", "ray", "--ray-address", "127.0.0.1:1"), "no Ray cluster answers"),

@@ -1,0 +1,161 @@
+"""The input of a training: the request of a user, and the problem that a learner has to solve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from mecsim.errors import InputError, ScenarioError
+from mecsim.learning.policy_file import SUFFIX
+from mecsim.model.model import resolve
+from mecsim.model.workload import mean_rate
+from mecsim.scenario.schema import Scenario
+from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation.replicas import Replicas
+from mecsim.support.arrays import Floats
+
+VALIDATION_SEEDS: Final = 900_000
+"""First of the seeds on which policies are evaluated during training."""
+TRAINING_SEEDS: Final = 1_000_000
+"""Smallest seed of training; comparisons use smaller ones."""
+SEED_TRIALS: Final = 1000
+"""Number of seeds to try for one whose workload has tasks."""
+MAX_WORKERS: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """A training as a user asks for it.
+
+    Attributes:
+        scenario: the scenario to train on.
+        scheduler: the name of a learning scheduler.
+        out: the policy file to write.
+        episodes: the amount to simulate, in runs of the scenario.
+        seed: the seed of the training.
+        options: training options, see ``mecsim train --settings``.
+        workers: the number of parallel workers, 1 to 16.
+        serial: train in this process and in a fixed order; the same seed then gives the same
+            policy to the last bit. ``workers`` is ignored.
+        engine: ``local`` (processes of this machine) or ``ray`` (the Ray cluster to which this
+            process is connected).
+        scenario_name: the scenario's name in the policy file.
+    """
+
+    scenario: Scenario
+    scheduler: str
+    out: Path
+    episodes: int
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    workers: int = 1
+    serial: bool = False
+    engine: str = "local"
+    scenario_name: str = "scenario"
+
+    def check(self) -> None:
+        """Check numbers and the file name.
+
+        Raises:
+            InputError: if one is not allowed.
+        """
+        if self.episodes < 1:
+            raise InputError(f"episodes: {self.episodes}; allowed: at least 1")
+        if self.seed < 0:
+            raise InputError(f"seed: {self.seed}; allowed: at least 0")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise InputError(f"workers: {self.workers}; allowed: 1 to {MAX_WORKERS}")
+        if self.out.suffix != SUFFIX:
+            raise InputError(f"{self.out}: allowed: a name that ends in {SUFFIX}")
+        if self.out.is_dir():
+            raise InputError(f"{self.out}: is a folder; allowed: a file name")
+
+
+@dataclass(frozen=True)
+class TrainingProblem:
+    """The problem that a learner has to solve, with environments that simulate it.
+
+    Attributes:
+        scenario: the scenario to train on, complete in itself.
+        settings: the training options, an instance of :attr:`Learner.settings`.
+        seed: the seed of the training.
+        episodes: the amount to simulate, in runs of the scenario.
+        workers: the number of parallel workers.
+        serial: train in this process and in a fixed order.
+        engine: where workers run: ``local`` or ``ray``.
+    """
+
+    scenario: Scenario
+    settings: Any
+    seed: int
+    episodes: int
+    workers: int
+    serial: bool
+    engine: str = "local"
+
+    @cached_property
+    def epochs(self) -> int:
+        """Decision epochs of a run; their expected number with per-task decisions."""
+        if self.scenario.decision_epoch == "per_slot":
+            return self.scenario.slots
+        return max(1, round(mean_rate(resolve(self.scenario)) * self.scenario.slots))
+
+    @cached_property
+    def spec(self) -> SchedulerSpec:
+        """The part of the scenario that schedulers know."""
+        return SchedulerSpec.of(resolve(self.scenario))
+
+    def make_envs(self, count: int) -> Replicas:
+        """Return ``count`` environments, which must be reset before their first step."""
+        return Replicas(self.scenario, count)
+
+    def reset(self, envs: Replicas, seeds: Sequence[int]) -> Floats:
+        """Reset environments, one seed each.
+
+        With per-task decisions, a seed whose workload is empty is replaced by the next one that
+        has tasks.
+
+        Args:
+            envs: B environments.
+            seeds: their B seeds.
+
+        Returns:
+            The features of the first observations, in SI units; shape (B, features).
+
+        Raises:
+            ScenarioError: if no seed gives a task.
+        """
+        try:
+            return envs.reset(seeds)
+        except ScenarioError:
+            trial = self.make_envs(1)
+            return envs.reset([_seed_with_tasks(trial, seed) for seed in seeds])
+
+    def training_seeds(self, iteration: int, count: int) -> list[int]:
+        """Return the seeds of the ``count`` environments of an iteration."""
+        offsets = np.random.SeedSequence([self.seed, iteration]).generate_state(count, np.uint32)
+        return [TRAINING_SEEDS + int(offset) for offset in offsets]
+
+    def validation_seeds(self, count: int) -> list[int]:
+        """Return seeds that training never uses."""
+        return list(range(VALIDATION_SEEDS, VALIDATION_SEEDS + count))
+
+    def rng(self, *key: int) -> np.random.Generator:
+        """Return the random generator of one part of the training, named by ``key``."""
+        return np.random.default_rng([self.seed, 1, *key])
+
+
+def _seed_with_tasks(trial: Replicas, first: int) -> int:
+    """Return the first seed from ``first`` on that gives tasks. Raises ``ScenarioError``."""
+    for seed in range(first, first + SEED_TRIALS):
+        with suppress(ScenarioError):
+            trial.reset([seed])
+            return seed
+    trial.reset([first + SEED_TRIALS])
+    return first + SEED_TRIALS

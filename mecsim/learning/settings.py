@@ -1,0 +1,63 @@
+"""Training options of learners: pydantic models, and how users see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class TrainingSettings(BaseModel):
+    """Base of a learner's training options.
+
+    Every option has a type, a default and, as a string below it, its meaning. Instances are frozen.
+
+    Examples:
+        >>> class MySettings(TrainingSettings):
+        ...     learning_rate: float = 1e-3
+        >>> MySettings(learning_rate=0.5).learning_rate
+        0.5
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+
+def describe_settings(settings: type[TrainingSettings]) -> list[dict[str, str]]:
+    """Describe training options for ``mecsim train --settings``.
+
+    Args:
+        settings: the class of a learner's training options.
+
+    Returns:
+        A row an option: its ``name``, ``allowed`` values, ``default`` and ``meaning``.
+    """
+    schemas = settings.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "allowed": _allowed(schemas[name]),
+            "default": str(field.default),
+            "meaning": " ".join((field.description or "").replace("``", "").split()),
+        }
+        for name, field in settings.model_fields.items()
+    ]
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """Return in words which values the JSON Schema of a plain value allows."""
+    if "enum" in schema:
+        return " or ".join(map(str, schema["enum"]))
+    if schema.keys() >= {"minimum", "maximum"}:
+        bounds = [f"{schema['minimum']:g} to {schema['maximum']:g}"]
+    else:
+        texts = {
+            "minimum": "{:g} or more",
+            "exclusiveMinimum": "above {:g}",
+            "maximum": "{:g} or less",
+            "exclusiveMaximum": "below {:g}",
+        }
+        bounds = [text.format(schema[key]) for key, text in texts.items() if key in schema]
+    return ", ".join([str(schema.get("type", "")), *bounds])
