@@ -23,7 +23,7 @@ from mecsim.cli.common import (
 from mecsim.errors import InputError
 
 if TYPE_CHECKING:
-    from mecsim.study.plan import Cell, Entrant, Study
+    from mecsim.study.plan import Trial, Competitor, Study
 
 ScenarioPaths = Annotated[
     list[Path], typer.Argument(metavar="SCENARIO...", help="Scenario files (YAML).")
@@ -112,15 +112,15 @@ def compare(
     from mecsim.simulation.drive import check_kernel
     from mecsim.study import plan, plots
     from mecsim.study import summary as summary_module
-    from mecsim.study.batch import Folder, run_batch
-    from mecsim.study.executors import make_engine
+    from mecsim.study.batch import ResultStore, run_batch
+    from mecsim.study.executors import make_executor
     from mecsim.study.jobs import Training
     from mecsim.study.report import write_report
 
     if metric not in summary_module.METRICS:
         allowed = ", ".join(summary_module.METRICS)
         raise InputError(f"--metric: {metric!r} is not known; allowed: {allowed}")
-    if metric == "bound_gap_percent" and not bound:
+    if metric == "optimality_gap_percent" and not bound:
         raise InputError(f"--metric {metric}: allowed: with --bound")
     counts = {"--seeds": seeds, "--training-seeds": training_seeds, "--episodes": episodes}
     for name, count in counts.items():
@@ -131,7 +131,7 @@ def compare(
         plots.need_matplotlib("; or leave figures out with --no-figures")
     asked = plan.Study(
         scenarios=plan.name_scenarios(scenarios),
-        entrants=entrants(schedulers, option or []),
+        competitors=competitors(schedulers, option or []),
         seeds=range(seeds),
         points=plan.grid(plan.parse_sweep(sweep or [])),
         overrides=tuple(set_ or ()),
@@ -141,16 +141,16 @@ def compare(
         training=None if episodes is None else Training(episodes),
         training_seeds=range(training_seeds),
     )
-    cells = plan.plan(asked)
-    folder = Folder(out or _default_folder(asked, sweep or []), resume=resume)
+    trials = plan.plan(asked)
+    folder = ResultStore(out or _default_folder(asked, sweep or []), resume=resume)
     with (
         display.batch_progress("comparing", quiet=quiet or json_) as watch,
-        make_engine(engine, jobs, ray_address) as made,
+        make_executor(engine, jobs, ray_address) as made,
     ):
-        done = run_batch([cell.job for cell in cells], folder, made, watch)
-    rows = summary_module.rows(cells, done.results)
+        done = run_batch([trial.job for trial in trials], folder, made, watch)
+    rows = summary_module.rows(trials, done.results)
     summary = summary_module.summarise(rows, baseline)
-    failed = failures(cells, done.failures)
+    failed = failures(trials, done.failures)
     document: dict[str, Any] = {"rows": rows, "summary": summary, "failed": failed}
     files = write_report(folder.path, document)
     for name in () if no_figures else summary_module.METRICS:
@@ -168,9 +168,9 @@ def compare(
     raise typer.Exit(1 if failed else 0)
 
 
-def entrants(schedulers: str, options: Sequence[str]) -> list[Entrant]:
+def competitors(schedulers: str, options: Sequence[str]) -> list[Competitor]:
     """Return who takes part, each with its options. Raises ``InputError``."""
-    from mecsim.study.plan import Entrant
+    from mecsim.study.plan import Competitor
 
     names = names_in(schedulers)
     if not names:
@@ -184,7 +184,7 @@ def entrants(schedulers: str, options: Sequence[str]) -> list[Entrant]:
             )
         name = max(found, key=len)
         own[name].append(pair[len(name) + 1 :])
-    return [Entrant(file_part(name), name, scheduler_options(own[name])) for name in names]
+    return [Competitor(file_part(name), name, scheduler_options(own[name])) for name in names]
 
 
 def names_in(listed: str) -> list[str]:
@@ -192,13 +192,13 @@ def names_in(listed: str) -> list[str]:
     return [name.strip() for name in listed.split(",") if name.strip()]
 
 
-def failures(cells: Sequence[Cell], failed: dict[str, str]) -> list[dict[str, Any]]:
+def failures(trials: Sequence[Trial], failed: dict[str, str]) -> list[dict[str, Any]]:
     """Return what failed, with where it belongs and its cause; of trainings each but once."""
     found: dict[str, dict[str, Any]] = {}
-    for cell in cells:
-        for job in (cell.job.needs, cell.job):
+    for trial in trials:
+        for job in (trial.job.needs, trial.job):
             if job is not None and job.key in failed:
-                place = {"scenario": cell.scenario, "sweep": cell.point, "job": str(job)}
+                place = {"scenario": trial.scenario, "sweep": trial.point, "job": str(job)}
                 found.setdefault(job.key, place | {"cause": failed[job.key]})
     return list(found.values())
 

@@ -66,8 +66,8 @@ def reproduce(
     from mecsim.paper import reproduce as paper
     from mecsim.paper.figure_files import load_figures
     from mecsim.study import plots
-    from mecsim.study.batch import Folder, run_batch
-    from mecsim.study.executors import make_engine
+    from mecsim.study.batch import ResultStore, run_batch
+    from mecsim.study.executors import make_executor
     from mecsim.support.files import write_whole
 
     chosen = load_figures(figures or [])
@@ -81,13 +81,13 @@ def reproduce(
     place = out or Path("results") / ("paper-quick" if short else "paper")
     scope = {"figures": list(chosen), "schedulers": only, "quick": short}
     _check_scope(place, scope)
-    folder = Folder(place, resume=resume)
+    folder = ResultStore(place, resume=resume)
     with (
         display.batch_progress("reproducing", quiet=quiet or json_) as watch,
-        make_engine(engine, jobs, ray_address) as made,
+        make_executor(engine, jobs, ray_address) as made,
     ):
         done = run_batch(paper.all_jobs(plans), folder, made, watch)
-    failed = [each for cells in plans.values() for each in failures(cells, done.failures)]
+    failed = [each for trials in plans.values() for each in failures(trials, done.failures)]
     tell_troubles(done.warnings, failed)
     results = paper.collect(chosen, plans, done.results)
     pages.write_figures(place, chosen, results, quick=short)

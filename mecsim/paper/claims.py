@@ -34,7 +34,7 @@ from mecsim.support.arrays import Floats
 
 OURS: Final = "mtl-a3c"
 """The scheduler that the paper proposes."""
-ALONE: Final = "with the paper's settings and nothing of ours (beyond_plain)"
+PAPER_SETTINGS: Final = "with the paper's settings and nothing of ours (beyond_plain)"
 DEFAULT: Final = "vgg16_4es"
 """The scenario of all figures but the last."""
 
@@ -142,32 +142,32 @@ class Evidence:
         return found
 
     def samples(
-        self, where: str, name: str, entrants: Sequence[str], point: Point, scenario: str
+        self, where: str, name: str, competitors: Sequence[str], point: Point, scenario: str
     ) -> list[Floats]:
         """Return a metric of each scheduler as a sample, on seeds that all of them have met.
 
         Of learners as many trainings each. Raises ``MissingError`` if one of them was not run.
         """
-        found = [self._sample(where, name, each, point, scenario) for each in entrants]
+        found = [self._sample(where, name, each, point, scenario) for each in competitors]
         seeds = sorted(set.intersection(*(set(statistics.complete_seeds(each)) for each in found)))
         if not seeds:
-            raise MissingError(f"not run: {', '.join(entrants)}, not all, in {where}")
-        return statistics.alike(*(statistics.matrix(each, seeds) for each in found))
+            raise MissingError(f"not run: {', '.join(competitors)}, not all, in {where}")
+        return statistics.truncated(*(statistics.matrix(each, seeds) for each in found))
 
-    def _sample(self, where: str, name: str, entrant: str, point: Point, scenario: str) -> Sample:
+    def _sample(self, where: str, name: str, competitor: str, point: Point, scenario: str) -> Sample:
         if name in ("final_reward", "episodes_to_converge"):
-            return self._trained(where, name, entrant, scenario)
+            return self._trained(where, name, competitor, scenario)
         return {
             (row["training_seed"] or 0, row["seed"]): value
             for row in self.rows.get(where, ())
-            if (row["scheduler"], row["sweep"], row["scenario"]) == (entrant, point, scenario)
+            if (row["scheduler"], row["sweep"], row["scenario"]) == (competitor, point, scenario)
             and (value := metric(row, name)) is not None
         }
 
-    def _trained(self, where: str, name: str, entrant: str, scenario: str) -> Sample:
+    def _trained(self, where: str, name: str, competitor: str, scenario: str) -> Sample:
         curves: dict[int, list[tuple[float, float]]] = {}
         for row in self.curves.get(where, ()):
-            if (row["scheduler"], row["scenario"]) == (entrant, scenario):
+            if (row["scheduler"], row["scenario"]) == (competitor, scenario):
                 pair = row["episode"], row["reward"]
                 curves.setdefault(row["training_seed"], []).append(pair)
         if name == "final_reward":
@@ -176,7 +176,7 @@ class Evidence:
         if late := sum(math.isinf(each) for each in found.values()):
             last = max(curve[-1][0] for curve in curves.values())
             raise MissingError(
-                f"{late} of {len(found)} trainings of {entrant} have not settled by the end, "
+                f"{late} of {len(found)} trainings of {competitor} have not settled by the end, "
                 f"after {last:.0f} episodes"
             )
         return found
@@ -188,7 +188,7 @@ def judge(claim: AnyClaim, evidence: Evidence) -> Finding:
     if not any(evidence.rows.get(each) or evidence.curves.get(each) for each in claim.alone):
         return found
     alone = _judged(claim.model_copy(update={"where": claim.alone}), evidence)
-    told = f"{ALONE}: {alone.told}: {alone.verdict}"
+    told = f"{PAPER_SETTINGS}: {alone.told}: {alone.verdict}"
     return replace(found, reason="; ".join(part for part in (found.reason, told) if part))
 
 
@@ -242,7 +242,7 @@ def _mean(samples: Sequence[Floats]) -> Floats:
     return np.mean(np.broadcast_arrays(*samples), axis=0)
 
 
-def _pooled(evidence: Evidence, where: Sequence[str], name: str, entrants: Sequence[str]) -> Ratio:
+def _pooled(evidence: Evidence, where: Sequence[str], name: str, competitors: Sequence[str]) -> Ratio:
     """Return how much the first is below the mean of the others, over all points alike.
 
     Each point counts in units of the others' mean at that point.
@@ -250,7 +250,7 @@ def _pooled(evidence: Evidence, where: Sequence[str], name: str, entrants: Seque
     sums: list[Floats] = []
     for place in where:
         for point in evidence.points(place) or [{}]:
-            first, *others = evidence.samples(place, name, entrants, point, DEFAULT)
+            first, *others = evidence.samples(place, name, competitors, point, DEFAULT)
             baseline = _mean(others)
             scale = abs(float(baseline.mean())) or 1.0
             sums.append(np.stack(np.broadcast_arrays(first, baseline)) / scale)

@@ -24,7 +24,7 @@ CURVE: Final = "learning_curve"
 T = TypeVar("T", bound=Section)
 
 
-class EntrantSpec(Section):
+class CompetitorSpec(Section):
     """A scheduler with options, or under a name of its own."""
 
     name: str
@@ -65,7 +65,7 @@ class StudySpec(Section):
     are trained without these changes, the other learners with each of them."""
     quick_evaluate_on: tuple[str, ...] | None = None
     """The names that are enough if it must be quick."""
-    schedulers: tuple[str | EntrantSpec, ...] | None = None
+    schedulers: tuple[str | CompetitorSpec, ...] | None = None
     ours: str = ""
     """Why this is here though the paper does not have it."""
 
@@ -83,7 +83,7 @@ class StudySpec(Section):
         """Return where the schedulers meet: the points of the sweep, or the named settings."""
         if self.evaluate_on:
             named = self.quick_evaluate_on if quick else None
-            return plan.grid({plan.PLACE: named or tuple(self.evaluate_on)})
+            return plan.grid({plan.SETTING: named or tuple(self.evaluate_on)})
         return plan.grid((self.quick_sweep if quick else None) or self.sweep)
 
 
@@ -98,7 +98,7 @@ class PanelSpec(Section):
         "energy_J",
         "reward",
         "late_blocks",
-        "bound_gap_percent",
+        "optimality_gap_percent",
         "learning_curve",
     ]
     title: str = ""
@@ -121,7 +121,7 @@ class Figure(Section):
     seeds: Count
     training: TrainingSpec
     quick: Quick
-    schedulers: tuple[str | EntrantSpec, ...]
+    schedulers: tuple[str | CompetitorSpec, ...]
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of schedulers, by name, wherever in the figure they take part and say no other."""
     baseline: str = "greedy"
@@ -140,7 +140,7 @@ class Figure(Section):
     def schedulers_of(self) -> set[str]:
         """Return the names of all schedulers that take part."""
         of_studies = (each.schedulers or self.schedulers for each in self.studies.values())
-        return {self._entrant(each).scheduler for some in of_studies for each in some}
+        return {self._competitor(each).scheduler for some in of_studies for each in some}
 
     def make_study(
         self, name: str, *, quick: bool = False, only: Sequence[str] = ()
@@ -152,14 +152,14 @@ class Figure(Section):
         spec = self.studies[name]
         training = self.quick.training if quick else self.training
         seeds = self.quick.seeds if quick else self.seeds
-        entrants = [self._entrant(each) for each in spec.schedulers or self.schedulers]
-        entrants = [each for each in entrants if not only or each.scheduler in only]
-        if not entrants:
+        competitors = [self._competitor(each) for each in spec.schedulers or self.schedulers]
+        competitors = [each for each in competitors if not only or each.scheduler in only]
+        if not competitors:
             return None
-        labels = [each.label for each in entrants]
+        labels = [each.label for each in competitors]
         return plan.Study(
             scenarios={each: shipped_scenario(each) for each in spec.scenarios},
-            entrants=entrants,
+            competitors=competitors,
             seeds=range(seeds),
             points=spec.points(quick=quick),
             places=spec.evaluate_on,
@@ -170,11 +170,11 @@ class Figure(Section):
             training_seeds=range(training.seeds),
         )
 
-    def _entrant(self, given: str | EntrantSpec) -> plan.Entrant:
-        spec = EntrantSpec(name=given) if isinstance(given, str) else given
+    def _competitor(self, given: str | CompetitorSpec) -> plan.Competitor:
+        spec = CompetitorSpec(name=given) if isinstance(given, str) else given
         label = spec.label or spec.name
         options = self.options.get(spec.name, {}) | spec.options
-        return plan.Entrant(label, spec.name, options, spec.seeds, spec.workers, spec.once)
+        return plan.Competitor(label, spec.name, options, spec.seeds, spec.workers, spec.once)
 
 
 def shipped_scenario(name: str) -> Path:

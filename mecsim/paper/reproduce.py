@@ -18,7 +18,7 @@ from mecsim.study import plan as plan_module
 from mecsim.study import plots, statistics
 from mecsim.study import summary as summary_module
 from mecsim.study.jobs import Job
-from mecsim.study.plan import Cell
+from mecsim.study.plan import Trial
 from mecsim.study.plots import Line, Panel
 
 
@@ -33,7 +33,7 @@ class Results:
 
 def plan(
     figures: Mapping[str, Figure], *, quick: bool = False, only: Sequence[str] = ()
-) -> dict[str, list[Cell]]:
+) -> dict[str, list[Trial]]:
     """Return the runs and trainings of each study of each figure. Raises ``InputError``."""
     plans = {}
     for name, figure in figures.items():
@@ -45,12 +45,12 @@ def plan(
 
 def collect(
     figures: Mapping[str, Figure],
-    plans: Mapping[str, Sequence[Cell]],
+    plans: Mapping[str, Sequence[Trial]],
     results: Mapping[str, Mapping[str, Any]],
 ) -> Results:
     """Return the results of a batch by figures and studies."""
-    rows = {place: summary_module.rows(cells, results) for place, cells in plans.items()}
-    curves = {place: summary_module.curves(cells, results) for place, cells in plans.items()}
+    rows = {place: summary_module.rows(trials, results) for place, trials in plans.items()}
+    curves = {place: summary_module.curves(trials, results) for place, trials in plans.items()}
     summary = {
         place: summary_module.summarise(found, figures[place.partition(".")[0]].baseline)
         for place, found in rows.items()
@@ -180,7 +180,7 @@ def volume(jobs: Iterable[Job], results: Mapping[str, Mapping[str, Any]]) -> dic
     }
 
 
-def all_jobs(plans: Mapping[str, Sequence[Cell]]) -> list[Job]:
+def all_jobs(plans: Mapping[str, Sequence[Trial]]) -> list[Job]:
     """Return the jobs of all studies, each once: figures share runs."""
-    cells = itertools.chain.from_iterable(plans.values())
-    return list({cell.job.key: cell.job for cell in cells}.values())
+    trials = itertools.chain.from_iterable(plans.values())
+    return list({trial.job.key: trial.job for trial in trials}.values())

@@ -194,7 +194,7 @@ def test_a_scheduler_meets_the_same_in_a_replay_as_in_a_run(
     run_scenario(spec, "local", seed=7, out=tmp_path / "a.h5")
     other = replay_with(tmp_path / "a.h5", scheduler, out=tmp_path / "b.h5")
     direct = run_scenario(spec, scheduler, seed=7)
-    assert other.summary["reward"] == direct.summary["reward"]
+    assert other.summary.reward == direct.summary.reward
     assert replay_trace(tmp_path / "b.h5").difference is None
 
 

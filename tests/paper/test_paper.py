@@ -17,7 +17,7 @@ import pytest
 
 from mecsim.errors import InputError, ScenarioError
 from mecsim.paper import pages, reproduce
-from mecsim.paper.claims import ALONE, Evidence, load_claims
+from mecsim.paper.claims import PAPER_SETTINGS, Evidence, load_claims
 from mecsim.paper.curves import episodes_to_converge, final_reward
 from mecsim.paper.figure_files import Figure, figure_names, load_figure, load_figures, read
 from mecsim.paper.verdicts import (
@@ -31,7 +31,7 @@ from mecsim.paper.verdicts import (
 )
 from mecsim.study import plan
 from mecsim.study import summary as summary_module
-from mecsim.study.batch import Folder, run_batch
+from mecsim.study.batch import ResultStore, run_batch
 from mecsim.study.statistics import Estimate, Ratio
 from mecsim.support.arrays import Floats
 from tests.cli.test_cli import answer, mecsim
@@ -218,7 +218,7 @@ def test_what_goes_beyond_the_paper_says_so_and_has_all_schedulers(name: str) ->
             "settings": {"greedy", "single-cut", "lookahead"},
             "ingredients": {"greedy", "lookahead"},
         }.get(each, set(HEURISTICS))
-        assert learners | most <= {entrant.label for entrant in made.entrants}
+        assert learners | most <= {competitor.label for competitor in made.competitors}
         assert made.bound
         assert made.baseline == "greedy"
 
@@ -228,7 +228,7 @@ def test_options_hold_wherever_a_scheduler_takes_part_and_says_no_other() -> Non
         update={"options": {"mtl-a3c": {"actor_rate": 0.5, "width": 8}, "dqn": {"rate": 0.5}}}
     )
     made = [figure.make_study(name) for name in ("rates", "batches")]
-    found = {e.label: e.options for each in made if each is not None for e in each.entrants}
+    found = {e.label: e.options for each in made if each is not None for e in each.competitors}
     assert found["batch of 16"] == {"actor_rate": 0.5, "width": 8, "batch": 16}
     assert found["actor 0.01, critic 0.001"] == {
         "actor_rate": 0.01,
@@ -243,7 +243,7 @@ def test_every_sweep_has_the_yardsticks() -> None:
             if spec.sweep:
                 made = figure.make_study(name)
                 assert made is not None
-                assert {"single-cut", "lookahead"} <= {each.label for each in made.entrants}
+                assert {"single-cut", "lookahead"} <= {each.label for each in made.competitors}
                 assert made.bound
 
 
@@ -281,9 +281,9 @@ def test_policies_are_evaluated_where_they_were_not_trained() -> None:
     figures = load_figures(["beyond_generalisation", "fig6", "fig10"])
     plans = reproduce.plan(figures)
     ours, jobs = plans["beyond_generalisation.settings"], reproduce.all_jobs(plans)
-    points = {cell.point.get("evaluated_on") for cell in ours if cell.job.kind == "run"}
+    points = {trial.point.get("evaluated_on") for trial in ours if trial.job.kind == "run"}
     assert points == {f"{n} tasks" for n in (30, 50, 70, 90, 110)} | {"fading", "bursts"}
-    of_figures = {cell.job.key for cell in [*plans["fig6.default"], *plans["fig10.rates"]]}
+    of_figures = {trial.job.key for trial in [*plans["fig6.default"], *plans["fig10.rates"]]}
     further = [job for job in jobs if job.kind == "train" and job.key not in of_figures]
     assert len(further) == 3 * 3 * 3  # the default, fading and bursts; others are the figures'
     quick = figures["beyond_generalisation"].make_study("settings", quick=True)
@@ -341,19 +341,21 @@ def invented(figures: Mapping[str, Figure]) -> reproduce.Results:
             rows[place], curves[place] = [], []
             for at, point in enumerate(made.points):
                 for scenario in made.scenarios:
-                    for entrant in made.entrants:
-                        learns = entrant.scheduler in ("mtl-a3c", "a3c", "dqn")
+                    for competitor in made.competitors:
+                        learns = competitor.scheduler in ("mtl-a3c", "a3c", "dqn")
                         for training in range(3) if learns else (None,):
-                            mean = worth.get(entrant.label, 1.1) * (1 + 0.1 * at)
+                            mean = worth.get(competitor.label, 1.1) * (1 + 0.1 * at)
                             mean += 0.001 * (training or 0)
                             rows[place] += [
-                                invented_row(scenario, point, entrant.label, training, seed, mean)
+                                invented_row(
+                                    scenario, point, competitor.label, training, seed, mean
+                                )
                                 for seed in made.seeds
                             ]
                             if training is not None and not at:
                                 curves[place] += [
                                     {"scenario": scenario, "sweep": point, "episode": episode,
-                                     "scheduler": entrant.label, "training_seed": training,
+                                     "scheduler": competitor.label, "training_seed": training,
                                      "reward": -100.0 * mean / (1 + episode)}
                                     for episode in (0, 10, 20, 30)
                                 ]  # fmt: skip
@@ -449,7 +451,7 @@ def test_what_the_papers_algorithms_reach_alone_is_told_besides() -> None:
     besides = at_6(load_figures(["fig8", "beyond_plain"]))
     assert (besides.verdict, besides.measured) == (usual.verdict, usual.measured)
     told = "at 6: 5.0% [5.0, 5.0]: holds"
-    assert besides.reason == f"{usual.reason}; {ALONE}: {told}"
+    assert besides.reason == f"{usual.reason}; {PAPER_SETTINGS}: {told}"
 
 
 def test_without_results_nothing_can_be_compared() -> None:
@@ -504,7 +506,7 @@ def test_learners_are_trained_and_their_curves_drawn(
     figures = {"fig8": read(tmp_path / "tiny.yaml", Figure)}
     plans = reproduce.plan(figures)
     jobs = reproduce.all_jobs(plans)
-    done = run_batch(jobs, Folder(tmp_path / "out", resume=False), Inline())
+    done = run_batch(jobs, ResultStore(tmp_path / "out", resume=False), Inline())
     volume = reproduce.volume(jobs, done.results)
     assert (volume["trainings"], volume["runs"]) == (3 * 2, 3 * 2 * 3)
     results = reproduce.collect(figures, plans, done.results)

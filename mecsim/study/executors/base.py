@@ -10,11 +10,11 @@ from typing import Self
 from mecsim.study.jobs import Job, Outcome
 
 
-class EngineLostError(Exception):
+class ExecutorLostError(Exception):
     """What a future raises if the process that computed its job has died."""
 
 
-class Engine(ABC):
+class Executor(ABC):
     """Computes jobs beside each other; a context manager that ends what it started.
 
     Jobs and outcomes are plain values: an engine needs no common file system.
@@ -29,7 +29,7 @@ class Engine(ABC):
 
     def lost(self, error: BaseException) -> bool:
         """Whether an error of a future means that its process has died, not that its job failed."""
-        return isinstance(error, EngineLostError)
+        return isinstance(error, ExecutorLostError)
 
     @abstractmethod
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
-from mecsim.study.executors.base import Engine
+from mecsim.study.executors.base import Executor
 from mecsim.study.jobs import Job, Outcome, execute
 
 ONE_THREAD: Final = dict.fromkeys(
@@ -22,7 +22,7 @@ threads must not change the order of sums."""
 _TAKEN_S: Final = 1.0
 
 
-class LocalEngine(Engine):
+class LocalExecutor(Executor):
     """Jobs in so many processes of this machine; they end with the process that started them."""
 
     def __init__(self, slots: int) -> None:

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from mecsim.errors import InputError
-from mecsim.study.executors.base import Engine
+from mecsim.study.executors.base import Executor
 from mecsim.study.executors.local import ONE_THREAD
 from mecsim.study.jobs import Job, Outcome, contents, execute_apart
 
@@ -95,7 +95,7 @@ class Cluster:
         self.close()
 
 
-class RayEngine(Engine):
+class RayExecutor(Executor):
     """Jobs in processes of a Ray cluster's nodes, each on a CPU of its own.
 
     Everything travels: the job, what its files hold, its policy, the outcome. mecsim must be
