@@ -8,23 +8,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mecsim.cli.common import (
-    Debug,
-    Json,
-    Overrides,
-    Quiet,
-    SchedulerName,
-    Seed,
-    file_name,
-    full_name,
-    out_path,
-    scheduler_options,
-    show,
-    show_json,
-    stdout_kept,
-    tell,
-)
-from mecsim.cli.compare import EngineName, RayAddress
+from mecsim.cli.options import EngineName, Overrides, RayAddress, SchedulerName, Seed
+from mecsim.cli.output import Output, echo_error, with_output
 from mecsim.errors import InputError, TrainingError
 
 Settings = Annotated[
@@ -37,6 +22,7 @@ Settings = Annotated[
 ]
 
 
+@with_output
 def train(
     scenario: Annotated[
         Optional[Path],  # noqa: UP045
@@ -73,15 +59,17 @@ def train(
     settings: Annotated[
         bool, typer.Option("--settings", help="List the learner's training options and exit.")
     ] = False,
-    json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
     """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
     from mecsim.cli import display
+    from mecsim.cli.progress import training_progress
     from mecsim.learning.policy_file import SUFFIX
+    from mecsim.scenario import yaml_source
     from mecsim.scenario.loading import load
     from mecsim.study.executors import cluster_for
+    from mecsim.support.names import output_path, run_name, scenario_label
 
     try:
         from mecsim.learning.training import settings_of
@@ -89,7 +77,7 @@ def train(
     except ImportError as error:
         raise InputError(f"train: needs {error.name}; pip install 'mecsim[torch]'") from error
     if settings:
-        _show_settings(settings_of(scheduler), json_=json_)
+        _report_settings(settings_of(scheduler), output)
         return
     if scenario is None:
         raise InputError("train: SCENARIO is missing; allowed: a scenario file (YAML)")
@@ -99,35 +87,38 @@ def train(
         raise InputError("--serial: is in one process; allowed: without --workers")
     processes = 2 if workers is None else workers
     loaded = load(scenario, set_ or [])
-    default = file_name(scenario, scheduler, seed, set_, option)
-    path = out_path(out, default, [SUFFIX], Path("results", "training"))
+    default = run_name(scenario, scheduler, seed, set_, option)
+    path = output_path(out, default, [SUFFIX], Path("results", "training"))
     with (
-        display.training_progress(f"training {scheduler}", quiet=quiet or json_) as progress,
-        stdout_kept(json_),
+        training_progress(f"training {scheduler}", quiet=output.silent) as progress,
+        output.reserve_stdout(),
         cluster_for(engine, processes, ray_address),
     ):
         try:
             summary = train_(
                 loaded,
                 scheduler,
-                scheduler_options(option),
+                yaml_source.assigned(option or (), "--option"),
                 episodes=episodes,
                 seed=seed,
                 workers=processes,
                 serial=serial,
                 out=path,
                 engine=engine,
-                name=full_name(scenario, set_),
+                name=scenario_label(scenario, set_),
                 resume=resume,
                 progress=progress,
             )
         except TrainingError as error:
-            tell(str(error))
+            echo_error(str(error))
             raise typer.Exit(1) from None
-    if json_:
-        show_json(summary)
-    elif not quiet:
-        show(display.training_table(summary), _how_to_use(summary, scenario, scheduler, set_))
+    output.report(
+        summary,
+        lambda: [
+            display.training_table(summary),
+            _how_to_use(summary, scenario, scheduler, set_),
+        ],
+    )
 
 
 def _how_to_use(
@@ -141,11 +132,9 @@ def _how_to_use(
     return escape(f"use it:       {shlex.join(run)}\nlearning curve: {summary['curve_file']}")
 
 
-def _show_settings(settings: list[dict[str, str]], *, json_: bool) -> None:
+def _report_settings(settings: list[dict[str, str]], output: Output) -> None:
     from mecsim.cli import display
 
-    if json_:
-        show_json({"settings": settings})
-        return
     rows = [[each["name"], each["allowed"], each["default"], each["meaning"]] for each in settings]
-    show(display.plain_table(["option", "allowed", "default", "meaning"], rows, text=4))
+    head = ["option", "allowed", "default", "meaning"]
+    output.report({"settings": settings}, lambda: [display.plain_table(head, rows, text=4)])

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypedDict
 
 from mecsim.simulation.metrics import METRICS, PER_TASK
 from mecsim.study.hdf5_tables import write_tables
-from mecsim.study.plan import Point
+from mecsim.study.plan import Point, Trial
 from mecsim.study.summary import CurvePoint, Entry, Row, metric
 from mecsim.support.files import write_whole
 
@@ -39,6 +39,40 @@ class Document(TypedDict):
     rows: list[Row]
     summary: list[Entry]
     failed: list[Failure]
+
+
+def failures(trials: Iterable[Trial], causes: Mapping[str, str]) -> list[Failure]:
+    """Return the jobs that failed, each once, with their places and causes.
+
+    Args:
+        trials: The trials of the study.
+        causes: Key of a failed job to the cause.
+    """
+    found: dict[str, Failure] = {}
+    for trial in trials:
+        for job in (trial.job.needs, trial.job):
+            if job is not None and job.key in causes:
+                found.setdefault(
+                    job.key,
+                    {
+                        "scenario": trial.scenario,
+                        "sweep": trial.point,
+                        "job": str(job),
+                        "cause": causes[job.key],
+                    },
+                )
+    return list(found.values())
+
+
+def problems(warnings: Iterable[str], failed: Iterable[Failure]) -> list[str]:
+    """Return warnings and failures as lines for the user, equal causes in one line."""
+    jobs: dict[str, list[str]] = {}
+    for each in failed:
+        jobs.setdefault(each["cause"], []).append(each["job"])
+    return [f"warning: {warning}" for warning in sorted(warnings)] + [
+        f"failed: {names[0]}{f' (and {len(names) - 1:,} more)' if names[1:] else ''}: {cause}"
+        for cause, names in jobs.items()
+    ]
 
 
 def write_report(folder: Path, document: Document) -> list[Path]:

@@ -83,8 +83,8 @@ def improvement(sample: Floats, baseline: Floats) -> Ratio | None:
     ratios.
 
     >>> import numpy as np
-    >>> improvement(np.array([[9.0, 18.0]]), np.array([[10.0, 20.0]])).percent
-    10.0
+    >>> improvement(np.array([[5.0, 10.0]]), np.array([[10.0, 20.0]])).percent
+    50.0
     """
     below = float(baseline.mean())
     if not below:
