@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -74,15 +74,15 @@ def scenario_of(text: str, *overrides: str) -> Scenario:
     return validate(document)
 
 
-def run_check(
+def simulate(
     described: Scenario, scheduler: str | Sequence[int], effort: Effort, seed: int = 0
 ) -> tuple[MemoryTrace, RunSummary]:
     """Run under a scheduler or with a fixed placement; return trace and summary."""
-    trace, kernel = MemoryTrace(), effort.kernel
-    options: dict[str, list[int]] = {}
-    if not isinstance(scheduler, str):
-        scheduler, options = "fixed", {"placement": list(scheduler)}
-    result = run_scenario(described, scheduler, options, seed=seed, kernel=kernel, memory=trace)
+    trace = MemoryTrace()
+    name, options = "fixed", {"placement": scheduler}
+    if isinstance(scheduler, str):
+        name, options = scheduler, {}
+    result = run_scenario(described, name, options, seed=seed, kernel=effort.kernel, memory=trace)
     return trace, result.summary
 
 

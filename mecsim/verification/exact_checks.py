@@ -25,8 +25,8 @@ from mecsim.verification.check import (
     Effort,
     exactly,
     relative_gap,
-    run_check,
     scenario_of,
+    simulate,
     unequal,
 )
 from mecsim.verification.queueing_checks import STATION
@@ -57,7 +57,7 @@ def _every_pair(topology: str, latency_s: float, effort: Effort) -> Interval:
     described, found, known = scenario_of(_ONE_TASK, *changes), [], []
     model, far = resolve(described), 2 if topology == "line" else 1
     for placement in np.ndindex(4, 4):
-        trace, _ = run_check(described, placement, effort)
+        trace, _ = simulate(described, placement, effort)
         found += [trace[f"blocks/{name}"] for name in ("finish_s", "delay_s", "energy_J")]
         known += _by_hand(model, placement, far, latency_s)
     return unequal(np.array(found), np.array(known))
@@ -100,12 +100,12 @@ def _queues() -> list[Check]:
 def _batches(effort: Effort) -> Interval:
     constant = "size_factor={distribution: constant}", "arrivals={process: slotted, rate: 7}"
     described = scenario_of(STATION, *constant, "slots=20", "slot_length=1", "device.capacity=8e9")
-    trace, _ = run_check(described, "local", effort)
+    trace, _ = simulate(described, "local", effort)
     return exactly((trace["hops/start_s"] - trace["hops/enqueue_s"]).mean())
 
 
 def _lindley(effort: Effort) -> Interval:
-    trace, _ = run_check(scenario_of(STATION, f"slots={effort.tasks // 800}"), "local", effort)
+    trace, _ = simulate(scenario_of(STATION, f"slots={effort.tasks // 800}"), "local", effort)
     service = 1e9 * trace["tasks/size_factor"] / 1e9
     start = queueing.fifo_starts(trace["tasks/release_s"], service)
     found = np.array([trace["blocks/compute_start_s"], trace["tasks/finish_s"]])
@@ -113,7 +113,7 @@ def _lindley(effort: Effort) -> Interval:
 
 
 def _fifo(effort: Effort) -> Interval:
-    trace, _ = run_check(scenario_of(_BUSY), "rpdi", effort)
+    trace, _ = simulate(scenario_of(_BUSY), "rpdi", effort)
     order = np.lexsort([trace[f"hops/{name}"] for name in ("start_s", "enqueue_s", "resource")])
     columns = [trace[f"hops/{name}"][order] for name in ("resource", "enqueue_s", "finish_s")]
     free = [[-math.inf] * servers for servers in resolve(scenario_of(_BUSY)).capacity.tolist()]
@@ -125,9 +125,9 @@ def _fifo(effort: Effort) -> Interval:
 
 
 _BUSY: Final = """
-{slots: 20, decision_epoch: per_task, arrivals: {process: poisson, rate: 60}, return_result: true, devices: 8,
-size_factor: {distribution: exponential, per: block}, radio: {fading: rayleigh},
-dnn: {model: vgg16, blocks: 6, max_tolerated_delay: 0.5},
+{slots: 20, decision_epoch: per_task, arrivals: {process: poisson, rate: 60}, devices: 8,
+return_result: true, size_factor: {distribution: exponential, per: block},
+radio: {fading: rayleigh}, dnn: {model: vgg16, blocks: 6, max_tolerated_delay: 0.5},
 edge_server: {capacity: {uniform: [2e9, 4e9]}, cores: 2},
 wired: {topology: ring, rate: 1e8, latency: 0.001}}"""
 
@@ -146,7 +146,7 @@ def _conservation() -> list[Check]:
 
 def _little(effort: Effort) -> Interval:
     """Integrate the numbers of tasks over time and compare them with rates and mean times."""
-    trace, summary = run_check(scenario_of(_BUSY), "rpdi", effort)
+    trace, summary = simulate(scenario_of(_BUSY), "rpdi", effort)
     names, found, known = resolve(scenario_of(_BUSY)).resource_names(), [], []
     horizon = max(20.0, float(trace["tasks/finish_s"].max()))
     for resource in summary.resources:
@@ -170,7 +170,7 @@ def _mean_number(enter: Floats, leave: Floats, horizon_s: float) -> float:
 
 
 def _parts(effort: Effort) -> Interval:
-    trace, _ = run_check(scenario_of(_BUSY), "rpdi", effort)
+    trace, _ = simulate(scenario_of(_BUSY), "rpdi", effort)
     latency = 0.001 * (trace["hops/resource"] >= resolve(scenario_of(_BUSY)).resources.link)
     spent = trace["hops/finish_s"] - trace["hops/enqueue_s"] + latency
     total, release = trace["tasks/total_s"], trace["tasks/release_s"]
@@ -184,7 +184,7 @@ def _parts(effort: Effort) -> Interval:
 
 
 def _reward(effort: Effort) -> Interval:
-    trace, summary = run_check(scenario_of(_BUSY), "rpdi", effort)
+    trace, summary = simulate(scenario_of(_BUSY), "rpdi", effort)
     late = np.maximum(trace["blocks/delay_s"] - 0.5, 0.0)
     found = np.array([trace["decisions/reward"].sum(), summary.reward])
     return relative_gap(found, np.full(2, -trace["tasks/total_s"].sum() - late.sum()))
@@ -208,5 +208,5 @@ def _replay(effort: Effort) -> Interval:
 
 def _kernels(one: str, other: str, effort: Effort) -> Interval:
     busy, kernels = scenario_of(_BUSY), (effort._replace(kernel=name) for name in (one, other))
-    (trace, _), (again, _) = (run_check(busy, "rpdi", kernel) for kernel in kernels)
+    (trace, _), (again, _) = (simulate(busy, "rpdi", kernel) for kernel in kernels)
     return exactly(trace.first_difference(again) is not None)

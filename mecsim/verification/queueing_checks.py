@@ -10,7 +10,7 @@ from typing import Any, Final
 from mecsim.support.arrays import Floats
 from mecsim.support.intervals import Interval, mean_interval
 from mecsim.verification import queueing
-from mecsim.verification.check import Check, Effort, run_check, scenario_of
+from mecsim.verification.check import Check, Effort, scenario_of, simulate
 
 CONFIDENCE: Final = 0.999
 """Confidence of each interval, so that all hold together with about 99% (Bonferroni)."""
@@ -42,7 +42,7 @@ def _replicate(
     slots = max(1, round(effort.tasks / described.model_dump()["arrivals"]["rate"]))
     described = described.model_copy(update={"slots": slots})
     for seed in range(effort.replications):
-        trace, _ = run_check(described, placement, effort, seed)
+        trace, _ = simulate(described, placement, effort, seed)
         sojourns = trace["tasks/total_s"]
         values.append(float(statistic(sojourns[len(sojourns) // 10 :])))
     return mean_interval(values, CONFIDENCE)

@@ -1,4 +1,4 @@
-"""Batches: what is done is kept, whatever happens; results depend on nothing but the jobs."""
+"""Batches: finished jobs are kept after any failure; results depend only on the jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from mecsim.errors import InputError, Interrupted
 from mecsim.scenario.loading import load
 from mecsim.simulation.run import run as run_scenario
-from mecsim.study.batch import ResultStore, Results, Status, run_batch, time_left, with_needs
+from mecsim.study.batch import Results, ResultStore, Status, run_batch, time_left, with_needs
 from mecsim.study.executors import Executor, ExecutorLostError, make_executor
 from mecsim.study.executors.local import LocalExecutor
 from mecsim.study.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
@@ -161,7 +161,7 @@ def test_a_folder_that_is_not_empty_is_taken_with_resume_only(tmp_path: Path) ->
     with pytest.raises(InputError, match="--resume"):
         ResultStore(tmp_path / "a", resume=False)
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match="allowed"):
+    with pytest.raises(InputError, match="already exists"):
         ResultStore(tmp_path / "file", resume=False)
     ResultStore(tmp_path / "new", resume=False)
     ResultStore(tmp_path / "new", resume=False)  # nothing was done yet
@@ -207,7 +207,7 @@ def test_a_training_that_fails_fails_those_that_need_it(tmp_path: Path) -> None:
     causes = sorted(results.failures.values())
     assert causes[0] == "ValueError: no policy found"
     assert causes[1:] == 2 * [
-        "needs a training that failed (training of tests.helpers.toy_learner:Bad, seed 0)"
+        "the training that it needs failed (training of tests.helpers.toy_learner:Bad, seed 0)"
     ]
 
 
@@ -309,7 +309,7 @@ def test_where_ctrl_c_is_ignored_a_batch_goes_on(tmp_path: Path) -> None:
 
 
 def test_an_unknown_engine_is_told() -> None:
-    with pytest.raises(InputError, match="allowed: local, ray"):
+    with pytest.raises(InputError, match="expected one of local, ray"):
         make_executor("cloud")
     with pytest.raises(InputError, match="1 or more"):
         make_executor("local", 0)
@@ -385,7 +385,7 @@ def test_killed_and_resumed_the_tables_are_the_same(
     assert not (tmp_path / "cut" / "summary.csv").exists()
     if sent == signal.SIGINT:
         assert cut.returncode == 130
-        assert "go on with the same command and --resume" in err
+        assert "Use --resume to continue" in err
         assert "Traceback" not in err
     kept = len(list((tmp_path / "cut" / "jobs").glob("*.json")))
     assert 5 <= kept < 40
@@ -447,5 +447,5 @@ def test_a_file_that_has_changed_since_the_batch_was_planned_is_told(tmp_path: P
     own.write_text(OWN, encoding="utf-8")
     job = make_job("run", load(SCENARIO), f"{own}:Own", {}, 0)
     own.write_text(OWN + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="has changed since"):
+    with pytest.raises(InputError, match="changed after the batch started"):
         contents(job)

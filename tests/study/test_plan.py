@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import pytest
@@ -20,6 +20,7 @@ from mecsim.study import summary as summary_module
 from mecsim.study.batch import ResultStore, run_batch
 from mecsim.study.jobs import Training
 from mecsim.study.plan import Competitor, Study
+from mecsim.study.summary import Entry, Row
 from tests.cli.test_cli import answer, mecsim
 from tests.helpers import toy_learner
 from tests.study.test_batch import Inline
@@ -35,16 +36,17 @@ def asked(*competitors: Competitor, **more: Any) -> Study:
     return Study(scenarios={"default": SCENARIO}, competitors=named, **given)
 
 
-def row(scheduler: str, seed: int, delay: float | None, **more: Any) -> dict[str, Any]:
+def row(scheduler: str, seed: int, delay: float | None, **more: Any) -> Row:
     none = {"mean": None}
-    return {
+    document = {
         "scenario": "s", "sweep": {}, "scheduler": scheduler, "seed": seed, "training_seed": None,
         "total_delay_s": {"mean": delay}, "edge_delay_s": none, "local_delay_s": none,
         "energy_J": none, "reward": -10.0, "late_blocks": 0, "failed": 0,
-    } | more  # fmt: skip
+    }  # fmt: skip
+    return cast(Row, document | more)
 
 
-def of(summary: list[dict[str, Any]], scheduler: str, metric: str) -> dict[str, Any]:
+def of(summary: list[Entry], scheduler: str, metric: str) -> Entry:
     (found,) = [e for e in summary if (e["scheduler"], e["metric"]) == (scheduler, metric)]
     return found
 
@@ -126,10 +128,14 @@ def test_options_are_for_the_training_or_for_the_runs() -> None:
     ("competitors", "more", "told"),
     [
         ((TOY,), {"baseline": "toy"}, "--episodes"),
-        ((), {"baseline": "apdi"}, "--baseline: 'apdi' does not take part; allowed: greedy, rpdi"),
+        (
+            (),
+            {"baseline": "apdi"},
+            "--baseline: 'apdi' is not compared; expected one of greedy, rpdi",
+        ),
         ((Competitor("greedy", "greedy", {"x": 1}),), {}, "has no option 'x'"),
         ((Competitor("greedy", "greedi"),), {}, "did you mean 'greedy'"),
-        ((Competitor("greedy", "greedy"),) * 2, {}, "named twice"),
+        ((Competitor("greedy", "greedy"),) * 2, {}, "the same name twice"),
         ((), {"points": [{"edge_servers": 0}]}, "edge_servers"),
         ((), {"points": [{"dnn.blocks": 99}]}, "99"),
     ],
@@ -159,20 +165,22 @@ def test_a_summary_worked_out_by_hand() -> None:
 
 
 def test_the_lower_bound_stands_beside_the_schedulers(tmp_path: Path) -> None:
-    trials = plan_module.plan(asked(bound=True))
+    trials = plan_module.plan(asked(lower_bound=True))
     done = run_batch([trial.job for trial in trials], ResultStore(tmp_path, resume=False), Inline())
     rows = summary_module.rows(trials, done.results)
     assert len(rows) == 4
     summary = summary_module.summarise(rows, "greedy")
-    bound = of(summary, "lower bound", "reward")
-    assert bound["mean"] > of(summary, "greedy", "reward")["mean"]
-    assert bound["mean"] == pytest.approx(
+    bound, greedy = (of(summary, each, "reward")["mean"] for each in ("lower bound", "greedy"))
+    assert bound is not None
+    assert greedy is not None
+    assert bound > greedy
+    assert bound == pytest.approx(
         -sum(each["lower_bound"]["cost"] for each in rows[:2]) / 2, rel=1e-12
     )
-    least = of(summary, "lower bound", "total_delay_s")["mean"]  # no block is late: cost is delay
-    assert least == pytest.approx(-bound["mean"] / 180)
-    greedy = "--scheduler", "greedy"
-    alone = answer("run", str(SCENARIO), *greedy, "--set", "slots=3", "--no-trace", "--lower-bound")
+    least = of(summary, "lower bound", "total_delay_s")["mean"]  # no deadline miss: cost is delay
+    assert least == pytest.approx(-bound / 180)
+    arguments = "--scheduler", "greedy", "--set", "slots=3", "--no-trace", "--lower-bound"
+    alone = answer("run", str(SCENARIO), *arguments)
     assert rows[0]["lower_bound"]["cost"] == alone["lower_bound"]["cost"]  # type: ignore[index]
     assert rows[0]["lower_bound"]["gap_percent"] == alone["lower_bound"]["gap_percent"]  # type: ignore[index]
 
@@ -201,12 +209,12 @@ def test_trained_once_and_evaluated_elsewhere(
     module = ModuleType("mecsim.learning.training")
     module.train = toy_learner.train  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
-    once = Competitor("toy, once", "tests.helpers.toy_learner:Wary", once=True)
+    once = Competitor("toy, once", "tests.helpers.toy_learner:Wary", train_once=True)
     places = {"few": ["arrivals.rate=2"], "faded": ["radio.fading=rayleigh", "arrivals.rate=2"]}
     points = plan_module.grid({plan_module.SETTING: list(places)})
     training = Training(5)
     trials = plan_module.plan(
-        asked(once, TOY, points=points, places=places, baseline="toy", training=training)
+        asked(once, TOY, points=points, settings=places, baseline="toy", training=training)
     )
     trainings = [trial for trial in trials if trial.job.kind == "train"]
     assert [(trial.competitor and trial.competitor.label, trial.point) for trial in trainings] == [
@@ -232,19 +240,20 @@ def test_trained_once_and_evaluated_elsewhere(
 
 
 def test_a_sweep_may_be_evaluated_by_policies_of_its_scenario() -> None:
-    once = Competitor("toy", TOY.scheduler, once=True)
+    once = Competitor("toy", TOY.scheduler, train_once=True)
     points = plan_module.grid({"arrivals.rate": [30, 110]})
     trials = plan_module.plan(asked(once, points=points, baseline="toy", training=Training(5)))
     assert [trial.job.kind for trial in trials] == ["train", *["run"] * 4]
-    with pytest.raises(InputError, match="'greedy' is not trained; allowed: for learners only"):
-        plan_module.plan(asked(Competitor("greedy", "greedy", once=True)))
+    with pytest.raises(InputError, match="'greedy' is not trained; expected a learning scheduler"):
+        plan_module.plan(asked(Competitor("greedy", "greedy", train_once=True)))
 
 
 def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = (
         "compare", str(SCENARIO), "--set", "slots=3", "--schedulers", "greedy,fixed", "--option",
-        "fixed.placement=[1,1,1,2,2,2]", "--seeds", "2", "--sweep", "edge_servers=2,3", "--lower-bound",
+        "fixed.placement=[1,1,1,2,2,2]", "--seeds", "2", "--sweep", "edge_servers=2,3",
+        "--lower-bound",
     )  # fmt: skip
     document = answer(*arguments, "--out", str(out))
     rows, summary = document["rows"], document["summary"]
@@ -273,18 +282,18 @@ def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
         "--scheduler", "greedy", "--kernel", "compiled", "--seed", "1",
     )  # fmt: skip
     assert rows[1]["reward"] == direct["reward"]
-    assert "is there already" in mecsim(*arguments, "--out", str(out), code=2).stderr
+    assert "already exists. Use --resume" in mecsim(*arguments, "--out", str(out), code=2).stderr
     shown = mecsim(*arguments, "--out", str(out), "--resume").stdout
-    assert "saves against" in shown
-    assert "10 jobs were done already" not in shown
-    assert "12 jobs were done already" in shown
+    assert "reduction vs" in shown
+    assert "10 jobs had results already" not in shown
+    assert "12 jobs had results already" in shown
 
 
 def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
     done = mecsim(
         "compare", str(SCENARIO), "--set", "slots=3", "--seeds", "1", "--sweep",
-        "edge_servers=2,3", "--schedulers", "greedy,tests.helpers.toy_learner:Faulty", "--no-figures",
-        "--out", str(tmp_path / "out"), code=1, cwd=ROOT,
+        "edge_servers=2,3", "--schedulers", "greedy,tests.helpers.toy_learner:Faulty",
+        "--no-figures", "--out", str(tmp_path / "out"), code=1, cwd=ROOT,
     )  # fmt: skip
     assert "failed: tests.helpers.toy_learner:Faulty, seed 0: scheduler" in done.stderr
     assert "odd servers are not for me" in done.stderr
@@ -295,16 +304,16 @@ def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
     ("more", "told"),
     [
         (("--option", "rpdi.x=1"), "SCHEDULER.KEY=VALUE with one of greedy"),
-        (("--schedulers", ","), "names none"),
+        (("--schedulers", ","), "empty list"),
         (("--seeds", "0"), "--seeds: 0"),
-        (("--metric", "speed"), "allowed: total_delay_s"),
-        (("--metric", "optimality_gap_percent"), "allowed: with --bound"),
+        (("--metric", "speed"), "expected one of total_delay_s"),
+        (("--metric", "optimality_gap_percent"), "needs --lower-bound"),
         (("--episodes", "0"), "--episodes: 0"),
         (("--kernel", "foo"), "kernel: 'foo' is not known; allowed: simpy, compiled"),
-        (("--sweep", "slots=3,5,3"), "names a value twice"),
-        (("--sweep", "evaluated_on=1,2"), "allowed: a key of a scenario"),
-        (("--engine", "cloud"), "allowed: local"),
-        ((str(SCENARIO),), "two share a name"),
+        (("--sweep", "slots=3,5,3"), "the same value twice"),
+        (("--sweep", "evaluated_on=1,2"), "expected a key of the scenario"),
+        (("--engine", "cloud"), "expected one of local"),
+        ((str(SCENARIO),), "two files of the same name"),
     ],
 )
 def test_wrong_arguments_of_the_command(more: tuple[str, ...], told: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from mecsim import Observation, Placement, Scheduler
 from mecsim.errors import InputError
 from mecsim.scenario.loading import load
-from mecsim.study.batch import ResultStore, Results, run_batch
+from mecsim.study.batch import Results, ResultStore, run_batch
 from mecsim.study.executors import make_executor
 from mecsim.study.jobs import Job, make_job
 from tests.cli.test_cli import mecsim
@@ -248,7 +248,7 @@ def test_an_address_where_no_cluster_is(
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(InputError, match=problem):
         make_executor("ray", 1)
-    with pytest.raises(InputError, match="with --engine ray only"):
+    with pytest.raises(InputError, match="only valid with --engine ray"):
         make_executor("local", 1, address)
 
 
@@ -256,8 +256,8 @@ def test_an_address_where_no_cluster_is(
     ("arguments", "problem"),
     [
         (("--engine", "ray", "--serial"), "--serial: is in one process"),
-        (("--engine", "cloud"), "allowed: local, ray"),
-        (("--ray-address", "127.0.0.1:1"), "with --engine ray only"),
+        (("--engine", "cloud"), "expected one of local, ray"),
+        (("--ray-address", "127.0.0.1:1"), "only valid with --engine ray"),
         (("--engine", "ray", "--ray-address", "127.0.0.1:1"), "no Ray cluster answers"),
     ],
 )
