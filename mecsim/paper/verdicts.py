@@ -1,6 +1,6 @@
 """When a claim holds: one rule per kind of claim, as pure functions of the measurements.
 
-A change or difference is *shown* if its 95% interval lies on one side of zero.
+A change or difference is *shown* if its 95% interval is on one side of zero.
 """
 
 from __future__ import annotations
@@ -182,9 +182,9 @@ def _rising_slightly(samples: Sequence[Floats]) -> Finding:
 
 
 def _falls_then_rises(samples: Sequence[Floats]) -> Finding:
-    """Holds: the lowest mean lies inside, and is shown to be below both ends.
+    """Holds: the lowest mean is inside, and is shown to be below both ends.
 
-    In direction only: it lies inside.
+    In direction only: it is inside.
     """
     low = int(np.argmin([sample.mean() for sample in samples]))
     if low in (0, len(samples) - 1):

@@ -50,7 +50,7 @@ class Competitor:
 
 @dataclass(frozen=True)
 class Study:
-    """The design of a comparison. All competitors meet the same seeds (common random numbers)."""
+    """The design of a comparison. All competitors run on the same seeds (common random numbers)."""
 
     scenarios: Mapping[str, str | os.PathLike[str]]
     """Name in the results to the path of the scenario."""

@@ -15,7 +15,7 @@ import pytest
 
 from mecsim.errors import InputError, MecsimError
 from mecsim.study import plan as plan_module
-from mecsim.study import plots, report
+from mecsim.study import plots, report, styles
 from mecsim.study import summary as summary_module
 from mecsim.study.batch import ResultStore, run_batch
 from mecsim.study.jobs import Training
@@ -322,14 +322,14 @@ def test_wrong_arguments_of_the_command(more: tuple[str, ...], told: str, tmp_pa
 
 
 def test_a_scheduler_looks_the_same_in_every_figure() -> None:
-    few, many = plots.styles(["greedy", "mine"]), plots.styles(["a3c", "greedy", "other", "rpdi"])
+    few, many = styles.styles(["greedy", "mine"]), styles.styles(["a3c", "greedy", "other", "rpdi"])
     assert few["greedy"] == many["greedy"]
-    looks = plots.styles(list(plots.STYLES))
+    looks = styles.styles(list(styles.STYLES))
     assert len(set(looks.values())) == len(looks)
-    dotted = plots.styles(["dqn, trained elsewhere", "dqn"])
+    dotted = styles.styles(["dqn, trained elsewhere", "dqn"])
     assert dotted["dqn, trained elsewhere"][:2] == dotted["dqn"][:2]
     assert len(set(dotted.values())) == 2
-    assert len({plots.styles(list("abcdefgh"))[each] for each in "abcdefgh"}) == 8
+    assert len({styles.styles(list("abcdefgh"))[each] for each in "abcdefgh"}) == 8
 
 
 def test_where_values_stand_on_an_axis() -> None:
