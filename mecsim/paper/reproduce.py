@@ -127,9 +127,9 @@ def run(request: ReproductionRequest, on_progress: OnProgress | None = None) -> 
         "quick": request.quick,
     }
     _check_scope(request.folder, scope)
-    store = ResultStore(request.folder, resume=request.resume)
     jobs = all_jobs(plans)
     with request.executor.make() as executor:
+        store = ResultStore(request.folder, resume=request.resume)
         done = run_batch(jobs, store, executor, on_progress)
     results = collect(figures, plans, done.results)
     claims, amount = judged(results), volume(jobs, done.results)

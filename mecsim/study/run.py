@@ -86,8 +86,8 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
     _check(request)
     study = make_study(request)
     trials = plan(study)
-    store = ResultStore(request.out or _default_folder(request), resume=request.resume)
     with request.executor.make() as executor:
+        store = ResultStore(request.out or _default_folder(request), resume=request.resume)
         done = run_batch([trial.job for trial in trials], store, executor, on_progress)
     found = rows(trials, done.results)
     document: Document = {
