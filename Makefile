@@ -11,19 +11,26 @@ VENV := .venv
 BIN  := $(VENV)/bin
 RUN  := $(VENV)/.run-installed
 DEV  := $(VENV)/.dev-installed
+BARE := .venv-bare
 PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run test verify policies bench lint format pins clean distclean
+.PHONY: help run test test-bare coverage verify policies bench lint format pins clean distclean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: $(RUN) ## simulate the default scenario (SCENARIO=..., ARGS=...)
 	$(BIN)/mecsim run $(SCENARIO) $(ARGS)
 
 test: $(DEV) ## run the tests, but for the slow ones and the benchmarks (ARGS=...)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+test-bare: $(BARE)/.installed ## run the tests that need no extra, in an install without extras (ARGS=...)
+	$(BARE)/bin/python -m pytest -o addopts= -ra -m "not slow and not benchmark" $(ARGS)
+
+coverage: $(DEV) ## run the tests and print the lines and branches that they miss (ARGS=...)
+	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
 
 verify: $(DEV) ## run the slow tests, all tests with the compiler off, then the known answers
 	$(BIN)/python -m pytest -n $(JOBS) -m "slow and not benchmark" $(ARGS)
@@ -61,8 +68,8 @@ clean: ## remove caches and build outputs
 	rm -rf build dist htmlcov .coverage* .benchmarks .hypothesis .*_cache
 	find mecsim schedulers tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## also remove the virtual environment
-	rm -rf $(VENV)
+distclean: clean ## also remove the virtual environments
+	rm -rf $(VENV) $(BARE)
 
 # Both stamps stand for an installation; they age when the requirements change.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python
@@ -74,6 +81,14 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing mecsim, PyTorch and the developers' tools into $(VENV) (once; a few minutes) ..."
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $(RUN) $@
+
+# Users without extras have no more than this. The wheel is built, not installed in editable mode.
+$(BARE)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing mecsim without extras into $(BARE) (once; about half a minute) ..."
+	@$(BIN)/python -m venv --clear $(BARE)
+	@$(BARE)/bin/python -m pip --disable-pip-version-check -qq install \
+	  --constraint constraints.txt . pytest hypothesis
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -1,11 +1,58 @@
-"""What holds for all tests."""
+"""Set-up of all tests: signals, environment, and modules that an install may lack."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import pytest
 
 from mecsim.support import jit
 
-os.environ[jit.TOLD] = "1"  # what commands print does not depend on what is compiled already
+os.environ[jit.TOLD] = "1"  # the output of commands does not depend on the state of the cache
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell lets us ignore it
+# Ray stays at 127.0.0.1 with a token of these tests; without one, its cluster never answers.
+os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+EXTRAS: Final = ("gymnasium", "matplotlib", "pyarrow", "ray", "tensorboardX", "torch")
+TOOLS: Final = ("ciw", "jsonschema", "pandas", "psutil", "scipy", "stable_baselines3")
+MISSING: Final = {name for name in (*EXTRAS, *TOOLS) if find_spec(name) is None}
+"""Modules that `make test-bare` leaves out: tests that need one are skipped, and say so."""
+
+
+if find_spec("xdist") is None:
+
+    @pytest.fixture(scope="session")
+    def worker_id() -> str:
+        """Name the only process as pytest-xdist does."""
+        return "master"
+
+
+class SkippableModule(pytest.Module):
+    """A test file that is skipped as a whole where it imports one of ``MISSING``."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            cause = error.__cause__
+            if isinstance(cause, ModuleNotFoundError) and _top(cause.name) in MISSING:
+                pytest.skip(f"{self.nodeid} needs {cause.name}", allow_module_level=True)
+            raise
+
+
+def _top(name: str | None) -> str:
+    return (name or "").partition(".")[0]
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    """Let a test file that needs a missing module be skipped."""
+    module: pytest.Module = SkippableModule.from_parent(parent, path=module_path)
+    return module

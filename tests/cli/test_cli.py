@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import h5py
-import jsonschema
 import pytest
 import yaml
 
@@ -16,28 +16,12 @@ from mecsim.scenario.loading import load
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.replay import replay_with
 from mecsim.simulation.run import run as run_scenario
+from tests.helpers.cli import COMMAND, answer, mecsim, mecsim_process
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = str(ROOT / "scenarios" / "vgg16_4es.yaml")
 GREEDY = ("--scheduler", "greedy")
 STATISTICS = {"mean", "std", "p50", "p95", "p99", "max"}
-
-
-def mecsim(
-    *arguments: str, cwd: Path | None = None, code: int = 0
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "mecsim", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def answer(*arguments: str, cwd: Path | None = None, code: int = 0) -> dict[str, object]:
-    done = mecsim(*arguments, "--json", cwd=cwd, code=code)
-    document = json.loads(done.stdout)
-    assert isinstance(document, dict)
-    return document
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +44,29 @@ def test_help_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("run", SCENARIO, *GREEDY, "--set", "slots=2", "--no-trace"), 0),
+        (("run", "nowhere.yaml"), 2),
+        (("fly",), 2),
+    ],
+)
+def test_a_process_prints_and_ends_as_a_command_in_this_one(
+    arguments: tuple[str, ...], code: int
+) -> None:
+    """The other tests of commands rely on it."""
+    process, here = mecsim_process(*arguments, code=code), mecsim(*arguments, code=code)
+    varying = re.compile(r"in [\d.]+ s \([\d,]+ per second\)|python -m [\w.]+|mecsim(?= )")
+    for one, other in zip(process, here, strict=True):
+        assert varying.sub("", one) == varying.sub("", other)
+
+
+def test_an_unexpected_exit_code_fails_a_test() -> None:
+    with pytest.raises(AssertionError, match="is not a known key"):
+        mecsim("run", SCENARIO, "--set", "slot=3", "--no-trace")
 
 
 def test_run_prints_the_document_of_the_interface(tmp_path: Path) -> None:
@@ -164,9 +171,12 @@ def test_a_scheduler_that_prints_leaves_json_alone(tmp_path: Path) -> None:
 def test_output_that_cannot_be_written_is_told() -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "mecsim", "profile", "--list"],
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+            [*COMMAND, "profile", "--list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "cannot be written: No space left" in done.stderr
 
@@ -219,7 +229,7 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_debug_shows_the_traceback() -> None:
-    command = [sys.executable, "-m", "mecsim", "run", "nowhere.yaml", "--debug"]
+    command = [*COMMAND, "run", "nowhere.yaml", "--debug"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" in done.stderr
     assert done.returncode != 0
@@ -235,6 +245,7 @@ def test_check_prints_a_scenario_that_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_the_schema_accepts_the_shipped_scenarios_and_refuses_others() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(mecsim("check", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     for path in (ROOT / "scenarios").glob("*.yaml"):
@@ -248,7 +259,7 @@ def test_replay_says_identical_and_counts_rows(trace: Path) -> None:
     assert "identical: all columns" in mecsim("replay", str(trace)).stdout
     document = answer("replay", str(trace))
     assert document["identical"] is True
-    assert document["rows"]["tasks"] == 240  # type: ignore[index]
+    assert document["rows"]["tasks"] == 240
 
 
 def test_replay_with_another_scheduler_meets_the_same_tasks(trace: Path, tmp_path: Path) -> None:
@@ -287,7 +298,7 @@ def test_profile_lists_models_layers_and_blocks(tmp_path: Path) -> None:
     assert "vgg16_224" in mecsim("profile", "--list").stdout
     assert "1 to 21 blocks" in mecsim("profile", "vgg16").stdout
     document = answer("profile", "vgg16", "--blocks", "3")
-    assert len(document["blocks"]) == 3  # type: ignore[arg-type]
+    assert len(document["blocks"]) == 3
     mecsim("profile", "vgg16", "--save", str(tmp_path / "mine.json"))
     scenario = tmp_path / "mine.yaml"
     scenario.write_text("dnn: {model: mine.json, blocks: 4}\nslots: 2\n", encoding="utf-8")
@@ -300,7 +311,7 @@ def test_profile_lists_models_layers_and_blocks(tmp_path: Path) -> None:
 
 def test_schedulers_are_listed_with_descriptions_and_options() -> None:
     document = answer("schedulers")
-    found = {each["name"]: each for each in document["schedulers"]}  # type: ignore[attr-defined]
+    found = {each["name"]: each for each in document["schedulers"]}
     assert {"greedy", "apdi", "rpdi", "local", "edge", "fixed", "single-cut"} <= set(found)
     assert found["fixed"]["options"] == {"placement": "list[int]"}
     assert all(each["summary"].endswith(".") for each in found.values())

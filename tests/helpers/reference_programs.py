@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
-import ciw
+import pytest
 import simpy
 
 Hop = tuple[int, float, float]
@@ -144,6 +144,7 @@ def ciw_tandem(
     else RuntimeError: to leave out the late ones would make the mean too small. Ciw draws from
     Python's global generator, whose state is put back afterwards.
     """
+    ciw = pytest.importorskip("ciw")
     last = len(service_rates)
     network = ciw.create_network(
         arrival_distributions=[ciw.dists.Exponential(arrival_rate)] + [None] * (last - 1),

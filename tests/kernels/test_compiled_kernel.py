@@ -148,7 +148,7 @@ def test_shipped_scenarios(path: Path, scheduler: str) -> None:
     if path.stem in ("metro", "city"):
         rate = {"process": "poisson", "rate": 150}
         changes = {"slots": 2, "arrivals": rate, "devices": 300}
-        if scheduler == "viterbi":  # which compares all pairs of servers, for every device
+        if scheduler in ("single-cut", "viterbi"):  # which try all (pairs of) servers a device
             changes["edge_servers"] = 40
     else:
         changes = {"slots": 12, "arrivals": spec.arrivals.model_dump()}
@@ -310,7 +310,7 @@ def test_with_the_compiler_off() -> None:
         f"tests/kernels/test_compiled_kernel.py::test_shipped_scenarios[{name}-rpdi]"
         for name in some
     ]
-    plain = "-p", "no:cacheprovider", "-n0"
+    plain = "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist"
     done = python("-m", "pytest", "-q", *plain, *tests, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stdout
 
@@ -397,7 +397,7 @@ def test_a_folder_that_cannot_be_written_to(
         nothing = shutil.ignore_patterns("__pycache__")
         shutil.copytree(FOLDER.parent / package, tmp_path / package, ignore=nothing)
     more = more | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": "/proc/nowhere"}
-    done = python("-P", *RUN, *BRIEF, **more)
+    done = python("-P", "-W", "error", "-c", FORKS, **more)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(said) == 1
 

@@ -229,6 +229,7 @@ def test_one_server_gives_the_bits_of_the_sequential_recursion() -> None:
     assert starts == fifo_starts(release, [route[0][1] for route in routes]).tolist()
 
 
+@pytest.mark.statistical
 def test_event_driven_reaches_the_means_of_theory() -> None:
     two_servers = [event_driven(*open_network(s, [0.8]), [2]) for s in range(8)]
     interval = mean_interval([mean_sojourn(run) for run in two_servers], 0.99)
@@ -254,6 +255,7 @@ def test_littles_law_at_a_station() -> None:
     assert little_number(enqueue, finish, horizon) == pytest.approx(rate * sojourn, rel=1e-12)
 
 
+@pytest.mark.statistical
 def test_ciw_reaches_the_mean_of_a_tandem() -> None:
     runs = [ciw_tandem(1.0, [0.8, 2.0], [2, 1], 3000.0, 300.0, seed) for seed in range(8)]
     interval = mean_interval(runs, 0.99)

@@ -135,6 +135,7 @@ def test_server_positions_grid() -> None:
     assert server_positions(given_, 2).tolist() == [[1, 2], [3, 4]]
 
 
+@pytest.mark.statistical
 def test_device_positions_uniform_in_ring() -> None:
     servers = np.array([[0.0, 0.0], [1500.0, 0.0], [0.0, 1500.0]])
     spec = Device.model_validate({"distance": [310.0, 750.0]})

@@ -49,6 +49,7 @@ def test_streams_seeds_and_slots_all_differ() -> None:
     assert len(set(first)) == len(keys)
 
 
+@pytest.mark.statistical
 def test_streams_are_independent() -> None:
     """Correlations of n pairs have the standard error 1/√n: also between neighbouring slots."""
     n = 20_000
@@ -118,6 +119,7 @@ def test_what_a_scheduler_draws_shifts_nothing() -> None:
         assert one[path].tolist() != another[path].tolist()
 
 
+@pytest.mark.statistical
 def test_what_a_slot_brings_of_one_kind_tells_nothing_of_the_others() -> None:
     n = 4000
     workload = drawn(
@@ -232,6 +234,7 @@ def test_a_rate_of_zero_gives_no_tasks(process: str) -> None:
     assert all(slot.expected_tasks == 0 for slot in workload)
 
 
+@pytest.mark.statistical
 def test_poisson_arrivals_have_the_mean_the_variance_and_the_spread_of_their_law() -> None:
     rate, n = 3.0, 4000
     workload = drawn(1, **arrivals("poisson", rate, slots=n, slot_length=0.5, devices=4))
@@ -249,6 +252,7 @@ def test_poisson_arrivals_have_the_mean_the_variance_and_the_spread_of_their_law
     assert of_device == pytest.approx(total / 4, abs=Z * np.sqrt(total * 3 / 16))
 
 
+@pytest.mark.statistical
 def test_mmpp_arrivals_have_the_long_run_mean_and_come_in_bursts() -> None:
     """30 s of 2 and 10 s of 10 tasks a second: (30 · 2 + 10 · 10) / 40 = 4 a slot of 1 s."""
     spec = {"process": "mmpp", "rates": [2, 10], "mean_dwell": [30, 10]}
@@ -263,6 +267,7 @@ def test_mmpp_arrivals_have_the_long_run_mean_and_come_in_bursts() -> None:
     assert 3.0 < number.var(ddof=1) / number.mean() < 5.0
 
 
+@pytest.mark.statistical
 def test_mmpp_with_equal_rates_is_poisson() -> None:
     spec = {"process": "mmpp", "rates": [3, 3], "mean_dwell": [0.4, 1.3]}
     number = counts(drawn(3, slots=4000, arrivals=spec))
@@ -286,6 +291,7 @@ SIZES: dict[str, tuple[dict[str, Any], float]] = {  # and the variance
 }
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("per", ["slot", "task", "block"])
 @pytest.mark.parametrize("name", SIZES)
 def test_size_factors_have_mean_one_and_are_drawn_per(name: str, per: str) -> None:
@@ -318,6 +324,7 @@ def rates(seed: int = 0, devices: int = 50, n: int = 40, **radio: Any) -> NDArra
     return np.array([s.rate_bps for s in drawn(seed, slots=n, devices=devices, radio=radio)])
 
 
+@pytest.mark.statistical
 def test_uniform_rates_are_drawn_anew_for_each_slot_or_once_a_run() -> None:
     low, high = 6.4e6, 16e6
     anew = rates(rate={"uniform": [low, high]})
@@ -342,6 +349,7 @@ def test_without_fading_a_device_keeps_the_rate_of_its_distance() -> None:
     assert (rates(seed=1)[0] != values[0]).all()  # other positions
 
 
+@pytest.mark.statistical
 def test_rayleigh_fading_has_mean_one() -> None:
     """Its power is exponential: recovered from the rates by undoing Shannon's formula."""
     faded, plain = rates(fading="rayleigh"), rates()

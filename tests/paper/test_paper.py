@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -37,9 +38,9 @@ from mecsim.study.batch import ResultStore, run_batch
 from mecsim.study.statistics import Estimate, Ratio
 from mecsim.study.summary import CurvePoint, Row
 from mecsim.support.arrays import Floats
-from tests.cli.test_cli import answer, mecsim
 from tests.helpers import toy_learner
-from tests.study.test_batch import Inline
+from tests.helpers.batches import Inline
+from tests.helpers.cli import answer, mecsim
 
 HOLDS, DIRECTION, NOT, INCOMPARABLE = Verdict
 PAPER = [f"fig{n}" for n in range(6, 14)]
@@ -367,6 +368,12 @@ def invented(figures: Mapping[str, Figure]) -> panels.Results:
     return panels.Results(rows, summary, curves)
 
 
+@cache
+def everything() -> panels.Results:
+    """Results of all figures, to be read only."""
+    return invented(load_figures([]))
+
+
 def invented_row(
     scenario: str, point: plan.Point, label: str, training: int | None, seed: int, mean: float
 ) -> Row:
@@ -381,8 +388,7 @@ def invented_row(
 
 
 def test_every_claim_is_judged() -> None:
-    figures = load_figures([])
-    found = {claim.id: finding for claim, finding in reproduce.judged(invented(figures))}
+    found = {claim.id: finding for claim, finding in reproduce.judged(everything())}
     missing = [name for name, finding in found.items() if "not run" in finding.reason]
     assert not missing
     assert found["abstract-total"].verdict is HOLDS
@@ -397,7 +403,7 @@ def test_every_claim_is_judged() -> None:
     assert found["fig10a-gap"].verdict is DIRECTION  # it is smallest at 30
     assert found["fig11-order"].verdict is HOLDS
     assert found["fig13-order"].verdict is NOT  # all four alike
-    page = pages.claims_page(list(reproduce.judged(invented(figures))), quick=True)
+    page = pages.claims_page(list(reproduce.judged(everything())), quick=True)
     assert (
         len(re.findall(r"^\| [a-z0-9-]+ \| [^|]+ \| [^|]+ \| [^|]+ \|", page, re.MULTILINE))
         == 33 + 2
@@ -408,8 +414,7 @@ def test_every_claim_is_judged() -> None:
 @pytest.mark.parametrize("learner", ["mtl-a3c", "a3c", "dqn"])
 @pytest.mark.parametrize("seed", [None, 4])
 def test_a_training_or_run_that_failed_sinks_no_other_claim(learner: str, seed: int | None) -> None:
-    figures = load_figures([])
-    whole = invented(figures)
+    whole = everything()
     left = {
         place: [
             row
@@ -426,7 +431,7 @@ def test_a_training_or_run_that_failed_sinks_no_other_claim(learner: str, seed: 
 
 
 def test_a_mean_over_several_is_told_for_each() -> None:
-    found = {claim.id: each for claim, each in reproduce.judged(invented(load_figures([])))}
+    found = {claim.id: each for claim, each in reproduce.judged(everything())}
     assert re.fullmatch(
         r"5\.9% \[.*\] \(5\.0% .* against a3c, 6\.8% .* against dqn\)",
         found["abstract-total"].measured,
@@ -471,6 +476,7 @@ def test_without_results_nothing_can_be_compared() -> None:
 
 
 def test_pages_pictures_and_tables(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     figures = load_figures(["fig6", "fig12", "fig13"])
     results = invented(figures)
     pages.write_figures(tmp_path, figures, results, quick=False)
@@ -527,13 +533,14 @@ def test_learners_are_trained_and_their_curves_drawn(
 
 
 def test_the_command(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     out = str(tmp_path / "out")
     arguments = ("reproduce", "fig10", "--quick", "--schedulers", "greedy,single-cut", "--out", out)
     document = answer(*arguments)
     claims = document["claims"]
-    assert {each["id"].partition("-")[0] for each in claims} == {"abstract", "fig10a", "fig10bc"}  # type: ignore[attr-defined]
-    assert {each["verdict"] for each in claims} == {"cannot be compared"}  # type: ignore[attr-defined]
-    assert document["volume"]["runs"] == 3 * 3 * 2  # type: ignore[index]
+    assert {each["id"].partition("-")[0] for each in claims} == {"abstract", "fig10a", "fig10bc"}
+    assert {each["verdict"] for each in claims} == {"cannot be compared"}
+    assert document["volume"]["runs"] == 3 * 3 * 2
     made_by = json.loads((tmp_path / "out" / "made_by.json").read_text(encoding="utf-8"))
     assert made_by["command"].startswith("mecsim reproduce fig10 --quick")
     assert "--resume" in mecsim(*arguments, code=2).stderr

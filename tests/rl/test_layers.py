@@ -210,6 +210,7 @@ def test_softmax_by_hand() -> None:
     assert softmax(np.array([1e30, 0.0], np.float32)).tolist() == [1.0, 0.0]
 
 
+@pytest.mark.statistical
 def test_draws_follow_the_softmax() -> None:
     logits = np.array([0.0, 1.0, -1.0, 2.5], np.float32)
     rng = np.random.default_rng(3)
@@ -219,6 +220,7 @@ def test_draws_follow_the_softmax() -> None:
     assert stats.chisquare(observed, expected * 20_000 / expected.sum()).pvalue > 0.01
 
 
+@pytest.mark.statistical
 def test_full_exploration_is_uniform_and_a_half_is_half_way() -> None:
     logits = np.broadcast_to(np.array([9.0, 0.0, 0.0, 0.0], np.float32), (20_000, 4))
     for explore in (1.0, 0.5):
@@ -228,6 +230,7 @@ def test_full_exploration_is_uniform_and_a_half_is_half_way() -> None:
         assert stats.chisquare(np.bincount(found, minlength=4), expected).pvalue > 0.01
 
 
+@pytest.mark.statistical
 def test_placements_are_drawn_as_probable_as_the_heads_say(network: ActorCriticNetwork) -> None:
     """All 64 placements of one state, counted, against the probabilities that are learned from."""
     p, x, count = parameters(network), inputs(1), 40_000
@@ -245,6 +248,7 @@ def test_placements_are_drawn_as_probable_as_the_heads_say(network: ActorCriticN
     assert stats.chisquare(counted, wanted).pvalue > 0.01
 
 
+@pytest.mark.statistical
 def test_exploration_of_one_draws_every_placement_alike(network: ActorCriticNetwork) -> None:
     p, count = parameters(network, spread=3.0), 20_000
     found = network.draw(p, inputs(1), count, 1.0, np.random.default_rng(6))[0]
@@ -283,6 +287,7 @@ def test_the_server_of_a_task_is_one_of_n_inputs() -> None:
     assert apart.tolist() == np.eye(3).tolist()
 
 
+@pytest.mark.statistical
 def test_greedy_values_are_drawn_but_for_epsilon() -> None:
     made = Values(INPUTS, BLOCKS, PLACES, DQNSettings(width=8))
     p, x, rng = parameters(made), inputs(), np.random.default_rng(7)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -24,6 +22,7 @@ from mecsim.support.arrays import Ints
 from mecsim.verification.conformance import SHAPES, check_scheduler
 from schedulers.lookahead import Lookahead
 from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.cli import mecsim
 from tests.helpers.strategies import cases
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
@@ -214,8 +213,6 @@ def test_invalid_options(options: dict[str, Any], message: str) -> None:
 
 def test_invalid_option_on_the_command_line() -> None:
     run = ["run", str(FOLDER / "vgg16_4es.yaml"), "--no-trace", "--scheduler", LOOKAHEAD]
-    command = [sys.executable, "-m", "mecsim", *run, "--option", "budget=0"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 2
+    done = mecsim(*run, "--option", "budget=0", code=2)
     assert len(done.stderr.splitlines()) == 1
     assert "budget: 0 should be at least 1" in done.stderr

@@ -18,6 +18,7 @@ from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry
 from mecsim.simulation.run import run as run_scenario
 from mecsim.verification.conformance import SHAPES, check_scheduler
+from tests.helpers.cli import mecsim
 
 SMALL = Scenario.model_validate(
     {
@@ -376,11 +377,8 @@ def test_listing_imports_no_scheduler() -> None:
 def test_command_line_exits_with_2(plugin: Plugin, tmp_path: Path) -> None:
     name = plugin("def decide(self, observation):\n    return [0]")
     (tmp_path / "s.yaml").write_text("slots: 2\n", encoding="utf-8")
-    command = [sys.executable, "-m", "mecsim", "run", "s.yaml", "--scheduler", name]
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=60
-    )
-    assert (done.returncode, done.stdout) == (2, "")
+    done = mecsim("run", "s.yaml", "--scheduler", name, cwd=tmp_path, code=2)
+    assert done.stdout == ""
     assert done.stderr.startswith(f"mecsim: scheduler {name!r}, epoch 0: the placement")
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.rglob("*.h5"))

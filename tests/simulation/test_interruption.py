@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -20,8 +19,9 @@ from mecsim.scenario.loading import load
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.run import run as run_scenario
 from mecsim.trace import TraceFile
+from tests.helpers.cli import answer, mecsim
+from tests.helpers.waiting import until
 
-MECSIM = (sys.executable, "-m", "mecsim")
 LONG = """\
 slots: 200000
 devices: 5
@@ -38,10 +38,9 @@ def scenario(tmp_path: Path) -> Path:
     return path
 
 
-# What a run starts with: SIGINT with its default action, whoever started the tests, and a limit.
+# A run starts with a limit of the size of its files.
 PREPARED = """\
-import resource, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import resource, sys
 if (limit := int(sys.argv.pop(1))) > 0:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from mecsim.cli import main
@@ -71,17 +70,25 @@ def started(
 
 def until_rows(path: Path, process: subprocess.Popen[str]) -> None:
     """Wait for the first flush: about a second of the run."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        assert process.poll() is None, process.communicate()
-        try:
-            with TraceFile(path) as trace:
-                if trace.length("slots"):
-                    return
-        except Exception:  # noqa: BLE001 - it is being written
-            pass
-        time.sleep(0.02)
-    pytest.fail("nothing was flushed")
+    until(lambda: flushed(path, process) > 0)
+
+
+def flushed(path: Path, process: subprocess.Popen[str], group: str = "slots") -> int:
+    """The rows of a group in a trace that a process is writing; 0 where it does not open yet."""
+    assert process.poll() is None, process.communicate()
+    try:
+        with TraceFile(path) as trace:
+            return trace.length(group)
+    except Exception:  # noqa: BLE001 - it is being written
+        return 0
+
+
+def opens(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r"):
+            return True
+    except OSError:
+        return False
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -104,10 +111,7 @@ def holds_rows(path: Path) -> int:
 
 
 def replays(path: Path) -> None:
-    command = [*MECSIM, "replay", str(path), "--json"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    document = json.loads(done.stdout)
+    document = answer("replay", str(path))
     assert (document["identical"], document["complete"]) == (True, False)
 
 
@@ -162,9 +166,7 @@ def test_a_run_that_is_killed_before_its_first_flush_leaves_a_file_that_opens(
 ) -> None:
     partial = scenario.parent / "t.partial.h5"
     with started(scenario) as process:
-        while not partial.exists():
-            time.sleep(0.01)
-        time.sleep(0.3)
+        until(lambda: opens(partial))
         process.kill()
         finish(process)
     with h5py.File(partial, "r") as file:
@@ -234,9 +236,8 @@ def test_a_full_disk_is_told_and_costs_no_flushed_rows(limit: int, scenario: Pat
 def test_a_place_that_takes_no_file(out: str, scenario: Path) -> None:
     (scenario.parent / "file").write_text("mine", encoding="utf-8")
     (scenario.parent / "folder.h5").mkdir()
-    with started(scenario, out=out) as process:
-        message = finish(process)
-        assert process.returncode == 2
+    run = ("run", str(scenario), "--scheduler", "greedy", "--out", out)
+    message = mecsim(*run, cwd=scenario.parent, code=2).stderr
     assert message.startswith(f"mecsim: {out}: cannot be written: ")
     assert len(message.splitlines()) == 1
     names = sorted(path.name for path in scenario.parent.iterdir())
@@ -262,7 +263,7 @@ def test_a_killed_run_keeps_its_tasks_also_where_a_scheduler_is_slow(scenario: P
     partial = scenario.parent / "t.partial.h5"
     with started(scenario, "--scheduler", slow(scenario.parent, 0.05)) as process:
         until_rows(partial, process)
-        time.sleep(2.5)  # two flushes more
+        until(lambda: flushed(partial, process, "decisions") >= 30)  # after some flushes
         process.kill()
         finish(process)
     with h5py.File(partial, "r") as file:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from mecsim.simulation.static_run import StaticRun
 from mecsim.support.arrays import Ints
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario
+from tests.helpers.cli import answer
 from tests.helpers.strategies import cases
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
@@ -253,13 +251,9 @@ def test_ctrl_c_ends_it_after_the_chunk() -> None:
 
 def bounded(*sets: str, scheduler: str = "local") -> dict[str, Any]:
     path = FOLDER / "small_battery.yaml"
-    command = [sys.executable, "-W", "error", "-m", "mecsim", "run", str(path), "--no-trace"]
-    command += ["--scheduler", scheduler, "--kernel", "compiled", "--lower-bound", "--json"]
     changes = [part for change in ("slots=5", *sets) for part in ("--set", change)]
-    done = subprocess.run([*command, *changes], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
+    run = ("run", str(path), "--no-trace", "--scheduler", scheduler, "--kernel", "compiled")
+    return answer(*run, "--lower-bound", *changes)
 
 
 def test_the_bound_on_the_command_line() -> None:

@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 
@@ -20,35 +20,15 @@ from mecsim.errors import InputError, Interrupted
 from mecsim.scenario.loading import load
 from mecsim.simulation.run import run as run_scenario
 from mecsim.study.batch import Results, ResultStore, Status, run_batch, time_left, with_needs
-from mecsim.study.executors import Executor, ExecutorLostError, make_executor
+from mecsim.study.executors import Executor, make_executor
 from mecsim.study.executors.local import LocalExecutor
 from mecsim.study.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
 from tests.helpers import toy_learner
+from tests.helpers.batches import SCENARIO, Inline, until_jobs
+from tests.helpers.cli import started
 
 ROOT = Path(__file__).parents[2]
-SCENARIO = ROOT / "scenarios" / "vgg16_4es.yaml"
 TOY = "tests.helpers.toy_learner:Toy"
-
-
-class Inline(Executor):
-    """Computes a job when it is submitted; some break the process, as often as is said."""
-
-    def __init__(self, slots: int = 2, deaths: dict[str, int] | None = None) -> None:
-        self.slots = slots
-        self.deaths = dict(deaths or {})
-        self.submitted: list[Job] = []
-
-    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
-        self.submitted.append(job)
-        future: Future[Outcome] = Future()
-        if self.deaths.get(job.key, 0):
-            self.deaths[job.key] -= 1
-            future.set_exception(ExecutorLostError())
-        else:
-            future.set_result(execute(job, policy))
-        return future
-
-    def close(self) -> None: ...
 
 
 class Pressed(Inline):
@@ -338,26 +318,8 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-def start(out: Path, *more: str) -> subprocess.Popen[str]:
-    program = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from mecsim.cli import main\n"
-        "main()\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, *ARGUMENTS, "--out", str(out), *more],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
-
-
-def until_jobs(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
-        if len(list(folder.glob("jobs/*.json"))) >= count:
-            return
-        time.sleep(0.02)
-    pytest.fail(f"not {count} jobs done: {process.communicate()}")
+def start(out: Path, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started(*ARGUMENTS, "--out", str(out), *more, cwd=ROOT)
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -368,33 +330,42 @@ def tables(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("batches") / "whole"
     with start(folder) as process:
         assert process.wait(300) == 0
     return folder
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_resumed_the_tables_are_the_same(
-    sent: signal.Signals, whole: Path, tmp_path: Path
+def test_interrupted_killed_and_resumed_the_tables_are_the_same(
+    whole: Path, tmp_path: Path
 ) -> None:
-    with start(tmp_path / "cut") as cut:
-        until_jobs(tmp_path / "cut", 5, cut)
-        os.kill(cut.pid, sent)
-        _, err = cut.communicate(timeout=60)
-    assert not (tmp_path / "cut" / "summary.csv").exists()
-    if sent == signal.SIGINT:
-        assert cut.returncode == 130
-        assert "Use --resume to continue" in err
-        assert "Traceback" not in err
-    kept = len(list((tmp_path / "cut" / "jobs").glob("*.json")))
-    assert 5 <= kept < 40
-    with start(tmp_path / "cut") as refused:
+    cut = tmp_path / "cut"
+
+    def kept() -> int:
+        assert not (cut / "summary.csv").exists()
+        return len(list((cut / "jobs").glob("*.json")))
+
+    with start(cut) as interrupted:
+        until_jobs(cut, 5, interrupted)
+        os.kill(interrupted.pid, signal.SIGINT)
+        _, err = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130
+    assert "Use --resume to continue" in err
+    assert "Traceback" not in err
+    before = kept()
+    assert 5 <= before < 30
+    with start(cut) as refused:
         assert refused.wait(60) == 2
-    with start(tmp_path / "cut", "--resume") as resumed:
+    with start(cut, "--resume") as killed:
+        until_jobs(cut, before + 5, killed)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.communicate(timeout=60)
+    assert before + 5 <= kept() < 40
+    with start(cut, "--resume") as resumed:
         assert resumed.wait(300) == 0
-    assert tables(tmp_path / "cut") == tables(whole)
-    document = json.loads((tmp_path / "cut" / "comparison.json").read_text(encoding="utf-8"))
+    assert tables(cut) == tables(whole)
+    document = json.loads((cut / "comparison.json").read_text(encoding="utf-8"))
     assert len(document["rows"]) == 30
 
 

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from mecsim.scenario.loading import load
 from mecsim.study.batch import Results, ResultStore, run_batch
 from mecsim.study.executors import make_executor
 from mecsim.study.jobs import Job, make_job
-from tests.cli.test_cli import mecsim
-from tests.study.test_batch import SCENARIO, until_jobs
+from tests.helpers.batches import SCENARIO, until_jobs
+from tests.helpers.cli import mecsim, started
+from tests.helpers.waiting import until
 
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
@@ -83,19 +84,9 @@ def jobs(scheduler: str, seeds: int = 1, slots: int = 3) -> list[Job]:
     return [make_job("run", scenario, scheduler, {}, seed) for seed in range(seeds)]
 
 
-def start(out: Path, *more: str) -> subprocess.Popen[str]:
-    """`mecsim compare` with Ctrl-C as from a terminal, whoever started the tests."""
-    program = (
-        "import signal\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from mecsim.cli import main\n"
-        "main()\n"
-    )
+def start(out: Path, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
     fixed = ("compare", str(SCENARIO), "--no-figures", "--quiet", "--out", str(out))
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, *fixed, *more],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
+    return started(*fixed, *more, cwd=ROOT)
 
 
 @pytest.fixture
@@ -112,13 +103,6 @@ def processes(cluster: Any, name: str) -> list[psutil.Process]:
     nodes = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
     found = [each for pid in nodes for each in psutil.Process(pid).children()]
     return [each for each in found if " ".join(each.cmdline()).startswith(name)]
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_a_node_that_is_killed_costs_time_and_no_result(
@@ -153,7 +137,7 @@ def test_ctrl_c_leaves_nothing_on_a_cluster(
         tmp_path / "cut", *marking, "--engine", "ray", "--ray-address", cluster.address
     ) as batch:
         until_jobs(tmp_path / "cut", 9, batch)
-        until(lambda: bool(processes(cluster, "ray::_execute")))  # idle between two jobs
+        until(lambda: processes(cluster, "ray::_execute"))  # idle between two jobs
         batch.send_signal(signal.SIGINT)
         _, err = batch.communicate(timeout=60)
     assert batch.returncode == 130
@@ -213,11 +197,8 @@ def test_a_training_goes_on_when_the_node_of_a_worker_is_killed(
         "train", str(SCENARIO), "--set", "slots=30", "--episodes", "300", "--workers", "2",
         "--engine", "ray", "--ray-address", cluster.address, "--out", str(tmp_path), "--quiet",
     )  # fmt: skip
-    command = [sys.executable, "-W", "error", "-m", "mecsim", *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    ) as learning:
-        until(lambda: bool(list(tmp_path.glob("*.checkpoint.*"))), 90)
+    with started(*arguments, cwd=ROOT) as learning:
+        until(lambda: list(tmp_path.glob("*.checkpoint.*")))
         assert any("ray::Worker" in str(each.cmdline()) for each in raylet.children())
         for each in [*raylet.children(recursive=True), raylet]:
             each.kill()

@@ -95,6 +95,7 @@ def test_a_factor_that_varies_less_than_chance_adds_nothing() -> None:
     assert statistics.crossed_interval(np.ones((2, 3))) == (1, 1, 1)
 
 
+@pytest.mark.statistical
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     """95% of intervals hold the truth, with trainings and seeds that both matter."""
     rng, held, tries = np.random.default_rng(1), 0, 600

@@ -13,7 +13,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
 
 from mecsim.errors import InputError, OutputError, TraceError
@@ -96,6 +95,7 @@ def test_the_root_says_what_made_it(whole: Path) -> None:
 
 
 def test_columns_go_straight_into_pandas(whole: Path) -> None:
+    pd = pytest.importorskip("pandas")
     with h5py.File(whole, "r") as file:
         tasks = pd.DataFrame({name: column[:] for name, column in file["tasks"].items()})
         blocks = pd.DataFrame({name: column[:] for name, column in file["blocks"].items()})

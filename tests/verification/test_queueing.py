@@ -256,6 +256,7 @@ def test_contains_has_ends_and_knows_what_is_outside() -> None:
     assert [interval.contains(x) for x in (0.999, 3.001, math.nan)] == [False] * 3
 
 
+@pytest.mark.statistical
 def test_mean_interval_covers_as_often_as_it_says_and_not_a_shifted_mean() -> None:
     """2000 samples of 10: 95% ± 1.5 (three standard errors); the wrong mean is 1.5 σ away."""
     samples = np.random.default_rng(1).normal(7.0, 2.0, (2000, 10))
@@ -281,6 +282,7 @@ SERVICES: dict[str, tuple[Draw, float]] = {  # mean 1 s, and what theory says at
 }
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_simulated_queue_waits_as_its_own_formula_says_and_no_other(name: str) -> None:
     rng, n = np.random.default_rng(1), 200_000
@@ -290,6 +292,7 @@ def test_a_simulated_queue_waits_as_its_own_formula_says_and_no_other(name: str)
     assert {other for other, (_, wait) in SERVICES.items() if interval.contains(wait)} == {name}
 
 
+@pytest.mark.statistical
 def test_a_simulated_queue_has_the_quantile_of_mm1() -> None:
     rng, n = np.random.default_rng(2), 200_000
     services = rng.exponential(1.0, n)
