@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints; no logic. A file a command."""
+"""The command line: parses arguments, calls the library, prints. One file per command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mecsim.cli import (
     train,
     verify,
 )
-from mecsim.cli.common import tell, write
+from mecsim.cli.output import echo_error, write
 from mecsim.errors import Interrupted, MecsimError
 
 app = typer.Typer(
@@ -62,13 +62,13 @@ def options(
 
 
 def main() -> NoReturn:
-    """Run the command line; tell errors in one line and exit with the code they have."""
-    # Imports allocate much that stays: collecting it time and again is a fifth of a short run.
+    """Run the command line; print an error in one line and exit with its code."""
+    # Imports allocate much that stays: repeated collection takes a fifth of a short run.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    sys.path.append(str(Path.cwd()))  # so that package.module:Class finds what lies here
-    if sys.stdout is None:  # closed by whoever started this
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+    sys.path.append(str(Path.cwd()))  # package.module:Class may be in the working directory
+    if sys.stdout is None:  # closed by the parent process
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - never closed
     try:
         app(standalone_mode=True)
     except Interrupted as error:
@@ -77,18 +77,14 @@ def main() -> NoReturn:
         _fail("stopped; nothing was written", 130)
     except BrokenPipeError:
         os._exit(0)  # the reader of our output has gone
-    except OSError as error:  # files have errors of their own: this is stdout
-        if "--debug" in sys.argv:
-            raise
-        tell(f"the output cannot be written: {error.strerror}")
-        os._exit(2)  # without another try at exit
+    except OSError as error:  # files raise OutputError or InputError: this is stdout
+        echo_error(f"the output cannot be written: {error.strerror}")
+        os._exit(2)  # do not try again at exit
     except MecsimError as error:
-        if "--debug" in sys.argv:
-            raise
         _fail(str(error), 2)
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    tell(message)
+    echo_error(message)
     sys.exit(code)

@@ -7,22 +7,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from mecsim.cli.common import (
-    Debug,
-    Json,
-    Overrides,
-    Quiet,
-    Seed,
-    show_comment,
-    show_json,
-    write,
-)
+from mecsim.cli.options import Overrides, Seed
+from mecsim.cli.output import Output, show_comment, with_output, write
 from mecsim.errors import InputError
 
 
+@with_output
 def check(
     scenario: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[Path],  # noqa: UP045 - typer reads this form
         typer.Argument(metavar="SCENARIO", help="A scenario file (YAML).", show_default=False),
     ] = None,
     set_: Overrides = None,
@@ -30,27 +23,29 @@ def check(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of scenarios instead.")
     ] = False,
-    json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Validate a scenario and print it resolved: every value, in SI units."""
+    """Validate a scenario and print every value that it has, in SI units.
+
+    Example: mecsim check scenarios/vgg16_4es.yaml --set edge_servers=6
+    """
     from mecsim.scenario.loading import json_schema, load
 
     if schema:
         write(json_schema())
         return
     if scenario is None:
-        raise InputError("SCENARIO: is missing; give a scenario file, or --schema")
+        raise InputError("SCENARIO: missing. Give a scenario file, or --schema")
     from mecsim.cli import display
     from mecsim.model.model import resolve
     from mecsim.scenario import yaml_source
 
     loaded = load(scenario, set_ or [])
     model = resolve(loaded, seed)
-    if json_:
-        show_json({"scenario": loaded.model_dump(mode="json"), "blocks": model.block_table()})
-    elif not quiet:
-        write(yaml_source.dump(loaded.model_dump(mode="json")))
-        title = "Blocks (per task of size factor 1)"
-        show_comment(display.blocks_table(model.block_table(), title))
+    values, blocks = loaded.model_dump(mode="json"), model.block_table()
+    if output.silent:
+        output.report({"scenario": values, "blocks": blocks}, list)
+        return
+    write(yaml_source.dump(values))
+    show_comment(display.blocks_table(blocks, "Blocks (per task of size factor 1)"))

@@ -2,64 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
-from mecsim.cli.common import (
-    Debug,
-    Json,
+from mecsim.cli.options import (
+    EngineName,
+    Jobs,
+    KernelName,
     Overrides,
-    Quiet,
-    file_part,
-    scheduler_options,
-    show,
-    show_json,
-    tag,
-    tell,
+    RayAddress,
+    Resume,
+    names_in,
 )
-from mecsim.errors import InputError
-
-if TYPE_CHECKING:
-    from mecsim.study.plan import Cell, Entrant, Study
-
-ScenarioPaths = Annotated[
-    list[Path], typer.Argument(metavar="SCENARIO...", help="Scenario files (YAML).")
-]
-Jobs = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--jobs", metavar="N", min=1, help="Jobs at a time. Default: as many as cores."),
-]
-EngineName = Annotated[
-    str, typer.Option("--engine", metavar="NAME", help="Where it is computed: local or ray.")
-]
-RayAddress = Annotated[
-    str,
-    typer.Option(
-        "--ray-address",
-        metavar="HOST:PORT",
-        help="A Ray cluster. Default: $RAY_ADDRESS, or one on this machine for the time being.",
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with a batch: do only what is missing.")
-]
+from mecsim.cli.output import Output, echo_error, with_output
 
 
+@with_output
 def compare(
-    scenarios: ScenarioPaths,
+    scenarios: Annotated[
+        list[Path], typer.Argument(metavar="SCENARIO...", help="Scenario files (YAML).")
+    ],
     schedulers: Annotated[
-        str, typer.Option("--schedulers", metavar="A,B,C", help="Which schedulers take part.")
+        str, typer.Option("--schedulers", metavar="A,B,C", help="The schedulers to compare.")
     ] = "greedy,apdi,rpdi,single-cut",
     seeds: Annotated[
-        int, typer.Option("--seeds", metavar="N", help="Seeds 0 to N - 1, the same for all.")
+        int, typer.Option("--seeds", metavar="N", help="Use seeds 0 to N - 1 for all schedulers.")
     ] = 10,
     sweep: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[str]],  # noqa: UP045 - typer reads this form
         typer.Option(
-            "--sweep", metavar="KEY.PATH=V1,V2,…", help="Values of a scenario's key. Repeatable."
+            "--sweep",
+            metavar="KEY.PATH=V1,V2,…",
+            help="Compare at several values of a scenario key. Repeatable.",
         ),
     ] = None,
     set_: Overrides = None,
@@ -72,10 +48,14 @@ def compare(
         ),
     ] = None,
     baseline: Annotated[
-        str, typer.Option("--baseline", metavar="NAME", help="What the others are compared with.")
+        str,
+        typer.Option(
+            "--baseline", metavar="NAME", help="The scheduler to compare the others with."
+        ),
     ] = "greedy",
-    bound: Annotated[
-        bool, typer.Option("--bound", help="Also compare with what the tasks cost at least.")
+    lower_bound: Annotated[
+        bool,
+        typer.Option("--lower-bound", help="Also compare with the lower bound on the cost."),
     ] = False,
     episodes: Annotated[
         Optional[int],  # noqa: UP045
@@ -84,11 +64,9 @@ def compare(
     training_seeds: Annotated[
         int, typer.Option("--training-seeds", metavar="N", help="Train each learner N times.")
     ] = 1,
-    kernel: Annotated[
-        str, typer.Option("--kernel", metavar="NAME", help="Event loop: simpy or compiled (fast).")
-    ] = "compiled",
+    kernel: KernelName = "compiled",
     metric: Annotated[
-        str, typer.Option("--metric", metavar="NAME", help="Which metric the table shows.")
+        str, typer.Option("--metric", metavar="NAME", help="The metric of the printed table.")
     ] = "total_delay_s",
     jobs: Jobs = None,
     engine: EngineName = "local",
@@ -99,122 +77,51 @@ def compare(
         typer.Option("--out", metavar="FOLDER", help="Default: a folder in results/."),
     ] = None,
     no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
-    json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Compare schedulers on scenarios × a sweep × seeds, in pairs, with 95% intervals.
+    """Compare schedulers on scenarios × a sweep × seeds, with 95% confidence intervals.
 
-    All schedulers meet the same tasks on the same channels. Writes tables (CSV, JSON, HDF5) and
-    figures; what is done is kept, and --resume goes on.
+    All schedulers run on the same tasks and channels (common random numbers). Writes tables (CSV,
+    JSON, HDF5) and figures. Finished jobs are kept: --resume continues a stopped comparison.
+
+    Example: mecsim compare scenarios/vgg16_4es.yaml --sweep edge_servers=2,4,6 --seeds 5
     """
     from mecsim.cli import display
-    from mecsim.simulation.drive import check_kernel
-    from mecsim.study import plan, plots
-    from mecsim.study import summary as summary_module
-    from mecsim.study.batch import Folder, run_batch
-    from mecsim.study.executors import make_engine
-    from mecsim.study.jobs import Training
-    from mecsim.study.report import write_report
+    from mecsim.cli.progress import batch_progress
+    from mecsim.study.executors import ExecutorChoice
+    from mecsim.study.report import problems
+    from mecsim.study.run import StudyRequest, run
 
-    if metric not in summary_module.METRICS:
-        allowed = ", ".join(summary_module.METRICS)
-        raise InputError(f"--metric: {metric!r} is not known; allowed: {allowed}")
-    if metric == "bound_gap_percent" and not bound:
-        raise InputError(f"--metric {metric}: allowed: with --bound")
-    counts = {"--seeds": seeds, "--training-seeds": training_seeds, "--episodes": episodes}
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"{name}: {count}: allowed: 1 or more")
-    check_kernel(kernel)
-    if not no_figures:
-        plots.need_matplotlib("; or leave figures out with --no-figures")
-    asked = plan.Study(
-        scenarios=plan.name_scenarios(scenarios),
-        entrants=entrants(schedulers, option or []),
-        seeds=range(seeds),
-        points=plan.grid(plan.parse_sweep(sweep or [])),
-        overrides=tuple(set_ or ()),
+    request = StudyRequest(
+        scenarios=scenarios,
+        schedulers=names_in(schedulers),
+        seeds=seeds,
+        sweep=sweep or (),
+        overrides=set_ or (),
+        options=option or (),
         baseline=baseline,
+        lower_bound=lower_bound,
+        episodes=episodes,
+        training_seeds=training_seeds,
         kernel=kernel,
-        bound=bound,
-        training=None if episodes is None else Training(episodes),
-        training_seeds=range(training_seeds),
+        metric=metric,
+        executor=ExecutorChoice(engine, jobs, ray_address),
+        out=out,
+        resume=resume,
+        figures=not no_figures,
     )
-    cells = plan.plan(asked)
-    folder = Folder(out or _default_folder(asked, sweep or []), resume=resume)
-    with (
-        display.batch_progress("comparing", quiet=quiet or json_) as watch,
-        make_engine(engine, jobs, ray_address) as made,
-    ):
-        done = run_batch([cell.job for cell in cells], folder, made, watch)
-    rows = summary_module.rows(cells, done.results)
-    summary = summary_module.summarise(rows, baseline)
-    failed = failures(cells, done.failures)
-    document: dict[str, Any] = {"rows": rows, "summary": summary, "failed": failed}
-    files = write_report(folder.path, document)
-    for name in () if no_figures else summary_module.METRICS:
-        if panels := plots.comparison_panels(summary, name):
-            files += plots.draw(panels, folder.path / "figures" / name)
-    tell_troubles(done.warnings, failed)
-    if json_:
-        show_json(document)
-    elif not quiet:
-        show(
-            display.study_table(summary, metric, plots.LABELS[metric], baseline),
-            f"{len(rows):,} runs, {done.found:,} jobs were done already; "
-            f"{len(files)} files in {folder.path}",
-        )
-    raise typer.Exit(1 if failed else 0)
-
-
-def entrants(schedulers: str, options: Sequence[str]) -> list[Entrant]:
-    """Return who takes part, each with its options. Raises ``InputError``."""
-    from mecsim.study.plan import Entrant
-
-    names = names_in(schedulers)
-    if not names:
-        raise InputError("--schedulers: names none")
-    own: dict[str, list[str]] = {name: [] for name in names}
-    for pair in options:
-        found = [name for name in names if pair.startswith(f"{name}.")]
-        if not found:
-            raise InputError(
-                f"--option {pair}: allowed: SCHEDULER.KEY=VALUE with one of {', '.join(names)}"
-            )
-        name = max(found, key=len)
-        own[name].append(pair[len(name) + 1 :])
-    return [Entrant(file_part(name), name, scheduler_options(own[name])) for name in names]
-
-
-def names_in(listed: str) -> list[str]:
-    """Return the names in a list such as ``greedy, apdi``."""
-    return [name.strip() for name in listed.split(",") if name.strip()]
-
-
-def failures(cells: Sequence[Cell], failed: dict[str, str]) -> list[dict[str, Any]]:
-    """Return what failed, with where it belongs and its cause; of trainings each but once."""
-    found: dict[str, dict[str, Any]] = {}
-    for cell in cells:
-        for job in (cell.job.needs, cell.job):
-            if job is not None and job.key in failed:
-                place = {"scenario": cell.scenario, "sweep": cell.point, "job": str(job)}
-                found.setdefault(job.key, place | {"cause": failed[job.key]})
-    return list(found.values())
-
-
-def tell_troubles(warnings: Iterable[str], failed: Iterable[Mapping[str, Any]]) -> None:
-    """Tell what jobs warned of and why some failed, each but once."""
-    for warning in sorted(warnings):
-        tell(f"warning: {warning}")
-    causes: dict[str, list[str]] = {}
-    for each in failed:
-        causes.setdefault(each["cause"], []).append(each["job"])
-    for cause, jobs in causes.items():
-        more = f" (and {len(jobs) - 1:,} more)" if len(jobs) > 1 else ""
-        tell(f"failed: {jobs[0]}{more}: {cause}")
-
-
-def _default_folder(asked: Study, sweep: Sequence[str]) -> Path:
-    names = "-".join(asked.scenarios)[:60]
-    return Path("results") / f"compare-{names}{tag([*asked.overrides, *sweep])}"
+    with batch_progress("comparing", quiet=output.silent) as on_progress:
+        result = run(request, on_progress)
+    document = result.document
+    for line in problems(result.warnings, document["failed"]):
+        echo_error(line)
+    output.report(
+        document,
+        lambda: [
+            display.study_table(document["summary"], metric, baseline),
+            f"{len(document['rows']):,} runs, {len(result.files)} files in {result.folder}",
+            f"{result.found:,} jobs had results already",
+        ],
+    )
+    raise typer.Exit(1 if document["failed"] else 0)

@@ -1,107 +1,92 @@
-"""What a person sees on the terminal: tables and progress."""
+"""The tables and lines that commands print."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mecsim.simulation.metrics import METRICS, PER_TASK, BoundGap, ResourceUse, RunSummary
 from mecsim.support.text import number
 
 if TYPE_CHECKING:
-    from mecsim.study.batch import Status
+    from mecsim.study.summary import Entry, Versus
 
-PLAIN_SECONDS = 5.0
-"""How often progress is told where there is no terminal."""
-
-_DELAYS = (
-    ("total delay", "total_delay_s"),
-    ("at servers", "edge_delay_s"),
-    ("at devices", "local_delay_s"),
-)
 _STATISTICS = ("mean", "std", "p50", "p95", "p99", "max")
 
 
-def summary_table(summary: Mapping[str, Any]) -> Table:
+def summary_table(summary: RunSummary) -> Table:
     """Return delays and energy of a run with their percentiles."""
     table = Table(title=_title(summary), title_justify="left", box=None, pad_edge=False)
     table.add_column("per task", no_wrap=True)
     for name in _STATISTICS:
         table.add_column(name, justify="right")
-    for label, key in (
-        *((f"{name} (s)", key) for name, key in _DELAYS),
-        ("energy (J)", "energy_J"),
-    ):
-        table.add_row(label, *(number(summary[key][name]) for name in _STATISTICS))
+    for key in PER_TASK:
+        values = (getattr(getattr(summary, key), name) for name in _STATISTICS)
+        table.add_row(METRICS[key].axis.replace(" per task", ""), *map(number, values))
     return table
 
 
-def _title(summary: Mapping[str, Any]) -> str:
-    who = f"{summary['scheduler']} on {summary['scenario']}, seed {summary['seed']}"
-    return f"[bold]{who}[/bold] ({summary['kernel']} kernel)"
+def _title(summary: RunSummary) -> str:
+    run = f"{summary.scheduler} on {summary.scenario}, seed {summary.seed}"
+    return f"[bold]{run}[/bold] ({summary.kernel} kernel)"
 
 
-def totals_line(summary: Mapping[str, Any]) -> str:
+def totals_line(summary: RunSummary) -> str:
     """Return counts and reward of a run in one line."""
-    failed = f"[red]{summary['failed']:,} failed[/red], " if summary["failed"] else ""
-    drained = summary["drained_s"]
-    after = f", empty {number(drained)} s after the last slot" if drained else ""
-    reward = f"reward [bold]{summary['reward']:,.1f}[/bold]"
+    failed = f"[red]{summary.failed:,} failed[/red], " if summary.failed else ""
+    drained = summary.drained_s
+    after = f", last task done {number(drained)} s after the last slot" if drained else ""
     return (
-        f"{summary['completed']:,} of {summary['tasks']:,} tasks completed, {failed}"
-        f"{summary['late_blocks']:,} late blocks, {reward}{after}"
+        f"{summary.completed:,} of {summary.tasks:,} tasks completed, {failed}"
+        f"{summary.late_blocks:,} deadline misses, reward [bold]{summary.reward:,.1f}[/bold]{after}"
     )
 
 
-def bound_line(bound: Mapping[str, Any]) -> str:
-    """Return how much a run costs more than if nothing ever waited, in one line."""
-    gap = bound["gap_percent"]
-    more = "" if gap is None else f"; this run costs {gap:,.1f}% more"
-    return f"cost (minus the reward) if nothing ever waited: {bound['cost']:,.1f}{more}"
+def bound_line(bound: BoundGap) -> str:
+    """Return the lower bound on the cost and the optimality gap of the run in one line."""
+    gap = (
+        ""
+        if bound.gap_percent is None
+        else f"; optimality gap of this run: {bound.gap_percent:,.1f}%"
+    )
+    return f"lower bound on the cost (no queueing): {bound.cost:,.1f}{gap}"
 
 
-def resources_table(resources: Sequence[Mapping[str, Any]], count: int = 6) -> Table:
+def resources_table(resources: Sequence[ResourceUse], count: int = 6) -> Table:
     """Return the busiest resources of a run."""
     table = Table(title="Busiest resources", title_justify="left", box=None, pad_edge=False)
     table.add_column("resource")
     for name in ("utilization", "mean queue", "mean wait (s)"):
         table.add_column(name, justify="right")
     for row in resources[:count]:
-        share = f"{row['utilization']:.1%}"
-        table.add_row(row["name"], share, number(row["mean_queue"]), number(row["mean_wait_s"]))
+        share = f"{row.utilization:.1%}"
+        table.add_row(row.name, share, number(row.mean_queue), number(row.mean_wait_s))
     return table
 
 
-def speed_line(summary: Mapping[str, Any]) -> str:
-    """Return how long a run took and where its trace is."""
-    wall, events = summary["wall_s"], summary["events"]
-    trace = f", trace in {summary['trace']}" if summary["trace"] else ""
-    return f"{events:,} events in {wall:.2f} s ({events / wall:,.0f} a second){trace}"
+def speed_line(summary: RunSummary) -> str:
+    """Return the wall-clock time of a run and the path of its trace."""
+    wall, events = summary.wall_s, summary.events
+    trace = f", trace in {summary.trace}" if summary.trace else ""
+    return f"{events:,} events in {wall:.2f} s ({events / wall:,.0f} per second){trace}"
 
 
-def comparison_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
-    """Return runs side by side, each number with its change against the first."""
+def comparison_table(summaries: Sequence[RunSummary]) -> Table:
+    """Return runs next to each other, each number with its change from the first run."""
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for summary in summaries:
-        table.add_column(summary["scheduler"], justify="right")
-    for label, key in (*_DELAYS, ("energy", "energy_J")):
+        table.add_column(summary.scheduler, justify="right")
+    for key in PER_TASK:
         for name in ("mean", "p95"):
-            values = [summary[key][name] for summary in summaries]
-            unit = "J" if key == "energy_J" else "s"
-            table.add_row(f"{label}, {name} ({unit})", *_with_change(values))
-    for label, key in (
-        ("late blocks", "late_blocks"),
-        ("failed tasks", "failed"),
-        ("reward", "reward"),
-    ):
-        table.add_row(label, *_with_change([summary[key] for summary in summaries]))
+            metric = METRICS[key]
+            values = [getattr(getattr(summary, key), name) for summary in summaries]
+            table.add_row(f"{metric.label}, {name} ({metric.unit})", *_with_change(values))
+    for key in ("late_blocks", "failed", "reward"):
+        values = [summary.metric(key) for summary in summaries]
+        table.add_row(METRICS[key].label, *_with_change(values))
     return table
 
 
@@ -127,8 +112,8 @@ def plain_table(
 
 
 def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the shipped models, one a row of :func:`mecsim.dnn.graph.overview`."""
-    head = ["model", "input", "layers", "blocks up to", "stages", "MFLOP", "parameters (MB)"]
+    """Return the shipped models, from :func:`mecsim.dnn.graph.overview`."""
+    head = ["model", "input", "layers", "max blocks", "stages", "MFLOP", "parameters (MB)"]
     counts = ("model", "input", "layers", "max_blocks", "stages")
     texts = [
         [
@@ -142,8 +127,8 @@ def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def layers_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """Return the layers of a model and where it may be cut."""
-    head = ["layer", "MFLOP", "parameters (kB)", "output (kB)", "cut after?"]
+    """Return the layers of a model and where it can be cut."""
+    head = ["layer", "MFLOP", "parameters (kB)", "output (kB)", "can cut after"]
     texts = [
         [
             row["name"],
@@ -174,97 +159,39 @@ def blocks_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 
 def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return outcomes of checks, with the columns that fit a terminal."""
+    """Return the outcomes of checks, with the columns that fit a terminal."""
     shown = [head.index(name) for name in ("check", "expected", "measured", "interval", "ok")]
     kept = [[row[position] for position in shown] for row in rows]
     return plain_table([head[position] for position in shown], kept)
 
 
-class Update(Protocol):
-    """Shows how much is done, and perhaps what was measured last."""
-
-    def __call__(self, done: int, total: int, measured: str = "") -> None:
-        """Show it, if it is time to."""
-
-
-@contextmanager
-def progress(what: str, *, unit: str = "slots", quiet: bool) -> Iterator[Update | None]:
-    """Show progress on stderr: a bar on a terminal, else a plain line now and then."""
-    if quiet or sys.stderr is None:  # a closed stderr is None
-        yield None
-    elif sys.stderr.isatty():
-        with _bar(what, unit) as update:
-            yield update
-    else:
-        yield _plain(what, unit)
-
-
-@contextmanager
-def _bar(what: str, unit: str) -> Iterator[Update]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, "),
-        TextColumn("{task.fields[rate]} a second, left:"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[measured]}"),
-    )
-    began = last = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=1, rate="…", unit=unit, measured="")
-
-        def update(done: int, total: int, measured: str = "") -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last > 0.1 or done == total:
-                last = now
-                rate = number(done / max(now - began, 1e-9))
-                bar.update(task, completed=done, total=total, rate=rate, measured=measured)
-
-        yield update
-
-
-def _plain(what: str, unit: str) -> Update:
-    began = last = time.monotonic()
-
-    def update(done: int, total: int, measured: str = "") -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= PLAIN_SECONDS:
-            last = now
-            rate = done / (now - began)
-            left = f", {(total - done) / rate:.0f} s left" if done else ""
-            pace = f"{number(rate)} a second{left}"
-            text = f"{what}: {done:,} of {total:,} {unit}, {pace}{measured and f'; {measured}'}"
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-    return update
-
-
-def study_table(
-    summary: Sequence[Mapping[str, Any]], metric: str, label: str, baseline: str
-) -> Table:
-    """Return the means of a metric, with what each scheduler saves against the others."""
+def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
+    """Return the means of a metric, and how each scheduler compares with the others."""
     shown = [each for each in summary if each["metric"] == metric]
-    others = dict.fromkeys([baseline, *(name for each in shown for name in each["vs"])])
-    several = len({each["scenario"] for each in shown}) > 1
+    scenarios = {each["scenario"] for each in shown}
     keys = list(dict.fromkeys(key for each in shown for key in each["sweep"]))
-    names = [key.rpartition(".")[2] for key in keys]
-    head = [*(["scenario"] if several else []), *names, "scheduler", f"{label}\n± 95%"]
-    head += [
-        f"{'saves against' if other == baseline else 'gap to'}\n{other} (%)" for other in others
-    ]
-    rows = [
-        [
-            *([each["scenario"]] if several else []),
-            *(str(each["sweep"].get(key, "")) for key in keys),
-            each["scheduler"],
-            _with_half(each["mean"], each["ci95_low"], each["ci95_high"]),
-            *(_percent(each["vs"].get(other), saved=other == baseline) for other in others),
+    others = list(dict.fromkeys([baseline, *(name for each in shown for name in each["vs"])]))
+
+    def row(entry: Entry) -> list[str]:
+        return [
+            *([entry["scenario"]] if len(scenarios) > 1 else []),
+            *(str(entry["sweep"].get(key, "")) for key in keys),
+            entry["scheduler"],
+            _with_half(entry["mean"], entry["ci95_low"], entry["ci95_high"]),
+            *(_percent(entry["vs"].get(other), gap=other != baseline) for other in others),
         ]
-        for each in shown
+
+    texts = [
+        *(["scenario"] if len(scenarios) > 1 else []),
+        *(key.rpartition(".")[2] for key in keys),
+        "scheduler",
     ]
-    return plain_table(head, rows, text=len(head) - 1 - len(others))
+    numbers = [
+        f"{METRICS[metric].axis}\nmean ± 95%",
+        *(f"{'reduction vs' if other == baseline else 'gap to'}\n{other} (%)" for other in others),
+    ]
+    title = f"{METRICS[metric].label}, {METRICS[metric].better} is better"
+    return plain_table([*texts, *numbers], [row(each) for each in shown], title, text=len(texts))
 
 
 def _with_half(mean: float | None, low: float | None, high: float | None) -> str:
@@ -272,78 +199,21 @@ def _with_half(mean: float | None, low: float | None, high: float | None) -> str
     return number(mean) + half
 
 
-def _percent(versus: Mapping[str, Any] | None, *, saved: bool) -> str:
+def _percent(versus: Versus | None, *, gap: bool) -> str:
+    """Return the reduction in percent; the gap is its negative."""
     if versus is None or versus["percent"] is None:
         return ""
     low, high = versus["percent_ci95_low"], versus["percent_ci95_high"]
-    percent = versus["percent"] if saved else 0.0 - versus["percent"]
-    return _rounded(percent) + ("" if low is None else f" ± {_rounded((high - low) / 2)}")
+    half = "" if low is None or high is None else f" ± {_rounded((high - low) / 2)}"
+    return _rounded(0.0 - versus["percent"] if gap else versus["percent"]) + half
 
 
 def _rounded(percent: float) -> str:
     return f"{percent:,.0f}" if abs(percent) >= 100 else f"{percent:.1f}"
 
 
-@contextmanager
-def batch_progress(what: str, *, quiet: bool) -> Iterator[Callable[[Status], None] | None]:
-    """Show on stderr how far a batch is: a bar on a terminal, else a plain line now and then."""
-    if quiet or sys.stderr is None:
-        yield None
-    elif sys.stderr.isatty():
-        columns = TextColumn(what), BarColumn(), TextColumn("{task.description}")
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=None)
-            yield lambda status: bar.update(
-                task, total=status.total, completed=status.done, description=_batch_line(status)
-            )
-    else:
-        yield _plain_batch(what)
-
-
-def _plain_batch(what: str) -> Callable[[Status], None]:
-    last = time.monotonic()
-
-    def update(status: Status) -> None:
-        nonlocal last
-        if time.monotonic() - last >= PLAIN_SECONDS:
-            last = time.monotonic()
-            print(f"{what}: {_batch_line(status)}", file=sys.stderr, flush=True)  # noqa: T201
-
-    return update
-
-
-def _batch_line(status: Status) -> str:
-    failed, left = f", {status.failed:,} failed" if status.failed else "", ""
-    if status.left is not None:
-        about = "at least" if status.left.at_least else "about"
-        left = f", {about} {_duration(status.left.seconds)} left"
-    return f"{status.done:,} of {status.total:,} jobs, {status.running} running{failed}{left}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-@contextmanager
-def training_progress(
-    what: str, *, quiet: bool
-) -> Iterator[Callable[[float, float, str], None] | None]:
-    """Show the progress of a training on stderr: episodes, rate, time left and what is measured."""
-    with progress(what, unit="episodes", quiet=quiet) as update:
-        if update is None:
-            yield None
-            return
-
-        def told(done: float, total: float, measured: str) -> None:
-            update(round(done), round(total), measured)
-
-        yield told
-
-
 def training_table(summary: Mapping[str, Any]) -> Table:
-    """Return what a training led to: the evaluations along the way."""
+    """Return the evaluations of a training."""
     rate = f"{summary['episodes']} episodes in {summary['wall_s']:.1f} s"
     how = "serial" if summary["serial"] else f"{summary['workers']} workers"
     title = (

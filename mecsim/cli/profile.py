@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from mecsim.cli.common import (
-    Debug,
-    Json,
-    Quiet,
-    show,
-    show_json,
-)
+from mecsim.cli.output import Output, with_output
 from mecsim.errors import InputError
 
 if TYPE_CHECKING:
     from mecsim.dnn.graph import LayerGraph
 
 
+@with_output
 def profile(
     model: Annotated[
         Optional[str],  # noqa: UP045
@@ -35,37 +30,41 @@ def profile(
     ] = None,
     cut: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--cut", metavar="CUT", help="stages, or layers to cut after: conv1,pool2."),
+        typer.Option(
+            "--cut", metavar="CUT", help="stages, balanced, or layers to cut after: conv1,pool2."
+        ),
     ] = None,
     input_shape: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--input-shape", metavar="CxHxW", help="Of a factory's module; 3x32x32."),
+        typer.Option(
+            "--input-shape", metavar="CxHxW", help="Input of a factory's module. Default: 3x32x32."
+        ),
     ] = None,
     save: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--save", metavar="FILE", help="Save the profile as JSON for scenarios."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the shipped models.")] = False,
-    json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Show a DNN's layers, its legal cuts and its blocks (c_m, d_m, I_m)."""
+    """Show the layers of a DNN, where it can be cut, and its blocks (c_m, d_m, I_m).
+
+    Example: mecsim profile vgg16 --blocks 6
+    """
     from mecsim.cli import display
     from mecsim.dnn import cuts
 
     if list_ or model is None:
-        _print_models(json_=json_)
+        _report_models(output)
         return
     graph = _graph(model, input_shape)
     if save is not None:
         from mecsim.dnn.profile_file import write_profile
 
         write_profile(graph, save)
-    if quiet and not json_:
-        return
     if cut is None and blocks is None:
-        _print_layers(graph, json_=json_)
+        _report_layers(graph, output)
         return
     if cut is None or cut == "balanced":
         if blocks is None:
@@ -74,10 +73,10 @@ def profile(
     else:
         made = cuts.cut_stages(graph) if cut == "stages" else cuts.cut_at(graph, cut.split(","))
     table = made.table()
-    if json_:
-        show_json({"model": graph.name, "blocks": table})
-    else:
-        show(display.blocks_table(table, f"{graph.name} in {len(made)} blocks"))
+    output.report(
+        {"model": graph.name, "blocks": table},
+        lambda: [display.blocks_table(table, f"{graph.name} in {len(made)} blocks")],
+    )
 
 
 def _graph(model: str, input_shape: str | None) -> LayerGraph:
@@ -85,40 +84,34 @@ def _graph(model: str, input_shape: str | None) -> LayerGraph:
 
     if ":" not in model:
         if input_shape is not None:
-            raise InputError("--input-shape: goes with package.module:factory only")
+            raise InputError("--input-shape: only valid with package.module:factory")
         return load_graph(model)
     try:
         from mecsim.dnn import profiler
     except ImportError as error:
         raise InputError(
-            f"profile {model}: needs PyTorch; install it with pip install 'mecsim[torch]'"
+            f"profile {model}: needs PyTorch. Try: pip install 'mecsim[torch]'"
         ) from error
     try:
         shape = tuple(int(size) for size in (input_shape or "3x32x32").split("x"))
     except ValueError:
-        raise InputError(f"--input-shape: {input_shape!r} is not of the form 3x32x32") from None
+        raise InputError(f"--input-shape: {input_shape!r}; expected the form 3x32x32") from None
     return profiler.profile_module(profiler.load_factory(model), shape, model)
 
 
-def _print_models(*, json_: bool) -> None:
+def _report_models(output: Output) -> None:
     from mecsim.cli import display
     from mecsim.dnn import graph as graph_module
     from mecsim.dnn.profile_file import load_graph, shipped
 
     rows = [graph_module.overview(load_graph(name)) for name in shipped()]
-    if json_:
-        show_json({"models": rows})
-    else:
-        show(display.models_table(rows))
+    output.report({"models": rows}, lambda: [display.models_table(rows)])
 
 
-def _print_layers(graph: LayerGraph, *, json_: bool) -> None:
+def _report_layers(graph: LayerGraph, output: Output) -> None:
     from mecsim.cli import display
     from mecsim.dnn import graph as graph_module
 
     overview, rows = graph_module.overview(graph), graph_module.layer_table(graph)
-    if json_:
-        show_json(overview | {"layer_table": rows})
-    else:
-        title = f"{graph.name}: 1 to {overview['max_blocks']} blocks"
-        show(display.layers_table(rows, title))
+    title = f"{graph.name}: 1 to {overview['max_blocks']} blocks"
+    output.report(overview | {"layer_table": rows}, lambda: [display.layers_table(rows, title)])

@@ -2,64 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from mecsim.cli.common import (
-    Debug,
-    Json,
-    Options,
-    Quiet,
-    TracePath,
-    file_part,
-    out_path,
-    scheduler_options,
-    show,
-    show_json,
-    stdout_kept,
-)
+from mecsim.cli.options import Options, TracePath
+from mecsim.cli.output import Output, with_output
 from mecsim.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
+    from mecsim.simulation.metrics import RunSummary
+    from mecsim.simulation.replay import ReplayResult
+
+
+@with_output
 def replay(
     trace: TracePath,
     scheduler: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],  # noqa: UP045 - typer reads this form
         typer.Option(
             "--scheduler",
             metavar="NAME",
-            help="Put this scheduler on the recorded tasks and channels, and compare.",
+            help="Run this scheduler on the recorded tasks and channels, and compare.",
         ),
     ] = None,
     option: Options = None,
     kernel: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--kernel", metavar="NAME", help="Event loop; default: the recorded one."),
+        typer.Option(
+            "--kernel", metavar="NAME", help="Event loop: simpy or compiled. Default: as recorded."
+        ),
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--out", metavar="PATH", help="With --scheduler: write its trace here."),
+        typer.Option("--out", metavar="PATH", help="With --scheduler: trace file to write."),
     ] = None,
-    json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Rebuild a run from its trace alone and compare every column with ==.
+    """Repeat a run from its trace and compare every column with ==.
 
-    With --scheduler: run that scheduler on the same recorded tasks and channels instead, and print
-    both side by side.
+    With --scheduler, run that scheduler on the same recorded tasks and channels and print both
+    runs next to each other.
+
+    Example: mecsim replay results/vgg16_4es-greedy-0.h5 --scheduler rpdi
     """
-    from mecsim.cli import display
+    from mecsim.cli.progress import progress
     from mecsim.simulation.replay import replay as replay_trace
-    from mecsim.simulation.replay import replay_with
 
     if scheduler is None and (option or out):
-        raise InputError("--option and --out: go with --scheduler only")
-    with display.progress(f"replaying {trace.name}", quiet=quiet or json_) as progress:
-        recorded = replay_trace(trace, kernel=kernel, progress=progress)
+        raise InputError("--option and --out: only valid with --scheduler")
+    with progress(f"replaying {trace.name}", quiet=output.silent) as update:
+        recorded = replay_trace(trace, kernel=kernel, progress=update)
     same = recorded.difference is None
+    other = None
+    if scheduler is not None and same:
+        other = _run_other(trace, scheduler, option or [], kernel, out, output)
     document: dict[str, Any] = {
         "trace": str(trace),
         "identical": same,
@@ -67,36 +70,52 @@ def replay(
         "rows": recorded.rows,
         "difference": None if same else str(recorded.difference),
     }
-    if scheduler is not None and same:
-        path = None if out is None else out_path(out, f"{trace.stem}-{file_part(scheduler)}")
-        with (
-            display.progress(f"{scheduler} on {trace.name}", quiet=quiet or json_) as progress,
-            stdout_kept(json_),
-        ):
-            other = replay_with(
-                trace,
-                scheduler,
-                scheduler_options(option),
-                kernel=kernel,
-                out=path,
-                progress=progress,
-            )
-        document["recorded"], document["other"] = recorded.summary, other.summary
-    _print_replay(document, json_=json_, quiet=quiet)
+    if other is not None:
+        document |= {"recorded": recorded.summary.as_json(), "other": other.as_json()}
+    if not same:
+        output = replace(output, quiet=False)  # a difference is reported even with --quiet
+    output.report(document, lambda: _tables(recorded, other))
     raise typer.Exit(0 if same else 1)
 
 
-def _print_replay(document: dict[str, Any], *, json_: bool, quiet: bool) -> None:
+def _run_other(
+    trace: Path,
+    scheduler: str,
+    options: list[str],
+    kernel: str | None,
+    out: Path | None,
+    output: Output,
+) -> RunSummary:
+    from mecsim.cli.progress import progress
+    from mecsim.scenario import yaml_source
+    from mecsim.simulation.replay import replay_with
+    from mecsim.support.names import output_path, scheduler_label
+
+    name = f"{trace.stem}-{scheduler_label(scheduler)}"
+    path = None if out is None else output_path(out, name)
+    with (
+        progress(f"{scheduler} on {trace.name}", quiet=output.silent) as update,
+        output.reserve_stdout(),
+    ):
+        return replay_with(
+            trace,
+            scheduler,
+            yaml_source.assigned(options, "--option"),
+            kernel=kernel,
+            out=path,
+            progress=update,
+        ).summary
+
+
+def _tables(recorded: ReplayResult, other: RunSummary | None) -> Iterator[RenderableType]:
     from mecsim.cli import display
 
-    if json_:
-        show_json(document)
+    if recorded.difference is not None:
+        yield f"[red]different[/red]: {recorded.difference}"
         return
-    rows = sum(document["rows"].values())
-    part = "" if document["complete"] else " (of a run that was cut short: as far as it goes)"
-    if not document["identical"]:
-        show(f"[red]different[/red]: {document['difference']}")
-    elif not quiet:
-        show(f"[green]identical[/green]: all columns, {rows:,} rows{part}")
-    if "other" in document and not quiet:
-        show("", display.comparison_table([document["recorded"], document["other"]]))
+    rows = sum(recorded.rows.values())
+    part = "" if recorded.complete else " (of an incomplete trace, up to its last row)"
+    yield f"[green]identical[/green]: all columns, {rows:,} rows{part}"
+    if other is not None:
+        yield ""
+        yield display.comparison_table([recorded.summary, other])

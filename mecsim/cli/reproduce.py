@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
-from mecsim.cli.common import Debug, Json, Quiet, show, show_json
-from mecsim.cli.compare import (
-    EngineName,
-    Jobs,
-    RayAddress,
-    Resume,
-    failures,
-    names_in,
-    tell_troubles,
-)
-from mecsim.errors import InputError
+from mecsim.cli.options import EngineName, Jobs, RayAddress, Resume, names_in
+from mecsim.cli.output import Output, echo_error, with_output
 
 
+@with_output
 def reproduce(
     figures: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[str]],  # noqa: UP045 - typer reads this form
         typer.Argument(
             metavar="FIGURE...",
-            help="fig6 to fig13, and beyond the paper beyond_224, beyond_bursts, "
-            "beyond_generalisation, beyond_ingredients, beyond_plain, beyond_poisson, "
-            "beyond_sparse, beyond_task_epochs; default: all.",
+            help="fig6 to fig13, and beyond the paper beyond_224, beyond_ablation, "
+            "beyond_bursts, beyond_generalisation, beyond_plain, beyond_poisson, "
+            "beyond_sparse, beyond_task_epochs. Default: all.",
             show_default=False,
         ),
     ] = None,
-    short: Annotated[
-        bool, typer.Option("--quick", help="Fewer points, seeds and episodes, marked as such.")
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Use fewer points, seeds and episodes; pages say so."),
     ] = False,
     schedulers: Annotated[
-        str, typer.Option("--schedulers", metavar="A,B,C", help="Only these of each figure's.")
+        str,
+        typer.Option("--schedulers", metavar="A,B,C", help="Only these schedulers of each figure."),
     ] = "",
     jobs: Jobs = None,
     engine: EngineName = "local",
@@ -51,93 +41,41 @@ def reproduce(
             "--out", metavar="FOLDER", help="Default: results/paper, or results/paper-quick."
         ),
     ] = None,
-    json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Regenerate the figures of Li et al. and the table of what of their claims holds.
+    """Reproduce the figures of Li et al. and check the claims of the paper.
 
-    Beyond the paper, the same comparison in other settings, marked as ours.
+    The figures named beyond_* make the same comparison in other settings. Writes a page, a picture
+    and tables for each figure, and claims.md. --resume continues a stopped reproduction.
 
-    Writes a page, a picture and tables for each figure, and claims.md; --resume goes on.
+    Example: mecsim reproduce fig8 --quick --schedulers greedy,single-cut
     """
     from mecsim.cli import display
-    from mecsim.paper import pages
-    from mecsim.paper import reproduce as paper
-    from mecsim.paper.figure_files import load_figures
-    from mecsim.study import plots
-    from mecsim.study.batch import Folder, run_batch
-    from mecsim.study.executors import make_engine
-    from mecsim.support.files import write_whole
+    from mecsim.cli.progress import batch_progress
+    from mecsim.paper.reproduce import ReproductionRequest, run
+    from mecsim.study.executors import ExecutorChoice
+    from mecsim.study.report import problems
 
-    chosen = load_figures(figures or [])
-    only = names_in(schedulers)
-    known = set[str]().union(*(figure.schedulers_of() for figure in chosen.values()))
-    if unknown := ", ".join(sorted(set(only) - known)):
-        allowed = ", ".join(sorted(known))
-        raise InputError(f"--schedulers: {unknown}: not in these figures; allowed: {allowed}")
-    plots.need_matplotlib()
-    plans = paper.plan(chosen, quick=short, only=only)
-    place = out or Path("results") / ("paper-quick" if short else "paper")
-    scope = {"figures": list(chosen), "schedulers": only, "quick": short}
-    _check_scope(place, scope)
-    folder = Folder(place, resume=resume)
-    with (
-        display.batch_progress("reproducing", quiet=quiet or json_) as watch,
-        make_engine(engine, jobs, ray_address) as made,
-    ):
-        done = run_batch(paper.all_jobs(plans), folder, made, watch)
-    failed = [each for cells in plans.values() for each in failures(cells, done.failures)]
-    tell_troubles(done.warnings, failed)
-    results = paper.collect(chosen, plans, done.results)
-    pages.write_figures(place, chosen, results, quick=short)
-    found = paper.judged(results)
-    write_whole(place / "claims.md", pages.claims_page(found, quick=short))
-    volume = paper.volume(paper.all_jobs(plans), done.results)
-    made_by = json.dumps(_made_by() | scope | volume, indent=1)
-    write_whole(place / "made_by.json", made_by)
-    claims = [
-        {"id": claim.id, "verdict": finding.verdict, "measured": finding.measured,
-         "reason": finding.reason}
-        for claim, finding in found
-    ]  # fmt: skip
-    if json_:
-        show_json({"claims": claims, "volume": volume, "failed": failed, "folder": str(place)})
-    elif not quiet:
-        rows = [[claim.id, str(finding.verdict), finding.told] for claim, finding in found]
-        show(
+    request = ReproductionRequest(
+        figures=figures or (),
+        schedulers=names_in(schedulers),
+        quick=quick,
+        executor=ExecutorChoice(engine, jobs, ray_address),
+        out=out,
+        resume=resume,
+    )
+    with batch_progress("reproducing", quiet=output.silent) as on_progress:
+        made = run(request, on_progress)
+    for line in problems(made.warnings, made.failed):
+        echo_error(line)
+    rows = [[claim.id, str(found.verdict), found.text] for claim, found in made.claims]
+    output.report(
+        made.document(),
+        lambda: [
             display.plain_table(["claim", "verdict", "measured"], rows, text=3),
-            f"{len(done.results):,} jobs, {done.found:,} of them done already; "
-            f"figures and claims.md in {place}",
-        )
-    raise typer.Exit(1 if failed else 0)
-
-
-def _check_scope(place: Path, scope: dict[str, Any]) -> None:
-    """Raise ``InputError`` where fewer figures or schedulers would replace the claims of more."""
-    try:
-        made = json.loads((place / "made_by.json").read_text(encoding="utf-8"))
-        had, only = set(made["figures"]), set(made["schedulers"])
-        quick = made["quick"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # nothing is there, or nothing that was finished
-    fewer = had - set(scope["figures"])
-    if scope["schedulers"]:
-        fewer |= only - set(scope["schedulers"]) if only else {"all schedulers"}
-    if fewer or quick != scope["quick"]:
-        lost = ", ".join(sorted(fewer)) or ("--quick" if quick else "the full run")
-        raise InputError(
-            f"{place}: its pages and claims are those of {lost}, too; allowed: the command that "
-            "made them (made_by.json), or another folder with --out"
-        )
-
-
-def _made_by() -> dict[str, Any]:
-    """Return the command, the version, and the commit where the code lies in a checkout."""
-    found = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    commit = found.stdout.strip() if found.returncode == 0 else ""
-    command = " ".join(["mecsim", *sys.argv[1:]])
-    return {"command": command, "mecsim": version("mecsim"), "commit": commit}
+            f"{made.jobs:,} jobs; figures and claims.md in {made.folder}",
+            f"{made.found:,} jobs had results already",
+        ],
+    )
+    raise typer.Exit(1 if made.failed else 0)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from mecsim.cli.common import (
-    Debug,
-    Json,
-    KernelName,
-    Options,
-    Overrides,
-    Quiet,
-    ScenarioPath,
-    SchedulerName,
-    Seed,
-    file_name,
-    full_name,
-    out_path,
-    scheduler_options,
-    show,
-    show_json,
-    stdout_kept,
-)
+from mecsim.cli.options import KernelName, Options, Overrides, ScenarioPath, SchedulerName, Seed
+from mecsim.cli.output import Output, with_output
 from mecsim.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
+    from mecsim.simulation.metrics import RunSummary
+
+
+@with_output
 def run(
     scenario: ScenarioPath,
     scheduler: SchedulerName = "mtl-a3c",
@@ -36,59 +27,59 @@ def run(
     seed: Seed = 0,
     kernel: KernelName = "simpy",
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[Path],  # noqa: UP045 - typer reads this form
         typer.Option(
             "--out", metavar="PATH", help="Trace file (.h5), or a folder for it. Default: results/."
         ),
     ] = None,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="Write no trace.")] = False,
-    bound: Annotated[
-        bool, typer.Option("--bound", help="Also tell what the tasks cost at least.")
+    lower_bound: Annotated[
+        bool, typer.Option("--lower-bound", help="Also print the lower bound on the cost.")
     ] = False,
-    json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Simulate one scenario under one scheduler; write a trace and print a summary."""
-    from mecsim.cli import display
+    """Simulate one scenario under one scheduler; write a trace and print a summary.
+
+    Example: mecsim run scenarios/vgg16_4es.yaml --scheduler greedy --set slots=100
+    """
+    from mecsim.cli.progress import progress
+    from mecsim.scenario import yaml_source
     from mecsim.scenario.loading import load
     from mecsim.simulation.run import run as run_scenario
+    from mecsim.support.names import output_path, run_name, scenario_label
 
     if no_trace and out is not None:
-        raise InputError("--out: does not go with --no-trace")
+        raise InputError("--out: not valid with --no-trace")
     loaded = load(scenario, set_ or [])
-    default = file_name(scenario, scheduler, seed, set_, option)
-    path = None if no_trace else out_path(out, default)
+    name = run_name(scenario, scheduler, seed, set_, option)
+    path = None if no_trace else output_path(out, name)
     with (
-        display.progress(f"{scheduler} on {scenario.stem}", quiet=quiet or json_) as progress,
-        stdout_kept(json_),
+        progress(f"{scheduler} on {scenario.stem}", quiet=output.silent) as update,
+        output.reserve_stdout(),
     ):
         result = run_scenario(
             loaded,
             scheduler,
-            scheduler_options(option),
-            name=full_name(scenario, set_),
+            yaml_source.assigned(option or (), "--option"),
+            name=scenario_label(scenario, set_),
             seed=seed,
             kernel=kernel,
             out=path,
-            bound=bound,
-            progress=progress,
+            lower_bound=lower_bound,
+            progress=update,
         )
-    _print_summary(result.summary, json_=json_, quiet=quiet)
+    output.report(result.summary.as_json(), lambda: _tables(result.summary))
 
 
-def _print_summary(summary: dict[str, Any], *, json_: bool, quiet: bool) -> None:
+def _tables(summary: RunSummary) -> Iterator[RenderableType]:
     from mecsim.cli import display
 
-    if json_:
-        show_json(summary)
-    elif not quiet:
-        show(
-            display.summary_table(summary),
-            display.totals_line(summary),
-            *([display.bound_line(summary["lower_bound"])] if "lower_bound" in summary else []),
-            "",
-            display.resources_table(summary["resources"]),
-            "",
-            display.speed_line(summary),
-        )
+    yield display.summary_table(summary)
+    yield display.totals_line(summary)
+    if summary.lower_bound is not None:
+        yield display.bound_line(summary.lower_bound)
+    yield ""
+    yield display.resources_table(summary.resources)
+    yield ""
+    yield display.speed_line(summary)

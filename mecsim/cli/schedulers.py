@@ -2,71 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from mecsim.cli.common import (
-    Debug,
-    Json,
-    Options,
-    Quiet,
-    scheduler_options,
-    show,
-    show_json,
-    stdout_kept,
-)
+from mecsim.cli.options import Options
+from mecsim.cli.output import Output, with_output
 from mecsim.errors import InputError, SchedulerError
 
+if TYPE_CHECKING:
+    from rich.table import Table
 
+    from mecsim.scheduler.registry import Description
+
+
+@with_output
 def schedulers(
-    check_: Annotated[
-        Optional[str],  # noqa: UP045
+    check: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads this form
         typer.Option("--check", metavar="NAME", help="Run the conformance check on a scheduler."),
     ] = None,
     option: Options = None,
-    json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """List the installed schedulers with their options, or check one of any origin."""
-    from mecsim.cli import display
+    """List the installed schedulers with their options, or check any scheduler.
+
+    Example: mecsim schedulers --check my_scheduler.py:MyScheduler
+    """
     from mecsim.scheduler import registry
 
-    if check_ is not None:
-        from mecsim.verification.conformance import check_scheduler
-
-        registry.load(check_)
-        try:
-            with stdout_kept(json_):
-                shapes = check_scheduler(check_, scheduler_options(option))
-        except SchedulerError as error:
-            _print_nonconforming(check_, str(error), json_=json_)
-            raise typer.Exit(1) from None
-        if json_:
-            show_json({"scheduler": check_, "passed": shapes})
-        elif not quiet:
-            show(f"[green]{check_} conforms[/green]: checked with {', '.join(shapes)}")
+    if check is not None:
+        _check(check, option or [], output)
         return
     if option:
-        raise InputError("--option: goes with --check only")
+        raise InputError("--option: only valid with --check")
     found = [registry.describe(name) for name in registry.names()]
-    if json_:
-        show_json({"schedulers": [vars(each) for each in found]})
-        return
-    if quiet:
-        return
-    rows = [[each.name, each.summary, _signature(each.options)] for each in found]
-    show(display.plain_table(["scheduler", "what it does", "options"], rows, text=3))
+    output.report({"schedulers": [vars(each) for each in found]}, lambda: [_table(found)])
 
 
-def _print_nonconforming(name: str, problem: str, *, json_: bool) -> None:
+def _check(name: str, options: list[str], output: Output) -> None:
     from rich.markup import escape
 
-    if json_:
-        show_json({"scheduler": name, "passed": [], "problem": problem})
-    else:
-        show(f"[red]{escape(name)} does not conform[/red]: {escape(problem)}")
+    from mecsim.scenario import yaml_source
+    from mecsim.scheduler import registry
+    from mecsim.verification.conformance import check_scheduler
+
+    registry.load(name)
+    try:
+        with output.reserve_stdout():
+            shapes = check_scheduler(name, yaml_source.assigned(options, "--option"))
+    except SchedulerError as error:
+        problem = str(error)
+        Output(output.json, quiet=False).report(
+            {"scheduler": name, "passed": [], "problem": problem},
+            lambda: [f"[red]{escape(name)} does not conform[/red]: {escape(problem)}"],
+        )
+        raise typer.Exit(1) from None
+    output.report(
+        {"scheduler": name, "passed": shapes},
+        lambda: [f"[green]{name} conforms[/green]: checked with {', '.join(shapes)}"],
+    )
+
+
+def _table(found: list[Description]) -> Table:
+    from mecsim.cli import display
+
+    rows = [[each.name, each.summary, _signature(each.options)] for each in found]
+    return display.plain_table(["scheduler", "method", "options"], rows, text=3)
 
 
 def _signature(options: dict[str, str]) -> str:

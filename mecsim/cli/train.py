@@ -8,26 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from mecsim.cli.common import (
-    Debug,
-    Json,
-    Overrides,
-    Quiet,
-    SchedulerName,
-    Seed,
-    file_name,
-    full_name,
-    out_path,
-    scheduler_options,
-    show,
-    show_json,
-    stdout_kept,
-    tell,
-)
-from mecsim.cli.compare import EngineName, RayAddress
+from mecsim.cli.options import EngineName, Overrides, RayAddress, SchedulerName, Seed
+from mecsim.cli.output import Output, echo_error, with_output
 from mecsim.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
     from mecsim.learning.problem import TrainingRequest
 
 Settings = Annotated[
@@ -40,6 +29,7 @@ Settings = Annotated[
 ]
 
 
+@with_output
 def train(
     scenario: Annotated[
         Optional[Path],  # noqa: UP045
@@ -76,39 +66,37 @@ def train(
     settings: Annotated[
         bool, typer.Option("--settings", help="List the learner's training options and exit.")
     ] = False,
-    json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
     """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
     from mecsim.learning.policy_file import SUFFIX
     from mecsim.learning.problem import TrainingRequest
+    from mecsim.scenario import yaml_source
     from mecsim.scenario.loading import load
+    from mecsim.support.names import output_path, run_name, scenario_label
 
     if settings:
-        _show_settings(scheduler, json_=json_)
+        _report_settings(scheduler, output)
         return
     if scenario is None:
         raise InputError("train: SCENARIO is missing; allowed: a scenario file (YAML)")
     _check_serial(serial=serial, engine=engine, workers=workers)
-    default = file_name(scenario, scheduler, seed, set_, option)
+    default = run_name(scenario, scheduler, seed, set_, option)
     request = TrainingRequest(
         scenario=load(scenario, set_ or []),
         scheduler=scheduler,
-        out=out_path(out, default, [SUFFIX], Path("results", "training")),
+        out=output_path(out, default, [SUFFIX], Path("results", "training")),
         episodes=episodes,
         seed=seed,
-        options=scheduler_options(option),
+        options=yaml_source.assigned(option or (), "--option"),
         workers=2 if workers is None else workers,
         serial=serial,
         engine=engine,
-        scenario_name=full_name(scenario, set_),
+        scenario_name=scenario_label(scenario, set_),
     )
-    summary = _train(request, ray_address, resume=resume, quiet=quiet, json_=json_)
-    if json_:
-        show_json(summary)
-    elif not quiet:
-        _show_summary(summary, scenario, scheduler, set_)
+    summary = _train(request, ray_address, resume, output)
+    output.report(summary, lambda: _tables(summary, scenario, scheduler, set_))
 
 
 def _check_serial(*, serial: bool, engine: str, workers: int | None) -> None:
@@ -119,30 +107,30 @@ def _check_serial(*, serial: bool, engine: str, workers: int | None) -> None:
 
 
 def _train(
-    request: TrainingRequest, ray_address: str, *, resume: bool, quiet: bool, json_: bool
+    request: TrainingRequest, ray_address: str, resume: bool, output: Output
 ) -> dict[str, Any]:
     """Train with a progress bar; exit with code 1 if the training fails."""
-    from mecsim.cli import display
+    from mecsim.cli.progress import training_progress
     from mecsim.learning import training
     from mecsim.study.executors import cluster_for
 
     title = f"training {request.scheduler}"
     with (
-        display.training_progress(title, quiet=quiet or json_) as progress,
-        stdout_kept(json_),
+        training_progress(title, quiet=output.silent) as progress,
+        output.reserve_stdout(),
         cluster_for(request.engine, request.workers, ray_address),
     ):
         try:
             return training.train(request, resume=resume, progress=progress)
         except TrainingError as error:
-            tell(str(error))
+            echo_error(str(error))
             raise typer.Exit(1) from None
 
 
-def _show_summary(
+def _tables(
     summary: dict[str, Any], scenario: Path, scheduler: str, changes: list[str] | None
-) -> None:
-    """Print the summary and the command that runs the policy."""
+) -> Iterator[RenderableType]:
+    """Yield the summary and the command that runs the policy."""
     from rich.markup import escape
 
     from mecsim.cli import display
@@ -151,16 +139,15 @@ def _show_summary(
     policy = f"policy={summary['policy']}"
     run = ["mecsim", "run", str(scenario), *changed, "--scheduler", scheduler, "--option", policy]
     usage = f"use it:       {shlex.join(run)}\nlearning curve: {summary['curve_file']}"
-    show(display.training_table(summary), escape(usage))
+    yield display.training_table(summary)
+    yield escape(usage)
 
 
-def _show_settings(scheduler: str, *, json_: bool) -> None:
+def _report_settings(scheduler: str, output: Output) -> None:
     from mecsim.cli import display
     from mecsim.learning.training import settings_of
 
     settings = settings_of(scheduler)
-    if json_:
-        show_json({"settings": settings})
-        return
+    head = ["option", "allowed", "default", "meaning"]
     rows = [[each["name"], each["allowed"], each["default"], each["meaning"]] for each in settings]
-    show(display.plain_table(["option", "allowed", "default", "meaning"], rows, text=4))
+    output.report({"settings": settings}, lambda: [display.plain_table(head, rows, text=4)])

@@ -1,4 +1,4 @@
-"""The evaluation of the paper: its figures, and what of its claims holds.
+"""The evaluation of the paper: its figures, and which of its claims hold.
 
-Figures are described in ``mecsim/paper/figures/*.yaml``, claims in ``mecsim/figures/claims.yaml``.
+Figures are described in ``figures/*.yaml``, claims in ``figures/claims.yaml``.
 """

@@ -1,4 +1,4 @@
-"""Figures as they are described: what is simulated for them and what their panels show."""
+"""Figure files: the studies behind a figure and the panels that show them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from mecsim.study.jobs import Training
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Sweep: TypeAlias = dict[str, Annotated[list[Any], Field(min_length=1)]]
 PAPER, BEYOND = "fig", "beyond_"
-"""How the names of the paper's figures begin, and those of ours."""
+"""Prefixes of the figures of the paper and of those beyond it."""
 CURVE: Final = "learning_curve"
-"""In place of a metric: the reward along the episodes of training."""
+"""In place of a metric: the reward against the episodes of training."""
 T = TypeVar("T", bound=Section)
 
 
-class EntrantSpec(Section):
-    """A scheduler with options, or under a name of its own."""
+class CompetitorSpec(Section):
+    """A scheduler with options or a label."""
 
     name: str
     label: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     seeds: Count | None = None
-    """Meets only so many of the seeds, the first ones."""
+    """Run only the first n seeds; None for all."""
     workers: Count | None = None
-    once: bool = False
-    """A learner that is trained on the study's scenario without sweep and ``evaluate_on``."""
+    train_once: bool = False
+    """Train a learner once, on the scenario without sweep and ``evaluate_on``."""
 
 
 class TrainingSpec(Section):
-    """How each learner is trained, and how often."""
+    """How each learner is trained; ``seeds`` is the number of trainings."""
 
     episodes: Count
     seeds: Count = 3
@@ -46,14 +46,14 @@ class TrainingSpec(Section):
 
 
 class Quick(Section):
-    """What ``--quick`` does instead."""
+    """The values with ``--quick``."""
 
     seeds: Count
     training: TrainingSpec
 
 
 class StudySpec(Section):
-    """What is simulated; what is left out is as the figure says."""
+    """What is simulated; missing values are those of the figure."""
 
     scenarios: Annotated[tuple[str, ...], Field(min_length=1)] = ("vgg16_4es",)
     """Names of shipped scenarios."""
@@ -61,29 +61,29 @@ class StudySpec(Section):
     sweep: Sweep = Field(default_factory=dict)
     quick_sweep: Sweep | None = None
     evaluate_on: dict[str, list[str]] = Field(default_factory=dict)
-    """In place of a sweep: names of settings, each with what it changes. Schedulers with ``once``
-    are trained without these changes, the other learners with each of them."""
+    """In place of a sweep: settings by name, each a list of overrides. Learners with ``train_once``
+    are trained without them, the other learners with each of them."""
     quick_evaluate_on: tuple[str, ...] | None = None
-    """The names that are enough if it must be quick."""
-    schedulers: tuple[str | EntrantSpec, ...] | None = None
-    ours: str = ""
-    """Why this is here though the paper does not have it."""
+    """The settings with ``--quick``."""
+    schedulers: tuple[str | CompetitorSpec, ...] | None = None
+    note: str = ""
+    """A remark on the page, such as why a study is not in the paper."""
 
     @model_validator(mode="after")
     def _either_sweep_or_settings(self) -> Self:
         if self.sweep and self.evaluate_on:
-            raise ValueError("has sweep and evaluate_on; allowed: one of them")
+            raise ValueError("has sweep and evaluate_on; expected one of them")
         for name in self.quick_evaluate_on or ():
             if name not in self.evaluate_on:
                 allowed = ", ".join(self.evaluate_on) or "none"
-                raise ValueError(f"has {name!r} in quick_evaluate_on; allowed: {allowed}")
+                raise ValueError(f"has {name!r} in quick_evaluate_on; expected one of {allowed}")
         return self
 
     def points(self, *, quick: bool) -> list[plan.Point]:
-        """Return where the schedulers meet: the points of the sweep, or the named settings."""
+        """Return the points of the sweep, or the settings."""
         if self.evaluate_on:
             named = self.quick_evaluate_on if quick else None
-            return plan.grid({plan.PLACE: named or tuple(self.evaluate_on)})
+            return plan.grid({plan.SETTING: named or tuple(self.evaluate_on)})
         return plan.grid((self.quick_sweep if quick else None) or self.sweep)
 
 
@@ -98,18 +98,18 @@ class PanelSpec(Section):
         "energy_J",
         "reward",
         "late_blocks",
-        "bound_gap_percent",
+        "optimality_gap_percent",
         "learning_curve",
     ]
     title: str = ""
     x: str = ""
-    """What the axis says; otherwise the key of the sweep."""
+    """Label of the x-axis; the key of the sweep if empty."""
     scenario: str | None = None
-    """Show one of the study's scenarios only."""
+    """Show only this scenario of the study."""
     lines: Literal["scheduler", "scenario"] = "scheduler"
-    """A line a scheduler; or a line a scenario, of the first scheduler."""
+    """One line per scheduler, or one per scenario for the first scheduler."""
     relative: bool = False
-    """Show means in units of the baseline's, over the seeds that both have met."""
+    """Show means in units of the baseline's, over the seeds that both ran."""
 
 
 class Figure(Section):
@@ -117,15 +117,15 @@ class Figure(Section):
 
     title: str
     note: str = ""
-    """What a reader has to know to compare it with the paper's."""
+    """A remark for comparison with the paper."""
     seeds: Count
     training: TrainingSpec
     quick: Quick
-    schedulers: tuple[str | EntrantSpec, ...]
+    schedulers: tuple[str | CompetitorSpec, ...]
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Options of schedulers, by name, wherever in the figure they take part and say no other."""
+    """Default options of schedulers in this figure, by name."""
     baseline: str = "greedy"
-    bound: bool = True
+    lower_bound: bool = True
     studies: Annotated[dict[str, StudySpec], Field(min_length=1)]
     panels: Annotated[tuple[PanelSpec, ...], Field(min_length=1)]
 
@@ -134,72 +134,78 @@ class Figure(Section):
         for panel in self.panels:
             if panel.study not in self.studies:
                 allowed = ", ".join(self.studies)
-                raise ValueError(f"has a panel of study {panel.study!r}; allowed: {allowed}")
+                raise ValueError(f"has a panel of study {panel.study!r}; expected one of {allowed}")
         return self
 
     def schedulers_of(self) -> set[str]:
-        """Return the names of all schedulers that take part."""
+        """Return the names of all schedulers in the figure."""
         of_studies = (each.schedulers or self.schedulers for each in self.studies.values())
-        return {self._entrant(each).scheduler for some in of_studies for each in some}
+        return {self._competitor(each).scheduler for some in of_studies for each in some}
 
     def make_study(
         self, name: str, *, quick: bool = False, only: Sequence[str] = ()
     ) -> plan.Study | None:
-        """Return what is simulated, with fewer points and seeds if it must be quick.
+        """Return a study of the figure, with fewer points and seeds if ``quick``.
 
-        ``only`` these schedulers take part, if given; None where that leaves nothing.
+        Args:
+            name: The name of the study.
+            quick: Whether to use the values for ``--quick``.
+            only: Keep only these schedulers, if any are given.
+
+        Returns:
+            The study; None if no scheduler is left.
         """
         spec = self.studies[name]
         training = self.quick.training if quick else self.training
         seeds = self.quick.seeds if quick else self.seeds
-        entrants = [self._entrant(each) for each in spec.schedulers or self.schedulers]
-        entrants = [each for each in entrants if not only or each.scheduler in only]
-        if not entrants:
+        competitors = [self._competitor(each) for each in spec.schedulers or self.schedulers]
+        competitors = [each for each in competitors if not only or each.scheduler in only]
+        if not competitors:
             return None
-        labels = [each.label for each in entrants]
+        labels = [each.label for each in competitors]
         return plan.Study(
             scenarios={each: shipped_scenario(each) for each in spec.scenarios},
-            entrants=entrants,
+            competitors=competitors,
             seeds=range(seeds),
             points=spec.points(quick=quick),
-            places=spec.evaluate_on,
+            settings=spec.evaluate_on,
             overrides=spec.overrides,
             baseline=self.baseline if self.baseline in labels else labels[0],
-            bound=self.bound,
+            lower_bound=self.lower_bound,
             training=Training(training.episodes, training.workers),
             training_seeds=range(training.seeds),
         )
 
-    def _entrant(self, given: str | EntrantSpec) -> plan.Entrant:
-        spec = EntrantSpec(name=given) if isinstance(given, str) else given
+    def _competitor(self, given: str | CompetitorSpec) -> plan.Competitor:
+        spec = CompetitorSpec(name=given) if isinstance(given, str) else given
         label = spec.label or spec.name
         options = self.options.get(spec.name, {}) | spec.options
-        return plan.Entrant(label, spec.name, options, spec.seeds, spec.workers, spec.once)
+        return plan.Competitor(label, spec.name, options, spec.seeds, spec.workers, spec.train_once)
 
 
 def shipped_scenario(name: str) -> Path:
-    """Return the path of a scenario that comes with mecsim. Raises ``InputError``."""
+    """Return the path of a scenario shipped with mecsim. Raises ``InputError``."""
     package = Path(str(resources.files("mecsim")))
     for folder in (package / "scenarios", package.parent / "scenarios"):  # a wheel, a checkout
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    raise InputError(f"scenario {name!r}: does not come with mecsim")
+    raise InputError(f"scenario {name!r}: is not shipped with mecsim")
 
 
 def figure_names() -> list[str]:
-    """Return the names of the figures described: the paper's in its order, then ours."""
+    """Return the names of the figure files: those of the paper in its order, then the others."""
     files = (resources.files("mecsim.paper") / "figures").iterdir()
     found = sorted(file.name.removesuffix(".yaml") for file in files)
     of_paper = [name for name in found if name.startswith(PAPER)]
-    ours = [name for name in found if name.startswith(BEYOND)]
-    return [*sorted(of_paper, key=lambda name: int(name.removeprefix(PAPER))), *ours]
+    beyond = [name for name in found if name.startswith(BEYOND)]
+    return [*sorted(of_paper, key=lambda name: int(name.removeprefix(PAPER))), *beyond]
 
 
 def load_figure(name: str) -> Figure:
-    """Read the description of a figure. Raises ``InputError`` for an unknown name."""
+    """Read a figure file. Raises ``InputError`` for an unknown name."""
     known = figure_names()
     if name not in known:
-        raise InputError(f"figure {name!r}: is not known; allowed: {', '.join(known)} or all")
+        raise InputError(f"figure {name!r}: is unknown; expected one of {', '.join(known)} or all")
     return read(Path(str(resources.files("mecsim.paper") / "figures" / f"{name}.yaml")), Figure)
 
 
@@ -213,6 +219,6 @@ def read(path: Path, kind: type[T]) -> T:
 
 
 def load_figures(names: Sequence[str]) -> Mapping[str, Figure]:
-    """Read the descriptions of figures; ``all`` of them, or without names, too."""
+    """Read figure files; all of them for no names or ``all``."""
     chosen = figure_names() if not names or "all" in names else list(dict.fromkeys(names))
     return {name: load_figure(name) for name in chosen}

@@ -1,17 +1,18 @@
-"""What is written: a page, a picture and tables for each figure, and a page of claims."""
+"""The output: a page, a picture and tables for each figure, and a page of claims."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mecsim.paper.claims import AnyClaim
 from mecsim.paper.figure_files import CURVE, Figure, PanelSpec
-from mecsim.paper.reproduce import Results, learning_curves, panels, shown, y_label
+from mecsim.paper.panels import Results, learning_curves, panels, shown, y_label
 from mecsim.paper.verdicts import Finding, Verdict
 from mecsim.study import plots
+from mecsim.study.plan import Point
 from mecsim.study.report import (
     as_csv,
     as_markdown,
@@ -20,10 +21,11 @@ from mecsim.study.report import (
     run_table,
     summary_table,
 )
+from mecsim.study.summary import Entry
 from mecsim.support.files import write_whole
 from mecsim.support.text import number
 
-QUICK: Final = "Made with --quick: fewer points, seeds and episodes than the paper's figures need."
+QUICK: Final = "Made with --quick: fewer points, seeds and episodes than the figures of the paper."
 
 
 def write_figures(
@@ -49,25 +51,25 @@ def write_figures(
 
 
 def figure_page(name: str, figure: Figure, results: Results, *, quick: bool) -> str:
-    """Return a figure's page in Markdown: the picture, and its panels as tables of numbers."""
+    """Return the page of a figure in Markdown: the picture, and each panel as a table."""
     parts = [f"# {name}: {figure.title}\n", f"![{figure.title}]({name}.png)\n"]
     parts += [f"{figure.note}\n"] if figure.note else []
     parts += [f"**{QUICK}**\n"] if quick else []
     for spec in figure.panels:
         place = f"{name}.{spec.study}"
-        ours = figure.studies[spec.study].ours
+        note = figure.studies[spec.study].note
         if spec.metric == CURVE:
             table = _reached_table(results, place)
         else:
             table = _panel_table(shown(spec, results.summary[place], figure.baseline), spec)
         if table:
             heading = f"{spec.title or name}: {y_label(spec, figure.baseline)}"
-            parts += [f"## {heading}\n", *([f"{ours}\n"] if ours else []), table]
+            parts += [f"## {heading}\n", *([f"{note}\n"] if note else []), table]
     return "\n".join(parts)
 
 
-def _panel_table(entries: Sequence[Mapping[str, Any]], spec: PanelSpec) -> str:
-    """Return a point a row and a scheduler a column, means with half their intervals."""
+def _panel_table(entries: Sequence[Entry], spec: PanelSpec) -> str:
+    """Return means with half their intervals: a row per point, a column per scheduler."""
     if not entries:
         return ""
     schedulers = list(dict.fromkeys(each["scheduler"] for each in entries))
@@ -82,39 +84,39 @@ def _panel_table(entries: Sequence[Mapping[str, Any]], spec: PanelSpec) -> str:
     return as_markdown([spec.x or "", *schedulers], rows)
 
 
-def _point(sweep: Mapping[str, Any]) -> str:
+def _point(sweep: Point) -> str:
     return ", ".join(str(point_text(value)) for value in sweep.values())
 
 
-def _interval(each: Mapping[str, Any]) -> str:
-    if each["ci95_low"] is None:
+def _interval(each: Entry) -> str:
+    if each["ci95_low"] is None or each["ci95_high"] is None:
         return number(each["mean"])
     return f"{number(each['mean'])} ± {(each['ci95_high'] - each['ci95_low']) / 2:.2g}"
 
 
 def _reached_table(results: Results, place: str) -> str:
-    """Return the level that each scheduler reaches, and where its curve begins."""
+    """Return the first and the last reward of each learning curve."""
     rows = [
         [line.label, number(line.x[-1]), number(line.y[0]), number(line.y[-1])]
         for line in learning_curves(place, results)
     ]
-    head = ["scheduler", "episodes", "reward at first", "reward at last"]
+    head = ["scheduler", "episodes", "first reward", "last reward"]
     return as_markdown(head, rows) if rows else ""
 
 
 def claims_page(found: Sequence[tuple[AnyClaim, Finding]], *, quick: bool) -> str:
     """Return the table of claims in Markdown."""
     counts = Counter(finding.verdict for _, finding in found)
-    told = ", ".join(f"{counts[verdict]} {_PLURAL[verdict]}" for verdict in Verdict)
+    counted = ", ".join(f"{counts[verdict]} {_PLURAL[verdict]}" for verdict in Verdict)
     rows = [
-        [claim.id, claim.says, finding.measured, str(finding.verdict), _why(claim, finding)]
+        [claim.id, claim.says, finding.measured, str(finding.verdict), _reason(claim, finding)]
         for claim, finding in found
     ]
-    head = ["claim", "the paper says", "measured, with 95% intervals", "verdict", "why"]
+    head = ["claim", "the paper says", "measured, with 95% intervals", "verdict", "reason"]
     parts = [
-        "# What of the paper's claims holds\n",
-        f"Of {len(found)} claims {told}.\n",
-        "They are in `mecsim/paper/figures/claims.yaml`, the rules in `mecsim/paper/verdicts.py`.\n",
+        "# The claims of the paper\n",
+        f"Of {len(found)} claims, {counted}.\n",
+        "Claims: `mecsim/paper/figures/claims.yaml`. Rules: `mecsim/paper/verdicts.py`.\n",
         *([f"**{QUICK}**\n"] if quick else []),
         as_markdown(head, rows, text=len(head)),
     ]
@@ -129,5 +131,5 @@ _PLURAL: Final = {
 }
 
 
-def _why(claim: AnyClaim, finding: Finding) -> str:
+def _reason(claim: AnyClaim, finding: Finding) -> str:
     return ". ".join(part.rstrip(".") for part in (finding.reason, claim.context) if part)

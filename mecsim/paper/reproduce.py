@@ -1,40 +1,201 @@
-"""From the descriptions of figures to jobs, and from their results to panels and claims."""
+"""The reproduction of the paper from figure files to pages: what `mecsim reproduce` does."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypedDict
 
-import numpy as np
-
-from mecsim.paper.claims import AnyClaim, Evidence, judge, load_claims
-from mecsim.paper.curves import value_at
-from mecsim.paper.figure_files import CURVE, Figure, PanelSpec
+from mecsim.errors import InputError
+from mecsim.paper import pages
+from mecsim.paper.claims import AnyClaim
+from mecsim.paper.evidence import Evidence
+from mecsim.paper.figure_files import Figure, load_figures
+from mecsim.paper.judging import judge_all
+from mecsim.paper.panels import Results
 from mecsim.paper.verdicts import Finding
 from mecsim.study import plan as plan_module
-from mecsim.study import plots, statistics
+from mecsim.study import plots
 from mecsim.study import summary as summary_module
+from mecsim.study.batch import OnProgress, ResultStore, run_batch
+from mecsim.study.executors import ExecutorChoice
+from mecsim.study.executors.choice import check_executor
 from mecsim.study.jobs import Job
-from mecsim.study.plan import Cell
-from mecsim.study.plots import Line, Panel
+from mecsim.study.plan import Trial
+from mecsim.study.report import Failure, failures
+from mecsim.support.files import write_whole
 
 
 @dataclass(frozen=True)
-class Results:
-    """What the studies of the figures have yielded; each mapping by ``fig8.servers``."""
+class ReproductionRequest:
+    """Which figures to make, how, and where."""
 
-    rows: Mapping[str, list[dict[str, Any]]]
-    summary: Mapping[str, list[dict[str, Any]]]
-    curves: Mapping[str, list[dict[str, Any]]]
+    figures: Sequence[str] = ()
+    """Names of figure files; empty for all."""
+    schedulers: Sequence[str] = ()
+    """Only these schedulers of each figure; empty for all."""
+    quick: bool = False
+    """Use fewer points, seeds and episodes."""
+    executor: ExecutorChoice = field(default_factory=ExecutorChoice)
+    out: Path | None = None
+    """Folder; None for ``results/paper`` or ``results/paper-quick``."""
+    resume: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the pages."""
+        return self.out or Path("results") / ("paper-quick" if self.quick else "paper")
+
+
+class Volume(TypedDict):
+    """The amount of simulation behind the pages."""
+
+    trainings: int
+    runs: int
+    slots_of_runs: int
+    events_of_runs: int
+
+
+class _Scope(TypedDict):
+    """The part of the evaluation that a folder holds, in ``made_by.json``."""
+
+    figures: list[str]
+    schedulers: list[str]
+    quick: bool
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A finished reproduction."""
+
+    claims: Sequence[tuple[AnyClaim, Finding]]
+    volume: Volume
+    failed: Sequence[Failure]
+    warnings: frozenset[str]
+    """Distinct warnings of the runs."""
+    folder: Path
+    jobs: int
+    """Number of jobs with a result."""
+    found: int
+    """Number of jobs that had a result at the start."""
+
+    def document(self) -> dict[str, Any]:
+        """Return what ``mecsim reproduce --json`` prints."""
+        claims = [
+            {
+                "id": claim.id,
+                "verdict": finding.verdict,
+                "measured": finding.measured,
+                "reason": finding.reason,
+            }
+            for claim, finding in self.claims
+        ]
+        return {
+            "claims": claims,
+            "volume": self.volume,
+            "failed": self.failed,
+            "folder": str(self.folder),
+        }
+
+
+def run(request: ReproductionRequest, on_progress: OnProgress | None = None) -> Reproduction:
+    """Run the studies of the figures, and write pages, pictures, tables and the claims.
+
+    Args:
+        request: What to make and where.
+        on_progress: Called with the progress of the batch.
+
+    Raises:
+        InputError: The request is not valid, or would replace pages of more figures.
+        Interrupted: The user pressed Ctrl-C; finished jobs are kept.
+        OutputError: A result cannot be written.
+    """
+    figures = load_figures(request.figures)
+    _check_schedulers(request.schedulers, figures)
+    plots.need_matplotlib()
+    check_executor(request.executor.name, request.executor.address)
+    plans = plan(figures, quick=request.quick, only=request.schedulers)
+    scope: _Scope = {
+        "figures": list(figures),
+        "schedulers": list(request.schedulers),
+        "quick": request.quick,
+    }
+    _check_scope(request.folder, scope)
+    jobs = all_jobs(plans)
+    with request.executor.make() as executor:
+        store = ResultStore(request.folder, resume=request.resume)
+        done = run_batch(jobs, store, executor, on_progress)
+    results = collect(figures, plans, done.results)
+    claims, amount = judged(results), volume(jobs, done.results)
+    pages.write_figures(request.folder, figures, results, quick=request.quick)
+    page = pages.claims_page(claims, quick=request.quick)
+    write_whole(request.folder / "claims.md", page)
+    made_by = json.dumps({**_made_by(), **scope, **amount}, indent=1)
+    write_whole(request.folder / "made_by.json", made_by)
+    return Reproduction(
+        claims=claims,
+        volume=amount,
+        failed=[each for trials in plans.values() for each in failures(trials, done.failures)],
+        warnings=frozenset(done.warnings),
+        folder=request.folder,
+        jobs=len(done.results),
+        found=done.found,
+    )
+
+
+def _check_schedulers(only: Sequence[str], figures: Mapping[str, Figure]) -> None:
+    known = set[str]().union(*(figure.schedulers_of() for figure in figures.values()))
+    if unknown := ", ".join(sorted(set(only) - known)):
+        expected = ", ".join(sorted(known))
+        raise InputError(
+            f"--schedulers: {unknown}: not in these figures; expected some of {expected}"
+        )
+
+
+def _check_scope(folder: Path, scope: _Scope) -> None:
+    """Raise ``InputError`` if fewer figures or schedulers would replace the claims of more."""
+    try:
+        made = json.loads((folder / "made_by.json").read_text(encoding="utf-8"))
+        had, only = set(made["figures"]), set(made["schedulers"])
+        quick = made["quick"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no finished evaluation
+    fewer = had - set(scope["figures"])
+    if scope["schedulers"]:
+        fewer |= only - set(scope["schedulers"]) if only else {"all schedulers"}
+    if fewer or quick != scope["quick"]:
+        lost = ", ".join(sorted(fewer)) or ("--quick" if quick else "the full evaluation")
+        raise InputError(
+            f"{folder}: its pages and claims also cover {lost}. Use the command in made_by.json, "
+            "or choose another --out"
+        )
+
+
+def _made_by() -> dict[str, str]:
+    """Return the command, the version, and the commit if the code is in a checkout."""
+    found = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    commit = found.stdout.strip() if found.returncode == 0 else ""
+    command = " ".join(["mecsim", *sys.argv[1:]])
+    return {"command": command, "mecsim": version("mecsim"), "commit": commit}
 
 
 def plan(
     figures: Mapping[str, Figure], *, quick: bool = False, only: Sequence[str] = ()
-) -> dict[str, list[Cell]]:
-    """Return the runs and trainings of each study of each figure. Raises ``InputError``."""
+) -> dict[str, list[Trial]]:
+    """Return the trials of each study of each figure, by keys such as ``fig8.servers``.
+
+    Raises:
+        InputError: A figure file describes a study that is not valid.
+    """
     plans = {}
     for name, figure in figures.items():
         for each in figure.studies:
@@ -43,14 +204,20 @@ def plan(
     return plans
 
 
+def all_jobs(plans: Mapping[str, Sequence[Trial]]) -> list[Job]:
+    """Return the jobs of all studies, each once: figures share runs."""
+    trials = itertools.chain.from_iterable(plans.values())
+    return list({trial.job.key: trial.job for trial in trials}.values())
+
+
 def collect(
     figures: Mapping[str, Figure],
-    plans: Mapping[str, Sequence[Cell]],
-    results: Mapping[str, Mapping[str, Any]],
+    plans: Mapping[str, Sequence[Trial]],
+    results: summary_module.Results,
 ) -> Results:
-    """Return the results of a batch by figures and studies."""
-    rows = {place: summary_module.rows(cells, results) for place, cells in plans.items()}
-    curves = {place: summary_module.curves(cells, results) for place, cells in plans.items()}
+    """Return the results of a batch by figure and study."""
+    rows = {place: summary_module.rows(trials, results) for place, trials in plans.items()}
+    curves = {place: summary_module.curves(trials, results) for place, trials in plans.items()}
     summary = {
         place: summary_module.summarise(found, figures[place.partition(".")[0]].baseline)
         for place, found in rows.items()
@@ -58,118 +225,13 @@ def collect(
     return Results(rows, summary, curves)
 
 
-def panels(name: str, figure: Figure, results: Results) -> list[Panel]:
-    """Return those panels of a figure for which there are results."""
-    found = [
-        _panel(f"{name}.{spec.study}", spec, results, figure.baseline) for spec in figure.panels
-    ]
-    return [panel for panel in found if panel.lines]
-
-
-def _panel(place: str, spec: PanelSpec, results: Results, baseline: str) -> Panel:
-    if spec.metric == CURVE:
-        lines = learning_curves(place, results)
-        return Panel(lines, spec.x, "reward", spec.title, curves=True)
-    means = shown(spec, results.summary[place], baseline)
-    title = spec.title
-    if spec.lines == "scenario" and means:
-        first = means[0]["scheduler"]
-        means = [each for each in means if each["scheduler"] == first]
-        title = f"{title}, {first}"
-    panel = plots.sweep_panel(means, spec.metric, title, spec.x, by=spec.lines)
-    return replace(panel, y_label=y_label(spec, baseline))
-
-
-def y_label(spec: PanelSpec, baseline: str) -> str:
-    """Return what a panel shows."""
-    label = plots.LABELS.get(spec.metric, "reward")
-    return f"{label.partition(' (')[0]}, {baseline} = 1" if spec.relative else label
-
-
-def shown(
-    spec: PanelSpec, summary: Sequence[Mapping[str, Any]], baseline: str
-) -> list[Mapping[str, Any]]:
-    """Return the entries of a summary that a panel shows; of relative ones the ratios."""
-    found = [
-        each
-        for each in summary
-        if each["metric"] == spec.metric
-        and each["mean"] is not None
-        and spec.scenario in (None, each["scenario"])
-    ]
-    if not spec.relative:
-        return found
-    ratios = [_ratio(each, baseline) for each in found]
-    return [each for each in ratios if each is not None]
-
-
-def _ratio(each: Mapping[str, Any], baseline: str) -> Mapping[str, Any] | None:
-    """Return an entry with its mean in units of the baseline's; None if they share no seeds."""
-    if each["scheduler"] == baseline:
-        return {**each, "mean": 1.0, "ci95_low": 1.0, "ci95_high": 1.0}
-    saved = each["vs"].get(baseline, {})
-    keys = {"mean": "percent", "ci95_low": "percent_ci95_high", "ci95_high": "percent_ci95_low"}
-    percent = {to: saved.get(key) for to, key in keys.items()}
-    if percent["mean"] is None:
-        return None
-    return {**each} | {to: None if x is None else 1 - x / 100 for to, x in percent.items()}
-
-
-def learning_curves(place: str, results: Results) -> list[Line]:
-    """Return the curves of the learners of a study, and the levels of the others."""
-    return [*_curves(results.curves[place]), *_levels(place, results)]
-
-
-def _curves(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """Return the mean learning curve of each scheduler over its trainings.
-
-    Workers that learn beside each other are evaluated where they happen to be: between two
-    evaluations a training counts by the earlier one. The line begins where all of them have one.
-    """
-    lines = []
-    for label in dict.fromkeys(row["scheduler"] for row in rows):
-        trainings: dict[int, list[tuple[float, float]]] = {}
-        for row in rows:
-            if row["scheduler"] == label:
-                curve = trainings.setdefault(row["training_seed"], [])
-                curve.append((row["episode"], row["reward"]))
-        curves = list(trainings.values())
-        begin = max(curve[0][0] for curve in curves)
-        episodes = sorted({x for curve in curves for x, _ in curve if x >= begin})
-        single = [[value_at(curve, x) for x in episodes] for curve in curves]
-        found = [statistics.estimate(np.array([each])) for each in zip(*single, strict=True)]
-        mean, low, high = (list(each) for each in zip(*found, strict=True))
-        lines.append(Line(label, episodes, mean, low, high, single))
-    return lines
-
-
-def _levels(place: str, results: Results) -> list[Line]:
-    """Return what schedulers reach that do not learn: level lines under the whole curve."""
-    learners = {row["scheduler"] for row in results.curves[place]}
-    episodes = [row["episode"] for row in results.curves[place]] or [0, 1]
-    ends = [min(episodes), max(episodes)]
-    return [
-        Line(
-            each["scheduler"],
-            ends,
-            [each["mean"]] * 2,
-            [each["ci95_low"]] * 2,
-            [each["ci95_high"]] * 2,
-        )
-        for each in results.summary[place]
-        if each["metric"] == "reward" and each["scheduler"] not in learners
-    ]
-
-
 def judged(results: Results) -> list[tuple[AnyClaim, Finding]]:
-    """Return each claim about these figures with what was found."""
-    evidence = Evidence(results.rows, results.curves)
-    about = [claim for claim in load_claims() if results.rows.keys() & set(claim.where)]
-    return [(claim, judge(claim, evidence)) for claim in about]
+    """Return each claim about these figures with its finding."""
+    return judge_all(Evidence(results.rows, results.curves))
 
 
-def volume(jobs: Iterable[Job], results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how much was simulated: trainings, runs, slots, hop events of runs, computing time."""
+def volume(jobs: Iterable[Job], results: summary_module.Results) -> Volume:
+    """Return the number of trainings and runs, and the slots and hop events of the runs."""
     done = [job for job in jobs if job.key in results]
     runs = [job for job in done if job.kind == "run"]
     return {
@@ -178,9 +240,3 @@ def volume(jobs: Iterable[Job], results: Mapping[str, Mapping[str, Any]]) -> dic
         "slots_of_runs": sum(json.loads(job.scenario)["slots"] for job in runs),
         "events_of_runs": sum(results[job.key]["events"] for job in runs),
     }
-
-
-def all_jobs(plans: Mapping[str, Sequence[Cell]]) -> list[Job]:
-    """Return the jobs of all studies, each once: figures share runs."""
-    cells = itertools.chain.from_iterable(plans.values())
-    return list({cell.job.key: cell.job for cell in cells}.values())

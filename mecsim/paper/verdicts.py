@@ -1,6 +1,6 @@
-"""When a claim holds: one rule a kind of claim, as pure functions of what was measured.
+"""When a claim holds: one rule per kind of claim, as pure functions of the measurements.
 
-A change or difference is *shown* if its 95% interval lies on one side of zero.
+A change or difference is *shown* if its 95% interval is on one side of zero.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from mecsim.study.statistics import Estimate, Ratio
 from mecsim.support.arrays import Floats
 
 NEAR_PERCENT: Final = 5.0
-"""A value is met if it is off by at most this much."""
+"""A value holds if it is off by at most this much."""
 FAR_PERCENT: Final = 25.0
 """A value has the right size if it is off by at most this much."""
 SLIGHTLY_PERCENT: Final = 25.0
-"""What changes by less from end to end changes slightly."""
+"""A change from end to end by less than this is slight."""
 
 
 NOTHING: Final = "–"
-"""What is told of a claim where nothing was measured."""
+"""The measurement of a claim without one."""
 
 
 class Verdict(StrEnum):
-    """What became of a claim, from best to worst."""
+    """The verdict on a claim, from best to worst."""
 
     HOLDS = "holds"
     DIRECTION = "holds in direction only"
@@ -39,20 +39,20 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured, what follows, and why: where it does not hold, or needs a word."""
+    """The verdict on a claim, the measurement, and the reason where one is needed."""
 
     verdict: Verdict
     measured: str
     reason: str = ""
 
     @property
-    def told(self) -> str:
-        """What was measured, or why nothing was."""
+    def text(self) -> str:
+        """The measurement, or the reason why there is none."""
         return self.measured if self.measured != NOTHING else self.reason
 
 
 def worst(findings: Sequence[Finding]) -> Finding:
-    """Return the findings as one: a claim of several parts holds as well as its worst part."""
+    """Return findings as one: a claim of several parts has the verdict of its worst part."""
     order = list(Verdict)
     verdict = max((each.verdict for each in findings), key=order.index)
     reasons = dict.fromkeys(each.reason for each in findings if each.verdict == verdict)
@@ -61,17 +61,17 @@ def worst(findings: Sequence[Finding]) -> Finding:
 
 
 def improvement_verdict(measured: Ratio, claimed: float, where: str = "") -> Finding:
-    """Judge a reduction by so many percent.
+    """Judge a reduction by a percentage.
 
-    Holds: it is shown to be positive, and the interval reaches the claimed percentage. In
-    direction only: it is shown, but to be smaller. Otherwise it does not hold.
+    Holds: the reduction is shown, and its interval reaches the claimed percentage. In direction
+    only: it is shown, but smaller. Otherwise it does not hold.
     """
     text = f"{where}{percent_text(measured)}"
     if measured.low is None or measured.high is None:
         return Finding(Verdict.INCOMPARABLE, text, "one seed gives no interval")
     if measured.low <= 0:
-        what = "worse" if measured.high < 0 else "not told apart from none"
-        return Finding(Verdict.NOT, text, f"{where}the difference is {what}")
+        what = "negative" if measured.high < 0 else "not significant"
+        return Finding(Verdict.NOT, text, f"{where}the reduction is {what}")
     if measured.high < claimed:
         reason = f"{where}less than the {claimed:g}% claimed"
         return Finding(Verdict.DIRECTION, text, reason)
@@ -82,8 +82,8 @@ def improvement_verdict(measured: Ratio, claimed: float, where: str = "") -> Fin
 def order_verdict(pairs: Iterable[tuple[str, str, Ratio]]) -> Finding:
     """Judge that in each pair the first is better than the second.
 
-    Holds: all differences are shown. In direction only: all means are in this order. A difference
-    is how many percent the first is better.
+    Holds: all differences are shown. In direction only: all means are in this order. Differences
+    are reductions in percent.
     """
     findings = []
     for better, other, ratio in pairs:
@@ -91,7 +91,7 @@ def order_verdict(pairs: Iterable[tuple[str, str, Ratio]]) -> Finding:
         if ratio.percent <= 0:
             found = Finding(Verdict.NOT, text, f"{other} is ahead of {better}")
         elif ratio.low is None or ratio.low <= 0:
-            reason = f"{better} and {other} are not told apart"
+            reason = f"{better} and {other} do not differ significantly"
             found = Finding(Verdict.DIRECTION, text, reason)
         else:
             found = Finding(Verdict.HOLDS, text)
@@ -100,9 +100,9 @@ def order_verdict(pairs: Iterable[tuple[str, str, Ratio]]) -> Finding:
 
 
 def value_verdict(measured: Estimate, claimed: float) -> Finding:
-    """Judge a number: holds if the interval has it or it is off by at most 5%.
+    """Judge a number: holds if the interval contains it or it is off by at most 5%.
 
-    In direction only if it is off by at most 25%: the right size.
+    In direction only: it is off by at most 25%.
     """
     text = _estimate(measured)
     off = abs(measured.mean / claimed - 1) * 100
@@ -116,11 +116,17 @@ def value_verdict(measured: Estimate, claimed: float) -> Finding:
 def trend_verdict(
     shape: str, places: Sequence[str], samples: Sequence[Floats], best: str | None = None
 ) -> Finding:
-    """Judge how a quantity moves along places, from samples (T, E) of the same seeds at each.
+    """Judge how a quantity changes along places.
 
-    ``best`` names the place where it is claimed to be highest, or lowest if the shape is one that
-    falls or a rise from a lowest point; elsewhere, the claim holds in direction only. Raises
-    ``KeyError`` for an unknown shape.
+    Args:
+        shape: One of :data:`SHAPES`.
+        places: Names of the places, in order.
+        samples: A sample (T, E) at each place, of the same seeds.
+        best: The place where the quantity is claimed to be highest, or lowest if the shape is
+            falling or rising. If it is elsewhere, the claim holds in direction only.
+
+    Raises:
+        KeyError: The shape is unknown.
     """
     found = SHAPES[shape](samples)
     means = [float(sample.mean()) for sample in samples]
@@ -151,14 +157,14 @@ def _falling(samples: Sequence[Floats]) -> Finding:
         moved = "rises" if _sign(whole) > 0 else "does not fall"
         return Finding(Verdict.NOT, "", f"{moved} from end to end")
     if _sign(whole) == 0:
-        return Finding(Verdict.DIRECTION, "", "the change from end to end is within chance")
+        return Finding(Verdict.DIRECTION, "", "the change from end to end is not significant")
     if rises:
         return Finding(Verdict.DIRECTION, "", f"rises in {len(rises)} of {len(samples) - 1} steps")
     return Finding(Verdict.HOLDS, "")
 
 
 def _rising(samples: Sequence[Floats]) -> Finding:
-    """As falling, turned over."""
+    """As falling, with the opposite sign."""
     found = _falling([-sample for sample in samples])
     swapped = found.reason.replace("does not fall", "does not rise")
     if swapped.startswith("rises"):
@@ -176,9 +182,9 @@ def _rising_slightly(samples: Sequence[Floats]) -> Finding:
 
 
 def _falls_then_rises(samples: Sequence[Floats]) -> Finding:
-    """Holds: the lowest mean lies inside, and is shown to be below both ends.
+    """Holds: the lowest mean is inside, and is shown to be below both ends.
 
-    In direction only: it lies inside.
+    In direction only: it is inside.
     """
     low = int(np.argmin([sample.mean() for sample in samples]))
     if low in (0, len(samples) - 1):
@@ -186,7 +192,7 @@ def _falls_then_rises(samples: Sequence[Floats]) -> Finding:
     shown = [_sign(statistics.paired(samples[low], samples[end])) < 0 for end in (0, -1)]
     if all(shown):
         return Finding(Verdict.HOLDS, "")
-    return Finding(Verdict.DIRECTION, "", "the dip is within chance")
+    return Finding(Verdict.DIRECTION, "", "the dip is not significant")
 
 
 def _rises_then_flat(samples: Sequence[Floats]) -> Finding:
@@ -199,7 +205,7 @@ def _rises_then_flat(samples: Sequence[Floats]) -> Finding:
     if whole.mean <= 0:
         return Finding(Verdict.NOT, "", "does not rise from end to end")
     if _sign(whole) == 0:
-        return Finding(Verdict.DIRECTION, "", "the rise is within chance")
+        return Finding(Verdict.DIRECTION, "", "the rise is not significant")
     if _sign(last) != 0:
         moved = "rise" if last.mean > 0 else "fall"
         return Finding(Verdict.DIRECTION, "", f"the last step is a {moved}")
@@ -217,7 +223,7 @@ def _flat(samples: Sequence[Floats]) -> Finding:
     if ends and max(map(abs, ends)) <= NEAR_PERCENT:
         return Finding(Verdict.HOLDS, "")
     if _sign(whole) == 0:
-        return Finding(Verdict.DIRECTION, "", "no change is shown, nor that there is none")
+        return Finding(Verdict.DIRECTION, "", "neither a change nor its absence is significant")
     change = abs(100 * whole.mean / level)
     verdict = Verdict.DIRECTION if change <= NEAR_PERCENT else Verdict.NOT
     return Finding(verdict, "", f"changes by {change:.1f}%")
@@ -234,14 +240,18 @@ SHAPES: Final[dict[str, Callable[[Sequence[Floats]], Finding]]] = {
 
 
 def _sign(change: Estimate) -> int:
-    """Return 1 for a shown rise, -1 for a shown fall, 0 for what may be chance."""
+    """Return 1 for a shown rise, -1 for a shown fall, 0 if neither is significant."""
     if change.low is None or change.high is None:
         return 0
     return (change.low > 0) - (change.high < 0)
 
 
 def percent_text(ratio: Ratio) -> str:
-    """Return a percentage with its interval."""
+    """Return a percentage with its interval.
+
+    >>> percent_text(Ratio(5.0, 4.0, 6.0))
+    '5.0% [4.0, 6.0]'
+    """
     interval = "" if ratio.low is None else f" [{ratio.low:.1f}, {ratio.high:.1f}]"
     return f"{ratio.percent:.1f}%{interval}"
 

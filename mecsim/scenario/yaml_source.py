@@ -274,6 +274,18 @@ def assign(document: Document, assignment: str, option: str = "--set") -> None:
     _put(document, keys, _value(text, where, {}), where)
 
 
+def assigned(pairs: Iterable[str], option: str) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` pairs as a mapping; values are read as YAML. Raises ``ScenarioError``.
+
+    >>> assigned(["budget=20"], "--option")
+    {'budget': 20}
+    """
+    document = Document({})
+    for pair in pairs:
+        assign(document, pair, option)
+    return document.values
+
+
 def _put(document: Document, keys: list[str], value: Any, where: str) -> None:
     target: Any = document.values
     taken: list[str | int] = []

@@ -17,7 +17,8 @@ from mecsim.scheduler import registry
 from mecsim.scheduler.placements import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import Progress, SchedulerPolicy, Source, drive
-from mecsim.simulation.run import RunResult, _document, _trace_writer, working_s
+from mecsim.simulation.metrics import RunSummary
+from mecsim.simulation.run import RunResult, _trace_writer, working_s
 from mecsim.simulation.session import Session
 from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Ints
@@ -110,7 +111,7 @@ class ReplayResult:
     rows: dict[str, int]
     """Rows compared in each group."""
     complete: bool
-    summary: dict[str, Any]
+    summary: RunSummary
 
 
 class RecordedDecisions:
@@ -176,7 +177,8 @@ def replay(
         began = working_s()
         totals = drive(source, RecordedDecisions(trace, check))
         check.finish(model, totals)
-        summary = _document(totals, path.stem, trace.made_by, began, path)
+        wall_s = working_s() - began
+        summary = totals.summary(path.stem, trace.made_by, wall_s=wall_s, trace=path)
         return ReplayResult(check.difference, check.rows(), trace.complete, summary)
 
 
@@ -223,4 +225,5 @@ def replay_with(
             sinks = [] if writer is None else [writer]
             source = Source(model, spec, made_by.kernel, recorded, sinks, progress=progress)
             totals = drive(source, policy)
-        return RunResult(_document(totals, path.stem, made_by, began, out), out)
+        wall_s = working_s() - began
+        return RunResult(totals.summary(path.stem, made_by, wall_s=wall_s, trace=out), out)

@@ -17,6 +17,7 @@ from mecsim.scheduler import registry
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import Progress, SchedulerPolicy, Source, drive
 from mecsim.simulation.lower_bound import LowerBound
+from mecsim.simulation.metrics import BoundGap, RunSummary
 from mecsim.simulation.totals import Totals
 from mecsim.support import jit
 from mecsim.trace import Provenance, TraceWriter
@@ -26,11 +27,11 @@ from mecsim.trace.schema import MemoryTrace, Sink
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run that has ended."""
+    """The result of a finished run."""
 
-    summary: dict[str, Any]
-    """What ``mecsim run --json`` prints."""
+    summary: RunSummary
     trace: Path | None
+    """The trace file, None if none was written."""
 
 
 def run(
@@ -43,31 +44,31 @@ def run(
     kernel: str = "simpy",
     out: Path | None = None,
     memory: MemoryTrace | None = None,
-    bound: bool = False,
+    lower_bound: bool = False,
     progress: Progress | None = None,
 ) -> RunResult:
     """Simulate a scenario under a scheduler.
 
     Args:
-        scenario: see :func:`mecsim.load`.
-        scheduler: an installed name, ``package.module:Class`` or ``path/file.py:Class``.
-        options: the scheduler's options.
-        name: name of the scenario in the summary.
-        seed: all random draws follow from it.
-        kernel: ``simpy`` or ``compiled``; both give the same results.
-        out: file for the trace, if wanted.
-        memory: keeps the trace in memory, if wanted.
-        bound: whether the summary includes the lower bound on the cost, see
+        scenario: The scenario, see :func:`mecsim.load`.
+        scheduler: An installed name, ``package.module:Class`` or ``path/file.py:Class``.
+        options: Options of the scheduler.
+        name: Name of the scenario in the summary.
+        seed: Seed of all random numbers.
+        kernel: ``simpy`` (reference) or ``compiled`` (fast); both give the same results.
+        out: Trace file to write.
+        memory: Trace in memory to fill.
+        lower_bound: Whether to compute the lower bound on the cost, see
             :mod:`mecsim.simulation.lower_bound`.
-        progress: called with the number of slots done and of all slots.
+        progress: Called with the slots done and the slots in all.
 
     Returns:
         The summary and the path of the trace.
 
     Raises:
-        InputError: the scenario, the scheduler or an option is invalid.
-        OutputError: the trace cannot be written.
-        Interrupted: Ctrl-C was pressed.
+        InputError: The scenario, the scheduler or its options are not valid.
+        OutputError: The trace cannot be written.
+        Interrupted: The user pressed Ctrl-C.
     """
     with scenario.locating():
         scenario = self_contained(scenario)
@@ -76,36 +77,31 @@ def run(
     policy = SchedulerPolicy(registry.create(scheduler, spec, options), scheduler)
     made_by = Provenance(scheduler, options, seed, kernel)
     began = working_s()
-    least = LowerBound(model) if bound else None
+    least = LowerBound(model) if lower_bound else None
     with (
         arrivals_of(model) as recorded,
         _trace_writer(out, model, spec, made_by, size_columns(model, recorded)) as writer,
     ):
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
         totals = drive(Source(model, spec, kernel, recorded, sinks, least, progress), policy)
-    document = _document(totals, name, made_by, began, out)
-    if least is not None:
-        gap = None if document["failed"] else least.gap_percent(document["reward"])
-        document["lower_bound"] = {"cost": least.total, "gap_percent": gap}
-    return RunResult(document, out)
+    summary = totals.summary(
+        name,
+        made_by,
+        wall_s=working_s() - began,
+        trace=out,
+        lower_bound=None if least is None else _bound_gap(least, totals),
+    )
+    return RunResult(summary, out)
+
+
+def _bound_gap(least: LowerBound, totals: Totals) -> BoundGap:
+    gap = None if totals.failed else least.gap_percent(totals.reward())
+    return BoundGap(cost=least.total, gap_percent=gap)
 
 
 def working_s() -> float:
     """Return a clock in seconds that stands still while numba compiles."""
     return time.perf_counter() - jit.compile_seconds()
-
-
-def _document(
-    totals: Totals, name: str, made_by: Provenance, began: float, out: Path | None
-) -> dict[str, Any]:
-    head = {
-        "scenario": name,
-        "scheduler": made_by.scheduler,
-        "seed": made_by.seed,
-        "kernel": made_by.kernel,
-    }
-    tail = {"wall_s": working_s() - began, "trace": None if out is None else str(out)}
-    return head | totals.summary() | tail
 
 
 @contextlib.contextmanager

@@ -1,25 +1,27 @@
-"""From the accounts of a run to the numbers that people compare."""
+"""Sums over a run, taken while it goes, and the summary made from them."""
 
 from __future__ import annotations
 
 import tempfile
 import weakref
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from mecsim.kernels.accounting import ServiceTotals, TaskTable
 from mecsim.model.model import Model
+from mecsim.simulation.metrics import BoundGap, ResourceUse, RunSummary, Statistics
 from mecsim.support.arrays import Floats
+from mecsim.trace import Provenance
 from mecsim.trace.schema import Rows
 
 SPOOL_BYTES = 1 << 20
 
 
 class Spool:
-    """A column of floats that grows; beyond a megabyte it lies in a temporary file.
+    """A growing column of floats; beyond a megabyte it is kept in a temporary file.
 
-    So percentiles are exact, and until they are asked for memory does not grow with the run.
+    Percentiles are exact, and memory does not grow with the run until they are computed.
     """
 
     def __init__(self) -> None:
@@ -38,23 +40,14 @@ class Spool:
         return values
 
 
-def statistics(values: Floats) -> dict[str, float | None]:
-    """Return mean, standard deviation (of the population), percentiles and maximum."""
-    if not len(values):
-        return dict.fromkeys(("mean", "std", "p50", "p95", "p99", "max"))
-    p50, p95, p99 = np.percentile(values, [50, 95, 99]).tolist()
-    mean, std, top = (float(f(values)) for f in (np.mean, np.std, np.max))
-    return {"mean": mean, "std": std, "p50": p50, "p95": p95, "p99": p99, "max": top}
-
-
 class Totals:
-    """Sums over a run, taken as it goes. Delays and energies are those of completed tasks."""
+    """Sums over a run, taken while it goes. Delays and energies are those of completed tasks."""
 
-    METRICS = ("total_s", "edge_s", "local_s", "energy_J")
+    COLUMNS = ("total_s", "edge_s", "local_s", "energy_J")
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._spools = {name: Spool() for name in self.METRICS}
+        self._spools = {name: Spool() for name in self.COLUMNS}
         self._costs = Spool()
         self.services = ServiceTotals.zeros(len(model.resources))
         self.released = self.completed = self.failed = self.late_blocks = 0
@@ -95,39 +88,65 @@ class Totals:
         """Return the reward of the episode: minus the cost of all tasks (Eq. 14)."""
         return 0.0 - float(self._costs.read().sum())
 
-    def resources(self) -> list[dict[str, Any]]:
-        """Return utilization and queue of every resource that served, the busiest first.
+    def resources(self) -> tuple[ResourceUse, ...]:
+        """Return the use of every resource that served, the busiest first.
 
-        Utilization and mean queue (those waiting) are over :meth:`horizon_s`.
+        Utilization and mean queue are over :meth:`horizon_s`.
         """
         names, horizon = self._model.resource_names(), self.horizon_s()
         busy_s, wait_s, served = self.services
         share = busy_s / (horizon * self._model.capacity)
         order = np.argsort(-share, kind="stable")
-        return [
-            {
-                "name": names[r],
-                "utilization": float(share[r]),
-                "mean_queue": float(wait_s[r] / horizon),
-                "mean_wait_s": float(wait_s[r] / served[r]),
-            }
+        return tuple(
+            ResourceUse(
+                name=names[r],
+                utilization=float(share[r]),
+                mean_queue=float(wait_s[r] / horizon),
+                mean_wait_s=float(wait_s[r] / served[r]),
+            )
             for r in order.tolist()
             if served[r]
-        ]
+        )
 
-    def summary(self) -> dict[str, Any]:
-        """Return the numbers of a run as ``mecsim run --json`` prints them."""
-        return {
-            "tasks": self.released,
-            "completed": self.completed,
-            "failed": self.failed,
-            "total_delay_s": statistics(self._spools["total_s"].read()),
-            "edge_delay_s": statistics(self._spools["edge_s"].read()),
-            "local_delay_s": statistics(self._spools["local_s"].read()),
-            "energy_J": statistics(self._spools["energy_J"].read()),
-            "late_blocks": self.late_blocks,
-            "reward": self.reward(),
-            "resources": self.resources(),
-            "events": int(self.services.served.sum()) + self.released,
-            "drained_s": self.drained_s(),
-        }
+    def summary(
+        self,
+        scenario: str,
+        made_by: Provenance,
+        *,
+        wall_s: float,
+        trace: Path | None = None,
+        lower_bound: BoundGap | None = None,
+    ) -> RunSummary:
+        """Return the numbers of the run.
+
+        Args:
+            scenario: The name of the scenario.
+            made_by: Scheduler, seed and kernel of the run.
+            wall_s: Wall-clock time of the run in seconds.
+            trace: Path of the trace file, if one was written.
+            lower_bound: The lower bound on the cost, if it was computed.
+        """
+        total, edge, local, energy = (
+            Statistics.of(self._spools[name].read()) for name in self.COLUMNS
+        )
+        return RunSummary(
+            scenario=scenario,
+            scheduler=made_by.scheduler,
+            seed=made_by.seed,
+            kernel=made_by.kernel,
+            tasks=self.released,
+            completed=self.completed,
+            failed=self.failed,
+            total_delay_s=total,
+            edge_delay_s=edge,
+            local_delay_s=local,
+            energy_J=energy,
+            late_blocks=self.late_blocks,
+            reward=self.reward(),
+            resources=self.resources(),
+            events=int(self.services.served.sum()) + self.released,
+            drained_s=self.drained_s(),
+            wall_s=wall_s,
+            trace=None if trace is None else str(trace),
+            lower_bound=lower_bound,
+        )

@@ -1,8 +1,8 @@
-"""Many jobs, whose results survive: each is written, whole or not at all, as soon as it is there.
+"""Many jobs whose results survive a crash: each result is written atomically when it is ready.
 
-A batch has a folder: ``jobs/KEY.json`` holds each result, ``policies/KEY.safetensors`` each trained
-policy. A key is a hash of all that decides a result, so to go on with a batch is to do what is
-missing, in whatever order and on however many processes.
+A result store is a folder: ``jobs/KEY.json`` holds each result, ``policies/KEY.safetensors`` each
+trained policy. A key is a hash of everything that determines a result, so a batch is resumed by
+running the jobs that have no stored result, in any order and on any number of processes.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from mecsim.errors import InputError, Interrupted
-from mecsim.study.executors import Engine
+from mecsim.study.executors import Executor
 from mecsim.study.jobs import Job, Outcome
 from mecsim.support.files import as_output_error, remove_unfinished, write_whole
 from mecsim.support.signals import between_steps
 
 
 class TimeLeft(NamedTuple):
-    """How long a batch will still take."""
+    """Estimated time until a batch is done."""
 
     seconds: float
     at_least: bool
-    """There are jobs left of a kind (training, run) of which none has been done yet."""
+    """No job of some remaining kind (training, run) has finished yet, so more time is needed."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a batch is."""
+    """Progress of a batch, in jobs."""
 
     done: int
     running: int
@@ -45,19 +45,24 @@ class Status:
     """None if nothing is known yet."""
 
 
-Watch: TypeAlias = Callable[[Status], None]
+OnProgress: TypeAlias = Callable[[Status], None]
+"""Called with the progress of a batch, about once a second."""
 
 
-class Folder:
-    """The folder of a batch."""
+class ResultStore:
+    """The results and policies of a batch, in a folder."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        """Open or make it. Raises ``InputError`` if it holds files and is not to be resumed."""
+        """Open or create the folder.
+
+        Raises:
+            InputError: The folder has files and ``resume`` is false.
+        """
         self.path = path
         if not resume and any(each.is_file() for each in (path, *path.rglob("*"))):
             raise InputError(
-                f"{path}: is there already; allowed: --resume to do only what is missing in it, "
-                "or another folder with --out"
+                f"{path}: already exists. Use --resume to run only missing jobs, "
+                "or choose another --out"
             )
         for name in ("jobs", "policies"):
             with as_output_error(path):
@@ -66,7 +71,7 @@ class Folder:
             remove_unfinished(path / name)
 
     def result(self, job: Job) -> dict[str, Any] | None:
-        """Return the result of a job, None if there is none yet, or none that is as written."""
+        """Return the result of a job; None if it is missing or damaged."""
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             document = json.loads(self._result_file(job).read_text(encoding="utf-8"))
             whole: bool = document.pop("sha256") == _digest(document)
@@ -77,11 +82,11 @@ class Folder:
         return None
 
     def policy(self, job: Job) -> bytes:
-        """Return the policy that a training has yielded."""
+        """Return the policy file of a finished training."""
         return self._policy_file(job).read_bytes()
 
     def keep(self, job: Job, outcome: Outcome) -> None:
-        """Write what a job has yielded. Raises ``OutputError``."""
+        """Write the result of a job. Raises ``OutputError``."""
         document: dict[str, Any] = {"job": job.document(), "result": outcome.result}
         if outcome.policy is not None:
             write_whole(self._policy_file(job), outcome.policy)
@@ -102,20 +107,20 @@ def _digest(document: dict[str, Any]) -> str:
 
 @dataclass
 class Results:
-    """What a batch has yielded."""
+    """The results of a batch."""
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Key of a job to its result."""
     failures: dict[str, str] = field(default_factory=dict)
-    """Key of a job to why it failed."""
+    """Key of a job to the cause of its failure."""
     found: int = 0
-    """Jobs that were there already."""
+    """Number of jobs that had a stored result at the start."""
     warnings: set[str] = field(default_factory=set)
-    """What jobs that were done now warned of, each but once."""
+    """Distinct warnings of the jobs that ran."""
 
 
 def with_needs(jobs: Iterable[Job]) -> list[Job]:
-    """Return the jobs and all that they need, each once, before those that need it."""
+    """Return the jobs and the jobs that they need, each once; a needed job comes first."""
     unique: dict[str, Job] = {}
     for job in jobs:
         for each in (job.needs, job):
@@ -125,20 +130,35 @@ def with_needs(jobs: Iterable[Job]) -> list[Job]:
 
 
 def run_batch(
-    jobs: Iterable[Job], folder: Folder, engine: Engine, watch: Watch | None = None
+    jobs: Iterable[Job],
+    store: ResultStore,
+    executor: Executor,
+    on_progress: OnProgress | None = None,
 ) -> Results:
-    """Do what is missing of the jobs and of what they need; return the results of all.
+    """Run all jobs (and the jobs that they need) that have no stored result.
 
-    Trainings go first, for others wait for them. A job that fails sinks only those that need it. A
-    job whose process dies is tried once more, alone; if it dies then, too, it has failed. Raises
-    ``Interrupted`` on Ctrl-C and ``OutputError`` where a result cannot be written.
+    Trainings start first, since runs wait for them. A failed job only fails the jobs that need it.
+    A job whose process dies is retried once, alone.
+
+    Args:
+        jobs: The jobs to compute.
+        store: Where results are read and written.
+        executor: Where jobs are computed.
+        on_progress: Called with the progress of the batch.
+
+    Returns:
+        The results of all jobs, including those found in the store.
+
+    Raises:
+        Interrupted: The user pressed Ctrl-C.
+        OutputError: A result cannot be written.
     """
-    batch = _Batch(with_needs(jobs), folder, engine, watch)
+    batch = _Batch(with_needs(jobs), store, executor, on_progress)
     try:
         batch.run()
     except KeyboardInterrupt:
-        kept = f"{len(batch.results.results)} of {batch.total} jobs are kept in {folder.path}"
-        raise Interrupted(f"stopped; {kept}; go on with the same command and --resume") from None
+        kept = f"{len(batch.results.results)} of {batch.total} jobs are kept in {store.path}"
+        raise Interrupted(f"stopped; {kept}. Use --resume to continue") from None
     return batch.results
 
 
@@ -146,18 +166,22 @@ class _Batch:
     """A batch while it runs."""
 
     def __init__(
-        self, jobs: Sequence[Job], folder: Folder, engine: Engine, watch: Watch | None
+        self,
+        jobs: Sequence[Job],
+        store: ResultStore,
+        executor: Executor,
+        on_progress: OnProgress | None,
     ) -> None:
-        self._folder, self._engine, self._watch = folder, engine, watch
+        self._store, self._executor, self._on_progress = store, executor, on_progress
         self.total = len(jobs)
         self.results = Results()
         self._running: dict[Future[Outcome], tuple[Job, float]] = {}
-        self._suspects: list[Job] = []  # in flight when a process died: tried again, one by one
+        self._suspects: list[Job] = []  # running when a process died: retried one by one
         self._alone: Job | None = None
         self._took: dict[tuple[str, str], list[float]] = {}
         self._waiting: list[Job] = []
         for job in sorted(jobs, key=lambda job: job.kind != "train"):  # stable: trainings first
-            result = folder.result(job)
+            result = store.result(job)
             if result is None:
                 self._waiting.append(job)
             else:
@@ -165,16 +189,16 @@ class _Batch:
         self.results.found = len(self.results.results)
 
     def run(self) -> None:
-        """Do all that is missing."""
+        """Run all jobs without a result."""
         with between_steps() as check:
             while self._waiting or self._suspects or self._running:
                 self._start()
-                self._tell()
+                self._report()
                 if self._running:
                     for future in wait(self._running, timeout=1, return_when=FIRST_COMPLETED).done:
                         self._take(future)
                 check()
-        self._tell()
+        self._report()
 
     def _start(self) -> None:
         if self._suspects:
@@ -182,13 +206,13 @@ class _Batch:
                 self._alone = self._suspects.pop(0)
                 self._submit(self._alone)
             return
-        while self._waiting and len(self._running) < self._engine.slots:
+        while self._waiting and len(self._running) < self._executor.slots:
             job = next((job for job in self._waiting if self._ready(job)), None)
             if job is None:
                 return
             self._waiting.remove(job)
             if job.needs is not None and job.needs.key in self.results.failures:
-                self.results.failures[job.key] = f"needs a training that failed ({job.needs})"
+                self.results.failures[job.key] = f"the training that it needs failed ({job.needs})"
             else:
                 self._submit(job)
 
@@ -199,15 +223,15 @@ class _Batch:
         return need.key in self.results.failures
 
     def _submit(self, job: Job) -> None:
-        policy = None if job.needs is None else self._folder.policy(job.needs)
-        self._running[self._engine.submit(job, policy)] = job, time.monotonic()
+        policy = None if job.needs is None else self._store.policy(job.needs)
+        self._running[self._executor.submit(job, policy)] = job, time.monotonic()
 
     def _take(self, future: Future[Outcome]) -> None:
         job, began = self._running.pop(future)
         error = future.exception()
-        if error is not None and self._engine.lost(error):
+        if error is not None and self._executor.lost(error):
             if job is self._alone:
-                self.results.failures[job.key] = "its process died (out of memory, or killed)"
+                self.results.failures[job.key] = "its process died (out of memory or killed)"
             else:
                 self._suspects.append(job)
             return
@@ -215,25 +239,30 @@ class _Batch:
         if outcome.result is None:
             self.results.failures[job.key] = outcome.error
             return
-        self._folder.keep(job, outcome)
+        self._store.keep(job, outcome)
         self.results.warnings |= set(outcome.warnings)
         self.results.results[job.key] = outcome.result
         self._took.setdefault((job.kind, job.scheduler), []).append(time.monotonic() - began)
 
-    def _tell(self) -> None:
-        if self._watch is not None:
+    def _report(self) -> None:
+        if self._on_progress is not None:
             done, failed = len(self.results.results), len(self.results.failures)
             todo = [*self._waiting, *self._suspects, *(job for job, _ in self._running.values())]
-            left = time_left(self._took, todo, self._engine.slots)
-            self._watch(Status(done, len(self._running), failed, self.total, left))
+            left = time_left(self._took, todo, self._executor.slots)
+            self._on_progress(Status(done, len(self._running), failed, self.total, left))
 
 
 def time_left(
     took: dict[tuple[str, str], list[float]], left: Sequence[Job], slots: int
 ) -> TimeLeft | None:
-    """Estimate the time for jobs from how long those of the same kind and scheduler took.
+    """Estimate the remaining time from the durations of jobs of the same kind and scheduler.
 
-    Schedulers of which none is done yet count as the mean of the others of their kind.
+    A scheduler without a finished job counts as the mean of the others of its kind.
+
+    Args:
+        took: (Kind, scheduler) to the durations of finished jobs in seconds.
+        left: The remaining jobs.
+        slots: Number of jobs that run in parallel.
     """
     means = {kind: statistics.mean(times) for kind, times in took.items()}
     typical = {

@@ -1,4 +1,4 @@
-"""Small tables in HDF5: a group each, a column each."""
+"""Small tables in HDF5: one group per table, one dataset per column."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mecsim.support.files import replacing
 def write_tables(
     path: Path, tables: Mapping[str, Mapping[str, Sequence[Any]]], attributes: Mapping[str, str]
 ) -> None:
-    """Write tables of numbers (None is NaN) and texts, whole or not at all.
+    """Write tables of numbers (None becomes NaN) and texts atomically.
 
-    The same tables make the same file, byte for byte. Raises ``OutputError``.
+    Equal tables give byte-identical files. Raises ``OutputError``.
     """
     with replacing(path) as (partial,), h5py.File(partial, "w") as file:
         file.attrs.update(attributes)

@@ -1,6 +1,6 @@
-"""A job: a small frozen value that says what to compute, and the function that computes it.
+"""A job: a small frozen value that describes one computation, and the function that computes it.
 
-A job is the same job on every machine and in every process, and its key names its result for good.
+A job is equal on every machine and in every process; its key identifies its result for good.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mecsim.simulation.run import run as run_scenario
 from mecsim.trace.recorded_workload import arrivals_of
 
 RESOURCES: Final = 12
-"""The busiest resources are kept of each run."""
+"""Number of resources kept of each run, the busiest ones."""
 
 
 Kind: TypeAlias = Literal["run", "train", "bound"]
@@ -46,9 +46,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Job:
-    """A run, a training, or what a run's tasks cost at least.
+    """A run, a training, or the lower bound on the cost of a run's tasks.
 
-    Mappings are held as JSON, so that a job can be hashed and compared.
+    Mappings are held as JSON, so that jobs can be hashed and compared.
     """
 
     kind: Kind
@@ -63,16 +63,16 @@ class Job:
     needs: Job | None = None
     """The training that yields the policy of this run."""
     files: tuple[tuple[str, str], ...] = ()
-    """Other files that the job reads, each with the hash of its content."""
+    """Other files that the job reads, each with the SHA-256 of its content."""
 
     @cached_property
     def key(self) -> str:
-        """Hash of all that decides the result, the version of mecsim included."""
+        """Hash of everything that determines the result, including the version of mecsim."""
         text = json.dumps(self.document() | {"mecsim": version("mecsim")}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def document(self) -> dict[str, Any]:
-        """Return the job as plain data; the job that it needs as its key."""
+        """Return the job as plain data; the job that it needs is given by its key."""
         return {
             "kind": self.kind,
             "scheduler": self.scheduler,
@@ -86,7 +86,7 @@ class Job:
         }
 
     def __str__(self) -> str:
-        """Say in a few words what the job does."""
+        """Describe the job in a few words."""
         what = "lower bound" if self.kind == "bound" else self.scheduler
         policy = "" if self.needs is None else f" with policy {self.needs.seed}"
         return f"{'training of ' if self.kind == 'train' else ''}{what}{policy}, seed {self.seed}"
@@ -94,16 +94,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job."""
+    """The result of a job that was computed, or its error."""
 
     result: dict[str, Any] | None
-    """Its numbers; None where it failed."""
+    """The numbers as JSON; None if the job failed."""
     policy: bytes | None = None
     """The policy file that a training wrote."""
     error: str = ""
-    """Why it failed, in one line."""
+    """The cause of a failure, in one line."""
     warnings: tuple[str, ...] = ()
-    """What the run warned of; in a batch many warn of the same."""
+    """Warnings logged by the run."""
 
 
 def make_job(
@@ -114,9 +114,18 @@ def make_job(
     seed: int,
     **more: Any,
 ) -> Job:
-    """Return a job for a scenario; further keywords are fields of :class:`Job`.
+    """Return a job for a scenario.
 
-    Raises ``InputError`` if a file that the job needs cannot be read.
+    Args:
+        kind: ``run``, ``train`` or ``bound``.
+        scenario: The scenario, whose files are read into the job.
+        scheduler: Name of the scheduler; empty for a bound.
+        options: Options of the scheduler or of its training.
+        seed: Seed of the workload or of the training.
+        **more: Further fields of :class:`Job`.
+
+    Raises:
+        InputError: A file that the job needs cannot be read.
     """
     with scenario.locating():
         scenario = self_contained(scenario).model_copy(update={"description": ""})
@@ -140,31 +149,35 @@ def _read(path: Path) -> bytes:
 
 
 def execute(job: Job, policy: bytes | None = None) -> Outcome:
-    """Do a job, given the policy of the training that it needs; a failure is an outcome, too."""
+    """Compute a job, given the policy of the training that it needs. Never raises for a failure."""
     try:
-        with redirect_stdout(sys.stderr):  # what a scheduler prints
+        with redirect_stdout(sys.stderr):  # a scheduler may print
             if job.kind == "run":
                 return _run(job, policy)
             return _train(job) if job.kind == "train" else _bound(job)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever a scheduler raises sinks its job alone
+    except BaseException as error:  # noqa: BLE001 - an error fails this job only
         known = isinstance(error, InputError)
         return Outcome(None, error=" ".join(str(error).split()) if known else one_line(error))
 
 
 def contents(job: Job) -> dict[str, bytes]:
-    """Return what the files hold that a job reads. Raises ``InputError``."""
+    """Return the contents of the files that a job reads, by path.
+
+    Raises:
+        InputError: A file cannot be read or has changed since the job was made.
+    """
     found = {}
     for name, digest in job.files:
         found[name] = content = _read(Path(name))
         if hashlib.sha256(content).hexdigest() != digest:
-            raise InputError(f"{name}: has changed since the batch began; start it again")
+            raise InputError(f"{name}: changed after the batch started. Try: start the batch again")
     return found
 
 
 def execute_apart(job: Job, policy: bytes | None, files: Mapping[str, bytes]) -> Outcome:
-    """Do a job where its files are not: what they hold is laid out in a folder."""
+    """Compute a job on a machine without its files: their contents go to a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="mecsim-") as folder:
         places = {}
         for number, (name, content) in enumerate(files.items()):
@@ -180,7 +193,7 @@ def execute_apart(job: Job, policy: bytes | None, files: Mapping[str, bytes]) ->
 
 
 def _moved(job: Job, places: Mapping[str, str]) -> Job:
-    """Return a job that reads its files at other places."""
+    """Return the job with other paths for its files."""
     file, colon, cls = job.scheduler.rpartition(":")
     options, scenario = json.loads(job.options), json.loads(job.scenario)
     for holder, key in ((options, "policy"), (scenario["arrivals"], "file")):
@@ -196,28 +209,28 @@ def _moved(job: Job, places: Mapping[str, str]) -> Job:
 
 def _run(job: Job, policy: bytes | None) -> Outcome:
     scenario, options = from_json(job.scenario, f"job {job.key}"), json.loads(job.options)
-    with _policy_file(policy) as path, _warnings() as heard:
+    with _policy_file(policy) as path, _captured_warnings() as captured:
         if path is not None:
             options["policy"] = str(path)
         done = run_scenario(scenario, job.scheduler, options, seed=job.seed, kernel=job.kernel)
-    summary = done.summary
-    unsaid = ("scenario", "scheduler", "seed", "trace")  # said where the result is used
-    result = {name: value for name, value in summary.items() if name not in unsaid}
-    told = tuple(text.replace(str(path), f"of {job.scheduler}") for text in heard)
-    return Outcome(result | {"resources": summary["resources"][:RESOURCES]}, warnings=told)
+    document = done.summary.as_json()
+    for name in ("scenario", "scheduler", "seed", "trace"):  # known where the result is used
+        del document[name]
+    warnings = tuple(text.replace(str(path), f"of {job.scheduler}") for text in captured)
+    return Outcome(document | {"resources": document["resources"][:RESOURCES]}, warnings=warnings)
 
 
 @contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """Keep what mecsim warns of, in place of telling it."""
-    heard: list[str] = []
+def _captured_warnings() -> Iterator[list[str]]:
+    """Collect the warnings of mecsim's logger in place of printing them."""
+    captured: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: captured.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("mecsim")
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        yield heard
+        yield captured
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
@@ -236,7 +249,9 @@ def _policy_file(policy: bytes | None) -> Iterator[Path | None]:
 
 def _bound(job: Job) -> Outcome:
     scenario = from_json(job.scenario, f"job {job.key}")
-    free = scenario.model_copy(update={"reward": Reward(beta=0.0)})  # cost without lateness: delay
+    free = scenario.model_copy(
+        update={"reward": Reward(beta=0.0)}
+    )  # without tardiness the cost is the delay
     model = resolve(scenario, job.seed)
     cost, delay, tasks = LowerBound(model), LowerBound(resolve(free, job.seed)), 0
     with arrivals_of(model) as recording:
@@ -263,9 +278,9 @@ def _train(job: Job) -> Outcome:
             episodes=job.training.episodes,
             seed=job.seed,
             workers=job.training.workers,
-            serial=job.training.workers == 1,  # then the seed decides the policy to the last bit
+            serial=job.training.workers == 1,  # then the seed determines every bit of the policy
         )
         summary = train(request)
-        files = ("policy", "curve_file", "events")  # gone with the folder
+        files = ("policy", "curve_file", "events")  # deleted with the folder
         kept = {name: value for name, value in summary.items() if name not in files}
         return Outcome(json.loads(json.dumps(kept)), path.read_bytes())

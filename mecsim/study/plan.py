@@ -1,7 +1,7 @@
-"""A study: which schedulers are compared on which scenarios, at which points, on which seeds.
+"""A study: schedulers × scenarios × points of a sweep × seeds, and the trials that it consists of.
 
-It becomes a list of cells, each a run as a job of a batch; their results become rows, and the rows
-a summary with intervals. All of it is plain values; the work is that of :mod:`mecsim.study.batch`.
+Each trial is one job. :mod:`mecsim.study.batch` computes the jobs, and
+:mod:`mecsim.study.summary` turns their results into rows and a summary with intervals.
 """
 
 from __future__ import annotations
@@ -25,145 +25,163 @@ from mecsim.scheduler import registry
 from mecsim.study.jobs import Job, Training, make_job
 
 Point: TypeAlias = dict[str, Any]
-"""Keys of a sweep to their values."""
+"""A point of a sweep: keys of the scenario to their values."""
 
 
-PLACE: Final = "evaluated_on"
-"""The key of a point that has a name and not a value of its own."""
+SETTING: Final = "evaluated_on"
+"""The key of a point that names a group of overrides (a setting) in place of a value."""
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A scheduler that takes part."""
+class Competitor:
+    """A scheduler in a comparison."""
 
     label: str
-    """Its name in the results."""
+    """Name in the results."""
     scheduler: str
     options: dict[str, Any] = field(default_factory=dict)
     seeds: int | None = None
-    """Runs on so many of the study's seeds only, the first ones."""
+    """Run only the first n seeds of the study; None for all."""
     workers: int | None = None
-    """Trained by so many workers, if not by as many as the study says."""
-    once: bool = False
-    """Trained on the scenario as it is without any point, and evaluated at all points so."""
+    """Number of training workers; None for that of the study."""
+    train_once: bool = False
+    """Train once on the base scenario and evaluate that policy at every point of the sweep."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared."""
+    """The design of a comparison. All competitors run on the same seeds (common random numbers)."""
 
     scenarios: Mapping[str, str | os.PathLike[str]]
     """Name in the results to the path of the scenario."""
-    entrants: Sequence[Entrant]
+    competitors: Sequence[Competitor]
     seeds: Sequence[int]
     points: Sequence[Point] = ({},)
-    places: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Overrides by the names that points have under ``PLACE``."""
+    settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Overrides of each setting that a point names under ``SETTING``."""
     overrides: Sequence[str] = ()
     baseline: str = "greedy"
     kernel: str = "compiled"
-    bound: bool = False
+    lower_bound: bool = False
     training: Training | None = None
     training_seeds: Sequence[int] = (0,)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A run of a study, a training for its runs, or the bound of its tasks (without an entrant)."""
+class Trial:
+    """One job of a study: a run, a training, or a lower bound (which has no competitor)."""
 
     scenario: str
     point: Point
-    entrant: Entrant | None
+    competitor: Competitor | None
     training_seed: int | None
     job: Job
 
 
 def parse_sweep(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """Read ``KEY.PATH=V1,V2,…``, each value as YAML. Raises ``InputError``."""
+    """Read sweeps of the form ``KEY.PATH=V1,V2,…``, each value as YAML.
+
+    >>> parse_sweep(["edge_servers=2,3", "radio.rate=0.8 MB/s"])
+    {'edge_servers': [2, 3], 'radio.rate': ['0.8 MB/s']}
+
+    Raises:
+        InputError: The form is wrong, or a key or a value occurs twice.
+    """
     sweep: dict[str, list[Any]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
         if not equals or not key or key in sweep:
-            raise InputError(f"--sweep {text}: allowed: KEY.PATH=V1,V2,…, each key once")
-        if key == PLACE:
-            raise InputError(f"--sweep {text}: allowed: a key of a scenario")
+            raise InputError(f"--sweep {text}: expected KEY.PATH=V1,V2,…, each key once")
+        if key == SETTING:
+            raise InputError(f"--sweep {text}: {key} is reserved; expected a key of the scenario")
         found = yaml_source.parse(f"values: [{values}]", f"--sweep {text}").values["values"]
         if not found:
-            raise InputError(f"--sweep {text}: has no values")
+            raise InputError(f"--sweep {text}: no values")
         if len({json.dumps(value, default=str) for value in found}) < len(found):
-            raise InputError(f"--sweep {text}: names a value twice")
+            raise InputError(f"--sweep {text}: the same value twice")
         sweep[key] = found
     return sweep
 
 
 def grid(sweep: Mapping[str, Sequence[Any]]) -> list[Point]:
-    """Return all combinations of the values of a sweep, the last key changing fastest."""
+    """Return all combinations of the values of a sweep; the last key changes fastest.
+
+    >>> grid({"a": [1, 2], "b": [3]})
+    [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
+    """
     return [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
 
 
 def assignments(point: Point) -> list[str]:
-    """Return a point as overrides of a scenario."""
+    """Return a point as overrides of a scenario.
+
+    >>> assignments({"edge_servers": 3})
+    ['edge_servers=3']
+    """
     return [f"{key}={json.dumps(value)}" for key, value in point.items()]
 
 
-def plan(study: Study) -> list[Cell]:
-    """Return the runs of a study, in the order of its results.
+def plan(study: Study) -> list[Trial]:
+    """Return the trials of a study, in the order of its results.
 
-    Everything that can be wrong with scenarios, points, schedulers and options is told here, as
-    ``InputError``, before any work is done.
+    Raises:
+        InputError: A scenario, point, scheduler or option is not valid. All are checked here,
+            before any job starts.
     """
     _check(study)
-    cells: list[Cell] = []
+    trials: list[Trial] = []
     for name, path in study.scenarios.items():
         for point in study.points:
-            named = study.places.get(point.get(PLACE, ""), ())
-            values = {key: value for key, value in point.items() if key != PLACE}
+            named = study.settings.get(point.get(SETTING, ""), ())
+            values = {key: value for key, value in point.items() if key != SETTING}
             scenario = load(path, [*study.overrides, *assignments(values), *named])
             with scenario.locating():
                 resolve(scenario, 0)
-            for entrant in study.entrants:
-                home = load(path, study.overrides) if entrant.once else None
-                cells += _cells(study, name, point, entrant, scenario, home)
-            for seed in study.seeds if study.bound else ():
+            for competitor in study.competitors:
+                base = load(path, study.overrides) if competitor.train_once else None
+                trials += _trials(study, name, point, competitor, scenario, base)
+            for seed in study.seeds if study.lower_bound else ():
                 job = make_job("bound", scenario, "", {}, seed)
-                cells.append(Cell(name, point, None, None, job))
-    return cells
+                trials.append(Trial(name, point, None, None, job))
+    return trials
 
 
 def _check(study: Study) -> None:
-    labels = [entrant.label for entrant in study.entrants]
+    labels = [competitor.label for competitor in study.competitors]
     if study.baseline not in labels:
         raise InputError(
-            f"--baseline: {study.baseline!r} does not take part; allowed: {', '.join(labels)}"
+            f"--baseline: {study.baseline!r} is not compared; expected one of {', '.join(labels)}"
         )
     if len(set(labels)) < len(labels):
-        raise InputError(f"--schedulers: {', '.join(labels)}: one is named twice")
-    for entrant in study.entrants:
-        _options(entrant)
-        if trained(entrant) and study.training is None:
+        raise InputError(f"--schedulers: {', '.join(labels)}: the same name twice")
+    for competitor in study.competitors:
+        _options(competitor)
+        if trained(competitor) and study.training is None:
             raise InputError(
-                f"scheduler {entrant.scheduler!r}: has to be trained; say for how long with "
-                f"--episodes N, or give --option {entrant.label}.policy=FILE"
+                f"scheduler {competitor.scheduler!r}: needs training: give --episodes N "
+                f"or --option {competitor.label}.policy=FILE"
             )
-        if entrant.once and not trained(entrant):
-            raise InputError(f"once: {entrant.label!r} is not trained; allowed: for learners only")
+        if competitor.train_once and not trained(competitor):
+            raise InputError(
+                f"train_once: {competitor.label!r} is not trained; expected a learning scheduler"
+            )
 
 
-def trained(entrant: Entrant) -> bool:
-    """Whether an entrant is a learner without a policy."""
-    learns = issubclass(registry.load(entrant.scheduler), Learner)
-    return learns and "policy" not in entrant.options
+def trained(competitor: Competitor) -> bool:
+    """Whether a competitor learns and was not given a policy."""
+    learns = issubclass(registry.load(competitor.scheduler), Learner)
+    return learns and "policy" not in competitor.options
 
 
-def _options(entrant: Entrant) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of the runs, and those of the training. Raises ``SchedulerError``.
+def _options(competitor: Competitor) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the runs and those of the training. Raises ``SchedulerError``.
 
-    What a scheduler's ``__init__`` does not know is for its training, if it is to be trained; a
-    class that has ``settings`` says by them what its training knows.
+    Options that are no parameters of the scheduler's ``__init__`` belong to its training; the
+    ``settings`` of the class list them.
     """
-    name, given = entrant.scheduler, entrant.options
+    name, given = competitor.scheduler, competitor.options
     cls = registry.load(name)
-    if not trained(entrant):
+    if not trained(competitor):
         registry.check_options(name, cls, given)
         return given, {}
     known = inspect.signature(cls).parameters
@@ -174,41 +192,54 @@ def _options(entrant: Entrant) -> tuple[dict[str, Any], dict[str, Any]]:
     return of_runs, of_training
 
 
-def _cells(
+def _trials(
     study: Study,
     name: str,
     point: Point,
-    entrant: Entrant,
+    competitor: Competitor,
     scenario: Scenario,
-    home: Scenario | None,
-) -> Iterable[Cell]:
-    """Yield runs at a point, and the trainings for them; of those at home each but once."""
-    of_runs, of_training = _options(entrant)
+    base: Scenario | None,
+) -> Iterable[Trial]:
+    """Yield the runs at a point and the trainings for them.
+
+    With a ``base`` scenario (``train_once``) its trainings are yielded once, at the first point.
+    """
+    of_runs, of_training = _options(competitor)
     training = study.training
-    if training is not None and entrant.workers is not None:
-        training = replace(training, workers=entrant.workers)
-    for training_seed in study.training_seeds if trained(entrant) else (None,):
+    if training is not None and competitor.workers is not None:
+        training = replace(training, workers=competitor.workers)
+    for training_seed in study.training_seeds if trained(competitor) else (None,):
         need = None
         if training_seed is not None:
-            where = home or scenario
             need = make_job(
-                "train", where, entrant.scheduler, of_training, training_seed, training=training
+                "train",
+                base or scenario,
+                competitor.scheduler,
+                of_training,
+                training_seed,
+                training=training,
             )
-            if home is None:
-                yield Cell(name, point, entrant, training_seed, need)
+            if base is None:
+                yield Trial(name, point, competitor, training_seed, need)
             elif point == study.points[0]:
-                yield Cell(name, {}, entrant, training_seed, need)
-        for seed in study.seeds[: entrant.seeds]:
+                yield Trial(name, {}, competitor, training_seed, need)
+        for seed in study.seeds[: competitor.seeds]:
             job = make_job(
-                "run", scenario, entrant.scheduler, of_runs, seed, kernel=study.kernel, needs=need
+                "run",
+                scenario,
+                competitor.scheduler,
+                of_runs,
+                seed,
+                kernel=study.kernel,
+                needs=need,
             )
-            yield Cell(name, point, entrant, training_seed, job)
+            yield Trial(name, point, competitor, training_seed, job)
 
 
 def name_scenarios(paths: Sequence[Path]) -> dict[str, Path]:
-    """Return scenarios by their names in the results. Raises ``InputError`` if two share one."""
+    """Return scenarios by their names in the results. Raises ``InputError`` for equal names."""
     names = {path.stem: path for path in paths}
     if len(names) < len(paths):
         shown = ", ".join(str(path) for path in paths)
-        raise InputError(f"SCENARIO: {shown}: two share a name; allowed: names that differ")
+        raise InputError(f"SCENARIO: {shown}: two files of the same name; expected different names")
     return names

@@ -1,8 +1,4 @@
-"""Figures: means with intervals, one look a scheduler everywhere.
-
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; markers and line styles
-tell schedulers apart in a black and white print.
-"""
+"""Figures: means with intervals along a sweep, and learning curves."""
 
 from __future__ import annotations
 
@@ -11,71 +7,33 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mecsim.errors import InputError
-from mecsim.study.summary import BOUND
+from mecsim.simulation.metrics import METRICS
+from mecsim.study.styles import Style, styles
+from mecsim.study.summary import Entry
 from mecsim.support.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-LABELS: Final = {
-    "total_delay_s": "total delay (s)",
-    "edge_delay_s": "delay at servers (s)",
-    "local_delay_s": "delay at devices (s)",
-    "energy_J": "energy a task (J)",
-    "reward": "reward",
-    "late_blocks": "late blocks",
-    "failed": "failed tasks",
-    "bound_gap_percent": "cost above the lower bound (%)",
-}
-
-_BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-_YELLOW, _BLUE, _RED, _PURPLE, _GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#777777"
-
-STYLES: Final[dict[str, tuple[str, str, str]]] = {  # colour, marker, line
-    "mtl-a3c": (_RED, "o", "-"),
-    "a3c": (_BLUE, "s", "-"),
-    "dqn": (_GREEN, "^", "-"),
-    "greedy": (_ORANGE, "D", "--"),
-    "apdi": (_SKY, "v", "--"),
-    "rpdi": (_PURPLE, "P", "--"),
-    "single-cut": (_GREY, "X", "-."),
-    "lookahead": (_BLACK, "*", "-."),
-    "local": (_YELLOW, "<", ":"),
-    "edge": (_YELLOW, ">", ":"),
-    "viterbi": (_GREY, "d", ":"),
-    "fixed": (_SKY, "h", ":"),
-    BOUND: (_BLACK, "", ":"),
-}
-_OTHERS: Final = [
-    (colour, marker, line)
-    for line in ("-", "--", "-.", ":")
-    for colour, marker in zip(
-        (_RED, _BLUE, _GREEN, _ORANGE, _SKY, _PURPLE, _GREY, _BLACK), "os^DvPX*", strict=True
-    )
-]
+    from matplotlib.figure import Figure
 
 WIDE: Final = 8.0
 """Means that differ by more than this factor are drawn on a logarithmic scale."""
-
-
 PANEL_WIDTH: Final = 4.2
 """Inches."""
 MOST_TICKS: Final = 10
-"""Values of a sweep are all named on the axis up to so many."""
-
-FRONT: Final = 50.0
-"""How far in front the first line is drawn; the others stand out behind it with larger markers."""
-
+"""Maximum number of tick labels at the values of a sweep."""
 LONG_TICKS: Final = 36
-"""Texts on the axis of more letters than this, all together, are set askew."""
+"""Rotate tick labels whose total length exceeds this."""
+FRONT: Final = 50.0
+"""The z-order of the first line; later lines are behind it, with larger markers."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Means along a sweep, each with its interval (None where there is none)."""
+    """Means along a sweep, each with its interval (None for a single number)."""
 
     label: str
     x: Sequence[Any]
@@ -83,7 +41,7 @@ class Line:
     low: Sequence[float | None]
     high: Sequence[float | None]
     single: Sequence[Sequence[float]] = ()
-    """What the means are of, where each is to be seen; shape (T, points)."""
+    """The curves of the single trainings behind the means, shape (T, points)."""
 
 
 @dataclass(frozen=True)
@@ -95,88 +53,92 @@ class Panel:
     y_label: str
     title: str = ""
     curves: bool = False
-    """Draw curves of many points, each training thin beside the mean; intervals would hide all."""
+    """Draw learning curves: the mean, and each training as a thin line in place of intervals."""
 
 
 def need_matplotlib(otherwise: str = "") -> None:
-    """Raise ``InputError`` where matplotlib lacks; ``otherwise`` says how to do without."""
+    """Raise ``InputError`` if matplotlib is missing; ``otherwise`` suggests an alternative."""
     try:
-        import matplotlib  # noqa: F401, PLC0415 - takes its time to load
+        import matplotlib  # noqa: F401, PLC0415 - slow to import
     except ImportError as error:
         raise InputError(
             f"figures need matplotlib; install it with pip install 'mecsim[plot]'{otherwise}"
         ) from error
 
 
-def styles(labels: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """Return colour, marker and line of each label: a shipped scheduler always has the same."""
-    known = {label: _style(label) for label in labels}
-    unknown = [label for label, style in known.items() if style is None]
-    taken = {style[:2] for style in known.values() if style is not None}
-    free = sorted(_OTHERS, key=lambda style: style[:2] in taken)
-    others = {label: free[place % len(free)] for place, label in enumerate(unknown)}
-    return {label: style or others[label] for label, style in known.items()}
-
-
-def _style(label: str) -> tuple[str, str, str] | None:
-    """Return the style of a shipped scheduler; dotted for one with a remark (``dqn, …``)."""
-    name, comma, _ = label.partition(", ")
-    if name not in STYLES:
-        return None
-    colour, marker, line = STYLES[name]
-    return colour, marker, ":" if comma else line
-
-
 def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str = "") -> list[Path]:
-    """Draw panels side by side into ``stem.png`` and ``stem.svg``. Raises ``OutputError``.
+    """Draw panels next to each other into ``stem.png`` and ``stem.svg``.
 
-    Equal panels make equal files, byte for byte.
+    Equal panels give byte-identical files.
+
+    Args:
+        panels: What is drawn.
+        stem: The path of the files without their endings.
+        columns: Maximum number of panels in a row.
+        heading: Title of the whole figure.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: A file cannot be written.
     """
-    from matplotlib import rc_context  # noqa: PLC0415 - takes its time to load
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib import rc_context  # noqa: PLC0415 - slow to import
 
-    labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
-    looks = styles(labels)
-    wide = min(columns, len(panels))
-    high = math.ceil(len(panels) / wide)
     files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     with rc_context({"svg.hashsalt": "mecsim", "svg.fonttype": "none", "font.size": 9}):
-        entry = 0.6 + 0.066 * max((len(label) for label in labels), default=0)  # inches
-        legend_columns = max(1, min(len(labels), 3 * wide, int(PANEL_WIDTH * wide / entry)))
-        legend_rows = math.ceil(len(labels) / legend_columns)
-        size = (PANEL_WIDTH * wide, 3.1 * high + 0.3 + 0.22 * legend_rows)
-        figure = Figure(figsize=size, layout="constrained")
-        if heading:
-            figure.suptitle(heading)
-        axes = figure.subplots(high, wide, squeeze=False).ravel()
-        for panel, each in zip(panels, axes, strict=False):
-            _draw_panel(each, panel, looks)
-        for each in axes[len(panels) :]:
-            each.set_axis_off()
-        handles = {
-            label: handle
-            for each in axes
-            for handle, label in zip(*each.get_legend_handles_labels(), strict=True)
-        }
-        figure.legend(
-            [handles[label] for label in labels], labels,
-            loc="outside lower center", ncols=legend_columns, frameon=False,
-        )  # fmt: skip
+        figure = _figure(panels, columns, heading)
         with replacing(*files, out=stem) as (png, svg):
             figure.savefig(png, dpi=160, format="png")
             figure.savefig(svg, metadata={"Date": None}, format="svg")
     return files
 
 
-def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, str]]) -> None:
+def _figure(panels: Sequence[Panel], columns: int, heading: str) -> Figure:
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
+
+    labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
+    looks = styles(labels)
+    wide = min(columns, len(panels))
+    high = math.ceil(len(panels) / wide)
+    legend_columns = _legend_columns(labels, wide)
+    legend_rows = math.ceil(len(labels) / legend_columns)
+    size = (PANEL_WIDTH * wide, 3.1 * high + 0.3 + 0.22 * legend_rows)
+    figure = Figure(figsize=size, layout="constrained")
+    if heading:
+        figure.suptitle(heading)
+    axes = figure.subplots(high, wide, squeeze=False).ravel()
+    for panel, each in zip(panels, axes, strict=False):
+        _draw_panel(each, panel, looks)
+    for each in axes[len(panels) :]:
+        each.set_axis_off()
+    handles = {
+        label: handle
+        for each in axes
+        for handle, label in zip(*each.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        [handles[label] for label in labels], labels,
+        loc="outside lower center", ncols=legend_columns, frameon=False,
+    )  # fmt: skip
+    return figure
+
+
+def _legend_columns(labels: Sequence[str], wide: int) -> int:
+    """Return the number of legend entries that fit in a row below ``wide`` panels."""
+    entry = 0.6 + 0.066 * max((len(label) for label in labels), default=0)  # inches
+    return max(1, min(len(labels), 3 * wide, int(PANEL_WIDTH * wide / entry)))
+
+
+def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, Style]) -> None:
     places, ticks = positions([x for line in panel.lines for x in line.x])
     for order, line in enumerate(panel.lines):
         draw_line = _draw_curve if panel.curves else _draw_means
         draw_line(axes, line, places, looks[line.label], order)
     if ticks:
-        askew: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        rotated: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
         long = len("".join(ticks)) > LONG_TICKS
-        axes.set_xticks(range(len(ticks)), ticks, **(askew if long else {}))
+        axes.set_xticks(range(len(ticks)), ticks, **(rotated if long else {}))
     elif len(places) <= MOST_TICKS and not panel.curves:
         axes.set_xticks(sorted(places.values()))
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
@@ -186,35 +148,50 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, st
 
 
 def _scale(axes: Axes, panel: Panel) -> None:
-    """Make the scale logarithmic where values of one sign lie far apart.
-
-    Of learning curves what counts is where they end: they may come from far below.
-    """
-    ends = [each[-1] for line in panel.lines for each in (line.y, *line.single)]
-    values = ends if panel.curves else [y for line in panel.lines for y in line.y]
+    """Set the limits of the y-axis, and a logarithmic scale for values of one sign far apart."""
+    values = _scale_values(panel)
+    scale = _scale_name(values)
     sizes = [abs(y) for y in values if y]
-    one_sign = bool(values) and not min(values) < 0 < max(values)
-    if not one_sign or not sizes or WIDE * min(sizes) >= max(sizes):
-        if panel.curves and values:
+    match scale:
+        case "linear" if panel.curves and values:
             around = 0.15 * (max(values) - min(values)) or 1.0
             axes.set_ylim(min(values) - around, max(values) + around)
-        elif one_sign and max(values) > 0:
-            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))  # where only an interval is below
-        return
-    if max(values) > 0 and len(sizes) == len(values):
-        axes.set_yscale("log")
-    elif max(values) > 0:
-        most = axes.get_ylim()[1]
-        axes.set_yscale("symlog", linthresh=min(sizes))
-        axes.set_ylim(0.0, 1.5 * most)
-    else:
-        axes.set_yscale("symlog", linthresh=min(sizes) / 2)
-        axes.set_ylim(-1.3 * max(sizes), -min(sizes) / 1.3)
-    axes.set(ylabel=f"{panel.y_label}, log scale")
+        case "linear" if values and min(values) >= 0 < max(values):
+            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))  # only an interval is below 0
+        case "log":
+            axes.set_yscale("log")
+        case "log with zero":
+            top = axes.get_ylim()[1]
+            axes.set_yscale("symlog", linthresh=min(sizes))
+            axes.set_ylim(0.0, 1.5 * top)
+        case "negative log":
+            axes.set_yscale("symlog", linthresh=min(sizes) / 2)
+            axes.set_ylim(-1.3 * max(sizes), -min(sizes) / 1.3)
+    if scale != "linear":
+        axes.set(ylabel=f"{panel.y_label}, log scale")
+
+
+def _scale_values(panel: Panel) -> list[float]:
+    """Return the values that determine the scale: all means, but only the ends of curves."""
+    if panel.curves:
+        return [each[-1] for line in panel.lines for each in (line.y, *line.single)]
+    return [y for line in panel.lines for y in line.y]
+
+
+def _scale_name(
+    values: Sequence[float],
+) -> Literal["linear", "log", "log with zero", "negative log"]:
+    sizes = [abs(y) for y in values if y]
+    mixed_signs = bool(values) and min(values) < 0 < max(values)
+    if mixed_signs or not sizes or max(sizes) <= WIDE * min(sizes):
+        return "linear"
+    if max(values) <= 0:
+        return "negative log"
+    return "log" if len(sizes) == len(values) else "log with zero"
 
 
 def _draw_curve(
-    axes: Axes, line: Line, places: Mapping[Any, float], look: tuple[str, str, str], order: int
+    axes: Axes, line: Line, places: Mapping[Any, float], look: Style, order: int
 ) -> None:
     colour, _, style = look
     x = [places[_hashable(value)] for value in line.x]
@@ -225,7 +202,7 @@ def _draw_curve(
 
 
 def _draw_means(
-    axes: Axes, line: Line, places: Mapping[Any, float], look: tuple[str, str, str], order: int
+    axes: Axes, line: Line, places: Mapping[Any, float], look: Style, order: int
 ) -> None:
     colour, marker, style = look
     x = [places[_hashable(value)] for value in line.x]
@@ -243,9 +220,14 @@ def _draw_means(
 
 
 def positions(values: Sequence[Any]) -> tuple[dict[Any, float], list[str]]:
-    """Return where values stand on an axis, and the ticks' texts where they are no numbers.
+    """Return the positions of values on an axis, and tick labels for values that are no numbers.
 
-    Numbers stand at themselves, also those with one and the same unit (``0.8 MB/s``).
+    A number is at its own position, also with a unit that all values share.
+
+    >>> positions(["0.8 MB/s", "2 MB/s"])
+    ({'0.8 MB/s': 0.8, '2 MB/s': 2.0}, [])
+    >>> positions(["nin", "vgg16"])
+    ({'nin': 0.0, 'vgg16': 1.0}, ['nin', 'vgg16'])
     """
     unique = list(dict.fromkeys(_hashable(value) for value in values))
     numbers = [_number(value) for value in unique]
@@ -269,46 +251,61 @@ def _number(value: Any) -> float | None:
 
 
 def unit(value: Any) -> str:
-    """Return the unit of a value that has one (``0.8 MB/s``), or nothing."""
+    """Return the unit of a value, or an empty text.
+
+    >>> unit("0.8 MB/s")
+    'MB/s'
+    """
     found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     return found[2].strip() if found else ""
 
 
-def comparison_panels(summary: Sequence[Mapping[str, Any]], metric: str) -> list[Panel]:
-    """Return a panel for each scenario and each value of all swept keys but the first.
+def comparison_panels(summary: Sequence[Entry], metric: str) -> list[Panel]:
+    """Return one panel per scenario and combination of all swept keys except the first.
 
-    None where all is zero.
+    Empty if the metric is zero everywhere, such as failed tasks.
     """
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Entry]] = {}
     for each in summary:
         if each["metric"] == metric and each["mean"] is not None:
             rest = ", ".join(f"{key} = {value}" for key, value in list(each["sweep"].items())[1:])
             groups.setdefault((each["scenario"], rest), []).append(each)
     if not any(each["mean"] for found in groups.values() for each in found):
-        return []  # no task late, none failed: nothing to see
+        return []
     return [
         sweep_panel(found, metric, ", ".join(filter(None, name))) for name, found in groups.items()
     ]
 
 
 def sweep_panel(
-    found: Sequence[Mapping[str, Any]],
+    entries: Sequence[Entry],
     metric: str,
     title: str,
     x_label: str = "",
-    by: str = "scheduler",
+    by: Literal["scheduler", "scenario"] = "scheduler",
 ) -> Panel:
     """Return entries of a summary as a panel along the first key of the sweep.
 
-    A line a scheduler, or a line a scenario. Without a sweep the lines are points side by side.
+    Args:
+        entries: Entries of one metric, with means.
+        metric: The name of the metric.
+        title: Title of the panel.
+        x_label: Label of the x-axis; the key of the sweep if empty.
+        by: Draw one line per scheduler or one per scenario. Without a sweep a line is one point.
     """
-    key = next(iter(found[0]["sweep"]), None) if found else None
-    lines = []
-    for label in dict.fromkeys(each[by] for each in found):
-        own = [each for each in found if each[by] == label]
-        x = [label if key is None else _hashable(each["sweep"][key]) for each in own]
-        means, low, high = ([each[n] for each in own] for n in ("mean", "ci95_low", "ci95_high"))
-        lines.append(Line(label, x, means, low, high))
+    key = next(iter(entries[0]["sweep"]), None) if entries else None
+    labels = dict.fromkeys(each[by] for each in entries)
+    lines = [_line(label, key, [each for each in entries if each[by] == label]) for label in labels]
     units = {unit(x) for line in lines for x in line.x} if key else {""}
-    more = f" ({units.pop()})" if len(units) == 1 and units != {""} else ""
-    return Panel(lines, (x_label or key or "") + more, LABELS[metric], title)
+    shared = f" ({units.pop()})" if len(units) == 1 and units != {""} else ""
+    return Panel(lines, (x_label or key or "") + shared, METRICS[metric].axis, title)
+
+
+def _line(label: str, key: str | None, entries: Sequence[Entry]) -> Line:
+    return Line(
+        label,
+        [label if key is None else _hashable(each["sweep"][key]) for each in entries],
+        [each["mean"] for each in entries if each["mean"] is not None],
+        [each["ci95_low"] for each in entries],
+        [each["ci95_high"] for each in entries],
+    )

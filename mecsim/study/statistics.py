@@ -1,8 +1,8 @@
-"""Means, paired differences and ratios over seeds, with confidence intervals.
+"""Means, paired differences and ratios over seeds, with 95% confidence intervals.
 
-A sample is an array of shape (T, E): a number from each of E workload seeds, for each of T
-trainings of a learner (T = 1 for a scheduler that does not learn). All schedulers meet the same
-seeds, so their numbers are compared in pairs.
+A sample is an array of shape (T, E): one number for each of T trainings of a learner (T = 1 for a
+scheduler that does not learn) and each of E workload seeds. All schedulers run on the same seeds
+(common random numbers), so their numbers are compared in pairs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 
 
 class Estimate(NamedTuple):
-    """A mean and its 95% confidence interval, whose ends are None where one number is all."""
+    """A mean and its 95% confidence interval; the ends are None for a single number."""
 
     mean: float
     low: float | None
@@ -27,9 +27,9 @@ class Estimate(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """By how much a mean is below that of a baseline, in percent of the baseline's.
+    """The reduction of a mean against a baseline, in percent of the baseline's mean.
 
-    Of costs, delays and energies, positive is better; and of rewards, which are negative costs.
+    Positive is better for costs, delays and energies, and for rewards, which are negative costs.
     """
 
     percent: float
@@ -37,14 +37,23 @@ class Ratio(NamedTuple):
     high: float | None
 
 
-def alike(*samples: Floats) -> list[Floats]:
-    """Return samples with equally many trainings, as some may have failed; one of T = 1 stays."""
+def truncated(*samples: Floats) -> list[Floats]:
+    """Cut samples to the same number of trainings T, since some may have failed.
+
+    Samples of one training (T = 1) do not count.
+    """
     fewest = min((len(sample) for sample in samples if len(sample) > 1), default=1)
     return [sample[:fewest] for sample in samples]
 
 
 def estimate(sample: Floats) -> Estimate:
-    """Return the mean of a sample, shape (T, E), and its interval."""
+    """Return the mean of a sample, shape (T, E), and its interval.
+
+    >>> import numpy as np
+    >>> mean, low, high = estimate(np.array([[1.0, 2.0, 3.0]]))
+    >>> mean, round(low, 2), round(high, 2)
+    (2.0, -0.48, 4.48)
+    """
     interval = crossed_interval(sample)
     if interval is None:
         return Estimate(float(sample.mean()), None, None)
@@ -54,17 +63,28 @@ def estimate(sample: Floats) -> Estimate:
 def paired(sample: Floats, baseline: Floats) -> Estimate:
     """Return the mean difference, sample minus baseline, over the same workload seeds.
 
-    Either may be of a scheduler that does not learn, shape (1, E). Trainings are paired in the
-    order they have, which is as good as any, since they are independent.
+    Args:
+        sample: Numbers of one scheduler, shape (T, E).
+        baseline: Numbers of the other; one of the two may have shape (1, E). Trainings are paired
+            in order: any order will do, since trainings are independent.
+
+    >>> import numpy as np
+    >>> paired(np.array([[2.0, 5.0]]), np.array([[1.0, 4.0]]))
+    Estimate(mean=1.0, low=1.0, high=1.0)
     """
     return estimate(sample - baseline)
 
 
 def improvement(sample: Floats, baseline: Floats) -> Ratio | None:
-    """Return by how many percent the mean is below the baseline's; None for a baseline of 0.
+    """Return the reduction against the baseline in percent; None for a baseline mean of 0.
 
-    The interval is that of a ratio of paired means by the delta method: of the residuals
-    x − r·b, in units of the baseline's mean. [Law] §4.6 has the same for regenerative ratios.
+    The interval is that of a ratio of paired means by the delta method: the interval of the
+    residuals x − r·b in units of the baseline's mean. [Law] §4.6 has the same for regenerative
+    ratios.
+
+    >>> import numpy as np
+    >>> improvement(np.array([[5.0, 10.0]]), np.array([[10.0, 20.0]])).percent
+    50.0
     """
     below = float(baseline.mean())
     if not below:
@@ -81,10 +101,14 @@ def improvement(sample: Floats, baseline: Floats) -> Ratio | None:
 def crossed_interval(sample: Floats, confidence: float = CONFIDENCE) -> Interval | None:
     """Return the interval of the mean over trainings and workload seeds, both drawn at random.
 
-    Each training meets each seed, a two-way layout with random effects. The variance of the mean
-    is that of the trainings' means, plus that of the seeds', less what both count twice; its
-    degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946), rounded down. With one
-    training or one seed it is Student's t interval over the others, None of a single number.
+    Each training runs on each seed: a two-way crossed layout with random effects. The variance of
+    the mean is the variance of the trainings' means plus that of the seeds' means, minus the
+    residual variance, which both contain. The degrees of freedom are Satterthwaite's (Biometrics
+    Bulletin 2, 1946), rounded down.
+
+    Returns:
+        With one training or one seed, Student's t interval over the other factor; None for a
+        single number.
     """
     trainings, seeds = sample.shape
     if min(trainings, seeds) == 1:
@@ -113,16 +137,21 @@ def _variance_of_mean(sample: Floats) -> tuple[float, int]:
 
 
 def matrix(values: dict[tuple[int, int], float], seeds: list[int]) -> Floats:
-    """Return the numbers of (training seed, workload seed) as an array (T, E) of those seeds.
+    """Return numbers by (training seed, workload seed) as an array (T, E) of the given seeds.
 
-    Raises ``KeyError`` where one is missing.
+    Raises:
+        KeyError: A number is missing.
     """
     trainings = sorted({training for training, _ in values})
     return np.array([[values[training, seed] for seed in seeds] for training in trainings])
 
 
 def complete_seeds(values: dict[tuple[int, int], float]) -> list[int]:
-    """Return the workload seeds that all trainings have met."""
+    """Return the workload seeds on which all trainings ran, in order.
+
+    >>> complete_seeds({(0, 1): 2.5, (0, 2): 3.0, (1, 1): 2.0})
+    [1]
+    """
     trainings = {training for training, _ in values}
     seeds = sorted({seed for _, seed in values})
     return [seed for seed in seeds if all((training, seed) in values for training in trainings)]

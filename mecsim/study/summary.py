@@ -1,105 +1,184 @@
-"""Rows and summaries of a comparison."""
+"""Rows (one per run) and summaries (means with intervals) of a comparison."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NotRequired, TypeAlias, TypedDict, cast
 
+from mecsim.simulation.metrics import METRICS
 from mecsim.study import statistics
-from mecsim.study.plan import Cell, Point
+from mecsim.study.plan import Point, Trial
 
+Results: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Key of a job to its result, as JSON."""
 Sample: TypeAlias = dict[tuple[int, int], float]
 """(Training seed, workload seed) to a number; the training seed is 0 where nothing is trained."""
 
-
-METRICS: Final = (
-    "total_delay_s",
-    "edge_delay_s",
-    "local_delay_s",
-    "energy_J",
-    "reward",
-    "late_blocks",
-    "failed",
-    "bound_gap_percent",
-)
-"""Means over completed tasks, then numbers of a whole run; the last with ``bound`` only."""
-
-
-YARDSTICK: Final = "lookahead"
-"""Where this scheduler takes part, the others are compared with it, too."""
-
-
+REFERENCE: Final = "lookahead"
+"""The reference scheduler: where it is compared, the others are also compared with it."""
 BOUND: Final = "lower bound"
-"""The name under which a summary holds what the tasks cost, and take, at least."""
+"""The name of the lower bound in a summary, among those of the schedulers."""
 
 
-def rows(cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the results of those runs that have one, as ``mecsim compare --json`` prints them."""
+class RowBound(TypedDict):
+    """The lower bound of a row."""
+
+    cost: float
+    total_delay_s: float | None
+    """Least mean total delay of a task."""
+    gap_percent: float | None
+
+
+class RowStatistics(TypedDict):
+    """A distribution over the tasks of a run; None if no task completed."""
+
+    mean: float | None
+    std: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+
+
+class Row(TypedDict):
+    """One run, as ``mecsim compare --json`` prints it."""
+
+    scenario: str
+    sweep: Point
+    scheduler: str
+    """The label of the competitor."""
+    seed: int
+    training_seed: int | None
+    kernel: str
+    tasks: int
+    completed: int
+    failed: int
+    total_delay_s: RowStatistics
+    edge_delay_s: RowStatistics
+    local_delay_s: RowStatistics
+    energy_J: RowStatistics
+    late_blocks: int
+    reward: float
+    resources: list[dict[str, str | float]]
+    """The busiest resources."""
+    events: int
+    drained_s: float
+    wall_s: float
+    lower_bound: NotRequired[RowBound]
+
+
+class Versus(TypedDict):
+    """The paired difference of a scheduler from another one, over the seeds that both ran."""
+
+    seeds: int
+    paired_difference: float
+    ci95_low: float | None
+    ci95_high: float | None
+    percent: float | None
+    """Reduction in percent of the other's mean: positive is better."""
+    percent_ci95_low: float | None
+    percent_ci95_high: float | None
+
+
+class Entry(TypedDict):
+    """One metric of one scheduler at one point, as ``mecsim compare --json`` prints it."""
+
+    scenario: str
+    sweep: Point
+    scheduler: str
+    metric: str
+    seeds: int
+    mean: float | None
+    ci95_low: float | None
+    ci95_high: float | None
+    vs: dict[str, Versus]
+
+
+class CurvePoint(TypedDict):
+    """One evaluation during a training."""
+
+    scenario: str
+    sweep: Point
+    scheduler: str
+    training_seed: int
+    episode: float
+    reward: float
+
+
+def rows(trials: Sequence[Trial], results: Results) -> list[Row]:
+    """Return a row for each run that has a result, in the order of the trials."""
     bounds = {
-        _meeting(cell): results[cell.job.key]
-        for cell in cells
-        if cell.entrant is None and cell.job.key in results
+        _workload(trial): results[trial.job.key]
+        for trial in trials
+        if trial.competitor is None and trial.job.key in results
     }
-    found = []
-    for cell in cells:
-        result = results.get(cell.job.key)
-        if cell.entrant is None or result is None or cell.job.kind != "run":
+    found: list[Row] = []
+    for trial in trials:
+        result = results.get(trial.job.key)
+        if trial.competitor is None or result is None or trial.job.kind != "run":
             continue
-        row: dict[str, Any] = {
-            "scenario": cell.scenario,
-            "sweep": cell.point,
-            "scheduler": cell.entrant.label,
-            "seed": cell.job.seed,
-            "training_seed": cell.training_seed,
+        head = {
+            "scenario": trial.scenario,
+            "sweep": trial.point,
+            "scheduler": trial.competitor.label,
+            "seed": trial.job.seed,
+            "training_seed": trial.training_seed,
         }
-        row |= result
-        if (bound := bounds.get(_meeting(cell))) is not None:
-            row["lower_bound"] = {**bound, "gap_percent": _gap(row, bound["cost"])}
+        row = cast(Row, head | dict(result))  # the stored result has the other keys
+        if (bound := bounds.get(_workload(trial))) is not None:
+            row["lower_bound"] = {
+                "cost": bound["cost"],
+                "total_delay_s": bound["total_delay_s"],
+                "gap_percent": _gap_percent(row, bound["cost"]),
+            }
         found.append(row)
     return found
 
 
-def curves(cells: Iterable[Cell], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the learning curves of the trainings, as rows with ``episode`` and ``reward``."""
+def curves(trials: Iterable[Trial], results: Results) -> list[CurvePoint]:
+    """Return the learning curves of the trainings, one row per evaluation."""
     return [
         {
-            "scenario": cell.scenario,
-            "sweep": cell.point,
-            "scheduler": cell.entrant.label,
-            "training_seed": cell.training_seed,
+            "scenario": trial.scenario,
+            "sweep": trial.point,
+            "scheduler": trial.competitor.label,
+            "training_seed": trial.job.seed,
             "episode": point["episode"],
             "reward": point["reward"],
         }
-        for cell in cells
-        if cell.entrant is not None and cell.job.kind == "train" and cell.job.key in results
-        for point in results[cell.job.key].get("curve", ())
+        for trial in trials
+        if trial.competitor is not None and trial.job.kind == "train" and trial.job.key in results
+        for point in results[trial.job.key].get("curve", ())
     ]
 
 
-def _meeting(cell: Cell) -> tuple[str, str, int]:
-    return cell.scenario, json.dumps(cell.point), cell.job.seed
+def _workload(trial: Trial) -> tuple[str, str, int]:
+    """Return a key that is equal for trials with the same tasks and channels."""
+    return trial.scenario, json.dumps(trial.point), trial.job.seed
 
 
-def _gap(row: Mapping[str, Any], cost: float) -> float | None:
-    """Return by how much a run costs more than its tasks do at least, in percent."""
+def _gap_percent(row: Row, cost: float) -> float | None:
     return None if row["failed"] or not cost else 100 * (-row["reward"] - cost) / cost
 
 
-def metric(row: Mapping[str, Any], name: str) -> float | None:
-    """Return a number of a row; of delays and energies the mean. None where there is none."""
-    if name == "bound_gap_percent":
-        gap = row.get("lower_bound", {}).get("gap_percent")
-        return None if gap is None else float(gap)
-    value = row[name]["mean"] if isinstance(row[name], Mapping) else row[name]
-    return None if value is None else float(value)
+def metric(row: Row, name: str) -> float | None:
+    """Return a metric of :data:`~mecsim.simulation.metrics.METRICS` as one number.
+
+    The mean of a metric per task; None where a row has no such number.
+    """
+    if name == "optimality_gap_percent":
+        return row["lower_bound"]["gap_percent"] if "lower_bound" in row else None
+    value: Any = row[name]  # type: ignore[literal-required]
+    number = value["mean"] if isinstance(value, Mapping) else value
+    return None if number is None else float(number)
 
 
-def summarise(rows: Iterable[Mapping[str, Any]], baseline: str) -> list[dict[str, Any]]:
-    """Return mean and interval of each metric of each scheduler at each point.
+def summarise(rows: Iterable[Row], baseline: str) -> list[Entry]:
+    """Return mean and interval of each metric, for each scheduler at each point.
 
-    And its paired difference from the baseline and from the yardstick, over the seeds that both
-    have met.
+    Each entry has the paired differences from the baseline and from the reference scheduler, over
+    the seeds that both ran.
     """
     samples: dict[tuple[str, str], dict[str, dict[str, Sample]]] = {}
     points: dict[tuple[str, str], Point] = {}
@@ -112,26 +191,32 @@ def summarise(rows: Iterable[Mapping[str, Any]], baseline: str) -> list[dict[str
                 by_scheduler = samples.setdefault(place, {}).setdefault(name, {})
                 seeds = row["training_seed"] or 0, row["seed"]
                 by_scheduler.setdefault(row["scheduler"], {})[seeds] = value
-        for name, value in _least(row).items():
+        for name, value in _bound_metrics(row).items():
             samples[place][name].setdefault(BOUND, {})[0, row["seed"]] = value
     return [
-        {"scenario": place[0], "sweep": points[place], "scheduler": label, "metric": name}
-        | _summary(label, by_scheduler, baseline)
+        _entry(place[0], points[place], label, name, by_scheduler, baseline)
         for place, by_metric in samples.items()
         for name, by_scheduler in by_metric.items()
-        for label in sorted(by_scheduler, key=lambda label: label == BOUND)  # stable: it goes last
+        for label in sorted(by_scheduler, key=lambda label: label == BOUND)  # stable: bound last
     ]
 
 
-def _least(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the bounds of a row's tasks as numbers of a scheduler of their own."""
+def _bound_metrics(row: Row) -> dict[str, float]:
+    """Return the lower bound of a row as metrics, like those of a scheduler."""
     bound = row.get("lower_bound")
     if bound is None or bound["total_delay_s"] is None:
         return {}
     return {"total_delay_s": bound["total_delay_s"], "reward": 0.0 - bound["cost"]}
 
 
-def _summary(label: str, by_scheduler: Mapping[str, Sample], baseline: str) -> dict[str, Any]:
+def _entry(
+    scenario: str,
+    point: Point,
+    label: str,
+    name: str,
+    by_scheduler: Mapping[str, Sample],
+    baseline: str,
+) -> Entry:
     values = by_scheduler[label]
     seeds = statistics.complete_seeds(values)
     mean, low, high = (
@@ -139,19 +224,30 @@ def _summary(label: str, by_scheduler: Mapping[str, Sample], baseline: str) -> d
     )
     others = {
         other: _versus(values, by_scheduler[other])
-        for other in dict.fromkeys((baseline, YARDSTICK))
+        for other in dict.fromkeys((baseline, REFERENCE))
         if other != label and other in by_scheduler
     }
-    head = {"seeds": len(seeds), "mean": mean, "ci95_low": low, "ci95_high": high}
-    return head | {"vs": {other: versus for other, versus in others.items() if versus}}
+    return {
+        "scenario": scenario,
+        "sweep": point,
+        "scheduler": label,
+        "metric": name,
+        "seeds": len(seeds),
+        "mean": mean,
+        "ci95_low": low,
+        "ci95_high": high,
+        "vs": {other: versus for other, versus in others.items() if versus},
+    }
 
 
-def _versus(values: Sample, others: Sample) -> dict[str, Any] | None:
+def _versus(values: Sample, others: Sample) -> Versus | None:
     shared = set(statistics.complete_seeds(others))
     seeds = [seed for seed in statistics.complete_seeds(values) if seed in shared]
     if not seeds:
         return None
-    sample, baseline = statistics.alike(*(statistics.matrix(x, seeds) for x in (values, others)))
+    sample, baseline = statistics.truncated(
+        *(statistics.matrix(each, seeds) for each in (values, others))
+    )
     difference = statistics.paired(sample, baseline)
     percent = statistics.improvement(sample, baseline)
     return {
@@ -159,7 +255,7 @@ def _versus(values: Sample, others: Sample) -> dict[str, Any] | None:
         "paired_difference": difference.mean,
         "ci95_low": difference.low,
         "ci95_high": difference.high,
-        "percent": percent and percent.percent,
-        "percent_ci95_low": percent and percent.low,
-        "percent_ci95_high": percent and percent.high,
+        "percent": None if percent is None else percent.percent,
+        "percent_ci95_low": None if percent is None else percent.low,
+        "percent_ci95_high": None if percent is None else percent.high,
     }

@@ -1,1 +1,1 @@
-"""What users run to trust the simulator: known answers and scheduler conformance."""
+"""Validation that users can run: known answers, and the conformance of schedulers."""

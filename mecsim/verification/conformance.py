@@ -1,4 +1,4 @@
-"""A check that a scheduler keeps to its side of the contract, on small scenarios of every shape."""
+"""The conformance check of a scheduler, on small scenarios of every shape."""
 
 from __future__ import annotations
 
@@ -29,17 +29,26 @@ SHAPES: Final[Mapping[str, dict[str, Any]]] = {
     },
     "small batteries": {"device": {"battery": 0.05}},
 }
-"""Scenarios that a scheduler must cope with; names are told in messages."""
+"""Changes that make each shape of scenario; messages contain the names."""
 
 
 def check_scheduler(name: str, options: Mapping[str, Any] | None = None) -> list[str]:
-    """Run a scheduler on every shape of scenario; return the names of the shapes.
+    """Run a scheduler on every shape of scenario.
 
-    Checks that it is made from a spec and its options, returns placements in {0, …, N}^M, leaves
-    what it observes as it is (arrays are read-only), draws only from its own stream, and decides
-    the same under the same seed. Options that only fit one number of blocks are checked on the
-    shapes that have it; one that learns decides by its untrained policy unless another is named.
-    Raises ``SchedulerError`` that says on which shape and what.
+    Checks that it can be created from a spec and its options, returns placements in {0, …, N}^M,
+    does not change its observation (arrays are read-only), uses only its own random stream, and
+    decides the same under the same seed. Shapes get the number of blocks that a ``placement``
+    option has. A learner decides by its untrained policy unless the options name another.
+
+    Args:
+        name: An installed name, ``package.module:Class`` or ``path/file.py:Class``.
+        options: Options of the scheduler.
+
+    Returns:
+        The names of the shapes that it passed: all of them.
+
+    Raises:
+        SchedulerError: The scheduler failed; the message names the shape and the problem.
     """
     learns = issubclass(registry.load(name), Learner)
     given: dict[str, Any] = {"policy": UNTRAINED} if learns else {}
@@ -58,7 +67,7 @@ def _scenarios(options: Mapping[str, Any]) -> Iterator[tuple[str, Scenario]]:
     for shape, changes in SHAPES.items():
         values = _SMALL | changes
         placement = options.get("placement")
-        if isinstance(placement, list):  # a fixed placement fits one number of blocks
+        if isinstance(placement, list):  # a fixed placement determines the number of blocks
             values = values | {"dnn": {"blocks": len(placement)}}
         yield shape, Scenario.model_validate(values)
 
@@ -69,16 +78,18 @@ def _check(name: str, options: Mapping[str, Any], scenario: Scenario) -> None:
     if not np.array_equal(first, second):
         raise SchedulerError(
             f"scheduler {name!r}: decides differently when run twice under one seed; "
-            "allowed: random numbers from spec.rng only"
+            "expected random numbers from spec.rng only"
         )
     maker = registry.load(name)
-    if maker.static and not np.array_equal(first, _asked_always(maker, name, options, scenario)):
+    if maker.static and not np.array_equal(
+        first, _decisions_when_not_static(maker, name, options, scenario)
+    ):
         raise SchedulerError(
-            f"scheduler {name!r}: says constant = True, but its decisions change during a run"
+            f"scheduler {name!r}: has static = True, but its decisions change during a run"
         )
     if _global_state() != before:
         raise SchedulerError(
-            f"scheduler {name!r}: draws from a global random generator; allowed: spec.rng only"
+            f"scheduler {name!r}: uses a global random generator; expected spec.rng only"
         )
 
 
@@ -88,10 +99,10 @@ def _decisions(name: str, options: Mapping[str, Any], scenario: Scenario) -> np.
     return trace["decisions/placement"] if "decisions/placement" in trace.paths() else np.empty(0)
 
 
-def _asked_always(
+def _decisions_when_not_static(
     maker: type[Scheduler], name: str, options: Mapping[str, Any], scenario: Scenario
 ) -> np.ndarray[Any, Any]:
-    """Return the decisions of a constant scheduler that is asked at every epoch all the same."""
+    """Return the decisions of a static scheduler that is nevertheless called at every epoch."""
     maker.static = False
     try:
         return _decisions(name, options, scenario)
@@ -100,5 +111,5 @@ def _asked_always(
 
 
 def _global_state() -> tuple[object, str]:
-    state = np.random.get_state()  # noqa: NPY002 - to see whether somebody else drew from it
+    state = np.random.get_state()  # noqa: NPY002 - to detect its use
     return random.getstate(), repr(state)

@@ -1,8 +1,9 @@
-"""Known answers of queueing theory, and the statistics that judge a simulation by them.
+"""Known answers of queueing theory.
 
-Times are in seconds, rates in jobs a second. A *wait* is the time in the queue before service, a
-*sojourn* is wait plus service. A value out of range, or a queue that would grow without end (a
-utilisation rho of 1 or more), raises :class:`ValueError` with the value and its limit.
+Times are in seconds, rates in jobs per second. A *wait* is the time in the queue before service, a
+*sojourn* is wait plus service. λ is an arrival rate, μ the service rate of one server, rho the
+utilisation. Every function raises :class:`ValueError`, with the value and its limit, if an argument
+is out of range or the queue is unstable (rho of 1 or more).
 
 References:
     * [Kleinrock] L. Kleinrock, Queueing Systems, vol. 1: Theory, Wiley, 1975.
@@ -26,21 +27,33 @@ from mecsim.support.intervals import as_vectors, check_whole
 
 
 def mm1_wait(arrival_rate: float, service_rate: float) -> float:
-    """Mean wait [s] in M/M/1: rho / (μ - λ). [Kleinrock] §3.2. Raises ValueError if unstable."""
+    """Return the mean wait [s] in M/M/1: rho / (μ - λ). [Kleinrock] §3.2.
+
+    >>> mm1_wait(0.5, 1.0)
+    1.0
+    """
     return _load(arrival_rate, service_rate) / (service_rate - arrival_rate)
 
 
 def mm1_sojourn(arrival_rate: float, service_rate: float) -> float:
-    """Mean sojourn [s] in M/M/1: 1 / (μ - λ). [Kleinrock] §3.2. Raises ValueError if unstable."""
+    """Return the mean sojourn [s] in M/M/1: 1 / (μ - λ). [Kleinrock] §3.2.
+
+    >>> mm1_sojourn(0.5, 1.0)
+    2.0
+    """
     _load(arrival_rate, service_rate)
     return 1 / (service_rate - arrival_rate)
 
 
 def mm1_sojourn_quantile(arrival_rate: float, service_rate: float, probability: float) -> float:
-    """Sojourn [s] that a fraction ``probability`` of jobs stay below in FIFO M/M/1.
+    """Return a quantile of the sojourn [s] in FIFO M/M/1. [Gross] ch. 2.
 
-    It is exponential with rate μ - λ, so -ln(1 - p) / (μ - λ). [Gross] ch. 2. Raises ValueError if
-    unstable or if ``probability`` is outside [0, 1).
+    The sojourn is exponential with rate μ - λ, so the quantile is -ln(1 - p) / (μ - λ).
+
+    Args:
+        arrival_rate: λ.
+        service_rate: μ.
+        probability: p, the fraction of jobs with a shorter sojourn, in [0, 1).
     """
     if not 0 <= probability < 1:
         raise ValueError(f"probability is {probability}, must be in [0, 1)")
@@ -48,10 +61,14 @@ def mm1_sojourn_quantile(arrival_rate: float, service_rate: float, probability: 
 
 
 def mg1_wait(arrival_rate: float, mean_s: float, second_moment_s2: float) -> float:
-    """Mean wait [s] in FIFO M/G/1: λ E[S²] / (2 (1 - rho)), after Pollaczek and Khinchine.
+    """Return the mean wait [s] in FIFO M/G/1: λ E[S²] / (2 (1 - rho)) (Pollaczek-Khinchine).
 
-    ``mean_s`` is E[S] [s], ``second_moment_s2`` is E[S²] [s²]. [Kleinrock] §5.6; [Gross] ch. 5.
-    Raises ValueError if unstable, or if E[S²] is below E[S]², which no distribution has.
+    [Kleinrock] §5.6; [Gross] ch. 5.
+
+    Args:
+        arrival_rate: λ.
+        mean_s: Mean service E[S] [s].
+        second_moment_s2: E[S²] [s²], at least E[S]².
     """
     load = _load(arrival_rate * _positive("mean_s", mean_s), 1.0)
     _check_moments("second_moment_s2", mean_s, second_moment_s2)
@@ -59,21 +76,28 @@ def mg1_wait(arrival_rate: float, mean_s: float, second_moment_s2: float) -> flo
 
 
 def mg1_wait_scv(arrival_rate: float, mean_s: float, scv: float) -> float:
-    """:func:`mg1_wait` [s] given the squared coefficient of variation Var[S]/E[S]² (no unit)."""
+    """Return :func:`mg1_wait` [s] for a squared coefficient of variation Var[S] / E[S]²."""
     return mg1_wait(arrival_rate, mean_s, mean_s**2 * (1 + _nonnegative("scv", scv)))
 
 
 def md1_wait(arrival_rate: float, service_s: float) -> float:
-    """Mean wait [s] in FIFO M/D/1, service constant: :func:`mg1_wait` with scv 0; its errors."""
+    """Return the mean wait [s] in FIFO M/D/1, with constant service."""
     return mg1_wait_scv(arrival_rate, service_s, 0.0)
 
 
 def erlang_c(arrival_rate: float, service_rate: float, servers: int) -> float:
-    """Probability (no unit) that a job waits in M/M/c; ``service_rate`` is that of one server.
+    """Return the probability that a job waits in M/M/c (Erlang's C). [Gross] ch. 2.
 
-    Erlang's C from his B by the recursion B[k] = a B[k-1] / (k + a B[k-1]) with a = λ/μ, which
-    forms no factorial and so neither overflows nor cancels. [Gross] ch. 2; [Kleinrock] §3.5.
-    Raises ValueError if unstable or if ``servers`` is not a whole number of at least 1.
+    Computed from Erlang's B by the recursion B[k] = a B[k-1] / (k + a B[k-1]) with a = λ/μ, which
+    needs no factorial and neither overflows nor cancels. [Kleinrock] §3.5.
+
+    >>> erlang_c(0.5, 1.0, 1)
+    0.5
+
+    Args:
+        arrival_rate: λ.
+        service_rate: μ, of one server.
+        servers: c, a whole number of at least 1.
     """
     load = _load(arrival_rate, check_whole("servers", servers, 1) * service_rate)
     offered, blocked = arrival_rate / service_rate, 1.0
@@ -83,21 +107,25 @@ def erlang_c(arrival_rate: float, service_rate: float, servers: int) -> float:
 
 
 def mmc_wait(arrival_rate: float, service_rate: float, servers: int) -> float:
-    """Mean wait [s] in M/M/c: C / (cμ - λ), see :func:`erlang_c`. [Gross] ch. 2; same errors."""
+    """Return the mean wait [s] in M/M/c: C / (cμ - λ), see :func:`erlang_c`. [Gross] ch. 2."""
     return erlang_c(arrival_rate, service_rate, servers) / (servers * service_rate - arrival_rate)
 
 
 def mmc_sojourn(arrival_rate: float, service_rate: float, servers: int) -> float:
-    """Mean sojourn [s] in M/M/c: :func:`mmc_wait` plus 1/μ; the same errors."""
+    """Return the mean sojourn [s] in M/M/c: :func:`mmc_wait` plus 1/μ."""
     return mmc_wait(arrival_rate, service_rate, servers) + 1 / service_rate
 
 
 def mxm1_wait(batch_rate: float, size_mean: float, size_m2: float, service_rate: float) -> float:
-    """Mean wait [s] of a job in M^[X]/M/1: (E[X²]/E[X] - 1 + 2 rho) / (2μ (1 - rho)).
+    """Return the mean wait [s] of a job in M^[X]/M/1, with arrivals in batches. [Gross] ch. 3.
 
-    Batches of X ≥ 1 jobs arrive at ``batch_rate`` λ [batches/s]; ``size_mean`` is E[X], ``size_m2``
-    is E[X²] (no unit), rho = λ E[X] / μ. The sojourn is 1/μ more. [Gross] ch. 3. Raises ValueError
-    if unstable, if E[X] is below 1 or if E[X²] is below E[X]².
+    (E[X²]/E[X] - 1 + 2 rho) / (2μ (1 - rho)), where rho = λ E[X] / μ. The sojourn is 1/μ more.
+
+    Args:
+        batch_rate: λ [batches/s].
+        size_mean: Mean size of a batch E[X], at least 1.
+        size_m2: E[X²], at least E[X]².
+        service_rate: μ.
     """
     if not size_mean >= 1:
         raise ValueError(f"size_mean is {size_mean}, must be at least 1: no batch is empty")
@@ -107,10 +135,17 @@ def mxm1_wait(batch_rate: float, size_mean: float, size_m2: float, service_rate:
 
 
 def slot_batch_wait(jobs: int, service_s: float, slot_s: float) -> float:
-    """Mean wait [s] of the ``jobs`` n equal jobs that arrive together at each slot's start.
+    """Return the mean wait [s] of n equal jobs that arrive together at the start of each slot.
 
-    One FIFO server, idle before: job k = 0 … n-1 waits k s, so the mean is (n - 1) s / 2. Raises
-    ValueError if ``jobs`` < 1, or if n s exceeds ``slot_s`` and the next batch finds work.
+    Job k = 0 … n-1 waits k s at one FIFO server that is idle before, so the mean is (n - 1) s / 2.
+
+    >>> slot_batch_wait(3, 0.1, 1.0)
+    0.1
+
+    Args:
+        jobs: n, at least 1.
+        service_s: s [s].
+        slot_s: Length of a slot [s], at least n s.
     """
     work = check_whole("jobs", jobs, 1) * _nonnegative("service_s", service_s)
     if not work <= _positive("slot_s", slot_s):
@@ -121,18 +156,26 @@ def slot_batch_wait(jobs: int, service_s: float, slot_s: float) -> float:
 class Jackson(NamedTuple):
     """Stationary means of an open network of K stations; see :func:`jackson`."""
 
-    arrival_rates: Floats  #: (K,) [jobs/s] at each station, from outside and from stations
-    sojourns_s: Floats  #: (K,) mean sojourn [s] of one visit to each station
-    network_sojourn_s: float  #: mean time [s] from entering the network to leaving it
+    arrival_rates: Floats
+    """Arrival rate of each station [jobs/s], from outside and from other stations, shape (K,)."""
+    sojourns_s: Floats
+    """Mean sojourn [s] of one visit to each station, shape (K,)."""
+    network_sojourn_s: float
+    """Mean time [s] from entering the network to leaving it."""
 
 
 def traffic_rates(external_rates: ArrayLike, routing: ArrayLike) -> Floats:
-    """Total arrival rate (K,) [jobs/s] of each station: the λ that solves λ = e + λ P.
+    """Return the total arrival rate of each station: the solution of λ = e + λ P.
 
-    ``external_rates`` e (K,) [jobs/s] come from outside; ``routing[i, j]`` P (K, K) is the
-    probability that a job leaving i goes next to j; it leaves the network with what is missing
-    from 1 in row i. [Jackson]; [Gross] ch. 4. Raises ValueError on a wrong shape, a negative
-    number, a row above 1, or a set of stations that no job could ever leave.
+    [Jackson]; [Gross] ch. 4.
+
+    Args:
+        external_rates: Arrival rates e from outside [jobs/s], shape (K,).
+        routing: P, shape (K, K): the probability that a job that leaves station i goes to j. The
+            rest of a row to 1 is the probability of leaving the network; every job must be able to.
+
+    Returns:
+        The rates λ [jobs/s], shape (K,).
     """
     external, matrix = np.asarray(external_rates, float), np.asarray(routing, float)
     if external.ndim != 1 or matrix.shape != (external.size, external.size) or not external.size:
@@ -153,13 +196,17 @@ def jackson(
     service_rates: Sequence[float],
     servers: Sequence[int] | None = None,
 ) -> Jackson:
-    """Mean times in an open network of FIFO M/M/c stations with random routing.
+    """Return mean times in an open network of FIFO M/M/c stations with random routing.
 
-    Each of the K stations behaves as an M/M/c fed at its own :func:`traffic_rates` λ[k], and by
-    Little's law a job's time in the network is the sum of λ[k] W[k] over the sum of external rates.
-    ``service_rates`` (K,) [jobs/s] are those of one server of each station, ``servers`` (K,) their
-    number (default: 1 each). [Jackson]; [Gross] ch. 4. Raises ValueError as :func:`traffic_rates`,
-    or if a station is unstable, or if nothing arrives.
+    Each station behaves like an M/M/c with the arrival rate λ[k] of :func:`traffic_rates`. By
+    Little's law the time in the network is the sum of λ[k] W[k] divided by the sum of the external
+    rates. [Jackson]; [Gross] ch. 4.
+
+    Args:
+        external_rates: Arrival rates from outside [jobs/s], shape (K,); not all 0.
+        routing: Routing probabilities, shape (K, K), see :func:`traffic_rates`.
+        service_rates: Service rate of one server of each station [jobs/s], K numbers.
+        servers: Number of servers of each station, K numbers; 1 each if None.
     """
     rates = traffic_rates(external_rates, routing)
     counts = [1] * len(service_rates) if servers is None else list(servers)
@@ -175,10 +222,10 @@ def jackson(
 def tandem_sojourn(
     arrival_rate: float, service_rates: Sequence[float], servers: Sequence[int] | None = None
 ) -> float:
-    """Mean time [s] through M/M/c stations in a row, with Poisson arrivals at the first.
+    """Return the mean time [s] through M/M/c stations in a row, with Poisson arrivals at the first.
 
-    The output of an M/M/c is Poisson again (Burke, Oper. Res. 4(6), 1956), so the sojourns add.
-    ``service_rates``, ``servers`` and errors as in :func:`jackson`, of which this is a case.
+    The output of an M/M/c is Poisson (Burke, Oper. Res. 4(6), 1956), so the sojourns add. A special
+    case of :func:`jackson`, which describes the arguments.
     """
     external, routing = np.zeros(len(service_rates)), np.eye(len(service_rates), k=1)
     external[:1] = arrival_rate
@@ -186,12 +233,20 @@ def tandem_sojourn(
 
 
 def fifo_starts(arrival_s: ArrayLike, service_s: ArrayLike) -> Floats:
-    """Start of service (n,) [s] of each job at one FIFO server that is idle before the first.
+    """Return the start of service of each job at one FIFO server that is idle at first.
 
-    start = max(arrival, free), then free = start + service: one addition a job, so that a simulator
-    with the same additions gives the same bits. ``arrival_s`` (n,) [s] in order of arrival,
-    ``service_s`` (n,) [s]. Raises ValueError on unequal lengths, arrivals that go back in time,
-    negative services or non-finite numbers.
+    start = max(arrival, free), then free = start + service: one addition per job, so a simulator
+    with the same additions gives the same bits.
+
+    >>> fifo_starts([0.0, 1.0], [3.0, 1.0]).tolist()
+    [0.0, 3.0]
+
+    Args:
+        arrival_s: Arrival times [s] in order, shape (n,).
+        service_s: Service times [s], shape (n,).
+
+    Returns:
+        Start times [s], shape (n,).
     """
     arrivals, services = as_vectors(arrival_s=arrival_s, service_s=service_s)
     _check_entries("service_s", services)
@@ -205,19 +260,22 @@ def fifo_starts(arrival_s: ArrayLike, service_s: ArrayLike) -> Floats:
 
 
 def lindley(arrival_s: ArrayLike, service_s: ArrayLike) -> Floats:
-    """Wait (n,) [s] of each job at one FIFO server: W[k+1] = max(0, W[k] + S[k] - A[k]). [Lindley].
+    """Return the wait of each job at one FIFO server: W[k+1] = max(0, W[k] + S[k] - A[k]).
 
-    Sequential and exact: :func:`fifo_starts` less ``arrival_s``; its arguments, its errors.
+    [Lindley]. Equal to :func:`fifo_starts` minus ``arrival_s``; see there for the arguments.
     """
     return fifo_starts(arrival_s, service_s) - np.asarray(arrival_s, dtype=np.float64)
 
 
 def little_number(arrival_s: ArrayLike, departure_s: ArrayLike, horizon_s: float) -> float:
-    """Mean number of jobs (no unit) present over [0, ``horizon_s``]: ∫ N(t) dt / horizon. [Little].
+    """Return the mean number of jobs present over [0, horizon]: ∫ N(t) dt / horizon. [Little].
 
-    Job k is present from ``arrival_s[k]`` to ``departure_s[k]`` [s], which may be infinite; what
-    falls outside the horizon is not counted. If all come and go inside it, this is λ W.
-    Raises ValueError on unequal lengths, NaN, or a departure before its arrival.
+    Equal to λ W if all jobs arrive and depart within the horizon.
+
+    Args:
+        arrival_s: Arrival times [s], shape (n,).
+        departure_s: Departure times [s], shape (n,), not before the arrivals; may be infinite.
+        horizon_s: Length of the observation [s].
     """
     arrivals, departures = as_vectors(arrival_s=arrival_s, departure_s=departure_s)
     if not (departures >= arrivals).all():
@@ -228,7 +286,7 @@ def little_number(arrival_s: ArrayLike, departure_s: ArrayLike, horizon_s: float
 
 
 def _load(arriving: float, capacity: float) -> float:
-    """Utilisation rho, refused at 1 and above."""
+    """Return the utilisation rho. Raises ``ValueError`` at 1 and above."""
     load = _nonnegative("arrival_rate", arriving) / _positive("service_rate", capacity)
     if load >= 1:
         raise ValueError(f"utilisation is {load:.6g}, must be below 1: the queue grows without end")

@@ -24,7 +24,7 @@ began = time.perf_counter()
 summary = experiment.run(scenario, "edge", kernel="compiled").summary
 seconds = time.perf_counter() - began
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([summary["tasks"], summary["events"], seconds, peak / 1024]))
+print(json.dumps([summary.tasks, summary.events, seconds, peak / 1024]))
 """
 SLOTS = {10**4: ["slots=1", "arrivals.rate=10000"], 10**5: ["slots=6"]}
 SLOTS |= {10**6: ["slots=60"], 10**7: ["slots=600"]}

@@ -98,7 +98,7 @@ def test_compiled_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
     def run(kernel: str, out: Path | None = None) -> float:
         summary = run_scenario(scenario, "fixed", options, kernel=kernel, out=out).summary
-        return scenario.slots * scenario.slot_length + float(summary["drained_s"])
+        return scenario.slots * scenario.slot_length + summary.drained_s
 
     works: dict[str, Callable[[], float]] = {
         "leanest SimPy program": lambda: lean_simpy.serve(slots, resources),

@@ -56,7 +56,7 @@ def test_lookahead(capsys: pytest.CaptureFixture[str]) -> None:
                 began = time.perf_counter()
                 result = run_scenario(scenario, name, seed=seed, kernel="compiled")
                 seconds += (time.perf_counter() - began) * (name == "lookahead")
-                found.append(result.summary["reward"])
+                found.append(result.summary.reward)
         ours, cells = rewards["lookahead"], []
         for name in OTHERS:
             above = [one - other for one, other in zip(ours, rewards[name], strict=True)]

@@ -59,7 +59,7 @@ def test_a_process_prints_and_ends_as_a_command_in_this_one(
 ) -> None:
     """The other tests of commands rely on it."""
     process, here = mecsim_process(*arguments, code=code), mecsim(*arguments, code=code)
-    varying = re.compile(r"in [\d.]+ s \([\d,]+ a second\)|python -m [\w.]+|mecsim(?= )")
+    varying = re.compile(r"in [\d.]+ s \([\d,]+ per second\)|python -m [\w.]+|mecsim(?= )")
     for one, other in zip(process, here, strict=True):
         assert varying.sub("", one) == varying.sub("", other)
 
@@ -204,7 +204,7 @@ def test_a_scheduler_meets_the_same_in_a_replay_as_in_a_run(
     run_scenario(spec, "local", seed=7, out=tmp_path / "a.h5")
     other = replay_with(tmp_path / "a.h5", scheduler, out=tmp_path / "b.h5")
     direct = run_scenario(spec, scheduler, seed=7)
-    assert other.summary["reward"] == direct.summary["reward"]
+    assert other.summary.reward == direct.summary.reward
     assert replay_trace(tmp_path / "b.h5").difference is None
 
 

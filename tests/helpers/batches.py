@@ -6,14 +6,14 @@ import subprocess
 from concurrent.futures import Future
 from pathlib import Path
 
-from mecsim.study.executors import Engine, EngineLostError
+from mecsim.study.executors import Executor, ExecutorLostError
 from mecsim.study.jobs import Job, Outcome, execute
 from tests.helpers.waiting import until
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "vgg16_4es.yaml"
 
 
-class Inline(Engine):
+class Inline(Executor):
     """Computes a job when it is submitted; some break the process, ``deaths[job.key]`` times."""
 
     def __init__(self, slots: int = 2, deaths: dict[str, int] | None = None) -> None:
@@ -26,7 +26,7 @@ class Inline(Engine):
         future: Future[Outcome] = Future()
         if self.deaths.get(job.key, 0):
             self.deaths[job.key] -= 1
-            future.set_exception(EngineLostError())
+            future.set_exception(ExecutorLostError())
         else:
             future.set_result(execute(job, policy))
         return future

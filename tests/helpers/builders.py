@@ -50,7 +50,7 @@ def simulate(
 ) -> Run:
     memory = MemoryTrace()
     result = run(scenario, scheduler, options, seed=seed, kernel=kernel, memory=memory)
-    summary = dict(result.summary)
+    summary = result.summary.as_json()
     del summary["wall_s"]
     return Run(summary, memory)
 

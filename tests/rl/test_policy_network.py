@@ -174,7 +174,7 @@ def test_a_policy_on_another_scenario_of_the_same_shape_works_with_a_warning(
     run_scenario(obvious(), "mtl-a3c", {"policy": str(path)})
     assert not caplog.records
     busier = obvious(arrivals={"process": "slotted", "rate": 5})
-    assert run_scenario(busier, "mtl-a3c", {"policy": str(path)}).summary["completed"] == 60
+    assert run_scenario(busier, "mtl-a3c", {"policy": str(path)}).summary.completed == 60
     assert "was trained on another scenario (scenario)" in caplog.text
     assert "has blocks: 2. Expected: 3" in fault_of(path, obvious(dnn={"blocks": 3}))
     assert "has scheduler: mtl-a3c. Expected: a3c" in fault_of(path, name="a3c")
@@ -189,4 +189,4 @@ def test_the_policy_for_a_scenario_is_found(
     folder = tmp_path / "results" / "training"
     write_policy(folder / "b.safetensors", policy)
     (folder / "a.safetensors").write_bytes(b"broken")
-    assert run_scenario(obvious(), "mtl-a3c").summary["completed"] == 24
+    assert run_scenario(obvious(), "mtl-a3c").summary.completed == 24

@@ -191,9 +191,8 @@ def test_common_random_numbers(name: str) -> None:
 
 def test_ranking_on_the_default_scenario() -> None:
     spec = load(DEFAULT)
-    rewards = [
-        run_scenario(spec, name).summary["reward"] for name in ("greedy", "rpdi", "apdi", "local")
-    ]
+    names = ("greedy", "rpdi", "apdi", "local")
+    rewards = [run_scenario(spec, name).summary.reward for name in names]
     assert rewards == sorted(rewards, reverse=True)
     assert rewards[1] < 2 * rewards[0]  # random placements cost over twice as much as greedy
     assert rewards[2] < 50 * rewards[1]  # static placements cost far more

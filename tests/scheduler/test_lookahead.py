@@ -106,10 +106,10 @@ def test_one_slot_equals_best_fixed_placement() -> None:
     for servers, devices in ((1, 1), (2, 3)):
         spec = small(slots=1, edge_servers=servers, devices=devices)
         rewards = [
-            run_scenario(spec, "fixed", {"placement": list(p)}, kernel="compiled").summary["reward"]
+            run_scenario(spec, "fixed", {"placement": list(p)}, kernel="compiled").summary.reward
             for p in product(range(servers + 1), repeat=3)
         ]
-        reward = run_scenario(spec, LOOKAHEAD, {"budget": 30}).summary["reward"]
+        reward = run_scenario(spec, LOOKAHEAD, {"budget": 30}).summary.reward
         assert reward == max(rewards)
 
 
@@ -119,7 +119,7 @@ def test_one_slot_beats_other_schedulers(name: str) -> None:
     best = run_scenario(spec, LOOKAHEAD, kernel="compiled").summary
     for other in ("apdi", "edge", "greedy", "local", "rpdi", "single-cut"):
         summary = run_scenario(spec, other, kernel="compiled").summary
-        assert best["reward"] >= summary["reward"] or best["failed"] < summary["failed"]
+        assert best.reward >= summary.reward or best.failed < summary.failed
 
 
 def test_failure_is_worse_than_any_cost() -> None:
@@ -133,8 +133,8 @@ def test_failure_is_worse_than_any_cost() -> None:
     )
     local = run_scenario(spec, "local").summary
     best = run_scenario(spec, LOOKAHEAD).summary
-    assert (local["failed"], best["failed"]) == (1, 0)
-    assert best["reward"] < local["reward"]
+    assert (local.failed, best.failed) == (1, 0)
+    assert best.reward < local.reward
 
 
 # ---------------------------------------------------------------- its budget
@@ -171,7 +171,7 @@ def test_search_ends_at_a_local_optimum() -> None:
 def test_larger_budget_is_better() -> None:
     spec = load(FOLDER / "vgg16_4es.yaml", ["slots=8"])
     one, two, three = (
-        run_scenario(spec, LOOKAHEAD, {"budget": n}, kernel="compiled").summary["reward"]
+        run_scenario(spec, LOOKAHEAD, {"budget": n}, kernel="compiled").summary.reward
         for n in (1, 30, 300)
     )
     assert one < two < three

@@ -74,7 +74,7 @@ GOOD = "def decide(self, observation):\n    return [0, 1, 2]"
 
 
 def test_load_from_file(plugin: Plugin) -> None:
-    assert run_scenario(SMALL, plugin(GOOD)).summary["completed"] == 6
+    assert run_scenario(SMALL, plugin(GOOD)).summary.completed == 6
 
 
 def test_load_from_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,14 +82,14 @@ def test_load_from_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "theirs" / "__init__.py").touch()
     (tmp_path / "theirs" / "deep.py").write_text(indented(GOOD), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    assert run_scenario(SMALL, "theirs.deep:Mine").summary["completed"] == 6
+    assert run_scenario(SMALL, "theirs.deep:Mine").summary.completed == 6
 
 
 def test_load_file_with_dataclass(plugin: Plugin) -> None:
     name = plugin(
         "import dataclasses\n@dataclasses.dataclass\nclass Inner:\n    x: int = 1\n" + GOOD
     )
-    assert run_scenario(SMALL, name).summary["completed"] == 6
+    assert run_scenario(SMALL, name).summary.completed == 6
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_options_of_odd_signatures(plugin: Plugin, signature: str, problem: str)
 
 def test_option_without_type_takes_anything(plugin: Plugin) -> None:
     body = "def __init__(self, spec, x=None):\n    super().__init__(spec)\n" + GOOD
-    assert run_scenario(SMALL, plugin(body), {"x": {"any": "thing"}}).summary["completed"] == 6
+    assert run_scenario(SMALL, plugin(body), {"x": {"any": "thing"}}).summary.completed == 6
 
 
 # ---------------------------------------------------------------- installed ones
@@ -340,7 +340,7 @@ def test_broken_plugin_harms_no_other(installed: Callable[..., None]) -> None:
         assert found[name].summary.startswith("broken: ")
         with pytest.raises(SchedulerError, match=f"scheduler {name!r}: "):
             registry.load(name)
-    assert run_scenario(SMALL, "greedy").summary["completed"] == 6
+    assert run_scenario(SMALL, "greedy").summary.completed == 6
     assert not [name for name in sys.modules if name.startswith("fake_")]
 
 

@@ -30,9 +30,7 @@ def every_placement(spec: Scenario, seed: int = 0) -> dict[tuple[int, ...], floa
     """What a run costs under each of the (N + 1)^M placements, simulated."""
     places, blocks = range(spec.edge_servers + 1), resolve(spec).blocks
     return {
-        places: -run_scenario(spec, "fixed", {"placement": list(places)}, seed=seed).summary[
-            "reward"
-        ]
+        places: -run_scenario(spec, "fixed", {"placement": list(places)}, seed=seed).summary.reward
         for places in product(places, repeat=blocks)
     }
 
@@ -192,7 +190,7 @@ def test_one_task_alone_against_exhaustive_search(
     least = pytest.approx(min(simulated.values()), rel=ROUNDING, abs=1e-300)
     assert cost == least
     assert simulated[tuple(placement.tolist())] == least
-    assert -run_scenario(spec, VITERBI, seed=3).summary["reward"] == least
+    assert -run_scenario(spec, VITERBI, seed=3).summary.reward == least
 
 
 @settings(max_examples=15, deadline=None)

@@ -17,6 +17,7 @@ from mecsim.model.workload import CHUNK, slots
 from mecsim.scenario.loading import load
 from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.lower_bound import LowerBound
+from mecsim.simulation.metrics import BoundGap
 from mecsim.simulation.run import run as run_scenario
 from mecsim.simulation.static_run import StaticRun
 from mecsim.support.arrays import Ints
@@ -55,7 +56,7 @@ class Changing(Constant):
 
 
 def summary(spec: Scenario, scheduler: str, options: Any = None, **more: Any) -> dict[str, Any]:
-    found = run_scenario(spec, scheduler, options, kernel="compiled", **more).summary
+    found = run_scenario(spec, scheduler, options, kernel="compiled", **more).summary.as_json()
     del found["wall_s"]
     return found
 
@@ -254,7 +255,7 @@ def bounded(*sets: str, scheduler: str = "local") -> dict[str, Any]:
     path = FOLDER / "small_battery.yaml"
     changes = [part for change in ("slots=5", *sets) for part in ("--set", change)]
     run = ("run", str(path), "--no-trace", "--scheduler", scheduler, "--kernel", "compiled")
-    return answer(*run, "--bound", *changes)
+    return answer(*run, "--lower-bound", *changes)
 
 
 def test_the_bound_on_the_command_line() -> None:
@@ -276,16 +277,18 @@ def test_no_gap_where_tasks_failed_or_there_were_none() -> None:
     assert failed["lower_bound"]["cost"] > 0
     assert failed["lower_bound"]["gap_percent"] is None
     for scheduler in ("local", "greedy"):  # played, and stepped through
-        run = run_scenario(busy(arrivals={"process": "slotted", "rate": 0}), scheduler, bound=True)
-        assert run.summary["lower_bound"] == {"cost": 0.0, "gap_percent": None}
+        run = run_scenario(
+            busy(arrivals={"process": "slotted", "rate": 0}), scheduler, lower_bound=True
+        )
+        assert run.summary.lower_bound == BoundGap(cost=0.0, gap_percent=None)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_bound_is_that_of_the_scenario(kernel: str) -> None:
     spec = busy(slots=CHUNK + 3)
     found = [
-        run_scenario(spec, name, seed=1, kernel=kernel, bound=True).summary
+        run_scenario(spec, name, seed=1, kernel=kernel, lower_bound=True).summary.as_json()
         for name in ("local", "rpdi")
     ]
     assert found[0]["lower_bound"]["cost"] == found[1]["lower_bound"]["cost"] > 0
-    assert "lower_bound" not in run_scenario(spec, "local", kernel=kernel).summary
+    assert run_scenario(spec, "local", kernel=kernel).summary.lower_bound is None

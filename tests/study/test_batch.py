@@ -1,4 +1,4 @@
-"""Batches: what is done is kept, whatever happens; results depend on nothing but the jobs."""
+"""Batches: finished jobs are kept after any failure; results depend only on the jobs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import pytest
 from mecsim.errors import InputError, Interrupted
 from mecsim.scenario.loading import load
 from mecsim.simulation.run import run as run_scenario
-from mecsim.study.batch import Folder, Results, Status, run_batch, time_left, with_needs
-from mecsim.study.executors import Engine, make_engine
-from mecsim.study.executors.local import LocalEngine
+from mecsim.study.batch import Results, ResultStore, Status, run_batch, time_left, with_needs
+from mecsim.study.executors import Executor, make_executor
+from mecsim.study.executors.local import LocalExecutor
 from mecsim.study.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
 from tests.helpers import toy_learner
 from tests.helpers.batches import SCENARIO, Inline, until_jobs
@@ -57,8 +57,8 @@ def learner_jobs(scheduler: str = TOY, seeds: int = 2) -> list[Job]:
     return [make_job("run", scenario, scheduler, {}, seed, needs=need) for seed in range(seeds)]
 
 
-def done(found: Sequence[Job], folder: Path, engine: Engine | None = None) -> Results:
-    return run_batch(found, Folder(folder, resume=True), engine or Inline())
+def done(found: Sequence[Job], folder: Path, engine: Executor | None = None) -> Results:
+    return run_batch(found, ResultStore(folder, resume=True), engine or Inline())
 
 
 def numbers(results: Results) -> dict[str, dict[str, object]]:
@@ -139,12 +139,12 @@ def test_only_what_is_missing_or_damaged_is_done(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_empty_is_taken_with_resume_only(tmp_path: Path) -> None:
     done(jobs("greedy"), tmp_path / "a")
     with pytest.raises(InputError, match="--resume"):
-        Folder(tmp_path / "a", resume=False)
+        ResultStore(tmp_path / "a", resume=False)
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match="allowed"):
-        Folder(tmp_path / "file", resume=False)
-    Folder(tmp_path / "new", resume=False)
-    Folder(tmp_path / "new", resume=False)  # nothing was done yet
+    with pytest.raises(InputError, match="already exists"):
+        ResultStore(tmp_path / "file", resume=False)
+    ResultStore(tmp_path / "new", resume=False)
+    ResultStore(tmp_path / "new", resume=False)  # nothing was done yet
 
 
 def test_a_job_that_fails_sinks_no_other_and_is_tried_again(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_training_that_fails_fails_those_that_need_it(tmp_path: Path) -> None:
     causes = sorted(results.failures.values())
     assert causes[0] == "ValueError: no policy found"
     assert causes[1:] == 2 * [
-        "needs a training that failed (training of tests.helpers.toy_learner:Bad, seed 0)"
+        "the training that it needs failed (training of tests.helpers.toy_learner:Bad, seed 0)"
     ]
 
 
@@ -203,7 +203,7 @@ def test_a_job_whose_process_died_is_tried_once_more_alone(tmp_path: Path) -> No
 def test_results_depend_neither_on_processes_nor_on_order(tmp_path: Path) -> None:
     found = jobs("greedy", "rpdi", "single-cut")
     inline = done(found, tmp_path / "inline")
-    with make_engine("local", 2) as engine:
+    with make_executor("local", 2) as engine:
         local = done(found[::-1], tmp_path / "local", engine)
     assert numbers(local) == numbers(inline)
     assert not local.failures
@@ -211,14 +211,14 @@ def test_results_depend_neither_on_processes_nor_on_order(tmp_path: Path) -> Non
 
 def test_a_process_that_dies_harms_no_other_job(tmp_path: Path) -> None:
     found = [*jobs("tests.helpers.toy_learner:Deadly", seeds=1), *jobs("greedy", seeds=3)]
-    with make_engine("local", 2) as engine:
+    with make_executor("local", 2) as engine:
         results = done(found, tmp_path, engine)
     assert list(results.failures) == [found[0].key]
     assert len(results.results) == 3
 
 
 def test_a_job_may_start_processes(tmp_path: Path) -> None:
-    with make_engine("local", 1) as engine:
+    with make_executor("local", 1) as engine:
         results = done(jobs("tests.helpers.toy_learner:Parent", seeds=1), tmp_path, engine)
     assert not results.failures
 
@@ -226,7 +226,7 @@ def test_a_job_may_start_processes(tmp_path: Path) -> None:
 def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
     told: list[Status] = []
     found = [*jobs("greedy"), *jobs("tests.helpers.toy_learner:Faulty", seeds=1, servers=5)]
-    run_batch(found, Folder(tmp_path, resume=True), Inline(), told.append)
+    run_batch(found, ResultStore(tmp_path, resume=True), Inline(), told.append)
     first = told[0]
     assert (first.done, first.running, first.total, first.left) == (0, 2, 3, None)
     assert (told[-1].done, told[-1].failed, told[-1].running) == (2, 1, 0)
@@ -271,13 +271,13 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted, match=r"2 of 4 jobs are kept .* --resume"):
-        run_batch(jobs("greedy", seeds=4), Folder(tmp_path, resume=True), Inline(1), stop)
+        run_batch(jobs("greedy", seeds=4), ResultStore(tmp_path, resume=True), Inline(1), stop)
     assert done(jobs("greedy", seeds=4), tmp_path).found == 2
 
 
 def test_ctrl_c_is_taken_between_steps(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match=r"1 of 4 jobs are kept"):
-        run_batch(jobs("greedy", seeds=4), Folder(tmp_path, resume=True), Pressed(1))
+        run_batch(jobs("greedy", seeds=4), ResultStore(tmp_path, resume=True), Pressed(1))
 
 
 def test_where_ctrl_c_is_ignored_a_batch_goes_on(tmp_path: Path) -> None:
@@ -289,10 +289,10 @@ def test_where_ctrl_c_is_ignored_a_batch_goes_on(tmp_path: Path) -> None:
 
 
 def test_an_unknown_engine_is_told() -> None:
-    with pytest.raises(InputError, match="allowed: local, ray"):
-        make_engine("cloud")
+    with pytest.raises(InputError, match="expected one of local, ray"):
+        make_executor("cloud")
     with pytest.raises(InputError, match="1 or more"):
-        make_engine("local", 0)
+        make_executor("local", 0)
 
 
 def test_processes_can_be_given_up_just_after_a_job_was_started(
@@ -302,7 +302,7 @@ def test_processes_can_be_given_up_just_after_a_job_was_started(
     monkeypatch.setattr(threading, "excepthook", lambda args: died.append(str(args.exc_type)))
     job = jobs("greedy", seeds=1)[0]
     for _ in range(2):
-        with LocalEngine(2) as engine:
+        with LocalExecutor(2) as engine:
             running = [engine.submit(job, None) for _ in range(2)]
             wait(running, return_when=FIRST_COMPLETED)
             engine.submit(job, None)
@@ -313,7 +313,7 @@ def test_processes_can_be_given_up_just_after_a_job_was_started(
 
 ARGUMENTS = (
     "compare", str(SCENARIO), "--set", "slots=20", "--schedulers", "greedy,rpdi,lookahead,mtl-a3c",
-    "--option", "lookahead.budget=20", "--episodes", "2", "--training-seeds", "2", "--bound",
+    "--option", "lookahead.budget=20", "--episodes", "2", "--training-seeds", "2", "--lower-bound",
     "--seeds", "3", "--sweep", "edge_servers=2,3", "--jobs", "2", "--no-figures", "--quiet",
 )  # fmt: skip
 
@@ -351,7 +351,7 @@ def test_interrupted_killed_and_resumed_the_tables_are_the_same(
         os.kill(interrupted.pid, signal.SIGINT)
         _, err = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130
-    assert "go on with the same command and --resume" in err
+    assert "Use --resume to continue" in err
     assert "Traceback" not in err
     before = kept()
     assert 5 <= before < 30
@@ -418,5 +418,5 @@ def test_a_file_that_has_changed_since_the_batch_was_planned_is_told(tmp_path: P
     own.write_text(OWN, encoding="utf-8")
     job = make_job("run", load(SCENARIO), f"{own}:Own", {}, 0)
     own.write_text(OWN + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="has changed since"):
+    with pytest.raises(InputError, match="changed after the batch started"):
         contents(job)

@@ -8,42 +8,44 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import pytest
 
 from mecsim.errors import InputError, MecsimError
 from mecsim.study import plan as plan_module
-from mecsim.study import plots, report
+from mecsim.study import plots, report, styles
 from mecsim.study import summary as summary_module
-from mecsim.study.batch import Folder, run_batch
+from mecsim.study.batch import ResultStore, run_batch
 from mecsim.study.jobs import Training
-from mecsim.study.plan import Entrant, Study
+from mecsim.study.plan import Competitor, Study
+from mecsim.study.summary import Entry, Row
 from tests.helpers import toy_learner
 from tests.helpers.batches import SCENARIO, Inline
 from tests.helpers.cli import answer, mecsim
 
 ROOT = Path(__file__).parents[2]
-TOY = Entrant("toy", "tests.helpers.toy_learner:Toy")
+TOY = Competitor("toy", "tests.helpers.toy_learner:Toy")
 
 
-def asked(*entrants: Entrant, **more: Any) -> Study:
-    named = entrants or (Entrant("greedy", "greedy"), Entrant("rpdi", "rpdi"))
+def asked(*competitors: Competitor, **more: Any) -> Study:
+    named = competitors or (Competitor("greedy", "greedy"), Competitor("rpdi", "rpdi"))
     given = {"seeds": range(2), "overrides": ("slots=3",)} | more
-    return Study(scenarios={"default": SCENARIO}, entrants=named, **given)
+    return Study(scenarios={"default": SCENARIO}, competitors=named, **given)
 
 
-def row(scheduler: str, seed: int, delay: float | None, **more: Any) -> dict[str, Any]:
+def row(scheduler: str, seed: int, delay: float | None, **more: Any) -> Row:
     none = {"mean": None}
-    return {
+    document = {
         "scenario": "s", "sweep": {}, "scheduler": scheduler, "seed": seed, "training_seed": None,
         "total_delay_s": {"mean": delay}, "edge_delay_s": none, "local_delay_s": none,
         "energy_J": none, "reward": -10.0, "late_blocks": 0, "failed": 0,
-    } | more  # fmt: skip
+    }  # fmt: skip
+    return cast(Row, document | more)
 
 
-def of(summary: list[dict[str, Any]], scheduler: str, metric: str) -> dict[str, Any]:
+def of(summary: list[Entry], scheduler: str, metric: str) -> Entry:
     (found,) = [e for e in summary if (e["scheduler"], e["metric"]) == (scheduler, metric)]
     return found
 
@@ -74,16 +76,20 @@ def test_a_sweep_is_read_as_yaml_and_gives_all_combinations() -> None:
 )
 def test_every_sweep_of_the_paper_is_one_key_and_its_values(sweep: str) -> None:
     points = plan_module.grid(plan_module.parse_sweep([sweep]))
-    cells = plan_module.plan(asked(points=points, overrides=("slots=2", "dnn.cut=balanced")))
-    assert len({cell.job.scenario for cell in cells}) == len(points)
+    trials = plan_module.plan(asked(points=points, overrides=("slots=2", "dnn.cut=balanced")))
+    assert len({trial.job.scenario for trial in trials}) == len(points)
 
 
 def test_all_meet_the_same_seeds_and_the_plan_has_an_order() -> None:
-    cells = plan_module.plan(asked(points=plan_module.grid({"edge_servers": [2, 3]})))
-    met = [(c.point["edge_servers"], c.entrant and c.entrant.label, c.job.seed) for c in cells]
+    trials = plan_module.plan(asked(points=plan_module.grid({"edge_servers": [2, 3]})))
+    met = [
+        (c.point["edge_servers"], c.competitor and c.competitor.label, c.job.seed) for c in trials
+    ]
     names = ("greedy", "rpdi")
     assert met == [(n, name, seed) for n in (2, 3) for name in names for seed in (0, 1)]
-    fewer = plan_module.plan(asked(Entrant("greedy", "greedy"), Entrant("rpdi", "rpdi", seeds=1)))
+    fewer = plan_module.plan(
+        asked(Competitor("greedy", "greedy"), Competitor("rpdi", "rpdi", seeds=1))
+    )
     assert len(fewer) == 3
 
 
@@ -91,50 +97,54 @@ def test_learners_are_trained_for_every_point_and_training_seed() -> None:
     points = plan_module.grid({"edge_servers": [2, 3]})
     plan = plan_module.plan(
         asked(
-            Entrant("greedy", "greedy"),
+            Competitor("greedy", "greedy"),
             TOY,
             points=points,
             training=Training(5),
             training_seeds=range(3),
         )
     )
-    learning = [cell for cell in plan if cell.training_seed is not None]
-    assert [cell.job.kind for cell in learning] == 2 * 3 * ["train", "run", "run"]
-    assert len({cell.job.needs for cell in learning if cell.job.needs}) == 2 * 3
-    given = Entrant("toy", TOY.scheduler, {"policy": "here.safetensors"})
-    assert all(cell.job.needs is None for cell in plan_module.plan(asked(given, baseline="toy")))
+    learning = [trial for trial in plan if trial.training_seed is not None]
+    assert [trial.job.kind for trial in learning] == 2 * 3 * ["train", "run", "run"]
+    assert len({trial.job.needs for trial in learning if trial.job.needs}) == 2 * 3
+    given = Competitor("toy", TOY.scheduler, {"policy": "here.safetensors"})
+    assert all(trial.job.needs is None for trial in plan_module.plan(asked(given, baseline="toy")))
 
 
 def test_options_are_for_the_training_or_for_the_runs() -> None:
-    wishing = Entrant("toy", TOY.scheduler, {"wish": 2}, workers=4)
+    wishing = Competitor("toy", TOY.scheduler, {"wish": 2}, workers=4)
     plan = plan_module.plan(asked(wishing, baseline="toy", training=Training(5)))
-    assert [(cell.job.kind, cell.job.options) for cell in plan] == [
+    assert [(trial.job.kind, trial.job.options) for trial in plan] == [
         ("train", '{"wish": 2}'), ("run", "{}"), ("run", "{}"),
     ]  # fmt: skip
     assert plan[0].job.training == Training(5, workers=4)
-    wrong = Entrant("toy", TOY.scheduler, {"wishes": 2})
+    wrong = Competitor("toy", TOY.scheduler, {"wishes": 2})
     with pytest.raises(InputError, match="did you mean 'wish'"):
         plan_module.plan(asked(wrong, baseline="toy", training=Training(5)))
 
 
 @pytest.mark.parametrize(
-    ("entrants", "more", "told"),
+    ("competitors", "more", "told"),
     [
         ((TOY,), {"baseline": "toy"}, "--episodes"),
-        ((), {"baseline": "apdi"}, "--baseline: 'apdi' does not take part; allowed: greedy, rpdi"),
-        ((Entrant("greedy", "greedy", {"x": 1}),), {}, "has no option 'x'"),
-        ((Entrant("greedy", "greedi"),), {}, "did you mean 'greedy'"),
-        ((Entrant("greedy", "greedy"),) * 2, {}, "named twice"),
+        (
+            (),
+            {"baseline": "apdi"},
+            "--baseline: 'apdi' is not compared; expected one of greedy, rpdi",
+        ),
+        ((Competitor("greedy", "greedy", {"x": 1}),), {}, "has no option 'x'"),
+        ((Competitor("greedy", "greedi"),), {}, "did you mean 'greedy'"),
+        ((Competitor("greedy", "greedy"),) * 2, {}, "the same name twice"),
         ((), {"points": [{"edge_servers": 0}]}, "edge_servers"),
         ((), {"points": [{"dnn.blocks": 99}]}, "99"),
     ],
 )
 def test_what_is_wrong_is_told_before_any_work(
-    entrants: tuple[Entrant, ...], more: dict[str, Any], told: str
+    competitors: tuple[Competitor, ...], more: dict[str, Any], told: str
 ) -> None:
     overrides = ("slots=3", "dnn.cut=balanced")
     with pytest.raises(InputError, match=told):
-        plan_module.plan(asked(*entrants, overrides=overrides, **more))
+        plan_module.plan(asked(*competitors, overrides=overrides, **more))
 
 
 def test_a_summary_worked_out_by_hand() -> None:
@@ -154,20 +164,22 @@ def test_a_summary_worked_out_by_hand() -> None:
 
 
 def test_the_lower_bound_stands_beside_the_schedulers(tmp_path: Path) -> None:
-    cells = plan_module.plan(asked(bound=True))
-    done = run_batch([cell.job for cell in cells], Folder(tmp_path, resume=False), Inline())
-    rows = summary_module.rows(cells, done.results)
+    trials = plan_module.plan(asked(lower_bound=True))
+    done = run_batch([trial.job for trial in trials], ResultStore(tmp_path, resume=False), Inline())
+    rows = summary_module.rows(trials, done.results)
     assert len(rows) == 4
     summary = summary_module.summarise(rows, "greedy")
-    bound = of(summary, "lower bound", "reward")
-    assert bound["mean"] > of(summary, "greedy", "reward")["mean"]
-    assert bound["mean"] == pytest.approx(
+    bound, greedy = (of(summary, each, "reward")["mean"] for each in ("lower bound", "greedy"))
+    assert bound is not None
+    assert greedy is not None
+    assert bound > greedy
+    assert bound == pytest.approx(
         -sum(each["lower_bound"]["cost"] for each in rows[:2]) / 2, rel=1e-12
     )
-    least = of(summary, "lower bound", "total_delay_s")["mean"]  # no block is late: cost is delay
-    assert least == pytest.approx(-bound["mean"] / 180)
-    greedy = "--scheduler", "greedy"
-    alone = answer("run", str(SCENARIO), *greedy, "--set", "slots=3", "--no-trace", "--bound")
+    least = of(summary, "lower bound", "total_delay_s")["mean"]  # no deadline miss: cost is delay
+    assert least == pytest.approx(-bound / 180)
+    arguments = "--scheduler", "greedy", "--set", "slots=3", "--no-trace", "--lower-bound"
+    alone = answer("run", str(SCENARIO), *arguments)
     assert rows[0]["lower_bound"]["cost"] == alone["lower_bound"]["cost"]
     assert rows[0]["lower_bound"]["gap_percent"] == alone["lower_bound"]["gap_percent"]
 
@@ -178,12 +190,12 @@ def test_a_learner_is_compared_over_its_trainings(
     module = ModuleType("mecsim.learning.training")
     module.train = toy_learner.train  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
-    entrants = (Entrant("greedy", "greedy"), TOY)
-    cells = plan_module.plan(asked(*entrants, training=Training(5), training_seeds=range(2)))
-    done = run_batch([cell.job for cell in cells], Folder(tmp_path, resume=False), Inline())
-    rows = summary_module.rows(cells, done.results)
+    competitors = (Competitor("greedy", "greedy"), TOY)
+    trials = plan_module.plan(asked(*competitors, training=Training(5), training_seeds=range(2)))
+    done = run_batch([trial.job for trial in trials], ResultStore(tmp_path, resume=False), Inline())
+    rows = summary_module.rows(trials, done.results)
     assert [each["training_seed"] for each in rows] == [None, None, 0, 0, 1, 1]
-    curves = summary_module.curves(cells, done.results)
+    curves = summary_module.curves(trials, done.results)
     assert [(c["training_seed"], c["episode"]) for c in curves] == [(0, 0), (0, 5), (1, 0), (1, 5)]
     toy = of(summary_module.summarise(rows, "greedy"), "toy", "reward")
     assert toy["seeds"] == 2
@@ -196,43 +208,43 @@ def test_trained_once_and_evaluated_elsewhere(
     module = ModuleType("mecsim.learning.training")
     module.train = toy_learner.train  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
-    once = Entrant("toy, once", "tests.helpers.toy_learner:Wary", once=True)
+    once = Competitor("toy, once", "tests.helpers.toy_learner:Wary", train_once=True)
     places = {"few": ["arrivals.rate=2"], "faded": ["radio.fading=rayleigh", "arrivals.rate=2"]}
-    points = plan_module.grid({plan_module.PLACE: list(places)})
+    points = plan_module.grid({plan_module.SETTING: list(places)})
     training = Training(5)
-    cells = plan_module.plan(
-        asked(once, TOY, points=points, places=places, baseline="toy", training=training)
+    trials = plan_module.plan(
+        asked(once, TOY, points=points, settings=places, baseline="toy", training=training)
     )
-    trainings = [cell for cell in cells if cell.job.kind == "train"]
-    assert [(cell.entrant and cell.entrant.label, cell.point) for cell in trainings] == [
+    trainings = [trial for trial in trials if trial.job.kind == "train"]
+    assert [(trial.competitor and trial.competitor.label, trial.point) for trial in trainings] == [
         ("toy, once", {}), ("toy", points[0]), ("toy", points[1]),
     ]  # fmt: skip
     home = json.loads(trainings[0].job.scenario)
     assert (home["arrivals"]["rate"], home["radio"]["fading"]) == (60, "none")
-    ran = [json.loads(cell.job.scenario) for cell in cells if cell.job.kind == "run"]
+    ran = [json.loads(trial.job.scenario) for trial in trials if trial.job.kind == "run"]
     assert {scenario["arrivals"]["rate"] for scenario in ran} == {2}
     assert [scenario["radio"]["fading"] for scenario in ran] == ["none"] * 4 + ["rayleigh"] * 4
-    assert {cell.job.needs for cell in cells if cell.entrant == once and cell.job.needs} == {
-        trainings[0].job
-    }
-    done = run_batch([cell.job for cell in cells], Folder(tmp_path, resume=False), Inline())
+    assert {
+        trial.job.needs for trial in trials if trial.competitor == once and trial.job.needs
+    } == {trainings[0].job}
+    done = run_batch([trial.job for trial in trials], ResultStore(tmp_path, resume=False), Inline())
     assert not done.failures
     assert done.warnings == {
         "policy of tests.helpers.toy_learner:Wary was trained on another scenario"
     }
     assert not caplog.records
-    rows = summary_module.rows(cells, done.results)
+    rows = summary_module.rows(trials, done.results)
     assert [each["sweep"] for each in rows] == [points[0]] * 4 + [points[1]] * 4
-    assert len(summary_module.curves(cells, done.results)) == 3 * 2
+    assert len(summary_module.curves(trials, done.results)) == 3 * 2
 
 
 def test_a_sweep_may_be_evaluated_by_policies_of_its_scenario() -> None:
-    once = Entrant("toy", TOY.scheduler, once=True)
+    once = Competitor("toy", TOY.scheduler, train_once=True)
     points = plan_module.grid({"arrivals.rate": [30, 110]})
-    cells = plan_module.plan(asked(once, points=points, baseline="toy", training=Training(5)))
-    assert [cell.job.kind for cell in cells] == ["train", *["run"] * 4]
-    with pytest.raises(InputError, match="'greedy' is not trained; allowed: for learners only"):
-        plan_module.plan(asked(Entrant("greedy", "greedy", once=True)))
+    trials = plan_module.plan(asked(once, points=points, baseline="toy", training=Training(5)))
+    assert [trial.job.kind for trial in trials] == ["train", *["run"] * 4]
+    with pytest.raises(InputError, match="'greedy' is not trained; expected a learning scheduler"):
+        plan_module.plan(asked(Competitor("greedy", "greedy", train_once=True)))
 
 
 def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
@@ -240,7 +252,8 @@ def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = (
         "compare", str(SCENARIO), "--set", "slots=3", "--schedulers", "greedy,fixed", "--option",
-        "fixed.placement=[1,1,1,2,2,2]", "--seeds", "2", "--sweep", "edge_servers=2,3", "--bound",
+        "fixed.placement=[1,1,1,2,2,2]", "--seeds", "2", "--sweep", "edge_servers=2,3",
+        "--lower-bound",
     )  # fmt: skip
     document = answer(*arguments, "--out", str(out))
     rows, summary = document["rows"], document["summary"]
@@ -269,11 +282,11 @@ def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
         "--scheduler", "greedy", "--kernel", "compiled", "--seed", "1",
     )  # fmt: skip
     assert rows[1]["reward"] == direct["reward"]
-    assert "is there already" in mecsim(*arguments, "--out", str(out), code=2).stderr
+    assert "already exists. Use --resume" in mecsim(*arguments, "--out", str(out), code=2).stderr
     shown = mecsim(*arguments, "--out", str(out), "--resume").stdout
-    assert "saves against" in shown
-    assert "10 jobs were done already" not in shown
-    assert "12 jobs were done already" in shown
+    assert "reduction vs" in shown
+    assert "10 jobs had results already" not in shown
+    assert "12 jobs had results already" in shown
 
 
 def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
@@ -291,16 +304,16 @@ def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
     ("more", "told"),
     [
         (("--option", "rpdi.x=1"), "SCHEDULER.KEY=VALUE with one of greedy"),
-        (("--schedulers", ","), "names none"),
+        (("--schedulers", ","), "empty list"),
         (("--seeds", "0"), "--seeds: 0"),
-        (("--metric", "speed"), "allowed: total_delay_s"),
-        (("--metric", "bound_gap_percent"), "allowed: with --bound"),
+        (("--metric", "speed"), "expected one of total_delay_s"),
+        (("--metric", "optimality_gap_percent"), "needs --lower-bound"),
         (("--episodes", "0"), "--episodes: 0"),
         (("--kernel", "foo"), "kernel: 'foo' is not known; allowed: simpy, compiled"),
-        (("--sweep", "slots=3,5,3"), "names a value twice"),
-        (("--sweep", "evaluated_on=1,2"), "allowed: a key of a scenario"),
-        (("--engine", "cloud"), "allowed: local"),
-        ((str(SCENARIO),), "two share a name"),
+        (("--sweep", "slots=3,5,3"), "the same value twice"),
+        (("--sweep", "evaluated_on=1,2"), "expected a key of the scenario"),
+        (("--engine", "cloud"), "expected one of local"),
+        ((str(SCENARIO),), "two files of the same name"),
     ],
 )
 def test_wrong_arguments_of_the_command(more: tuple[str, ...], told: str, tmp_path: Path) -> None:
@@ -309,14 +322,14 @@ def test_wrong_arguments_of_the_command(more: tuple[str, ...], told: str, tmp_pa
 
 
 def test_a_scheduler_looks_the_same_in_every_figure() -> None:
-    few, many = plots.styles(["greedy", "mine"]), plots.styles(["a3c", "greedy", "other", "rpdi"])
+    few, many = styles.styles(["greedy", "mine"]), styles.styles(["a3c", "greedy", "other", "rpdi"])
     assert few["greedy"] == many["greedy"]
-    looks = plots.styles(list(plots.STYLES))
+    looks = styles.styles(list(styles.STYLES))
     assert len(set(looks.values())) == len(looks)
-    dotted = plots.styles(["dqn, trained elsewhere", "dqn"])
+    dotted = styles.styles(["dqn, trained elsewhere", "dqn"])
     assert dotted["dqn, trained elsewhere"][:2] == dotted["dqn"][:2]
     assert len(set(dotted.values())) == 2
-    assert len({plots.styles(list("abcdefgh"))[each] for each in "abcdefgh"}) == 8
+    assert len({styles.styles(list("abcdefgh"))[each] for each in "abcdefgh"}) == 8
 
 
 def test_where_values_stand_on_an_axis() -> None:

@@ -19,8 +19,8 @@ import pytest
 from mecsim import Observation, Placement, Scheduler
 from mecsim.errors import InputError
 from mecsim.scenario.loading import load
-from mecsim.study.batch import Folder, Results, run_batch
-from mecsim.study.executors import make_engine
+from mecsim.study.batch import Results, ResultStore, run_batch
+from mecsim.study.executors import make_executor
 from mecsim.study.jobs import Job, make_job
 from tests.helpers.batches import SCENARIO, until_jobs
 from tests.helpers.cli import mecsim, started
@@ -171,8 +171,8 @@ def test_what_jobs_do_to_their_processes_harms_no_other(cluster: Any, tmp_path: 
         jobs("tests.helpers.toy_learner:Parent"),
     )
     found = [*deadly, *parent, *jobs("tests.study.test_ray_executor:Threads"), *jobs("greedy", 3)]
-    with make_engine("ray", 2, cluster.address) as engine:
-        results = run_batch(found, Folder(tmp_path, resume=False), engine)
+    with make_executor("ray", 2, cluster.address) as engine:
+        results = run_batch(found, ResultStore(tmp_path, resume=False), engine)
     assert results.failures == {deadly[0].key: "its process died (out of memory, or killed)"}
     assert len(results.results) == 5
 
@@ -181,8 +181,8 @@ def test_a_node_that_cannot_compute_says_why(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mecsim.study.executors.ray_executor.version", lambda name: "0.0.1")
-    with make_engine("ray", 1, cluster.address) as engine:
-        results: Results = run_batch(jobs("greedy"), Folder(tmp_path, resume=False), engine)
+    with make_executor("ray", 1, cluster.address) as engine:
+        results: Results = run_batch(jobs("greedy"), ResultStore(tmp_path, resume=False), engine)
     (cause,) = results.failures.values()
     assert cause == f"a node has mecsim {version('mecsim')}; allowed: 0.0.1, as here"
 
@@ -225,20 +225,20 @@ def test_an_address_where_no_cluster_is(
     address: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match=problem):
-        make_engine("ray", 1, address)
+        make_executor("ray", 1, address)
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(InputError, match=problem):
-        make_engine("ray", 1)
-    with pytest.raises(InputError, match="with --engine ray only"):
-        make_engine("local", 1, address)
+        make_executor("ray", 1)
+    with pytest.raises(InputError, match="only valid with --engine ray"):
+        make_executor("local", 1, address)
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (("--engine", "ray", "--serial"), "--serial: runs in one process"),
-        (("--engine", "cloud"), "allowed: local, ray"),
-        (("--ray-address", "127.0.0.1:1"), "with --engine ray only"),
+        (("--engine", "cloud"), "expected one of local, ray"),
+        (("--ray-address", "127.0.0.1:1"), "only valid with --engine ray"),
         (("--engine", "ray", "--ray-address", "127.0.0.1:1"), "no Ray cluster answers"),
     ],
 )
@@ -253,4 +253,4 @@ def test_wrong_arguments_of_a_training(
 def test_that_ray_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'mecsim\[ray\]'"):
-        make_engine("ray", 1)
+        make_executor("ray", 1)

@@ -63,9 +63,9 @@ def test_a_comparison_turned_over_is_its_mirror_image() -> None:
 
 def test_trainings_that_failed_are_left_out_of_all() -> None:
     three, two, one = (np.arange(5.0 * n).reshape(n, 5) for n in (3, 2, 1))
-    found = statistics.alike(three, two, one)
+    found = statistics.truncated(three, two, one)
     assert [each.shape for each in found] == [(2, 5), (2, 5), (1, 5)]
-    assert [each.shape for each in statistics.alike(three, one)] == [(3, 5), (1, 5)]
+    assert [each.shape for each in statistics.truncated(three, one)] == [(3, 5), (1, 5)]
 
 
 def test_an_improvement_is_a_ratio_of_means_with_its_delta_interval() -> None:

@@ -1,4 +1,4 @@
-"""The known-answer suite: it passes, and every check of it fails where the model is wrong."""
+"""The known-answer suite: it passes, and each check fails for a wrong model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from mecsim.simulation import drive
 from mecsim.simulation.totals import Totals
 from mecsim.support.intervals import Interval
 from mecsim.trace.schema import MemoryTrace, Rows
-from mecsim.verification import known_answers
+from mecsim.verification import exact_checks, known_answers
+from mecsim.verification.check import Effort, Outcome, relative_gap, unequal
 
-QUICK: Final = known_answers.Effort(10, 8_000, "simpy")
-SMALL: Final = known_answers.Effort(2, 1_000, "simpy")
+QUICK: Final = Effort(10, 8_000, "simpy")
+SMALL: Final = Effort(2, 1_000, "simpy")
 """Enough for checks that are exact."""
 EQUATIONS: Final = [
     "Delays and energies, full mesh of 3 servers",
@@ -41,14 +42,14 @@ STATIONS: Final = [check.name for check in known_answers.checks() if "{replicati
 
 
 @pytest.fixture(scope="module")
-def quick() -> list[known_answers.Outcome]:
+def quick() -> list[Outcome]:
     told: list[tuple[int, int]] = []
     outcomes = known_answers.run_checks(lambda done, todo: told.append((done, todo)), quick=True)
     assert told == [(n + 1, len(outcomes)) for n in range(len(outcomes))]
     return outcomes
 
 
-def failures(outcomes: Sequence[known_answers.Outcome]) -> list[str]:
+def failures(outcomes: Sequence[Outcome]) -> list[str]:
     return [outcome.name for outcome in outcomes if not outcome.ok]
 
 
@@ -64,7 +65,7 @@ def measured(names: Sequence[str]) -> list[str]:
 
 
 @pytest.mark.statistical
-def test_the_quick_suite_passes(quick: list[known_answers.Outcome]) -> None:
+def test_the_quick_suite_passes(quick: list[Outcome]) -> None:
     assert failures(quick) == []
     names = [outcome.name for outcome in quick]
     assert len(set(names)) == len(names)
@@ -82,7 +83,7 @@ def test_the_full_suite_passes_and_tells_answers_that_are_10_percent_off() -> No
             assert not o.low <= 1.1 * o.expected <= o.high, o.name
 
 
-def test_a_wrong_formula_fails(quick: list[known_answers.Outcome]) -> None:
+def test_a_wrong_formula_fails(quick: list[Outcome]) -> None:
     """What is measured does not depend on the answer; so move the answer, not the measurement."""
     for check, outcome in zip(known_answers.checks(), quick, strict=True):
         again = replace(check, measure=partial(as_before, outcome))
@@ -91,11 +92,11 @@ def test_a_wrong_formula_fails(quick: list[known_answers.Outcome]) -> None:
             assert not replace(again, expected=wrong).outcome(QUICK).ok, check.name
 
 
-def as_before(outcome: known_answers.Outcome, _: known_answers.Effort) -> Interval:
+def as_before(outcome: Outcome, _: Effort) -> Interval:
     return Interval(outcome.low, outcome.measured, outcome.high)
 
 
-def test_rows_and_markdown_have_one_row_a_check(quick: list[known_answers.Outcome]) -> None:
+def test_rows_and_markdown_have_one_row_a_check(quick: list[Outcome]) -> None:
     rows = known_answers.rows(quick)
     assert len(rows) == len(quick)
     assert all(len(row) == len(known_answers.HEADER) for row in rows)
@@ -109,19 +110,19 @@ def test_rows_and_markdown_have_one_row_a_check(quick: list[known_answers.Outcom
     ]
 
 
-def test_a_failed_check_is_told(quick: list[known_answers.Outcome]) -> None:
+def test_a_failed_check_is_told(quick: list[Outcome]) -> None:
     (row,) = known_answers.rows([replace(quick[0], ok=False)])
     assert row[known_answers.HEADER.index("ok")] == "NO"
 
 
-def test_outcomes_are_plain_values(quick: list[known_answers.Outcome]) -> None:
+def test_outcomes_are_plain_values(quick: list[Outcome]) -> None:
     assert json.loads(json.dumps([asdict(o) for o in quick], allow_nan=False))
 
 
 # ------------------------------------------------------------------ what compares
 
 
-@pytest.mark.parametrize("compare", [known_answers._unequal, known_answers._gap])
+@pytest.mark.parametrize("compare", [unequal, relative_gap])
 def test_a_comparison_fails_on_anything_but_equal_columns(
     compare: Callable[[Any, Any], Interval],
 ) -> None:
@@ -134,14 +135,14 @@ def test_a_comparison_fails_on_anything_but_equal_columns(
 
 def test_equality_is_to_the_last_bit() -> None:
     one = np.array([1.0, 1.0])
-    assert known_answers._unequal(one, np.nextafter(one, 2)).mean == 2
-    assert known_answers._gap(one, np.nextafter(one, 2)).contains(0.0)
+    assert unequal(one, np.nextafter(one, 2)).mean == 2
+    assert relative_gap(one, np.nextafter(one, 2)).contains(0.0)
 
 
 def test_mean_number_by_hand() -> None:
     """One task from 0 to 2 s, one from 1 to 4 s: (1 + 2 + 1 + 1) / 5."""
     enter, leave = np.array([0.0, 1.0]), np.array([2.0, 4.0])
-    assert known_answers._mean_number(enter, leave, 5.0) == 1.0
+    assert exact_checks._mean_number(enter, leave, 5.0) == 1.0
 
 
 # ------------------------------------------------------------------ a wrong model
@@ -158,7 +159,7 @@ class Late(SimpyKernel):
 
 
 class DoubleBooked(SimpyKernel):
-    """Every resource serves two at a time, whatever it has been told."""
+    """Every resource serves two at a time, whatever its capacity."""
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
@@ -230,7 +231,7 @@ def corrupt(patch: pytest.MonkeyPatch, group: str, column: str) -> None:
                 rows = {**rows, column: rows[column] * (1 + 1e-6)}
             super().append(group_, rows)
 
-    patch.setattr(known_answers, "MemoryTrace", Corrupt)
+    patch.setattr("mecsim.verification.check.MemoryTrace", Corrupt)
 
 
 @pytest.mark.parametrize("column", ["enqueue_s", "start_s", "finish_s"])
@@ -266,11 +267,11 @@ def test_wrong_costs_fail(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
 def test_wrong_penalties_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = KernelTables.of
 
-    def dearer(model: Model) -> KernelTables:
+    def higher(model: Model) -> KernelTables:
         right = tables(model)
         return right._replace(beta=right.beta * (1 + 1e-6))
 
-    monkeypatch.setattr(KernelTables, "of", dearer)
+    monkeypatch.setattr(KernelTables, "of", higher)
     assert measured([REWARD]) == [REWARD]
 
 
@@ -282,7 +283,7 @@ def test_another_kernel_at_the_replay_fails(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_two_kernels_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = {"simpy": SimpyKernel, "again": SimpyKernel, "late": Late}
-    monkeypatch.setattr(known_answers, "KERNELS", tuple(kernels))
+    monkeypatch.setattr(exact_checks, "KERNELS", tuple(kernels))
     monkeypatch.setattr(drive, "make_kernel", lambda name, model: kernels[name](model))
     names = ["Kernels simpy and again", "Kernels again and late"]
     assert measured(names) == names[1:]

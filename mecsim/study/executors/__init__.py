@@ -1,6 +1,13 @@
-"""Where jobs are computed: in processes of this machine, or elsewhere. One file an engine."""
+"""Where jobs are computed: processes of this machine, or a Ray cluster. One file per executor."""
 
-from mecsim.study.executors.base import Engine, EngineLostError
-from mecsim.study.executors.choice import ENGINES, cluster_for, make_engine
+from mecsim.study.executors.base import Executor, ExecutorLostError
+from mecsim.study.executors.choice import EXECUTORS, ExecutorChoice, cluster_for, make_executor
 
-__all__ = ["ENGINES", "Engine", "EngineLostError", "cluster_for", "make_engine"]
+__all__ = [
+    "EXECUTORS",
+    "Executor",
+    "ExecutorChoice",
+    "ExecutorLostError",
+    "cluster_for",
+    "make_executor",
+]

@@ -1,4 +1,4 @@
-"""What a batch asks of an engine."""
+"""The interface between a batch and an executor."""
 
 from __future__ import annotations
 
@@ -10,30 +10,38 @@ from typing import Self
 from mecsim.study.jobs import Job, Outcome
 
 
-class EngineLostError(Exception):
-    """What a future raises if the process that computed its job has died."""
+class ExecutorLostError(Exception):
+    """Raised by a future if the process that computed its job died."""
 
 
-class Engine(ABC):
-    """Computes jobs beside each other; a context manager that ends what it started.
+class Executor(ABC):
+    """Computes jobs in parallel; a context manager that stops the processes it started.
 
-    Jobs and outcomes are plain values: an engine needs no common file system.
+    Jobs and outcomes are plain values, so an executor needs no shared file system.
     """
 
     slots: int
-    """Jobs that can be computed at the same time."""
+    """Number of jobs that can run in parallel."""
 
     @abstractmethod
     def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
-        """Start a job, given the policy that it needs."""
+        """Start a job.
+
+        Args:
+            job: The job.
+            policy: The policy file of the training that it needs.
+
+        Returns:
+            A future of the outcome; its error means that the process died, see :meth:`lost`.
+        """
 
     def lost(self, error: BaseException) -> bool:
-        """Whether an error of a future means that its process has died, not that its job failed."""
-        return isinstance(error, EngineLostError)
+        """Whether the error of a future means that its process died, not that its job failed."""
+        return isinstance(error, ExecutorLostError)
 
     @abstractmethod
     def close(self) -> None:
-        """Stop at once; what is still running is given up."""
+        """Stop at once and abandon the running jobs."""
 
     def __enter__(self) -> Self:
         """Return itself."""

@@ -1,45 +1,73 @@
-"""Engines by name."""
+"""Executors by name."""
 
 from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mecsim.errors import InputError
-from mecsim.study.executors.base import Engine
-from mecsim.study.executors.local import LocalEngine
+from mecsim.study.executors.base import Executor
+from mecsim.study.executors.local import LocalExecutor
 
-ENGINES: Final = ("local", "ray")
+EXECUTORS: Final = ("local", "ray")
 
 
-def check_engine(name: str, address: str = "") -> None:
-    """Raise ``InputError`` for an unknown engine, or an address of one that has none."""
-    if name not in ENGINES:
-        raise InputError(f"--engine: {name!r} is not known; allowed: {', '.join(ENGINES)}")
+@dataclass(frozen=True)
+class ExecutorChoice:
+    """An executor as a user chooses it."""
+
+    name: str = "local"
+    """One of :data:`EXECUTORS`."""
+    jobs: int | None = None
+    """Jobs in parallel; None for the number of cores."""
+    address: str = ""
+    """``HOST:PORT`` of a Ray cluster; empty for ``$RAY_ADDRESS`` or a cluster on this machine."""
+
+    def make(self) -> Executor:
+        """Return a new executor. Raises ``InputError``, see :func:`make_executor`."""
+        return make_executor(self.name, self.jobs, self.address)
+
+
+def check_executor(name: str, address: str = "") -> None:
+    """Raise ``InputError`` for an unknown executor, or an address for one other than Ray."""
+    if name not in EXECUTORS:
+        raise InputError(f"--engine: {name!r} is unknown; expected one of {', '.join(EXECUTORS)}")
     if address and name != "ray":
-        raise InputError(f"--ray-address: {address}: allowed: with --engine ray only")
+        raise InputError(f"--ray-address: {address}: only valid with --engine ray")
 
 
-def make_engine(name: str, jobs: int | None = None, address: str = "") -> Engine:
-    """Return an engine with room for so many jobs at a time (as many as there are cores).
+def make_executor(name: str, jobs: int | None = None, address: str = "") -> Executor:
+    """Return an executor.
 
-    ``address`` is that of a Ray cluster. Raises ``InputError`` for an unknown name, no jobs, or a
-    cluster that does not answer.
+    Args:
+        name: One of :data:`EXECUTORS`.
+        jobs: Jobs in parallel; None for the number of cores.
+        address: ``HOST:PORT`` of a Ray cluster.
+
+    Raises:
+        InputError: The name is unknown, ``jobs`` is less than 1, or the cluster does not answer.
     """
-    check_engine(name, address)
+    check_executor(name, address)
     if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs: {jobs}: allowed: 1 or more")
+        raise InputError(f"--jobs: {jobs}; expected 1 or more")
     if name == "ray":
-        from mecsim.study.executors.ray_executor import RayEngine  # noqa: PLC0415 - Ray is optional
+        from mecsim.study.executors.ray_executor import (  # noqa: PLC0415 - Ray is optional
+            RayExecutor,
+        )
 
-        return RayEngine(address, jobs)
-    return LocalEngine(jobs or len(os.sched_getaffinity(0)))
+        return RayExecutor(address, jobs)
+    return LocalExecutor(jobs or len(os.sched_getaffinity(0)))
 
 
 def cluster_for(name: str, workers: int, address: str = "") -> AbstractContextManager[Any]:
-    """Return what a training with so many workers needs around it. Raises as `make_engine`."""
-    check_engine(name, address)
+    """Return the context in which a training with ``workers`` processes runs.
+
+    Raises:
+        InputError: See :func:`make_executor`.
+    """
+    check_executor(name, address)
     if name == "ray":
         from mecsim.study.executors.ray_executor import Cluster  # noqa: PLC0415 - Ray is optional
 

@@ -1,4 +1,4 @@
-"""Jobs in processes of this machine, by loky (a part of joblib)."""
+"""Jobs in processes of this machine, started by loky (a part of joblib)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Final
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
-from mecsim.study.executors.base import Engine
+from mecsim.study.executors.base import Executor
 from mecsim.study.jobs import Job, Outcome, execute
 
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
-"""Each job is a process, so more threads would only be in each other's way; and the number of
-threads must not change the order of sums."""
+"""Each job has a process, so more threads would only compete; and the number of threads must not
+change the order of sums."""
 _TAKEN_S: Final = 1.0
+"""Maximum wait for loky to take a submitted job."""
 
 
-class LocalEngine(Engine):
-    """Jobs in so many processes of this machine; they end with the process that started them."""
+class LocalExecutor(Executor):
+    """Jobs in processes of this machine, which end with the process that started them."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -31,7 +32,7 @@ class LocalEngine(Engine):
         self._last: Future[Outcome] | None = None
 
     def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
-        """Start a job in a process; new ones are started if the last ones have died."""
+        """Start a job in a process; new processes replace those that died."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 self.slots, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),)
@@ -40,7 +41,7 @@ class LocalEngine(Engine):
         return self._last
 
     def lost(self, error: BaseException) -> bool:
-        """Whether an error means that a process has died; then the others are given up, too."""
+        """Whether an error means that a process died; then the others are stopped, too."""
         died = isinstance(error, TerminatedWorkerError)
         if died:
             self.close()
@@ -56,7 +57,7 @@ class LocalEngine(Engine):
                 self._pool = self._last = None
 
     def _wait_until_taken(self) -> None:
-        """Wait until loky's thread has taken the last job: it dies of one that is gone by then."""
+        """Wait until loky's thread has taken the last job, since it fails on one that is gone."""
         end = time.monotonic() + _TAKEN_S
         while self._last is not None and time.monotonic() < end:
             if self._last.running() or self._last.done():
@@ -65,9 +66,9 @@ class LocalEngine(Engine):
 
 
 def _prepare(parent: int) -> None:
-    """Make this process leave Ctrl-C to the one that started it, and end when that one has.
+    """Make this process ignore Ctrl-C and end with the process that started it.
 
-    It may start processes of its own, as a training with several workers does.
+    A job may start processes itself, as a training with several workers does.
     """
     os.setpgid(0, 0)
     multiprocessing.set_start_method("spawn", force=True)  # loky's is unknown to its children

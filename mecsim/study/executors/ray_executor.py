@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster: one that runs already, or one on this machine that ends with the batch."""
+"""Jobs on a Ray cluster: a running one, or one on this machine that ends with the batch."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from mecsim.errors import InputError
-from mecsim.study.executors.base import Engine
+from mecsim.study.executors.base import Executor
 from mecsim.study.executors.local import ONE_THREAD
 from mecsim.study.jobs import Job, Outcome, contents, execute_apart
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
-_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray keeps to 127.0.0.1
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage statistics
+_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray stays on 127.0.0.1
 
 RETRIES: Final = 3
-"""How often a job is submitted again whose process or node has died."""
+"""Number of retries of a job whose process or node died."""
 STORE_BYTES: Final = 100 * 2**20
-"""Ray's object store on a cluster of this machine alone: policies and outcomes are small."""
+"""Size of Ray's object store on a cluster of this machine: policies and outcomes are small."""
 _CONNECT_S: Final = 5.0
 
 
 class Cluster:
     """A connection to a Ray cluster, one at a time in a process.
 
-    Without an address (``HOST:PORT``) and without the environment's ``RAY_ADDRESS`` a cluster with
-    so many CPUs is started on this machine; it listens on 127.0.0.1 only and ends with the
-    connection, or with this process. What Ray tells on stdout meanwhile (nodes that died, jobs that
-    it moves) goes to stderr. Raises ``InputError`` if Ray is not installed or nobody answers.
+    Without an address (``HOST:PORT``) and without ``$RAY_ADDRESS`` it starts a cluster on this
+    machine, which listens on 127.0.0.1 only and ends with the connection or with this process.
+    Messages that Ray prints to stdout (nodes that died, jobs that it moves) go to stderr.
+
+    Raises:
+        InputError: Ray is not installed, or no cluster answers.
     """
 
     def __init__(self, address: str = "", cpus: int | None = None) -> None:
@@ -47,12 +49,12 @@ class Cluster:
         if host in ("127.0.0.1", "localhost"):
             os.environ.setdefault(_LOOPBACK, "0")
         if not address and not {"RAY_AUTH_MODE", "ray"} & {*os.environ, *sys.modules}:
-            # Ray would make one that it keeps in ~/.ray; it looks here when it is imported.
+            # Else Ray keeps a token in ~/.ray; it reads these variables when it is imported.
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._ray = _import_ray()
         self._folder = "" if address else tempfile.mkdtemp(prefix="mecsim-ray-")
-        self._told = ExitStack()
-        self._told.enter_context(redirect_stdout(sys.stderr))
+        self._redirected = ExitStack()
+        self._redirected.enter_context(redirect_stdout(sys.stderr))
         own = {
             "num_cpus": cpus or len(os.sched_getaffinity(0)),
             "include_dashboard": False,
@@ -80,9 +82,9 @@ class Cluster:
         return max(1, int(self._ray.cluster_resources().get("CPU", 0)))
 
     def close(self) -> None:
-        """Let go: what was started here ends, and with it what still runs of ours elsewhere."""
+        """Disconnect; this ends a cluster started here and our jobs on another one."""
         self._ray.shutdown()
-        self._told.close()
+        self._redirected.close()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -95,11 +97,11 @@ class Cluster:
         self.close()
 
 
-class RayEngine(Engine):
-    """Jobs in processes of a Ray cluster's nodes, each on a CPU of its own.
+class RayExecutor(Executor):
+    """Jobs in processes on the nodes of a Ray cluster, each on its own CPU.
 
-    Everything travels: the job, what its files hold, its policy, the outcome. mecsim must be
-    installed on every node, in the same version.
+    The job, the contents of its files, its policy and its outcome are sent over the network. Every
+    node must have the same version of mecsim installed.
     """
 
     def __init__(self, address: str = "", jobs: int | None = None) -> None:
@@ -111,9 +113,9 @@ class RayEngine(Engine):
         self._submitted: set[str] = set()
 
     def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
-        """Start a job somewhere; it is moved if its process or node dies, a few times.
+        """Submit a job; Ray retries it up to ``RETRIES`` times if its worker or node dies.
 
-        A job that is submitted again has cost all these processes: it gets one more.
+        A resubmitted job is not retried.
         """
         self.slots = self._jobs or self._cluster.cpus  # nodes come and go
         retries = 0 if job.key in self._submitted else RETRIES
@@ -130,7 +132,7 @@ class RayEngine(Engine):
         return outcome
 
     def lost(self, error: BaseException) -> bool:
-        """Whether an error means that the process or node of a job has died."""
+        """Whether an error means that the process or node of a job died."""
         kinds = self._ray.exceptions
         return isinstance(
             error,
@@ -141,25 +143,29 @@ class RayEngine(Engine):
         )
 
     def close(self) -> None:
-        """Disconnect; processes that still compute for this batch are ended."""
+        """Disconnect; processes that still compute jobs of this batch end."""
         self._cluster.close()
 
     def _pass_on(self, done: Future[Outcome], outcome: Future[Outcome]) -> None:
-        """Pass a future on; what prevents a node from computing at all is the job's failure."""
+        """Copy a future; an error of the node, other than its death, is a failure of the job."""
         error = done.exception()
         if error is None:
             outcome.set_result(done.result())
         elif self.lost(error):
             outcome.set_exception(error)
         else:
-            told = str(error).strip().splitlines() or [type(error).__name__]
-            outcome.set_result(Outcome(None, error=f"a node cannot compute it: {told[-1].strip()}"))
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            outcome.set_result(
+                Outcome(None, error=f"a node cannot compute it: {lines[-1].strip()}")
+            )
 
 
 def _execute(job: Job, policy: bytes | None, files: Mapping[str, bytes], expected: str) -> Outcome:
-    """Do a job on a node."""
+    """Compute a job on a node."""
     if (here := version("mecsim")) != expected:
-        return Outcome(None, error=f"a node has mecsim {here}; allowed: {expected}, as here")
+        return Outcome(
+            None, error=f"a node has mecsim {here}; expected {expected}, as on this machine"
+        )
     multiprocessing.set_start_method("spawn", force=True)  # Ray's threads would not survive a fork
     return execute_apart(job, policy, files)
 
@@ -169,28 +175,28 @@ def _import_ray() -> Any:
     try:
         import ray  # noqa: PLC0415 - optional
     except ImportError as error:
-        raise InputError("--engine ray: needs Ray; pip install 'mecsim[ray]'") from error
+        raise InputError("--engine ray: needs Ray. Try: pip install 'mecsim[ray]'") from error
     return ray
 
 
 def _refused(address: str, error: Exception) -> str:
-    """Say why there is no connection. A cluster that asks for a token tells it to its log alone."""
+    """Return the message for a refused connection; Ray itself only logs a missing token."""
     where = f"cluster at {address}" if address else "cluster on this machine"
     problem = " ".join(str(error).split())
     hint = ""
     if address and os.environ.get("RAY_AUTH_MODE") != "token":
-        hint = "; if it asks for a token (`ray start` says so): RAY_AUTH_MODE=token, as with Ray"
+        hint = ". If the cluster needs a token (`ray start` prints that), set RAY_AUTH_MODE=token"
     return f"--engine ray: {where}: {problem}{hint}"
 
 
 def _answering(address: str) -> str:
-    """Return the host of an address. Raises ``InputError`` if nobody answers there.
+    """Return the host of an address. Raises ``InputError`` if no server answers there.
 
-    Ray itself tries for minutes, then ends the process.
+    Ray itself would try for minutes and then end the process.
     """
     found = re.fullmatch(r"\[?([\w.:-]+?)\]?:(\d{1,5})", address, re.ASCII)
     if found is None or int(found[2]) > 65535:
-        problem = "allowed: HOST:PORT, as `ray start --head` prints it"
+        problem = "expected HOST:PORT, as `ray start --head` prints it"
         raise InputError(f"--ray-address: {address!r}: {problem}")
     try:
         socket.create_connection((found[1], int(found[2])), _CONNECT_S).close()

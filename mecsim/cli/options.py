@@ -1,0 +1,58 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario file (YAML).")]
+TracePath = Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file (HDF5).")]
+SchedulerName = Annotated[
+    str,
+    typer.Option(
+        "--scheduler",
+        metavar="NAME",
+        help="An installed name (see `mecsim schedulers`), package.module:Class or file.py:Class.",
+    ),
+]
+Options = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this form
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the scheduler. Repeatable."),
+]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--set", metavar="KEY.PATH=VALUE", help="Override a value of the scenario. Repeatable."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of all random numbers.")]
+KernelName = Annotated[
+    str, typer.Option("--kernel", metavar="NAME", help="Event loop: simpy or compiled (fast).")
+]
+Jobs = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--jobs", metavar="N", min=1, help="Jobs in parallel. Default: number of cores."),
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="Where jobs run: local or ray.")
+]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="A Ray cluster. Default: $RAY_ADDRESS, or a temporary one on this machine.",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Run only the jobs without a result.")]
+
+
+def names_in(listed: str) -> list[str]:
+    """Return the names of a list such as ``greedy, apdi``.
+
+    >>> names_in("greedy, apdi,")
+    ['greedy', 'apdi']
+    """
+    return [name.strip() for name in listed.split(",") if name.strip()]

@@ -1,0 +1,116 @@
+"""What the commands print, and the options `--json`, `--quiet` and `--debug` that decide it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from mecsim.errors import MecsimError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a command reports its result."""
+
+    json: bool
+    """Print one JSON document to stdout and nothing else."""
+    quiet: bool
+    """Print neither progress nor tables."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether progress and tables are left out."""
+        return self.json or self.quiet
+
+    def report(
+        self, document: Mapping[str, Any], tables: Callable[[], Iterable[RenderableType]]
+    ) -> None:
+        """Print the document as JSON, or the tables, or nothing when quiet."""
+        if self.json:
+            write(json.dumps(document, indent=2, allow_nan=False, default=str))
+        elif not self.quiet:
+            show(*tables())
+
+    def reserve_stdout(self) -> AbstractContextManager[Any]:
+        """Redirect stdout to stderr if it is reserved for the JSON document."""
+        return redirect_stdout(sys.stderr) if self.json else nullcontext()
+
+
+_PARAMETERS: Final = [
+    inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[bool, typer.Option(f"--{name}", help=text)],
+    )
+    for name, text in (
+        ("json", "Print one JSON document to stdout."),
+        ("quiet", "Print neither progress nor tables."),
+        ("debug", "Print the traceback of an error."),
+    )
+]
+
+
+def with_output(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --json, --quiet and --debug, which it gets as ``output``."""
+
+    @wraps(command)
+    def run(*, json: bool, quiet: bool, debug: bool, **arguments: Any) -> None:
+        try:
+            command(**arguments, output=Output(json, quiet))
+        except (MecsimError, OSError):
+            if debug:
+                traceback.print_exc()
+            raise
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [each for each in signature.parameters.values() if each.name != "output"]
+    parameters = [*(each.replace(kind=each.KEYWORD_ONLY) for each in own), *_PARAMETERS]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    run.__doc__ = "\n\n".join(each.replace("\n", " ") for each in paragraphs)  # rich wraps lines
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def write(text: str) -> None:
+    """Write a text to stdout as it is, with one newline at its end."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def echo_error(message: str) -> None:
+    """Write a message to stderr."""
+    for line in message.splitlines() if sys.stderr is not None else ():
+        print(f"mecsim: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def show(*parts: RenderableType) -> None:
+    """Print rich tables and texts to stdout."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(console.width, 80)  # let a narrow terminal wrap: no digit is ever cut
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def show_comment(table: RenderableType) -> None:
+    """Print a table as YAML comments, so that the whole output can be read back as YAML."""
+    from rich.console import Console
+
+    console = Console(width=100, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    write("".join(f"# {line.rstrip()}\n" for line in captured.get().splitlines()))

@@ -1,0 +1,141 @@
+"""The numbers of a run that people compare: their names, labels and units, and the summary."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mecsim.support.arrays import Floats
+
+
+class Metric(NamedTuple):
+    """How a metric is shown.
+
+    >>> METRICS["energy_J"].axis
+    'energy per task (J)'
+    """
+
+    label: str
+    unit: str
+    better: Literal["lower", "higher"]
+    per_task: bool = False
+    """A distribution over the completed tasks of a run, not one number per run."""
+
+    @property
+    def axis(self) -> str:
+        """The label with the unit in parentheses, where there is a unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+METRICS: Final = {
+    "total_delay_s": Metric("total delay", "s", "lower", per_task=True),
+    "edge_delay_s": Metric("delay at servers", "s", "lower", per_task=True),
+    "local_delay_s": Metric("delay at devices", "s", "lower", per_task=True),
+    "energy_J": Metric("energy per task", "J", "lower", per_task=True),
+    "reward": Metric("reward", "", "higher"),
+    "late_blocks": Metric("deadline misses", "blocks", "lower"),
+    "failed": Metric("failed tasks", "", "lower"),
+    "optimality_gap_percent": Metric("optimality gap", "%", "lower"),
+}
+"""All metrics by name. The optimality gap exists only for runs with a lower bound."""
+
+PER_TASK: Final = tuple(name for name, metric in METRICS.items() if metric.per_task)
+"""Metrics that are distributions over tasks: :class:`Statistics` in a summary."""
+
+
+class _Numbers(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Statistics(_Numbers):
+    """A distribution over the completed tasks of a run; all None if no task completed.
+
+    >>> import numpy as np
+    >>> Statistics.of(np.array([1.0, 2.0, 6.0])).mean
+    3.0
+    """
+
+    mean: float | None = None
+    std: float | None = None
+    """Standard deviation of the population (divided by n)."""
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    max: float | None = None
+
+    @classmethod
+    def of(cls, values: Floats) -> Statistics:
+        """Return the statistics of ``values``, shape (n,), in their unit."""
+        if not len(values):
+            return cls()
+        p50, p95, p99 = np.percentile(values, [50, 95, 99]).tolist()
+        mean, std, top = (float(f(values)) for f in (np.mean, np.std, np.max))
+        return cls(mean=mean, std=std, p50=p50, p95=p95, p99=p99, max=top)
+
+
+class ResourceUse(_Numbers):
+    """How busy a resource (a processor, an uplink or a wired link) was during a run."""
+
+    name: str
+    utilization: float
+    """Busy time divided by capacity and by the length of the run."""
+    mean_queue: float
+    """Mean number of services that wait, over the length of the run."""
+    mean_wait_s: float
+    """Mean wait before service, over all services."""
+
+
+class BoundGap(_Numbers):
+    """The lower bound on the cost of a run, and how far above it the run is."""
+
+    cost: float
+    """Sum over the tasks of the least cost on an idle network."""
+    gap_percent: float | None
+    """Optimality gap of the run in percent; None if a task failed or the bound is 0."""
+
+
+class RunSummary(_Numbers):
+    """The numbers of a run, as ``mecsim run --json`` prints them.
+
+    Delays and energy are those of completed tasks. Times are in seconds.
+    """
+
+    scenario: str
+    scheduler: str
+    seed: int
+    kernel: str
+    tasks: int
+    """Tasks released."""
+    completed: int
+    failed: int
+    total_delay_s: Statistics
+    edge_delay_s: Statistics
+    local_delay_s: Statistics
+    energy_J: Statistics
+    late_blocks: int
+    """Blocks whose delay exceeds their deadline."""
+    reward: float
+    """Minus the cost of all tasks (Eq. 14)."""
+    resources: tuple[ResourceUse, ...]
+    """All resources that served, the busiest first."""
+    events: int
+    drained_s: float
+    """Time from the end of the last slot to the end of the last task."""
+    wall_s: float
+    trace: str | None
+    """Path of the trace file; None if none was written."""
+    lower_bound: BoundGap | None = None
+    """None unless the run was asked for it."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document that ``mecsim run --json`` prints."""
+        return self.model_dump(mode="json", exclude=None if self.lower_bound else {"lower_bound"})
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric of :data:`METRICS` as one number: the mean where it is per task."""
+        if name == "optimality_gap_percent":
+            return None if self.lower_bound is None else self.lower_bound.gap_percent
+        value = getattr(self, name)
+        return value.mean if isinstance(value, Statistics) else value

@@ -1,0 +1,178 @@
+"""A comparison from its request to its files: what `mecsim compare` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mecsim.errors import InputError
+from mecsim.scenario import yaml_source
+from mecsim.simulation.drive import check_kernel
+from mecsim.simulation.metrics import METRICS
+from mecsim.study import plots
+from mecsim.study.batch import OnProgress, ResultStore, run_batch
+from mecsim.study.executors import ExecutorChoice
+from mecsim.study.executors.choice import check_executor
+from mecsim.study.jobs import Training
+from mecsim.study.plan import Competitor, Study, grid, name_scenarios, parse_sweep, plan
+from mecsim.study.report import Document, failures, write_report
+from mecsim.study.summary import rows, summarise
+from mecsim.support.names import changes_suffix, scheduler_label
+
+_NAME_LENGTH: Final = 60
+"""Maximum length of the scenarios' names in the name of a default folder."""
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """A comparison as a user asks for it; texts have the forms of the command line."""
+
+    scenarios: Sequence[Path]
+    schedulers: Sequence[str]
+    """Installed names, ``package.module:Class`` or ``path/file.py:Class``."""
+    seeds: int = 10
+    """Seeds 0 to n - 1, the same for all schedulers."""
+    sweep: Sequence[str] = ()
+    """Sweeps ``KEY.PATH=V1,V2,…``; all combinations are simulated."""
+    overrides: Sequence[str] = ()
+    """``KEY.PATH=VALUE`` for all scenarios."""
+    options: Sequence[str] = ()
+    """``SCHEDULER.KEY=VALUE``."""
+    baseline: str = "greedy"
+    lower_bound: bool = False
+    episodes: int | None = None
+    """Train each learner for this many episodes; None: learners need policies."""
+    training_seeds: int = 1
+    """Number of trainings of each learner."""
+    kernel: str = "compiled"
+    metric: str = "total_delay_s"
+    """The metric that the caller will show; checked before any work."""
+    executor: ExecutorChoice = field(default_factory=ExecutorChoice)
+    out: Path | None = None
+    """Folder of the results; None for a folder in ``results``."""
+    resume: bool = False
+    figures: bool = True
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A finished comparison."""
+
+    document: Document
+    """What ``mecsim compare --json`` prints."""
+    folder: Path
+    files: Sequence[Path]
+    """Tables and figures."""
+    found: int
+    """Jobs that had a stored result."""
+    warnings: frozenset[str]
+    """Distinct warnings of the runs."""
+
+
+def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyResult:
+    """Run a comparison and write its tables and figures.
+
+    Args:
+        request: What to compare, where to compute it and where to write it.
+        on_progress: Called with the progress of the batch.
+
+    Raises:
+        InputError: The request is not valid; nothing was computed.
+        Interrupted: The user pressed Ctrl-C; finished jobs are kept.
+        OutputError: A result cannot be written.
+    """
+    _check(request)
+    study = make_study(request)
+    trials = plan(study)
+    with request.executor.make() as executor:
+        store = ResultStore(request.out or _default_folder(request), resume=request.resume)
+        done = run_batch([trial.job for trial in trials], store, executor, on_progress)
+    found = rows(trials, done.results)
+    document: Document = {
+        "rows": found,
+        "summary": summarise(found, request.baseline),
+        "failed": failures(trials, done.failures),
+    }
+    files = write_report(store.path, document)
+    if request.figures:
+        files += _figures(document, store.path / "figures")
+    return StudyResult(document, store.path, files, done.found, frozenset(done.warnings))
+
+
+def make_study(request: StudyRequest) -> Study:
+    """Return the design of a comparison. Raises ``InputError``."""
+    return Study(
+        scenarios=name_scenarios(request.scenarios),
+        competitors=competitors(request.schedulers, request.options),
+        seeds=range(request.seeds),
+        points=grid(parse_sweep(request.sweep)),
+        overrides=tuple(request.overrides),
+        baseline=request.baseline,
+        kernel=request.kernel,
+        lower_bound=request.lower_bound,
+        training=None if request.episodes is None else Training(request.episodes),
+        training_seeds=range(request.training_seeds),
+    )
+
+
+def _check(request: StudyRequest) -> None:
+    if request.metric not in METRICS:
+        known = ", ".join(METRICS)
+        raise InputError(f"--metric: {request.metric!r} is unknown; expected one of {known}")
+    if request.metric == "optimality_gap_percent" and not request.lower_bound:
+        raise InputError(f"--metric {request.metric}: needs --lower-bound")
+    counts = {
+        "--seeds": request.seeds,
+        "--training-seeds": request.training_seeds,
+        "--episodes": request.episodes,
+    }
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name}: {count}; expected 1 or more")
+    check_kernel(request.kernel)
+    check_executor(request.executor.name, request.executor.address)
+    if request.figures:
+        plots.need_matplotlib(", or use --no-figures")
+
+
+def competitors(schedulers: Sequence[str], options: Sequence[str] = ()) -> list[Competitor]:
+    """Return the competitors, each with its options.
+
+    >>> competitors(["fixed", "greedy"], ["fixed.placement=[0]"])[0].options
+    {'placement': [0]}
+
+    Args:
+        schedulers: Names of schedulers.
+        options: ``SCHEDULER.KEY=VALUE``, the value as YAML.
+
+    Raises:
+        InputError: There is no scheduler, or an option names none of them.
+    """
+    if not schedulers:
+        raise InputError("--schedulers: empty list")
+    own: dict[str, list[str]] = {name: [] for name in schedulers}
+    for pair in options:
+        named = [name for name in schedulers if pair.startswith(f"{name}.")]
+        if not named:
+            known = ", ".join(schedulers)
+            raise InputError(f"--option {pair}: expected SCHEDULER.KEY=VALUE with one of {known}")
+        name = max(named, key=len)
+        own[name].append(pair[len(name) + 1 :])
+    return [
+        Competitor(scheduler_label(name), name, yaml_source.assigned(own[name], "--option"))
+        for name in schedulers
+    ]
+
+
+def _default_folder(request: StudyRequest) -> Path:
+    names = "-".join(name_scenarios(request.scenarios))[:_NAME_LENGTH]
+    suffix = changes_suffix([*request.overrides, *request.sweep])
+    return Path("results") / f"compare-{names}{suffix}"
+
+
+def _figures(document: Document, folder: Path) -> Iterator[Path]:
+    for name in METRICS:
+        if panels := plots.comparison_panels(document["summary"], name):
+            yield from plots.draw(panels, folder / name)
