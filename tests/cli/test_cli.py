@@ -31,7 +31,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_help_loads_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; sys.argv = ['mecsim', '--help']\n"
         "from mecsim.cli import main\n"
@@ -69,7 +69,7 @@ def test_an_unexpected_exit_code_fails_a_test() -> None:
         mecsim("run", SCENARIO, "--set", "slot=3", "--no-trace")
 
 
-def test_run_prints_the_document_of_the_interface(tmp_path: Path) -> None:
+def test_run_json(tmp_path: Path) -> None:
     out = tmp_path / "t.h5"
     document = answer(
         "run", SCENARIO, *GREEDY, "--set", "slots=3", "--seed", "5", "--out", str(out)
@@ -96,7 +96,7 @@ def test_run_prints_the_document_of_the_interface(tmp_path: Path) -> None:
     assert out.is_file()
 
 
-def test_run_writes_to_results_by_default_and_into_folders(tmp_path: Path) -> None:
+def test_run_output_path(tmp_path: Path) -> None:
     scenario = tmp_path / "tiny.yaml"
     scenario.write_text("slots: 1\n", encoding="utf-8")
     mecsim("run", "tiny.yaml", "--scheduler", "rpdi", "--quiet", cwd=tmp_path)
@@ -121,7 +121,7 @@ def test_run_writes_to_results_by_default_and_into_folders(tmp_path: Path) -> No
     assert "ends in .h5, or a folder" in refused
 
 
-def test_a_replay_never_overwrites_what_it_reads(trace: Path) -> None:
+def test_replay_keeps_its_trace(trace: Path) -> None:
     before = trace.read_bytes()
     told = mecsim("replay", str(trace), "--scheduler", "rpdi", "--out", str(trace), code=2).stderr
     assert "is the recorded trace itself" in told
@@ -139,9 +139,7 @@ def test_a_replay_never_overwrites_what_it_reads(trace: Path) -> None:
         ("hops/start_s", "/hops/start_s differs first at row 1"),
     ],
 )
-def test_a_replay_tells_what_was_changed(
-    column: str, told: str, trace: Path, tmp_path: Path
-) -> None:
+def test_replay_of_changed_trace(column: str, told: str, trace: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed.h5"
     changed.write_bytes(trace.read_bytes())
     with h5py.File(changed, "r+") as file:
@@ -154,7 +152,7 @@ def test_a_replay_tells_what_was_changed(
     assert len(difference) < 120
 
 
-def test_a_scheduler_that_prints_leaves_json_alone(tmp_path: Path) -> None:
+def test_json_with_printing_scheduler(tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text(
         "from mecsim import Scheduler\n\n\n"
         "class Loud(Scheduler):\n"
@@ -168,7 +166,7 @@ def test_a_scheduler_that_prints_leaves_json_alone(tmp_path: Path) -> None:
     assert document["completed"] == 120
 
 
-def test_output_that_cannot_be_written_is_told() -> None:
+def test_full_stdout() -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
             [*COMMAND, "profile", "--list"],
@@ -181,7 +179,7 @@ def test_output_that_cannot_be_written_is_told() -> None:
     assert "cannot be written: No space left" in done.stderr
 
 
-def test_a_scheduler_that_does_not_conform_is_the_answer_no(tmp_path: Path) -> None:
+def test_check_of_nonconforming_scheduler(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "from mecsim import Scheduler\n\n\n"
         "class Bad(Scheduler):\n"
@@ -196,9 +194,7 @@ def test_a_scheduler_that_does_not_conform_is_the_answer_no(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("scheduler", ["greedy", "single-cut", "rpdi"])
 @pytest.mark.parametrize("scenario", ["bursty", "vgg16_4es"])
-def test_a_scheduler_meets_the_same_in_a_replay_as_in_a_run(
-    scenario: str, scheduler: str, tmp_path: Path
-) -> None:
+def test_replay_with_equals_run(scenario: str, scheduler: str, tmp_path: Path) -> None:
     """Also what it is told to expect of tasks that it does not know."""
     spec = load(ROOT / "scenarios" / f"{scenario}.yaml", ["slots=10"])
     run_scenario(spec, "local", seed=7, out=tmp_path / "a.h5")
@@ -208,7 +204,7 @@ def test_a_scheduler_meets_the_same_in_a_replay_as_in_a_run(
     assert replay_trace(tmp_path / "b.h5").difference is None
 
 
-def test_run_prints_tables_on_stdout_and_nothing_when_quiet(tmp_path: Path) -> None:
+def test_run_tables_and_quiet(tmp_path: Path) -> None:
     arguments = ("run", SCENARIO, "--set", "slots=2", "--out", str(tmp_path))
     shown = mecsim(*arguments).stdout
     for text in ("total delay (s)", "120 of 120 tasks completed", "Busiest resources", "reward"):
@@ -216,7 +212,7 @@ def test_run_prints_tables_on_stdout_and_nothing_when_quiet(tmp_path: Path) -> N
     assert mecsim(*arguments, "--quiet").stdout == ""
 
 
-def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_error_line_and_exit_code(tmp_path: Path) -> None:
     done = mecsim("run", SCENARIO, "--set", "slot=3", "--out", str(tmp_path), code=2)
     assert done.stdout == ""
     assert done.stderr.startswith("mecsim: --set slot=3: slot: is not a known key; did you mean")
@@ -235,7 +231,7 @@ def test_debug_shows_the_traceback() -> None:
     assert done.returncode != 0
 
 
-def test_check_prints_a_scenario_that_can_be_read_back(tmp_path: Path) -> None:
+def test_check_output_is_a_scenario(tmp_path: Path) -> None:
     resolved = mecsim("check", SCENARIO, "--set", "edge_servers=7").stdout
     assert yaml.safe_load(resolved)["edge_servers"] == 7
     assert "Blocks (per task" in resolved
@@ -244,7 +240,7 @@ def test_check_prints_a_scenario_that_can_be_read_back(tmp_path: Path) -> None:
     assert one["blocks"] == other["blocks"]
 
 
-def test_the_schema_accepts_the_shipped_scenarios_and_refuses_others() -> None:
+def test_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(mecsim("check", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -255,14 +251,14 @@ def test_the_schema_accepts_the_shipped_scenarios_and_refuses_others() -> None:
             jsonschema.validate(wrong, schema)
 
 
-def test_replay_says_identical_and_counts_rows(trace: Path) -> None:
+def test_replay_identical(trace: Path) -> None:
     assert "identical: all columns" in mecsim("replay", str(trace)).stdout
     document = answer("replay", str(trace))
     assert document["identical"] is True
     assert document["rows"]["tasks"] == 240
 
 
-def test_replay_with_another_scheduler_meets_the_same_tasks(trace: Path, tmp_path: Path) -> None:
+def test_replay_with_another_scheduler(trace: Path, tmp_path: Path) -> None:
     arguments = (
         "replay",
         str(trace),
@@ -285,7 +281,7 @@ def test_replay_with_another_scheduler_meets_the_same_tasks(trace: Path, tmp_pat
     assert answer("replay", str(other["trace"]))["identical"] is True
 
 
-def test_replay_of_the_same_scheduler_gives_the_same_numbers(trace: Path) -> None:
+def test_replay_with_the_same_scheduler(trace: Path) -> None:
     document = answer("replay", str(trace), "--scheduler", "greedy")
     recorded, other = document["recorded"], document["other"]
     assert isinstance(recorded, dict)
@@ -294,7 +290,7 @@ def test_replay_of_the_same_scheduler_gives_the_same_numbers(trace: Path) -> Non
         assert recorded[key] == other[key]
 
 
-def test_profile_lists_models_layers_and_blocks(tmp_path: Path) -> None:
+def test_profile(tmp_path: Path) -> None:
     assert "vgg16_224" in mecsim("profile", "--list").stdout
     assert "1 to 21 blocks" in mecsim("profile", "vgg16").stdout
     document = answer("profile", "vgg16", "--blocks", "3")
@@ -309,7 +305,7 @@ def test_profile_lists_models_layers_and_blocks(tmp_path: Path) -> None:
     assert "--blocks" in mecsim("profile", "vgg16", "--cut", "balanced", code=2).stderr
 
 
-def test_schedulers_are_listed_with_descriptions_and_options() -> None:
+def test_list_of_schedulers() -> None:
     document = answer("schedulers")
     found = {each["name"]: each for each in document["schedulers"]}
     assert {"greedy", "apdi", "rpdi", "local", "edge", "fixed", "single-cut"} <= set(found)
@@ -318,7 +314,7 @@ def test_schedulers_are_listed_with_descriptions_and_options() -> None:
     assert "conforms" in mecsim("schedulers", "--check", "greedy").stdout
 
 
-def test_recorded_tasks_feed_another_scenario(trace: Path, tmp_path: Path) -> None:
+def test_recorded_tasks_in_another_scenario(trace: Path, tmp_path: Path) -> None:
     scenario = tmp_path / "again.yaml"
     arrivals = f"arrivals: {{process: trace, file: {trace}}}"
     scenario.write_text(f"edge_servers: 2\nslots: 4\n{arrivals}\n", encoding="utf-8")
@@ -329,7 +325,7 @@ def test_recorded_tasks_feed_another_scenario(trace: Path, tmp_path: Path) -> No
     assert "released until 3 s" in short
 
 
-def test_export_names_the_files_it_wrote(trace: Path, tmp_path: Path) -> None:
+def test_export_prints_its_files(trace: Path, tmp_path: Path) -> None:
     files = mecsim("export", str(trace), "--out", str(tmp_path)).stdout.split()
     assert {Path(file).name for file in files} >= {"tasks.csv", "hops.csv"}
     assert "csv, parquet" in mecsim("export", str(trace), "--format", "xls", code=2).stderr

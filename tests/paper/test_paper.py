@@ -81,14 +81,14 @@ def moving(*means: float, noise: float = 0.0) -> list[Floats]:
         (Ratio(5, None, None), INCOMPARABLE, "one seed"),
     ],
 )
-def test_an_improvement(measured: Ratio, verdict: Verdict, reason: str) -> None:
+def test_improvement_verdict(measured: Ratio, verdict: Verdict, reason: str) -> None:
     found = improvement_verdict(measured, 4.61, "at 6: ")
     assert found.verdict is verdict
     assert reason in found.reason
     assert found.measured.startswith(f"at 6: {measured.percent:.1f}%")
 
 
-def test_an_order() -> None:
+def test_order_verdict() -> None:
     shown, chance, wrong = Ratio(2, 1, 3), Ratio(2, -1, 5), Ratio(-2, -3, -1)
     assert order_verdict([("a", "b", shown), ("b", "c", shown)]).verdict is HOLDS
     found = order_verdict([("a", "b", shown), ("b", "c", chance)])
@@ -107,7 +107,7 @@ def test_an_order() -> None:
         (Estimate(-18_000, None, None), -18_300, HOLDS),
     ],
 )
-def test_a_value(measured: Estimate, claimed: float, verdict: Verdict) -> None:
+def test_value_verdict(measured: Estimate, claimed: float, verdict: Verdict) -> None:
     assert value_verdict(measured, claimed).verdict is verdict
 
 
@@ -137,7 +137,7 @@ def test_a_value(measured: Estimate, claimed: float, verdict: Verdict) -> None:
         ("flat", moving(3, 4), NOT),
     ],
 )
-def test_a_trend(shape: str, samples: list[Floats], verdict: Verdict) -> None:
+def test_trend_verdict(shape: str, samples: list[Floats], verdict: Verdict) -> None:
     places = [str(place) for place in range(len(samples))]
     found = trend_verdict(shape, places, samples)
     assert found.verdict is verdict
@@ -145,7 +145,7 @@ def test_a_trend(shape: str, samples: list[Floats], verdict: Verdict) -> None:
     assert found.measured.startswith(f"{samples[0].mean():.4g} at 0, ")
 
 
-def test_the_best_place_counts() -> None:
+def test_trend_verdict_with_best_place() -> None:
     places = ["30", "50", "70"]
     assert trend_verdict("rising", places, moving(1, 2, 3), best="30").verdict is HOLDS
     found = trend_verdict("rising", places, moving(1, 2, 3), best="50")
@@ -153,12 +153,12 @@ def test_the_best_place_counts() -> None:
     assert trend_verdict("rises then flat", places, moving(1, 3, 3), best="50").verdict is HOLDS
 
 
-def test_a_claim_of_parts_holds_as_its_worst() -> None:
+def test_worst_finding() -> None:
     parts = [Finding(HOLDS, "a"), Finding(NOT, "b", "why"), Finding(DIRECTION, "c", "x")]
     assert worst(parts) == Finding(NOT, "a; b; c", "why")
 
 
-def test_trainings_that_are_evaluated_at_different_episodes_count_by_their_latest() -> None:
+def test_mean_learning_curve() -> None:
     points = [(0, 0, -9.0), (0, 10, -3.0), (0, 40, -1.0), (1, 20, -5.0), (1, 40, -1.0)]
     rows: list[CurvePoint] = [
         {"scenario": "", "sweep": {}, "scheduler": "dqn",
@@ -171,7 +171,7 @@ def test_trainings_that_are_evaluated_at_different_episodes_count_by_their_lates
     assert line.y == [-4.0, -1.0]
 
 
-def test_curves() -> None:
+def test_final_reward_and_convergence() -> None:
     curve = [(0.0, -100.0), (10.0, -50.0), (20.0, -21.0), (30.0, -20.0), (40.0, -20.0)]
     assert final_reward(curve) == -20
     assert episodes_to_converge(curve) == 20
@@ -187,7 +187,7 @@ def test_curves() -> None:
 # Descriptions --------------------------------------------------------------------------------
 
 
-def test_the_figures_are_those_of_the_paper() -> None:
+def test_figure_names() -> None:
     assert figure_names() == [*PAPER, *BEYOND]
     assert list(load_figures([])) == list(load_figures(["all"])) == figure_names()
     sizes = {name: len(figure.panels) for name, figure in load_figures(PAPER).items()}
@@ -201,14 +201,14 @@ def test_the_figures_are_those_of_the_paper() -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("name", [*PAPER, *BEYOND])
-def test_every_figure_can_be_planned(name: str, quick: bool) -> None:
+def test_plan_of_every_figure(name: str, quick: bool) -> None:
     plans = reproduce.plan({name: load_figure(name)}, quick=quick, only=HEURISTICS)
     if name != "fig7":
         assert all(plans.values())
 
 
 @pytest.mark.parametrize("name", BEYOND)
-def test_what_goes_beyond_the_paper_says_so_and_has_all_schedulers(name: str) -> None:
+def test_figures_beyond_the_paper(name: str) -> None:
     figure = load_figure(name)
     assert figure.title.startswith("Beyond the paper: ")
     assert figure.note.startswith("Not in the paper.")
@@ -228,7 +228,7 @@ def test_what_goes_beyond_the_paper_says_so_and_has_all_schedulers(name: str) ->
         assert made.baseline == "greedy"
 
 
-def test_options_hold_wherever_a_scheduler_takes_part_and_says_no_other() -> None:
+def test_options_of_figure() -> None:
     figure = load_figure("fig7").model_copy(
         update={
             "options": {
@@ -247,7 +247,7 @@ def test_options_hold_wherever_a_scheduler_takes_part_and_says_no_other() -> Non
     }
 
 
-def test_every_sweep_has_the_yardsticks() -> None:
+def test_sweeps_have_reference_schedulers() -> None:
     for figure in load_figures([]).values():
         for name, spec in figure.studies.items():
             if spec.sweep:
@@ -257,7 +257,7 @@ def test_every_sweep_has_the_yardsticks() -> None:
                 assert made.lower_bound
 
 
-def test_figure_11_shows_the_runs_of_8_to_10() -> None:
+def test_figure_11_shares_runs() -> None:
     plans = reproduce.plan(load_figures(["fig8", "fig9", "fig10", "fig11"]), only=("greedy",))
     jobs = reproduce.all_jobs(plans)
     assert len(jobs) == sum(
@@ -265,7 +265,7 @@ def test_figure_11_shows_the_runs_of_8_to_10() -> None:
     )
 
 
-def test_a_fault_in_a_description_is_told_with_its_line(tmp_path: Path) -> None:
+def test_invalid_figure_file(tmp_path: Path) -> None:
     path = tmp_path / "fig.yaml"
     text = "title: x\nseeds: 0\ntraining: {episodes: 1}\nschedulers: [greedy]\n"
     path.write_text(text + "studies: {a: {sweeep: {}}}\npanels: []\n", encoding="utf-8")
@@ -274,7 +274,7 @@ def test_a_fault_in_a_description_is_told_with_its_line(tmp_path: Path) -> None:
     assert "did you mean 'sweep'" in str(told.value)
 
 
-def test_a_sweep_and_settings_exclude_each_other(tmp_path: Path) -> None:
+def test_sweep_and_settings(tmp_path: Path) -> None:
     head = "title: x\nseeds: 1\ntraining: {episodes: 1}\nschedulers: [greedy]\n"
     head += "panels: [{study: a, metric: reward}]\nquick: {seeds: 1, training: {episodes: 1}}\n"
     path = tmp_path / "fig.yaml"
@@ -287,7 +287,7 @@ def test_a_sweep_and_settings_exclude_each_other(tmp_path: Path) -> None:
             read(path, Figure)
 
 
-def test_policies_are_evaluated_where_they_were_not_trained() -> None:
+def test_plan_of_generalisation() -> None:
     figures = load_figures(["beyond_generalisation", "fig6", "fig10"])
     plans = reproduce.plan(figures)
     ours, jobs = plans["beyond_generalisation.settings"], reproduce.all_jobs(plans)
@@ -301,7 +301,7 @@ def test_policies_are_evaluated_where_they_were_not_trained() -> None:
     assert len(quick.points) == 3
 
 
-def test_a_relative_panel_has_the_baseline_at_one() -> None:
+def test_relative_panel() -> None:
     name = "beyond_generalisation"
     figure = load_figure(name)
     results = invented({name: figure})
@@ -319,7 +319,7 @@ def test_a_relative_panel_has_the_baseline_at_one() -> None:
     assert re.search(r"^\| 110 tasks \|.* 1 ± 0 ", page, re.MULTILINE)
 
 
-def test_the_claims_and_what_they_are_about() -> None:
+def test_claims_file() -> None:
     claims, figures = load_claims(), load_figures([])
     assert len({claim.id for claim in claims}) == len(claims) == 33
     for claim in claims:
@@ -392,7 +392,7 @@ def invented_row(
     return cast(Row, document | delays)
 
 
-def test_every_claim_is_judged() -> None:
+def test_verdict_of_every_claim() -> None:
     found = {claim.id: finding for claim, finding in reproduce.judged(everything())}
     missing = [name for name, finding in found.items() if "not run" in finding.reason]
     assert not missing
@@ -418,7 +418,7 @@ def test_every_claim_is_judged() -> None:
 
 @pytest.mark.parametrize("learner", ["mtl-a3c", "a3c", "dqn"])
 @pytest.mark.parametrize("seed", [None, 4])
-def test_a_training_or_run_that_failed_sinks_no_other_claim(learner: str, seed: int | None) -> None:
+def test_verdicts_with_failed_jobs(learner: str, seed: int | None) -> None:
     whole = everything()
     left = {
         place: [
@@ -435,7 +435,7 @@ def test_a_training_or_run_that_failed_sinks_no_other_claim(learner: str, seed: 
     assert told == {name: finding.verdict for name, finding in usual.items()}
 
 
-def test_a_mean_over_several_is_told_for_each() -> None:
+def test_improvement_over_several() -> None:
     found = {claim.id: each for claim, each in reproduce.judged(everything())}
     assert re.fullmatch(
         r"5\.9% \[.*\] \(5\.0% .* against a3c, 6\.8% .* against dqn\)",
@@ -443,7 +443,7 @@ def test_a_mean_over_several_is_told_for_each() -> None:
     )
 
 
-def test_what_is_zero_has_no_percentage() -> None:
+def test_improvement_over_zero() -> None:
     results = invented(load_figures(["fig8"]))
     for row in results.rows["fig8.servers"]:
         if row["scheduler"] == "dqn" and row["sweep"] == {"edge_servers": 6}:
@@ -457,7 +457,7 @@ def test_what_is_zero_has_no_percentage() -> None:
     assert (found.verdict, found.text) == (INCOMPARABLE, "local_delay_s is zero in fig8.servers")
 
 
-def test_what_the_papers_algorithms_reach_alone_is_told_besides() -> None:
+def test_paper_settings_in_reason() -> None:
     def at_6(figures: Mapping[str, Figure]) -> Finding:
         found = {claim.id: each for claim, each in reproduce.judged(invented(figures))}
         return found["fig8a-n6-a3c"]
@@ -469,7 +469,7 @@ def test_what_the_papers_algorithms_reach_alone_is_told_besides() -> None:
     assert besides.reason == f"{usual.reason}; {PAPER_SETTINGS}: {told}"
 
 
-def test_without_results_nothing_can_be_compared() -> None:
+def test_verdicts_without_results() -> None:
     studies = [
         f"{name}.{each}" for name, figure in load_figures([]).items() for each in figure.studies
     ]
@@ -480,7 +480,7 @@ def test_without_results_nothing_can_be_compared() -> None:
     assert Evidence({}, {}).points("fig8.servers") == []
 
 
-def test_pages_pictures_and_tables(tmp_path: Path) -> None:
+def test_write_figures(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     figures = load_figures(["fig6", "fig12", "fig13"])
     results = invented(figures)
@@ -512,9 +512,7 @@ panels:
 """
 
 
-def test_learners_are_trained_and_their_curves_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reproduction_with_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("mecsim.learning.training")
     module.train = toy_learner.train  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
@@ -537,7 +535,7 @@ def test_learners_are_trained_and_their_curves_drawn(
     assert len(reproduce.all_jobs(quick)) == 2 * (1 + 1 + 1 + 1)
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_reproduce_command(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     out = str(tmp_path / "out")
     arguments = ("reproduce", "fig10", "--quick", "--schedulers", "greedy,single-cut", "--out", out)
@@ -563,12 +561,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "claims.md").read_bytes() == before
 
 
-def test_an_unknown_scheduler_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_reproduce_unknown_scheduler(tmp_path: Path) -> None:
     told = mecsim("reproduce", "fig8", "--schedulers", "nix", "--out", str(tmp_path / "o"), code=2)
     assert "--schedulers: nix: not in these figures; expected some of a3c, apdi" in told.stderr
     assert not (tmp_path / "o").exists()
 
 
-def test_the_help_names_every_figure() -> None:
+def test_help_names_every_figure() -> None:
     shown = " ".join(mecsim("reproduce", "--help").stdout.replace("│", " ").split())
     assert all(name in shown for name in BEYOND)

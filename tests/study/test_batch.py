@@ -69,7 +69,7 @@ def numbers(results: Results) -> dict[str, dict[str, object]]:
     }
 
 
-def test_a_job_is_known_by_what_decides_its_result() -> None:
+def test_job_key() -> None:
     one, other = jobs("greedy")
     assert one.key == jobs("greedy")[0].key
     assert one != other
@@ -82,7 +82,7 @@ def test_a_job_is_known_by_what_decides_its_result() -> None:
     assert len({learner_jobs()[0].key, make_job("run", scenario, TOY, {}, 0).key}) == 2
 
 
-def test_a_job_is_another_one_when_a_file_that_it_reads_has_changed(tmp_path: Path) -> None:
+def test_job_key_of_changed_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     keys = set()
     for text in ("a = 1\n", "a = 2\n"):
@@ -91,9 +91,7 @@ def test_a_job_is_another_one_when_a_file_that_it_reads_has_changed(tmp_path: Pa
     assert len(keys) == 2
 
 
-def test_a_job_is_another_one_when_its_module_has_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_key_of_changed_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     keys = set()
     for line in ("", "# changed\n"):
@@ -104,7 +102,7 @@ def test_a_job_is_another_one_when_its_module_has_changed(
 
 
 @pytest.mark.parametrize("odd", ["BaseException('odd')", "SystemExit(3)", "RecursionError('deep')"])
-def test_whatever_a_scheduler_raises_or_prints_is_no_harm(
+def test_scheduler_that_raises_or_prints(
     odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = OWN.replace('ValueError("three is too many")', odd)
@@ -117,7 +115,7 @@ def test_whatever_a_scheduler_raises_or_prints_is_no_harm(
     assert capsys.readouterr().out == ""
 
 
-def test_a_second_time_nothing_is_done(tmp_path: Path) -> None:
+def test_second_run_computes_nothing(tmp_path: Path) -> None:
     first = done(jobs("greedy", "rpdi"), tmp_path)
     engine = Inline()
     again = done(jobs("greedy", "rpdi"), tmp_path, engine)
@@ -126,7 +124,7 @@ def test_a_second_time_nothing_is_done(tmp_path: Path) -> None:
     assert again.results == first.results
 
 
-def test_only_what_is_missing_or_damaged_is_done(tmp_path: Path) -> None:
+def test_missing_and_damaged_jobs_run(tmp_path: Path) -> None:
     whole = done(jobs("greedy"), tmp_path)
     files = sorted((tmp_path / "jobs").iterdir())
     files[0].write_text(files[0].read_text(encoding="utf-8")[:50], encoding="utf-8")
@@ -136,7 +134,7 @@ def test_only_what_is_missing_or_damaged_is_done(tmp_path: Path) -> None:
     assert numbers(whole).items() <= numbers(again).items()
 
 
-def test_a_folder_that_is_not_empty_is_taken_with_resume_only(tmp_path: Path) -> None:
+def test_existing_folder_needs_resume(tmp_path: Path) -> None:
     done(jobs("greedy"), tmp_path / "a")
     with pytest.raises(InputError, match="--resume"):
         ResultStore(tmp_path / "a", resume=False)
@@ -147,7 +145,7 @@ def test_a_folder_that_is_not_empty_is_taken_with_resume_only(tmp_path: Path) ->
     ResultStore(tmp_path / "new", resume=False)  # nothing was done yet
 
 
-def test_a_job_that_fails_sinks_no_other_and_is_tried_again(tmp_path: Path) -> None:
+def test_failed_job_is_isolated_and_retried(tmp_path: Path) -> None:
     found = [*jobs("tests.helpers.toy_learner:Faulty", servers=5), *jobs("greedy")]
     results = done(found, tmp_path)
     assert len(results.results) == 2
@@ -158,7 +156,7 @@ def test_a_job_that_fails_sinks_no_other_and_is_tried_again(tmp_path: Path) -> N
     assert len(engine.submitted) == 2
 
 
-def test_a_training_comes_first_once_and_its_policy_is_used(tmp_path: Path) -> None:
+def test_training_runs_first_and_once(tmp_path: Path) -> None:
     found = [*jobs("greedy"), *learner_jobs(seeds=3)]
     engine = Inline()
     results = done(found, tmp_path, engine)
@@ -172,7 +170,7 @@ def test_a_training_comes_first_once_and_its_policy_is_used(tmp_path: Path) -> N
     assert results.results[found[2].key]["reward"] == edge.result["reward"]
 
 
-def test_without_its_policy_a_training_is_missing(tmp_path: Path) -> None:
+def test_training_without_policy_is_missing(tmp_path: Path) -> None:
     done(learner_jobs(), tmp_path)
     (policy,) = (tmp_path / "policies").iterdir()
     policy.unlink()
@@ -181,7 +179,7 @@ def test_without_its_policy_a_training_is_missing(tmp_path: Path) -> None:
     assert [job.kind for job in engine.submitted] == ["train", "run"]
 
 
-def test_a_training_that_fails_fails_those_that_need_it(tmp_path: Path) -> None:
+def test_failed_training_fails_its_runs(tmp_path: Path) -> None:
     results = done([*learner_jobs("tests.helpers.toy_learner:Bad"), *jobs("greedy")], tmp_path)
     assert len(results.results) == 2
     causes = sorted(results.failures.values())
@@ -191,7 +189,7 @@ def test_a_training_that_fails_fails_those_that_need_it(tmp_path: Path) -> None:
     ]
 
 
-def test_a_job_whose_process_died_is_tried_once_more_alone(tmp_path: Path) -> None:
+def test_dead_process_is_retried_alone(tmp_path: Path) -> None:
     found = jobs("greedy", "rpdi")
     deaths = {found[0].key: 1, found[1].key: 2}
     results = done(found, tmp_path, Inline(deaths=deaths))
@@ -200,7 +198,7 @@ def test_a_job_whose_process_died_is_tried_once_more_alone(tmp_path: Path) -> No
     assert len(results.results) == 3
 
 
-def test_results_depend_neither_on_processes_nor_on_order(tmp_path: Path) -> None:
+def test_results_independent_of_processes_and_order(tmp_path: Path) -> None:
     found = jobs("greedy", "rpdi", "single-cut")
     inline = done(found, tmp_path / "inline")
     with make_executor("local", 2) as engine:
@@ -209,7 +207,7 @@ def test_results_depend_neither_on_processes_nor_on_order(tmp_path: Path) -> Non
     assert not local.failures
 
 
-def test_a_process_that_dies_harms_no_other_job(tmp_path: Path) -> None:
+def test_dead_process_is_isolated(tmp_path: Path) -> None:
     found = [*jobs("tests.helpers.toy_learner:Deadly", seeds=1), *jobs("greedy", seeds=3)]
     with make_executor("local", 2) as engine:
         results = done(found, tmp_path, engine)
@@ -217,13 +215,13 @@ def test_a_process_that_dies_harms_no_other_job(tmp_path: Path) -> None:
     assert len(results.results) == 3
 
 
-def test_a_job_may_start_processes(tmp_path: Path) -> None:
+def test_job_starts_processes(tmp_path: Path) -> None:
     with make_executor("local", 1) as engine:
         results = done(jobs("tests.helpers.toy_learner:Parent", seeds=1), tmp_path, engine)
     assert not results.failures
 
 
-def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
+def test_progress(tmp_path: Path) -> None:
     told: list[Status] = []
     found = [*jobs("greedy"), *jobs("tests.helpers.toy_learner:Faulty", seeds=1, servers=5)]
     run_batch(found, ResultStore(tmp_path, resume=True), Inline(), told.append)
@@ -233,7 +231,7 @@ def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
     assert told[-1].left is None
 
 
-def test_time_left_goes_by_kind_and_scheduler() -> None:
+def test_time_left() -> None:
     left = [*jobs("greedy"), *jobs("rpdi")]
     took = {("run", "greedy"): [1.0, 3.0]}
     assert time_left({}, left, 2) is None
@@ -247,13 +245,13 @@ def test_time_left_goes_by_kind_and_scheduler() -> None:
     assert time_left(took, [*left, training], 2) == (4, True)
 
 
-def test_needs_come_before_those_that_need_them_and_once() -> None:
+def test_with_needs() -> None:
     found = learner_jobs()
     assert with_needs([*found, *found]) == [found[0].needs, *found]
 
 
 @pytest.mark.parametrize("damaged", ["jobs", "policies"])
-def test_what_is_not_as_it_was_written_is_done_again(damaged: str, tmp_path: Path) -> None:
+def test_damaged_results_are_recomputed(damaged: str, tmp_path: Path) -> None:
     whole = numbers(done(learner_jobs(), tmp_path))
     for file in (tmp_path / damaged).iterdir():
         content = file.read_bytes()
@@ -265,7 +263,7 @@ def test_what_is_not_as_it_was_written_is_done_again(damaged: str, tmp_path: Pat
     assert numbers(again) == whole
 
 
-def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_message(tmp_path: Path) -> None:
     def stop(status: Status) -> None:
         if status.done == 2:
             raise KeyboardInterrupt
@@ -275,12 +273,12 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
     assert done(jobs("greedy", seeds=4), tmp_path).found == 2
 
 
-def test_ctrl_c_is_taken_between_steps(tmp_path: Path) -> None:
+def test_ctrl_c_between_jobs(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match=r"1 of 4 jobs are kept"):
         run_batch(jobs("greedy", seeds=4), ResultStore(tmp_path, resume=True), Pressed(1))
 
 
-def test_where_ctrl_c_is_ignored_a_batch_goes_on(tmp_path: Path) -> None:
+def test_ignored_ctrl_c(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a job in the background
     try:
         assert len(done(jobs("greedy", seeds=4), tmp_path, Pressed(1)).results) == 4
@@ -288,14 +286,14 @@ def test_where_ctrl_c_is_ignored_a_batch_goes_on(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_an_unknown_engine_is_told() -> None:
+def test_unknown_executor() -> None:
     with pytest.raises(InputError, match="expected one of local, ray"):
         make_executor("cloud")
     with pytest.raises(InputError, match="1 or more"):
         make_executor("local", 0)
 
 
-def test_processes_can_be_given_up_just_after_a_job_was_started(
+def test_close_just_after_submit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     died: list[str] = []
@@ -383,7 +381,7 @@ class Own(Scheduler):
 """
 
 
-def test_a_job_takes_its_files_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_carries_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler, a policy and recorded tasks, by paths that are not there later."""
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN, encoding="utf-8")
@@ -413,7 +411,7 @@ def test_a_job_takes_its_files_along(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert one.result == other.result
 
 
-def test_a_file_that_has_changed_since_the_batch_was_planned_is_told(tmp_path: Path) -> None:
+def test_file_changed_after_planning(tmp_path: Path) -> None:
     own = tmp_path / "own.py"
     own.write_text(OWN, encoding="utf-8")
     job = make_job("run", load(SCENARIO), f"{own}:Own", {}, 0)

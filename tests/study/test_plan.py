@@ -50,7 +50,7 @@ def of(summary: list[Entry], scheduler: str, metric: str) -> Entry:
     return found
 
 
-def test_a_sweep_is_read_as_yaml_and_gives_all_combinations() -> None:
+def test_parse_sweep_and_grid() -> None:
     sweep = plan_module.parse_sweep(
         ["edge_servers=2,3", "radio.rate=0.8 MB/s,{uniform: [1e6, 2e6]}"]
     )
@@ -74,13 +74,13 @@ def test_a_sweep_is_read_as_yaml_and_gives_all_combinations() -> None:
         "dnn.blocks=3,18",
     ],
 )
-def test_every_sweep_of_the_paper_is_one_key_and_its_values(sweep: str) -> None:
+def test_sweeps_of_the_paper(sweep: str) -> None:
     points = plan_module.grid(plan_module.parse_sweep([sweep]))
     trials = plan_module.plan(asked(points=points, overrides=("slots=2", "dnn.cut=balanced")))
     assert len({trial.job.scenario for trial in trials}) == len(points)
 
 
-def test_all_meet_the_same_seeds_and_the_plan_has_an_order() -> None:
+def test_seeds_and_order_of_plan() -> None:
     trials = plan_module.plan(asked(points=plan_module.grid({"edge_servers": [2, 3]})))
     met = [
         (c.point["edge_servers"], c.competitor and c.competitor.label, c.job.seed) for c in trials
@@ -93,7 +93,7 @@ def test_all_meet_the_same_seeds_and_the_plan_has_an_order() -> None:
     assert len(fewer) == 3
 
 
-def test_learners_are_trained_for_every_point_and_training_seed() -> None:
+def test_trainings_of_plan() -> None:
     points = plan_module.grid({"edge_servers": [2, 3]})
     plan = plan_module.plan(
         asked(
@@ -111,7 +111,7 @@ def test_learners_are_trained_for_every_point_and_training_seed() -> None:
     assert all(trial.job.needs is None for trial in plan_module.plan(asked(given, baseline="toy")))
 
 
-def test_options_are_for_the_training_or_for_the_runs() -> None:
+def test_options_of_training_and_runs() -> None:
     wishing = Competitor("toy", TOY.scheduler, {"wish": 2}, workers=4)
     plan = plan_module.plan(asked(wishing, baseline="toy", training=Training(5)))
     assert [(trial.job.kind, trial.job.options) for trial in plan] == [
@@ -139,7 +139,7 @@ def test_options_are_for_the_training_or_for_the_runs() -> None:
         ((), {"points": [{"dnn.blocks": 99}]}, "99"),
     ],
 )
-def test_what_is_wrong_is_told_before_any_work(
+def test_invalid_study(
     competitors: tuple[Competitor, ...], more: dict[str, Any], told: str
 ) -> None:
     overrides = ("slots=3", "dnn.cut=balanced")
@@ -147,7 +147,7 @@ def test_what_is_wrong_is_told_before_any_work(
         plan_module.plan(asked(*competitors, overrides=overrides, **more))
 
 
-def test_a_summary_worked_out_by_hand() -> None:
+def test_summary_by_hand() -> None:
     rows = [row("greedy", 0, 2.0), row("greedy", 1, 4.0), row("lookahead", 0, 1.0)]
     rows += [row("lookahead", 1, 3.0), row("rpdi", 1, 8.0), row("rpdi", 0, None)]
     summary = summary_module.summarise(rows, "greedy")
@@ -163,7 +163,7 @@ def test_a_summary_worked_out_by_hand() -> None:
     assert not [each for each in summary if each["metric"] == "energy_J"]
 
 
-def test_the_lower_bound_stands_beside_the_schedulers(tmp_path: Path) -> None:
+def test_lower_bound_in_summary(tmp_path: Path) -> None:
     trials = plan_module.plan(asked(lower_bound=True))
     done = run_batch([trial.job for trial in trials], ResultStore(tmp_path, resume=False), Inline())
     rows = summary_module.rows(trials, done.results)
@@ -184,9 +184,7 @@ def test_the_lower_bound_stands_beside_the_schedulers(tmp_path: Path) -> None:
     assert rows[0]["lower_bound"]["gap_percent"] == alone["lower_bound"]["gap_percent"]
 
 
-def test_a_learner_is_compared_over_its_trainings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_summary_of_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("mecsim.learning.training")
     module.train = toy_learner.train  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
@@ -202,7 +200,7 @@ def test_a_learner_is_compared_over_its_trainings(
     assert toy["mean"] == pytest.approx(sum(each["reward"] for each in rows[2:]) / 4)
 
 
-def test_trained_once_and_evaluated_elsewhere(
+def test_train_once_with_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     module = ModuleType("mecsim.learning.training")
@@ -238,7 +236,7 @@ def test_trained_once_and_evaluated_elsewhere(
     assert len(summary_module.curves(trials, done.results)) == 3 * 2
 
 
-def test_a_sweep_may_be_evaluated_by_policies_of_its_scenario() -> None:
+def test_train_once_with_sweep() -> None:
     once = Competitor("toy", TOY.scheduler, train_once=True)
     points = plan_module.grid({"arrivals.rate": [30, 110]})
     trials = plan_module.plan(asked(once, points=points, baseline="toy", training=Training(5)))
@@ -247,7 +245,7 @@ def test_a_sweep_may_be_evaluated_by_policies_of_its_scenario() -> None:
         plan_module.plan(asked(Competitor("greedy", "greedy", train_once=True)))
 
 
-def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
+def test_compare_writes_tables_and_figures(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"
     arguments = (
@@ -289,7 +287,7 @@ def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
     assert "12 jobs had results already" in shown
 
 
-def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
+def test_compare_with_failed_job(tmp_path: Path) -> None:
     done = mecsim(
         "compare", str(SCENARIO), "--set", "slots=3", "--seeds", "1", "--sweep",
         "edge_servers=2,3", "--schedulers", "greedy,tests.helpers.toy_learner:Faulty",
@@ -316,12 +314,12 @@ def test_the_command_tells_what_failed_and_says_no(tmp_path: Path) -> None:
         ((str(SCENARIO),), "two files of the same name"),
     ],
 )
-def test_wrong_arguments_of_the_command(more: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_compare_with_invalid_arguments(more: tuple[str, ...], told: str, tmp_path: Path) -> None:
     arguments = ("compare", str(SCENARIO), "--schedulers", "greedy", "--no-figures")
     assert told in mecsim(*arguments, "--out", str(tmp_path / "o"), *more, code=2).stderr
 
 
-def test_a_scheduler_looks_the_same_in_every_figure() -> None:
+def test_styles() -> None:
     few, many = styles.styles(["greedy", "mine"]), styles.styles(["a3c", "greedy", "other", "rpdi"])
     assert few["greedy"] == many["greedy"]
     looks = styles.styles(list(styles.STYLES))
@@ -332,14 +330,14 @@ def test_a_scheduler_looks_the_same_in_every_figure() -> None:
     assert len({styles.styles(list("abcdefgh"))[each] for each in "abcdefgh"}) == 8
 
 
-def test_where_values_stand_on_an_axis() -> None:
+def test_positions() -> None:
     assert plots.positions([2, 9, 2]) == ({2: 2.0, 9: 9.0}, [])
     assert plots.positions(["0.8 MB/s", "2 MB/s"])[0] == {"0.8 MB/s": 0.8, "2 MB/s": 2.0}
     assert plots.positions(["800 kB/s", "2 MB/s"])[1] == ["800 kB/s", "2 MB/s"]
     assert plots.positions(["nin", "vgg16"]) == ({"nin": 0, "vgg16": 1}, ["nin", "vgg16"])
 
 
-def test_equal_panels_make_equal_files(tmp_path: Path) -> None:
+def test_draw_is_deterministic(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     line = plots.Line("greedy", [1, 2], [1.0, 20.0], [0.5, None], [1.5, None])
     panel = plots.Panel([line, plots.Line("lower bound", [1, 2], [1, 1], [1, 1], [1, 1])], "N", "s")
@@ -357,7 +355,7 @@ def test_csv_and_markdown() -> None:
     )
 
 
-def test_a_closed_stdout_is_no_failure(tmp_path: Path) -> None:
+def test_closed_stdout(tmp_path: Path) -> None:
     command = f"exec {sys.executable} -m mecsim compare {SCENARIO} --set slots=3 --seeds 1 "
     command += f"--schedulers greedy --jobs 1 --no-figures --out {tmp_path / 'o'} >&-"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)

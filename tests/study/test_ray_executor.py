@@ -105,9 +105,7 @@ def processes(cluster: Any, name: str) -> list[psutil.Process]:
     return [each for each in found if " ".join(each.cmdline()).startswith(name)]
 
 
-def test_a_node_that_is_killed_costs_time_and_no_result(
-    cluster: Any, marking: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_killed_node(cluster: Any, marking: tuple[str, ...], tmp_path: Path) -> None:
     with start(tmp_path / "local", *marking, "--jobs", "2") as local:
         assert local.wait(120) == 0
     marks = len(list((tmp_path / "marks").iterdir()))
@@ -130,9 +128,7 @@ def test_a_node_that_is_killed_costs_time_and_no_result(
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
 
 
-def test_ctrl_c_leaves_nothing_on_a_cluster(
-    cluster: Any, marking: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_ctrl_c_on_cluster(cluster: Any, marking: tuple[str, ...], tmp_path: Path) -> None:
     with start(
         tmp_path / "cut", *marking, "--engine", "ray", "--ray-address", cluster.address
     ) as batch:
@@ -148,9 +144,7 @@ def test_ctrl_c_leaves_nothing_on_a_cluster(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_cluster_of_ones_own_ends_with_the_command(
-    sent: signal.Signals, marking: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_own_cluster_ends(sent: signal.Signals, marking: tuple[str, ...], tmp_path: Path) -> None:
     with start(tmp_path / "cut", *marking, "--engine", "ray", "--jobs", "2") as batch:
         until_jobs(tmp_path / "cut", 9, batch)
         ours = psutil.Process(batch.pid).children(recursive=True)
@@ -164,7 +158,7 @@ def test_a_cluster_of_ones_own_ends_with_the_command(
 
 
 @pytest.mark.slow
-def test_what_jobs_do_to_their_processes_harms_no_other(cluster: Any, tmp_path: Path) -> None:
+def test_jobs_are_isolated(cluster: Any, tmp_path: Path) -> None:
     """A job that kills its process has failed in the end; one may start processes of its own."""
     deadly, parent = (
         jobs("tests.helpers.toy_learner:Deadly"),
@@ -177,7 +171,7 @@ def test_what_jobs_do_to_their_processes_harms_no_other(cluster: Any, tmp_path: 
     assert len(results.results) == 5
 
 
-def test_a_node_that_cannot_compute_says_why(
+def test_node_that_cannot_compute(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mecsim.study.executors.ray_executor.version", lambda name: "0.0.1")
@@ -188,9 +182,7 @@ def test_a_node_that_cannot_compute_says_why(
 
 
 @pytest.mark.slow
-def test_a_training_goes_on_when_the_node_of_a_worker_is_killed(
-    cluster: Any, tmp_path: Path
-) -> None:
+def test_training_with_killed_node(cluster: Any, tmp_path: Path) -> None:
     doomed = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
     raylet = psutil.Process(doomed.all_processes["raylet"][0].process.pid)
     arguments = (
@@ -221,9 +213,7 @@ def test_a_training_goes_on_when_the_node_of_a_worker_is_killed(
         ("127.0.0.1:70000", "allowed: HOST:PORT"),
     ],
 )
-def test_an_address_where_no_cluster_is(
-    address: str, problem: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_address(address: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=problem):
         make_executor("ray", 1, address)
     monkeypatch.setenv("RAY_ADDRESS", address)
@@ -242,7 +232,7 @@ def test_an_address_where_no_cluster_is(
         (("--engine", "ray", "--ray-address", "127.0.0.1:1"), "no Ray cluster answers"),
     ],
 )
-def test_wrong_arguments_of_a_training(
+def test_train_with_invalid_arguments(
     arguments: tuple[str, ...], problem: str, tmp_path: Path
 ) -> None:
     done = mecsim("train", str(SCENARIO), *arguments, "--out", str(tmp_path), code=2)
@@ -250,7 +240,7 @@ def test_wrong_arguments_of_a_training(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_that_ray_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'mecsim\[ray\]'"):
         make_executor("ray", 1)

@@ -18,14 +18,14 @@ def row(*values: float) -> Floats:
     return np.array([values], dtype=np.float64)
 
 
-def test_an_estimate_is_students_interval_over_seeds() -> None:
+def test_estimate_by_hand() -> None:
     mean, low, high = statistics.estimate(row(1, 2, 3, 6))
     # deviations −2, −1, 0, 3: variance 14/3, error of the mean √(14/12)
     half = T_3 * math.sqrt(14 / 12)
     assert (mean, low, high) == pytest.approx((3, 3 - half, 3 + half))
 
 
-def test_one_number_has_no_interval() -> None:
+def test_estimate_of_one_number() -> None:
     assert statistics.estimate(row(7)) == (7, None, None)
     ratio = statistics.improvement(row(7), row(10))
     assert ratio is not None
@@ -33,7 +33,7 @@ def test_one_number_has_no_interval() -> None:
     assert ratio.low is None
 
 
-def test_a_paired_difference_does_not_see_what_both_share() -> None:
+def test_paired_by_hand() -> None:
     shared = np.array([[10.0, 200.0, 3000.0]])
     mean, low, high = statistics.paired(shared + row(1, 2, 3), shared)
     half = T_2 * math.sqrt(1 / 3)
@@ -43,7 +43,7 @@ def test_a_paired_difference_does_not_see_what_both_share() -> None:
     assert unpaired.high - unpaired.mean > 100 * half
 
 
-def test_a_comparison_turned_over_is_its_mirror_image() -> None:
+def test_paired_is_antisymmetric() -> None:
     """A learner of three trainings, and one that does not learn: either may be the baseline."""
     rng = np.random.default_rng(0)
     learner, other = rng.normal(10, [[3.0], [1.0], [2.0]], (3, 5)), rng.normal(10, 1, (1, 5))
@@ -61,33 +61,33 @@ def test_a_comparison_turned_over_is_its_mirror_image() -> None:
     assert whole.low < apart.low  # trainings differ, and that counts
 
 
-def test_trainings_that_failed_are_left_out_of_all() -> None:
+def test_truncated() -> None:
     three, two, one = (np.arange(5.0 * n).reshape(n, 5) for n in (3, 2, 1))
     found = statistics.truncated(three, two, one)
     assert [each.shape for each in found] == [(2, 5), (2, 5), (1, 5)]
     assert [each.shape for each in statistics.truncated(three, one)] == [(3, 5), (1, 5)]
 
 
-def test_an_improvement_is_a_ratio_of_means_with_its_delta_interval() -> None:
+def test_improvement_by_hand() -> None:
     # means 3 and 4: 25% less; residuals x − 0.75·b are 0.5, 0, −0.5, over 4
     percent, low, high = statistics.improvement(row(2, 3, 4), row(2, 4, 6)) or (0, 0, 0)
     half = 100 * T_2 * math.sqrt(0.25 / 3) / 4
     assert (percent, low, high) == pytest.approx((25, 25 - half, 25 + half))
 
 
-def test_of_rewards_too_the_better_one_improves() -> None:
+def test_improvement_of_rewards() -> None:
     assert statistics.improvement(row(-8, -8), row(-10, -10)) == pytest.approx((20, 20, 20))
     assert statistics.improvement(row(1, 2), row(1, -1)) is None
 
 
-def test_crossed_trainings_and_seeds() -> None:
+def test_crossed_interval_by_hand() -> None:
     # Row means 1.5 and 4.5, column means 2 and 4, residuals ±0.5: mean squares 9, 4 and 1.
     interval = statistics.crossed_interval(np.array([[1.0, 2.0], [3.0, 6.0]]))
     half = T_1 * math.sqrt((9 + 4 - 1) / 4)  # degrees of freedom 12² / (9² + 4² + 1²) = 1.47
     assert interval == pytest.approx((3 - half, 3, 3 + half))
 
 
-def test_a_factor_that_varies_less_than_chance_adds_nothing() -> None:
+def test_crossed_interval_without_a_factor() -> None:
     # Row means 1.5 and 2.5, column means 2, residuals ±1.5: mean squares 1, 0 and 9, all chance.
     interval = statistics.crossed_interval(np.array([[0.0, 3.0], [4.0, 1.0]]))
     assert interval is not None
@@ -96,7 +96,7 @@ def test_a_factor_that_varies_less_than_chance_adds_nothing() -> None:
 
 
 @pytest.mark.statistical
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
+def test_crossed_interval_coverage() -> None:
     """95% of intervals hold the truth, with trainings and seeds that both matter."""
     rng, held, tries = np.random.default_rng(1), 0, 600
     for _ in range(tries):
@@ -107,7 +107,7 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     assert 0.93 <= held / tries <= 0.995  # rounding degrees of freedom down errs on the safe side
 
 
-def test_only_seeds_that_all_trainings_met_count() -> None:
+def test_complete_seeds() -> None:
     values = {(0, 0): 1.0, (0, 1): 2.0, (1, 0): 3.0}
     assert statistics.complete_seeds(values) == [0]
     assert statistics.matrix(values, [0]).tolist() == [[1.0], [3.0]]

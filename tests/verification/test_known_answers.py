@@ -65,7 +65,7 @@ def measured(names: Sequence[str]) -> list[str]:
 
 
 @pytest.mark.statistical
-def test_the_quick_suite_passes(quick: list[Outcome]) -> None:
+def test_quick_suite_passes(quick: list[Outcome]) -> None:
     assert failures(quick) == []
     names = [outcome.name for outcome in quick]
     assert len(set(names)) == len(names)
@@ -74,7 +74,7 @@ def test_the_quick_suite_passes(quick: list[Outcome]) -> None:
 
 @pytest.mark.statistical
 @pytest.mark.slow
-def test_the_full_suite_passes_and_tells_answers_that_are_10_percent_off() -> None:
+def test_full_suite_detects_10_percent() -> None:
     outcomes = known_answers.run_checks()
     assert failures(outcomes) == []
     for o in outcomes:
@@ -83,7 +83,7 @@ def test_the_full_suite_passes_and_tells_answers_that_are_10_percent_off() -> No
             assert not o.low <= 1.1 * o.expected <= o.high, o.name
 
 
-def test_a_wrong_formula_fails(quick: list[Outcome]) -> None:
+def test_wrong_formula_fails(quick: list[Outcome]) -> None:
     """What is measured does not depend on the answer; so move the answer, not the measurement."""
     for check, outcome in zip(known_answers.checks(), quick, strict=True):
         again = replace(check, measure=partial(as_before, outcome))
@@ -96,7 +96,7 @@ def as_before(outcome: Outcome, _: Effort) -> Interval:
     return Interval(outcome.low, outcome.measured, outcome.high)
 
 
-def test_rows_and_markdown_have_one_row_a_check(quick: list[Outcome]) -> None:
+def test_rows_and_markdown(quick: list[Outcome]) -> None:
     rows = known_answers.rows(quick)
     assert len(rows) == len(quick)
     assert all(len(row) == len(known_answers.HEADER) for row in rows)
@@ -110,12 +110,12 @@ def test_rows_and_markdown_have_one_row_a_check(quick: list[Outcome]) -> None:
     ]
 
 
-def test_a_failed_check_is_told(quick: list[Outcome]) -> None:
+def test_failed_check_says_no(quick: list[Outcome]) -> None:
     (row,) = known_answers.rows([replace(quick[0], ok=False)])
     assert row[known_answers.HEADER.index("ok")] == "NO"
 
 
-def test_outcomes_are_plain_values(quick: list[Outcome]) -> None:
+def test_outcomes_as_json(quick: list[Outcome]) -> None:
     assert json.loads(json.dumps([asdict(o) for o in quick], allow_nan=False))
 
 
@@ -123,7 +123,7 @@ def test_outcomes_are_plain_values(quick: list[Outcome]) -> None:
 
 
 @pytest.mark.parametrize("compare", [unequal, relative_gap])
-def test_a_comparison_fails_on_anything_but_equal_columns(
+def test_comparison_of_columns(
     compare: Callable[[Any, Any], Interval],
 ) -> None:
     column = np.array([1.0, 2.0])
@@ -133,7 +133,7 @@ def test_a_comparison_fails_on_anything_but_equal_columns(
     assert not compare(np.array([]), np.array([])).contains(0.0)
 
 
-def test_equality_is_to_the_last_bit() -> None:
+def test_equality_of_all_bits() -> None:
     one = np.array([1.0, 1.0])
     assert unequal(one, np.nextafter(one, 2)).mean == 2
     assert relative_gap(one, np.nextafter(one, 2)).contains(0.0)
@@ -196,7 +196,7 @@ def test_wrong_energies_fail(monkeypatch: pytest.MonkeyPatch, kind: str) -> None
     assert measured(EQUATIONS) == EQUATIONS
 
 
-def test_services_that_begin_late_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_services_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     put_in(monkeypatch, Late)
     names = [*EQUATIONS, BATCHES, ONE_QUEUE, EVERY_QUEUE]
     assert measured(names) == names
@@ -253,7 +253,7 @@ def test_lost_time_fails_littles_law(monkeypatch: pytest.MonkeyPatch, total: str
 
 
 @pytest.mark.parametrize("column", ["total_s", "edge_s", "local_s", "finish_s"])
-def test_parts_that_do_not_sum_fail(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
+def test_wrong_delay_parts_fail(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
     corrupt(monkeypatch, "tasks", column)
     assert measured([PARTS]) == [PARTS]
 
@@ -275,7 +275,7 @@ def test_wrong_penalties_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured([REWARD]) == [REWARD]
 
 
-def test_another_kernel_at_the_replay_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replay_on_another_kernel_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = iter([SimpyKernel, Late])
     monkeypatch.setattr(drive, "make_kernel", lambda name, model: next(kernels)(model))
     assert measured([REPLAY]) == [REPLAY]
@@ -289,7 +289,7 @@ def test_two_kernels_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured(names) == names[1:]
 
 
-def test_the_suite_runs_on_the_kernel_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suite_uses_the_given_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: set[str] = set()
 
     def make(name: str, model: Model) -> SimpyKernel:

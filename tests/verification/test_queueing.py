@@ -62,7 +62,7 @@ def test_erlang_c_by_hand() -> None:
 
 @given(loads, st.integers(1, 40))
 @settings(deadline=None)
-def test_erlang_c_equals_the_sum_of_factorials(load: float, servers: int) -> None:
+def test_erlang_c_equals_factorials(load: float, servers: int) -> None:
     offered = load * servers
     tail = offered**servers / math.factorial(servers) / (1 - load)
     states = math.fsum(offered**k / math.factorial(k) for k in range(servers))
@@ -105,9 +105,7 @@ def test_special_cases_agree(load: float, speed: float) -> None:
 
 @given(loads, speeds, st.integers(1, 30))
 @settings(deadline=None)
-def test_one_fast_server_sojourns_less_and_waits_more_than_many(
-    load: float, speed: float, servers: int
-) -> None:
+def test_one_fast_server_against_many(load: float, speed: float, servers: int) -> None:
     rate, near = load * speed, 1 + 1e-9
     assert queueing.mm1_sojourn(rate, speed) <= near * queueing.mmc_sojourn(
         rate, speed / servers, servers
@@ -125,7 +123,7 @@ def test_slot_batch_by_hand() -> None:
 
 @given(st.integers(1, 20), st.integers(0, 64), st.integers(1, 5))
 @settings(deadline=None)
-def test_slot_batch_is_what_the_recursion_gives(jobs: int, ticks: int, slots: int) -> None:
+def test_slot_batch_equals_recursion(jobs: int, ticks: int, slots: int) -> None:
     service = ticks / 64  # a power of two: nothing is rounded
     arrivals = np.repeat(np.arange(slots) * 20.0, jobs)
     waits = queueing.lindley(arrivals, np.full(jobs * slots, service))
@@ -160,7 +158,7 @@ def test_tandem_by_hand() -> None:
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), min_size=4, max_size=4))
 @settings(deadline=None)
-def test_what_enters_a_network_leaves_it(weights: list[list[float]]) -> None:
+def test_network_flow_is_conserved(weights: list[list[float]]) -> None:
     routing = np.array(weights) * 0.9 / 4
     external = np.array([1.0, 2.0, 0.0, 4.0])
     rates = queueing.traffic_rates(external, routing)
@@ -180,7 +178,7 @@ def test_lindley_by_hand() -> None:
 
 @given(gaps)
 @settings(deadline=None)
-def test_lindley_keeps_the_recursion_that_bears_his_name(drawn: list[tuple[float, float]]) -> None:
+def test_lindley_recursion(drawn: list[tuple[float, float]]) -> None:
     arrivals, services = timeline(drawn)
     waits = queueing.lindley(arrivals, services)
     steps = np.maximum(0, waits[:-1] + services[:-1] - np.diff(arrivals))
@@ -196,7 +194,7 @@ def test_little_by_hand() -> None:
 
 @given(gaps)
 @settings(deadline=None)
-def test_littles_law_holds_on_the_recursion(drawn: list[tuple[float, float]]) -> None:
+def test_littles_law_on_recursion(drawn: list[tuple[float, float]]) -> None:
     """The area under N(t), step by step, is the number of jobs times their mean sojourn."""
     arrivals, services = timeline(drawn)
     departures = queueing.fifo_starts(arrivals, services) + services
@@ -216,7 +214,7 @@ def test_littles_law_holds_on_the_recursion(drawn: list[tuple[float, float]]) ->
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 5, 9, 10, 19, 29, 100, 199, 999, 1000, 1001, 10**6])
-def test_t_quantile_is_that_of_scipy(df: int) -> None:
+def test_t_quantile_equals_scipy(df: int) -> None:
     shares = [1e-4, 0.01, 0.3, 0.5, 0.75, 0.9, 0.975, 0.995, 0.9999]
     ours = [t_quantile(share, df) for share in shares]
     assert ours == pytest.approx(np.asarray(scipy.stats.t.ppf(shares, df)), rel=1e-9, abs=1e-9)
@@ -242,7 +240,7 @@ def test_mean_interval_by_hand() -> None:
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30), st.floats(0.5, 0.999))
 @settings(deadline=None)
-def test_mean_interval_is_that_of_scipy(values: list[float], confidence: float) -> None:
+def test_mean_interval_equals_scipy(values: list[float], confidence: float) -> None:
     interval = mean_interval(values, confidence)
     error = np.std(values, ddof=1) / math.sqrt(len(values))
     half = scipy.stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * error
@@ -250,14 +248,14 @@ def test_mean_interval_is_that_of_scipy(values: list[float], confidence: float) 
     assert interval.contains(float(np.mean(values)))
 
 
-def test_contains_has_ends_and_knows_what_is_outside() -> None:
+def test_interval_contains() -> None:
     interval = Interval(1.0, 2.0, 3.0)
     assert [interval.contains(x) for x in (1.0, 2.0, 3.0)] == [True] * 3
     assert [interval.contains(x) for x in (0.999, 3.001, math.nan)] == [False] * 3
 
 
 @pytest.mark.statistical
-def test_mean_interval_covers_as_often_as_it_says_and_not_a_shifted_mean() -> None:
+def test_mean_interval_coverage() -> None:
     """2000 samples of 10: 95% ± 1.5 (three standard errors); the wrong mean is 1.5 σ away."""
     samples = np.random.default_rng(1).normal(7.0, 2.0, (2000, 10))
     intervals = [mean_interval(sample) for sample in samples]
@@ -284,7 +282,7 @@ SERVICES: dict[str, tuple[Draw, float]] = {  # mean 1 s, and what theory says at
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_simulated_queue_waits_as_its_own_formula_says_and_no_other(name: str) -> None:
+def test_simulated_queue_matches_its_formula(name: str) -> None:
     rng, n = np.random.default_rng(1), 200_000
     arrivals = np.cumsum(rng.exponential(1 / 0.6, n))
     waits = queueing.lindley(arrivals, SERVICES[name][0](rng, n))
@@ -293,7 +291,7 @@ def test_a_simulated_queue_waits_as_its_own_formula_says_and_no_other(name: str)
 
 
 @pytest.mark.statistical
-def test_a_simulated_queue_has_the_quantile_of_mm1() -> None:
+def test_simulated_mm1_quantile() -> None:
     rng, n = np.random.default_rng(2), 200_000
     services = rng.exponential(1.0, n)
     waits = queueing.lindley(np.cumsum(rng.exponential(2.0, n)), services)
@@ -324,14 +322,14 @@ def test_a_simulated_queue_has_the_quantile_of_mm1() -> None:
         lambda rate: queueing.jackson([rate / 2], [[0.5]], [1.0]),
     ],
 )
-def test_an_unstable_queue_is_refused(unstable: Callable[[float], object], rate: float) -> None:
+def test_unstable_queue_rejected(unstable: Callable[[float], object], rate: float) -> None:
     with pytest.raises(ValueError, match=rf"utilisation is {rate:g}, must be below 1"):
         unstable(rate)
 
 
 @given(speeds)
 @settings(deadline=None)
-def test_as_many_jobs_as_can_be_served_is_unstable_whatever_the_rounding(speed: float) -> None:
+def test_full_load_is_unstable(speed: float) -> None:
     for wait in (queueing.mm1_wait, queueing.mm1_sojourn):
         with pytest.raises(ValueError, match="utilisation is 1"):
             wait(speed, speed)
@@ -389,8 +387,6 @@ def test_as_many_jobs_as_can_be_served_is_unstable_whatever_the_rounding(speed: 
         (lambda: t_quantile(0.9, 0), "df is 0"),
     ],
 )
-def test_a_wrong_argument_is_named_with_its_limit(
-    wrong: Callable[[], object], message: str
-) -> None:
+def test_wrong_argument_message(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()
