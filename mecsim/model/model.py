@@ -303,6 +303,7 @@ def self_contained(scenario: Scenario) -> Scenario:
 
 def _spread(capacity: Capacity, count: int, draws: Stream) -> Floats:
     if isinstance(capacity, Uniform):
-        return draws.whole.uniform(*capacity.uniform, size=count)
+        low, high = capacity.uniform
+        return low + (high - low) * draws.uniform(0, np.array([count]))
     values = capacity.repeat if isinstance(capacity, Repeat) else capacity
     return np.resize(np.array(values, dtype=np.float64), count)

@@ -1,63 +1,71 @@
-"""One seed a run, split into independent streams that can be read at any slot.
+"""The random streams of a run: one seed, independent streams, readable at any slot.
 
-A stream is a counter-based generator (Philox): the seed and the stream's name make its key, the
-slot its counter. So a slot's numbers do not depend on what was drawn before, in this stream or in
-any other, and all schedulers under one seed meet the same tasks on the same channels.
+A stream is a counter-based generator (Philox): the seed and the stream's name form its key, the
+slot is part of its counter. So the numbers of a slot do not depend on earlier draws, in this stream
+or any other, and all schedulers under one seed get the same tasks and the same channels (common
+random numbers).
+
+The bits are those of numpy's Philox. All numbers are computed from them by exact operations and the
+functions of `mecsim.support.portable_math`, so every CPU draws the same.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, Ints
 from mecsim.support.jit import compiled
+from mecsim.support.portable_math import log_each, normal_quantile_each
 
-Keys: TypeAlias = NDArray[np.uint64]
+Words: TypeAlias = NDArray[np.uint64]
 
-_STREAMS: Final = ("positions", "capacities", "rates", "arrivals", "sizes", "scheduler", "bursts")
+_STREAMS: Final = (
+    "positions",
+    "capacities",
+    "rates",
+    "arrivals",
+    "sizes",
+    "scheduler",
+    "bursts",
+    "sources",
+)
 
 MAX_SEED: Final = 2**64 - 1
 
 
 class Stream:
-    """A named stream of a seed, to be read at one slot after another."""
+    """A named stream of a seed.
+
+    Each method draws ``counts[k]`` numbers from the start of slot ``first + k`` and returns them in
+    one array, slot after slot. What a slot yields does not depend on the other slots; more numbers
+    of a slot start with the same ones as fewer.
+    """
 
     def __init__(self, seed: int, name: str) -> None:
-        self._key = np.array([seed, _STREAMS.index(name)], dtype=np.uint64)
+        self._key = _key(seed, name)
 
-    def at(self, slot: int) -> np.random.Generator:
-        """Return the stream's one generator, put to the start of ``slot``."""
-        self._start["state"]["counter"][3] = slot
-        self._bits.state = self._start  # a tenth of the time of a new generator
-        return self._generator
+    def uniform(self, first: int, counts: Ints) -> Floats:
+        """Draw numbers that are uniform in [0, 1), multiples of 2^-53; shape (sum(counts),)."""
+        return np.asarray((self._words(first, counts) >> np.uint64(11)) * 2.0**-53)
 
-    @cached_property
-    def whole(self) -> np.random.Generator:
-        """The generator at the stream's start, to be read on and on."""
-        return self.at(0)
+    def exponential(self, first: int, counts: Ints) -> Floats:
+        """Draw exponential numbers of mean 1, above 0; shape (sum(counts),)."""
+        return -log_each(self._inner(first, counts))
 
-    @cached_property
-    def _bits(self) -> np.random.Philox:
-        return np.random.Philox(0)  # without a seed it would ask the system for a random one
+    def normal(self, first: int, counts: Ints) -> Floats:
+        """Draw standard normal numbers; shape (sum(counts),)."""
+        return normal_quantile_each(self._inner(first, counts))
 
-    @cached_property
-    def _generator(self) -> np.random.Generator:
-        return np.random.Generator(self._bits)
+    def _inner(self, first: int, counts: Ints) -> Floats:
+        """Draw numbers uniform in (0, 1), odd multiples of 2^-53, for inversion."""
+        return np.asarray(((self._words(first, counts) >> np.uint64(12)) + 0.5) * 2.0**-52)
 
-    @cached_property
-    def _start(self) -> Any:
-        state: Any = self._bits.state
-        state["state"] = {"counter": np.zeros(4, dtype=np.uint64), "key": self._key}
-        return state
-
-    def first(self, slots: range) -> Floats:
-        """Return the first number of every slot, uniform in [0, 1); shape (len(slots),)."""
-        with np.errstate(over="ignore"):  # meant, and told of where the compiler is off
-            return _first_numbers(self._key, slots.start, len(slots))
+    def _words(self, first: int, counts: Ints) -> Words:
+        with np.errstate(over="ignore"):  # intended; reported where the compiler is off
+            return _words(self._key, first, counts)
 
 
 _MULTIPLIERS: Final = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
@@ -75,26 +83,51 @@ def _high_product(a: np.uint64, b: np.uint64) -> np.uint64:
 
 
 @compiled
-def _first_numbers(key: Keys, first: int, count: int) -> Floats:
-    """Return the first number of slots in a row, as numpy's generator gives it, at once.
+def _words(key: Words, first: int, counts: Ints) -> Words:
+    """Return the first ``counts[k]`` words of slot ``first + k``, slot after slot.
 
-    Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011: Philox4x64-10.
+    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011: Philox4x64-10.
     """
-    numbers = np.empty(count)
+    words = np.empty(counts.sum(), dtype=np.uint64)
     one, other = np.uint64(_MULTIPLIERS[0]), np.uint64(_MULTIPLIERS[1])
-    for i in range(count):
-        # numpy counts before it draws; the slot is the highest of the counter's four numbers.
-        a, b, c, d = np.uint64(1), np.uint64(0), np.uint64(0), np.uint64(first + i)
-        key_a, key_c = key[0], key[1]
-        for _ in range(_ROUNDS):
-            high_a, low_a = _high_product(one, a), one * a
-            high_c, low_c = _high_product(other, c), other * c
-            a, b, c, d = high_c ^ b ^ key_a, low_c, high_a ^ d ^ key_c, low_a
-            key_a, key_c = key_a + np.uint64(_WEYL[0]), key_c + np.uint64(_WEYL[1])
-        numbers[i] = np.float64(a >> np.uint64(11)) / 2.0**53
-    return numbers
+    end = 0
+    for k in range(len(counts)):
+        begin, end = end, end + counts[k]
+        for at in range(begin, end, 4):
+            # numpy counts before it draws; the slot is the highest of the counter's four numbers.
+            a, b, c, d = (
+                np.uint64(1 + (at - begin) // 4),
+                np.uint64(0),
+                np.uint64(0),
+                np.uint64(first + k),
+            )
+            key_a, key_c = key[0], key[1]
+            for _ in range(_ROUNDS):
+                high_a, low_a = _high_product(one, a), one * a
+                high_c, low_c = _high_product(other, c), other * c
+                a, b, c, d = high_c ^ b ^ key_a, low_c, high_a ^ d ^ key_c, low_a
+                key_a, key_c = key_a + np.uint64(_WEYL[0]), key_c + np.uint64(_WEYL[1])
+            words[at] = a
+            if at + 1 < end:
+                words[at + 1] = b
+            if at + 2 < end:
+                words[at + 2] = c
+            if at + 3 < end:
+                words[at + 3] = d
+    return words
 
 
-def stream(seed: int, name: str) -> np.random.Generator:
-    """Return the generator of the named stream, which is read from its start."""
-    return Stream(seed, name).whole
+def generator(seed: int, name: str) -> np.random.Generator:
+    """Return a numpy generator of the named stream, from slot 0 on.
+
+    It is for schedulers. Only its ``random`` and ``integers`` give the same on every CPU.
+    """
+    bits = np.random.Philox(0)  # without a seed it would ask the system for a random one
+    state: Any = bits.state
+    state["state"] = {"counter": np.zeros(4, dtype=np.uint64), "key": _key(seed, name)}
+    bits.state = state
+    return np.random.Generator(bits)
+
+
+def _key(seed: int, name: str) -> Words:
+    return np.array([seed, _STREAMS.index(name)], dtype=np.uint64)

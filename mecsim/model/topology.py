@@ -11,9 +11,10 @@ import numpy as np
 
 from mecsim.errors import ScenarioError
 from mecsim.model import equations
-from mecsim.model.random_streams import stream
+from mecsim.model.random_streams import Stream
 from mecsim.scenario.schema import Device, EdgeServer, Radio, Wired
 from mecsim.support.arrays import Floats, Ints
+from mecsim.support.portable_math import cos_sin_each
 
 PAIRS_AT_ONCE: Final = 1 << 19
 """Most pairs of a device and a server that are compared together; bounds memory."""
@@ -76,12 +77,11 @@ def device_positions(spec: Device, servers: Floats, count: int, seed: int) -> Fl
     """
     if spec.positions is not None:
         return np.array(spec.positions, dtype=np.float64)
-    draws = stream(seed, "positions").random((count, 2))
+    draws = Stream(seed, "positions").uniform(0, np.array([2 * count])).reshape(-1, 2)
     near, far = spec.distance
-    radius = np.sqrt(near**2 + (far**2 - near**2) * draws[:, 0])
-    angle = 2 * np.pi * draws[:, 1]
+    radius = np.sqrt(near * near + (far * far - near * near) * draws[:, 0])
     around = servers[np.arange(count) % len(servers)]
-    return around + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return around + radius[:, None] * cos_sin_each(draws[:, 1])
 
 
 def associate(

@@ -7,16 +7,16 @@ kind of draw has a stream of its own, so that nothing a scheduler does can shift
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from mecsim.model import equations
 from mecsim.model.model import Model
-from mecsim.model.random_streams import Stream, stream
+from mecsim.model.random_streams import Stream
 from mecsim.scenario.schema import (
     ConstantSize,
     Deterministic,
@@ -30,6 +30,7 @@ from mecsim.scenario.schema import (
     UniformSize,
 )
 from mecsim.support.arrays import Floats, Ints, read_only
+from mecsim.support.portable_math import exp_each
 
 
 @dataclass(eq=False, slots=True)
@@ -254,6 +255,8 @@ _Slots: TypeAlias = Iterator[tuple[Floats, Ints]]
 """Release times and devices of the tasks of every slot in turn."""
 _Chunks: TypeAlias = Iterator[tuple[Floats, Ints, Ints]]
 """The same of every chunk, and how many tasks each of its slots has."""
+_Piece: TypeAlias = tuple[float, float, float]
+"""Begin and end of a piece of a slot, s, and its arrival rate, tasks a second."""
 
 
 def _arrivals(model: Model, every: _Parts) -> _Chunks:
@@ -297,30 +300,58 @@ def _deterministic(model: Model, rate: float) -> _Slots:
 
 
 def _modulated(model: Model, rates: tuple[float, ...], dwell: tuple[float, ...]) -> _Slots:
-    """Poisson arrivals whose rate follows a cycle of states with exponential sojourns.
+    """Yield the Poisson arrivals whose rate follows a cycle of states with exponential sojourns.
 
-    Within a slot the arrivals of each piece of constant rate are uniform given their number.
+    The gaps between the arrivals of a slot are exponential, on a scale that counts expected tasks.
     """
-    length, state, sojourns = model.scenario.slot_length, 0, stream(model.seed, "bursts")
-    until, arrivals = _dwell(sojourns, dwell[0]), Stream(model.seed, "arrivals")
+    length, state, sojourns = model.scenario.slot_length, 0, _sojourns(model)
+    until, gaps = next(sojourns) * dwell[state], Stream(model.seed, "arrivals")
+    sources = Stream(model.seed, "sources")
     for number in range(model.scenario.slots):
-        draws = arrivals.at(number)
         now, end = slot_start(model, number), slot_start(model, number + 1)
         pieces = []
         while now < end:
             stop = min(until, end)
-            count = draws.poisson(rates[state] * (stop - now) / length)
-            pieces.append(np.sort(draws.uniform(now, stop, size=count)))
+            pieces.append((now, stop, rates[state] / length))
             if until <= end:
                 state = (state + 1) % len(rates)
-                until += _dwell(sojourns, dwell[state])
+                until += next(sojourns) * dwell[state]
             now = stop
-        release = np.minimum(np.concatenate(pieces), np.nextafter(end, 0))
-        yield release, draws.integers(model.devices, size=len(release))
+        release = _placed(pieces, gaps, number)
+        device = sources.uniform(number, np.array([len(release)])) * model.devices
+        yield release, device.astype(np.int64)
 
 
-def _dwell(draws: np.random.Generator, mean_s: float) -> float:
-    return draws.exponential(mean_s) if math.isfinite(mean_s) else math.inf
+def _sojourns(model: Model) -> Iterator[float]:
+    """Yield sojourn times in units of their mean."""
+    bursts = Stream(model.seed, "bursts")
+    for number in count():
+        yield from bursts.exponential(number, np.array([CHUNK])).tolist()
+
+
+def _placed(pieces: Sequence[_Piece], gaps: Stream, slot: int) -> Floats:
+    """Return when the tasks of a slot arrive in its pieces of constant rate; shape (n,)."""
+    passed = np.cumsum([0.0, *((end - begin) * rate for begin, end, rate in pieces)])
+    arrivals = _unit_arrivals(gaps, slot, float(passed[-1]))
+    bounds = np.searchsorted(arrivals, passed, side="right")
+    return np.concatenate(
+        [
+            np.minimum(begin + (arrivals[i:j] - before) / rate, np.nextafter(end, 0))
+            for (begin, end, rate), before, i, j in zip(
+                pieces, passed[:-1], bounds[:-1], bounds[1:], strict=True
+            )
+        ]
+    )
+
+
+def _unit_arrivals(gaps: Stream, slot: int, until: float) -> Floats:
+    """Return the arrivals of a Poisson process of rate 1, to the first one after ``until``."""
+    number = int(until + 6 * math.sqrt(until)) + 8  # rarely too few
+    while True:
+        arrivals = np.cumsum(gaps.exponential(slot, np.array([number])))
+        if arrivals[-1] > until:
+            return arrivals
+        number *= 2
 
 
 def _sizes(model: Model, sizes: Stream, numbers: range, counts: Ints) -> tuple[Floats, Floats]:
@@ -329,29 +360,24 @@ def _sizes(model: Model, sizes: Stream, numbers: range, counts: Ints) -> tuple[F
     if isinstance(spec, ConstantSize):
         return np.ones((total, 1)), np.ones((len(numbers), 1))
     if spec.per == "slot":
-        if isinstance(spec, UniformSize):  # as below, in less time
-            drawn = (spec.low + (spec.high - spec.low) * sizes.first(numbers))[:, None]
-        else:
-            drawn = np.array([_draw_sizes(sizes.at(n), spec, (1,)) for n in numbers])
+        drawn = _draw_sizes(sizes, spec, numbers.start, np.ones_like(counts))[:, None]
         return np.repeat(drawn, counts, axis=0), drawn
     columns = 1 if spec.per == "task" else model.blocks
-    each = zip(numbers, counts.tolist(), strict=True)
-    drawn = np.concatenate([_draw_sizes(sizes.at(n), spec, (tasks, columns)) for n, tasks in each])
+    drawn = _draw_sizes(sizes, spec, numbers.start, counts * columns).reshape(-1, columns)
     return drawn, np.ones((len(numbers), columns))
 
 
 def _draw_sizes(
-    draws: np.random.Generator,
-    spec: UniformSize | ExponentialSize | LognormalSize,
-    shape: tuple[int, ...],
+    sizes: Stream, spec: UniformSize | ExponentialSize | LognormalSize, first: int, counts: Ints
 ) -> Floats:
+    """Return ``counts[k]`` size factors of slot ``first + k``, slot after slot."""
     match spec:
         case UniformSize(low=low, high=high):
-            return draws.uniform(low, high, size=shape)
+            return low + (high - low) * sizes.uniform(first, counts)
         case ExponentialSize():
-            return draws.exponential(size=shape)
+            return sizes.exponential(first, counts)
         case LognormalSize(sigma=sigma):
-            return draws.lognormal(-(sigma**2) / 2, sigma, size=shape)
+            return exp_each(sigma * sizes.normal(first, counts) - sigma * sigma / 2)
 
 
 def _rates(model: Model, every: _Parts) -> Iterator[Floats]:
@@ -369,15 +395,14 @@ def _rates(model: Model, every: _Parts) -> Iterator[Floats]:
 
 
 def _draw_rates(model: Model, draws: Stream, slot: int) -> Floats:
-    radio, count = model.scenario.radio, model.devices
+    """Return the radio rate of every device in a slot, bits a second; shape (D,)."""
+    radio, one_each = model.scenario.radio, np.array([model.devices])
     if isinstance(radio.rate, UniformRate):
-        rates = draws.at(slot).uniform(*radio.rate.uniform, size=count)
-    elif radio.rate is not None:
-        rates = np.full(count, radio.rate)
-    else:
-        fades = radio.fading == "rayleigh"
-        fading = draws.at(slot).exponential(size=count) if fades else 1.0
-        rates = equations.shannon_rate(
-            radio.bandwidth, radio.transmit_power, model.gain * fading, radio.noise_density
-        )
-    return read_only(rates)
+        low, high = radio.rate.uniform
+        return low + (high - low) * draws.uniform(slot, one_each)
+    if radio.rate is not None:
+        return np.full(model.devices, radio.rate)
+    gain = model.gain
+    if radio.fading == "rayleigh":
+        gain = gain * draws.exponential(slot, one_each)
+    return equations.shannon_rate(radio.bandwidth, radio.transmit_power, gain, radio.noise_density)

@@ -70,9 +70,9 @@ class Radio(Section):
 
     bandwidth: Hertz = 2e6
     """B, the bandwidth of a channel in Hz."""
-    transmit_power: Watts = 10 ** ((22.0 - 30.0) / 10)
+    transmit_power: Watts = 0.15848931924611134  # 22 dBm
     """p, the transmit power of a device in W; 22 dBm by default."""
-    noise_density: WattsPerHertz = 10 ** ((-174.0 - 30.0) / 10)
+    noise_density: WattsPerHertz = 3.981071705534972e-21  # -174 dBm/Hz
     """N0, the power density of the noise in W/Hz; -174 dBm/Hz by default."""
     path_loss_intercept_db: Annotated[float, Field(ge=-500, le=500)] = 128.1
     """Path loss in dB at a distance of 1 km."""

@@ -1,15 +1,16 @@
-"""Quantities as people write them (``15 GHz``, ``22 dBm``, ``1.4 MB/s``) to plain SI floats.
+"""Converts quantities such as ``15 GHz``, ``22 dBm`` and ``1.4 MB/s`` to floats in SI units.
 
-Parsing is pint's; its registry is loaded with the units of this field only, and with information
-as a dimension of its own, so that a clock rate can never pass for a data rate. SI inside: seconds,
-metres, hertz (cycles a second), bits, bits a second, watts, joules.
+pint parses the units. Its registry contains only the units of this field, with information as a
+separate dimension, so that a clock rate cannot be read as a data rate. Decimal arithmetic does the
+rest: ``17.1 GHz`` is exactly 17.1e9, and decibels give the same bits with every C library. Units of
+the results: seconds, metres, hertz (cycles a second), bits, bits a second, watts, joules.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -42,13 +43,17 @@ watt_hour = 3600 * joule = Wh
 bit = [information]
 byte = 8 * bit = B
 bit_per_second = bit / second = bps
-decibelmilliwatt = 1e-3 * watt; logbase: 10; logfactor: 10 = dBm
-decibelwatt = watt; logbase: 10; logfactor: 10 = dBW
+decibelmilliwatt = 1e-3 * watt = dBm
+decibelwatt = watt = dBW
 """
 
 _LOGARITHMIC: Final = ("dBm", "dBW")
-_MOST_DECIBELS: Final = 3000
-"""Far more than a power can be, and less than what a float can hold."""
+"""Their number is converted before their unit, which stands for that of 0 dB."""
+_MAX_DECIBELS: Final = 3000
+"""More than any power, and within the range of a float."""
+_DIGITS: Final = Context(prec=40)
+_THOUSANDTH: Final = re.compile(r"m(?=(?:bits?|bytes?|B|bps|Hz|hertz)\b)")
+"""The prefix of a unit of which nobody means the thousandth part."""
 _QUANTITY: Final = re.compile(
     r"\s*(?P<number>[+-]?(?:\d(?:_?\d)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>\S.{0,23})?\s*",
     re.ASCII,
@@ -67,10 +72,14 @@ def _registry() -> UnitRegistry[Any]:
 
 
 def parse(text: str, unit: str) -> float:
-    """Return ``text`` as a number of the SI unit ``unit``.
+    """Convert a quantity to the SI unit ``unit``.
 
-    A number without a unit counts as SI already. Raises ``ValueError`` for anything that is not a
-    finite number with a unit of the same dimension.
+    Args:
+        text: A number with a unit, or a number alone, which is in ``unit``.
+        unit: A key of the table of examples, such as ``"bit/s"``.
+
+    Raises:
+        ValueError: If ``text`` is not a finite number with a unit of the same dimension.
     """
     match = _QUANTITY.fullmatch(text)
     if match is None:
@@ -90,17 +99,19 @@ def _convert(number: Decimal, name: str, unit: str) -> float:
 
     if not _UNIT.fullmatch(name):
         raise ValueError(f"has no unit that mecsim knows ({name!r}); write {example(unit)!r}")
+    if _THOUSANDTH.match(name):
+        meant = _THOUSANDTH.sub("M", name)
+        raise ValueError(f"has the unit {name!r}, with m for a thousandth; write {meant!r}")
     registry = _registry()
     numerator, _, denominator = (part.strip() for part in name.partition("/"))
     try:
         divisor = registry.parse_units(denominator) if denominator else 1
-        if numerator in _LOGARITHMIC:  # pint divides linear units only
-            if abs(number) > _MOST_DECIBELS:
+        if numerator in _LOGARITHMIC:
+            if abs(number) > _MAX_DECIBELS:
                 return math.inf
-            watts = registry.Quantity(float(number), numerator).to("W")
-            return float((watts / divisor).to(unit).magnitude)
+            number = _DIGITS.power(Decimal(10), number / 10)
         factor = (registry.Quantity(1.0, numerator) / divisor).to(unit).magnitude
-        return float(number * Decimal(repr(factor)))  # in decimal, so that 17.1 GHz is 17.1e9
+        return float(number * Decimal(repr(factor)))
     except (pint.UndefinedUnitError, ValueError) as error:  # ValueError for "nan"
         known = f"write for example {example(unit)!r}"
         raise ValueError(f"has no unit that mecsim knows ({name!r}); {known}") from error
@@ -124,7 +135,7 @@ _EXAMPLES: Final = {
 
 
 def example(unit: str) -> str:
-    """Return a quantity as a person might write it, for messages and for the JSON Schema."""
+    """Return an example of a quantity, for messages and for the JSON Schema."""
     return _EXAMPLES[unit]
 
 
@@ -152,7 +163,7 @@ class Unit:
 
 
 LARGEST: Final = 1e30
-"""Beyond every quantity, yet squares and products of such numbers and their inverses are finite."""
+"""Above every quantity; squares and products of such numbers and their inverses are finite."""
 
 
 def _not_tiny(value: float) -> float:

@@ -1,8 +1,8 @@
-"""YAML files to plain data that knows where each value was written.
+"""Reads YAML files into plain data and records the line of each value.
 
-Scalars follow YAML 1.2's core schema (``1e-26`` is a number, ``no`` is a string). A document is a
-mapping; it may build on another one with ``extends``. Anchors and aliases are refused: they are
-how a small file becomes a huge one, and ``extends`` does what they are used for.
+Scalars follow the core schema of YAML 1.2 (``1e-26`` is a number, ``no`` is a string). A document is
+a mapping; it may build on another one with ``extends``. Anchors and aliases are refused: a small
+file can expand to a huge one with them, and ``extends`` replaces their legitimate uses.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ Keys: TypeAlias = tuple[str | int, ...]
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
 PATH_KEYS: Final = (("arrivals", "file"), ("dnn", "model"))
-"""Where a scenario names other files."""
+"""Keys that hold the names of other files."""
 
 KIND_KEYS: Final = ("process", "distribution", "topology")
-"""Keys that say what kind of thing a mapping is: another kind replaces the mapping as a whole."""
+"""Keys that give the kind of a mapping. A different kind replaces the whole mapping."""
 
 UNION_KEYS: Final = ("process", "distribution")
-"""Those of them that also say which other keys the mapping may have."""
+"""Those kinds that also determine which other keys the mapping may have."""
 
 FORMS: Final = ("repeat", "uniform")
-"""Keys of which a mapping of values has one: another form replaces the mapping as a whole."""
+"""Keys that give the form of a mapping of values. A different form replaces the whole mapping."""
 
 
 _CORE: Final = "tag:yaml.org,2002:"
+_BASES: Final = {"0o": 8, "0x": 16}
 _WORDS: Final = {"null": None, "true": True, "false": False, "~": None, "": None}
 
 
@@ -49,7 +50,7 @@ class _CoreSchemaLoader(yaml.SafeLoader):
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
     (
         "float",
         r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
@@ -63,7 +64,12 @@ for _tag, _pattern, _first in (
 
 @dataclass
 class Document:
-    """Plain data and, for each path of keys in it, where that value was written."""
+    """Plain data and the place where each value was written.
+
+    Attributes:
+        values: Nested dictionaries and lists.
+        where: The place of each path of keys, as ``file:line`` or the text of an option.
+    """
 
     values: dict[str, Any]
     where: dict[Keys, str] = field(default_factory=dict)
@@ -77,7 +83,11 @@ class Document:
 
 
 def read(path: str | os.PathLike[str]) -> Document:
-    """Read a YAML file and everything it extends. Raises ``ScenarioError``."""
+    """Read a YAML file and all files that it extends.
+
+    Raises:
+        ScenarioError: If a file cannot be read or is not a valid document.
+    """
     return _read(Path(path), ())
 
 
@@ -102,7 +112,7 @@ def _read(path: Path, above: tuple[str, ...]) -> Document:
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    """Make file names in a document relative to the folder in which it lies."""
+    """Make the file names in a document relative to its folder."""
     for section, key in PATH_KEYS:
         name = values.get(section, {}).get(key) if isinstance(values.get(section), dict) else None
         if isinstance(name, str) and (key == "file" or name.endswith(".json")):
@@ -126,7 +136,15 @@ def _text(path: Path) -> str:
 
 
 def parse(text: str, name: str) -> Document:
-    """Parse YAML text whose top is a mapping. ``name`` stands before line numbers in messages."""
+    """Parse YAML text that is a mapping.
+
+    Args:
+        text: The text.
+        name: Name of its source, for messages.
+
+    Raises:
+        ScenarioError: If the text is not valid.
+    """
     document = Document({}, {(): name})
     values = _value(text, name, document.where)
     if not isinstance(values, dict):
@@ -136,7 +154,7 @@ def parse(text: str, name: str) -> Document:
 
 
 def _value(text: str, name: str, where: dict[Keys, str]) -> Any:
-    """Parse YAML text and note in ``where`` on which line each value stands."""
+    """Parse YAML text and store the line of each value in ``where``."""
     try:
         _refuse_aliases(text, name)
         loader = _CoreSchemaLoader(text)
@@ -200,7 +218,7 @@ def _scalar(node: yaml.Node) -> Any:
         raise ValueError(f"the tag {node.tag} is not allowed; write the value without it")
     match kind:
         case "int":
-            return int(text)
+            return int(text, _BASES.get(text[:2], 10))
         case "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         case "bool" | "null":
@@ -208,12 +226,26 @@ def _scalar(node: yaml.Node) -> Any:
                 raise ValueError(f"{reprlib.repr(text)} is not true, false or null")
             return _WORDS[text.lower()]
         case _:
-            return text
+            return _valid_text(text)
+
+
+def _valid_text(text: str) -> str:
+    """Return the text; raise ``ValueError`` for half a surrogate pair, which no file can hold."""
+    for character in text:
+        if "\ud800" <= character <= "\udfff":
+            raise ValueError(
+                f"{reprlib.repr(text)} is not valid text: U+{ord(character):04X} is half of a "
+                "surrogate pair or a byte that is not UTF-8"
+            )
+    return text
 
 
 def _key(node: yaml.Node, name: str) -> str:
     if isinstance(node, yaml.ScalarNode) and node.tag == f"{_CORE}str":
-        return str(node.value)
+        try:
+            return _valid_text(str(node.value))
+        except ValueError as error:
+            raise ScenarioError(f"{_line(node, name)}: the key {error}") from error
     shown = reprlib.repr(node.value) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
     raise ScenarioError(f"{_line(node, name)}: {shown} is not a key (a word)")
 
@@ -237,7 +269,7 @@ def _has(values: Any, keys: Keys) -> bool:
 
 
 def holds(values: Any, key: str | int) -> bool:
-    """Return whether ``values[key]`` is there, of a mapping or of a list."""
+    """Return whether a mapping or a list has ``values[key]``."""
     if isinstance(values, dict):
         return key in values
     return isinstance(values, list | tuple) and isinstance(key, int) and 0 <= key < len(values)
@@ -259,18 +291,31 @@ def _of_other_kind(base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
 
 
 def dump(values: Mapping[str, Any]) -> str:
-    """Return plain data as YAML, in the order it has."""
+    """Return plain data as YAML, in its order."""
     return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)
 
 
 def assign(document: Document, assignment: str, option: str = "--set") -> None:
-    """Apply ``KEY.PATH=VALUE`` to the document; VALUE is read as YAML. Raises ``ScenarioError``."""
+    """Apply ``KEY.PATH=VALUE`` to a document.
+
+    Args:
+        document: Changed in place.
+        assignment: VALUE is read as YAML.
+        option: Name of the command-line option, for messages.
+
+    Raises:
+        ScenarioError: If the assignment is not valid or does not fit the document.
+    """
     path, equals, text = assignment.partition("=")
     keys = path.strip().split(".")
     where = _oneline(f"{option} {assignment if len(assignment) < 80 else assignment[:77] + '...'}")
     if not equals or not all(keys):
         form = "KEY.PATH=VALUE" if option == "--set" else "KEY=VALUE"
         raise ScenarioError(f"{where}: is not of the form {form}")
+    try:
+        _valid_text(assignment)
+    except ValueError as error:
+        raise ScenarioError(f"{where}: {error}") from error
     _put(document, keys, _value(text, where, {}), where)
 
 
@@ -299,7 +344,7 @@ def _put(document: Document, keys: list[str], value: Any, where: str) -> None:
             target[step] = value
         elif isinstance(target, list) or isinstance(target.get(step), (dict, list)):
             target = target[step]
-        else:  # a section that is not there yet, or a short form that the longer one replaces
+        else:  # a missing section, or a short form that the longer one replaces
             target[step] = target = {}
     document.where = {k: w for k, w in document.where.items() if k[: len(taken)] != tuple(taken)}
     document.where[tuple(taken)] = where

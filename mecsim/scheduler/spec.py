@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mecsim.model.empty_network import EmptyNetwork
 from mecsim.model.model import Model
-from mecsim.model.random_streams import stream
+from mecsim.model.random_streams import generator
 from mecsim.model.topology import Links
 from mecsim.support.arrays import Floats, Ints
 
@@ -44,7 +44,7 @@ class SchedulerSpec:
         Returns:
             A new spec, whose random stream is at its beginning.
         """
-        return cls(model, stream(model.seed, "scheduler"))
+        return cls(model, generator(model.seed, "scheduler"))
 
     @property
     def servers(self) -> int:

@@ -64,10 +64,10 @@ DROPPED: Final = ("NUMBA_DISABLE_JIT", "PYTHONWARNINGS")
 def pinned_environment() -> dict[str, str]:
     """Return the environment of a process whose numerics do not depend on the CPU."""
     kept = {name: value for name, value in os.environ.items() if name not in DROPPED}
-    return kept | PINS | {"NPY_DISABLE_CPU_FEATURES": " ".join(_dispatched())}
+    return kept | PINS | {"NPY_DISABLE_CPU_FEATURES": " ".join(dispatched())}
 
 
-def _dispatched() -> list[str]:
+def dispatched() -> list[str]:
     """Return the CPU features for which this numpy has kernels besides its baseline."""
     umath = importlib.import_module("numpy._core._multiarray_umath")  # private; no other way
     return list(umath.__cpu_dispatch__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from mecsim.model.model import Model, reseeded, resolve
-from mecsim.model.random_streams import Stream
+from mecsim.model.random_streams import Stream, generator
 from mecsim.model.workload import Slot, Tasks, chunks, slots
 from mecsim.support.intervals import batch_means, mean_interval
 from tests.helpers.builders import chain, scenario, simulate
 
-NAMES = ("positions", "capacities", "rates", "arrivals", "sizes", "scheduler")
+NAMES = ("positions", "capacities", "rates", "arrivals", "sizes", "bursts", "sources")
 Z = 4.0
 """Standard errors allowed: a right generator stays inside at 99.99% of the seeds."""
 
@@ -24,8 +25,8 @@ def drawn(seed: int = 0, **overrides: Any) -> list[Slot]:
     return list(slots(resolve(scenario(**overrides), seed)))
 
 
-def draws(seed: int, name: str, slot: int = 0) -> np.random.Generator:
-    return Stream(seed, name).at(slot)
+def uniform(seed: int, name: str, slot: int, number: int) -> NDArray[np.float64]:
+    return Stream(seed, name).uniform(slot, np.array([number]))
 
 
 def counts(workload: list[Slot]) -> NDArray[np.float64]:
@@ -45,7 +46,7 @@ def arrivals(process: str, rate: float, **more: Any) -> dict[str, Any]:
 
 def test_streams_seeds_and_slots_all_differ() -> None:
     keys = [(seed, name, slot) for seed in (0, 1) for name in NAMES for slot in (0, 1)]
-    first = [tuple(draws(*key).random(4).tolist()) for key in keys]
+    first = [tuple(uniform(*key, 4).tolist()) for key in keys]
     assert len(set(first)) == len(keys)
 
 
@@ -54,20 +55,19 @@ def test_streams_are_independent() -> None:
     """Correlations of n pairs have the standard error 1/√n: also between neighbouring slots."""
     n = 20_000
     keys = [(7, name, slot) for name in NAMES for slot in (0, 1)] + [(8, "rates", 0)]
-    correlations = np.corrcoef([draws(*key).random(n) for key in keys])
+    correlations = np.corrcoef([uniform(*key, n) for key in keys])
     off = correlations[~np.eye(len(keys), dtype=bool)]
-    assert np.abs(off).max() < 5 / np.sqrt(n)  # 5, for 78 pairs
+    assert np.abs(off).max() < 5 / np.sqrt(n)  # 5, for 105 pairs
 
 
 def test_a_slot_of_a_stream_does_not_depend_on_what_was_read_before() -> None:
     sizes = Stream(3, "sizes")
-    late = sizes.at(1000).random(5)
-    early = sizes.at(2)
-    early.random(100_001)
-    early.integers(5, size=3, dtype=np.int32)  # leaves half a number behind
-    assert sizes.at(1000).random(5).tolist() == late.tolist()
-    assert draws(3, "sizes", 1000).random(5).tolist() == late.tolist()
-    assert early.random(5).tolist() != late.tolist()
+    late = uniform(3, "sizes", 1000, 5).tolist()
+    sizes.uniform(2, np.array([1001]))
+    assert sizes.uniform(1000, np.array([5])).tolist() == late
+    several = sizes.uniform(997, np.array([7, 0, 2, 9, 3]))
+    assert several[9:14].tolist() == late  # more of them, between those of other slots
+    assert several[18:].tolist() == uniform(3, "sizes", 1001, 3).tolist()
 
 
 @pytest.mark.parametrize("process", ["slotted", "deterministic", "poisson"])
@@ -139,12 +139,27 @@ def test_what_a_slot_brings_of_one_kind_tells_nothing_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**64 - 1, 12345678901234567890])
-def test_the_first_numbers_of_slots_are_numpys(seed: int) -> None:
-    sizes, slots_ = Stream(seed, "sizes"), range(60, 200)
-    expected = [sizes.at(slot).random() for slot in slots_]
-    assert sizes.first(slots_).tolist() == expected
-    scaled = 0.8 + (1.2 - 0.8) * sizes.first(slots_)
-    assert scaled.tolist() == [sizes.at(slot).uniform(0.8, 1.2) for slot in slots_]
+def test_uniform_numbers_are_those_of_numpys_philox(seed: int) -> None:
+    key = np.array([seed, NAMES.index("sizes")], dtype=np.uint64)
+    for slot, number in [(0, 1), (60, 5), (199, 8), (2**40, 10)]:
+        bits = np.random.Philox(counter=[0, 0, 0, slot], key=key)
+        expected = np.random.Generator(bits).random(number).tolist()
+        assert uniform(seed, "sizes", slot, number).tolist() == expected
+    key[1] = 5
+    scheduler = np.random.Generator(np.random.Philox(key=key)).random(9)
+    assert generator(seed, "scheduler").random(9).tolist() == scheduler.tolist()
+
+
+def test_exponential_and_normal_numbers_follow_their_laws() -> None:
+    """Kolmogorov and Smirnov: the greatest distance exceeds 2.23/√n once in 10,000 seeds."""
+    n = 40_000
+    counts = np.array([n // 2, n // 2])
+    uniform = Stream(5, "sizes").uniform(3, counts)
+    exponential = 1 - np.exp(-Stream(5, "rates").exponential(3, counts))
+    normal = np.array([NormalDist().cdf(x) for x in Stream(5, "bursts").normal(3, counts).tolist()])
+    for probabilities in (uniform, exponential, normal):
+        above = np.arange(1, n + 1) / n - np.sort(probabilities)
+        assert max(above.max(), 1 / n - above.min()) < 2.23 / np.sqrt(n)
 
 
 # ---------------------------------------------------------------- arrivals

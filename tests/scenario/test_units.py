@@ -21,6 +21,7 @@ TABLE = [
     ("+.5 kHz", "Hz", 500.0),
     ("1_000 Hz", "Hz", 1000.0),
     ("100 mW", "W", 0.1),
+    ("5 mW", "W", 0.005),
     ("0 dBm", "W", 1e-3),
     ("30 dBm", "W", 1.0),
     ("0 dBW", "W", 1.0),
@@ -50,16 +51,29 @@ TABLE = [
 
 @pytest.mark.parametrize(("text", "unit", "value"), TABLE)
 def test_parse(text: str, unit: str, value: float) -> None:
-    if "dB" in text:
-        assert parse(text, unit) == pytest.approx(value, rel=1e-12)
-    else:
-        assert parse(text, unit) == value
+    assert parse(text, unit) == value
 
 
 def test_parse_decibels() -> None:
-    # 22 dBm = 10^(22/10) mW = 158.489 mW; -174 dBm/Hz = 10^-17.4 mW/Hz = 3.98107e-21 W/Hz
-    assert parse("22 dBm", "W") == pytest.approx(0.15848931924611134, rel=1e-12)
-    assert parse("-174 dBm/Hz", "W/Hz") == pytest.approx(3.981071705534985e-21, rel=1e-12)
+    # 10^2.2 mW = 158.489319246111348520 mW; 10^-17.4 mW/Hz = 3.9810717055349725077e-18 mW/Hz
+    assert parse("22 dBm", "W") == 0.158489319246111348520
+    assert parse("-174 dBm/Hz", "W/Hz") == 3.9810717055349725077e-21
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "meant"),
+    [
+        ("1 mbit/s", "bit/s", "Mbit/s"),
+        ("1 mbit / s", "bit/s", "Mbit / s"),
+        ("1 mB/s", "bit/s", "MB/s"),
+        ("1 mbps", "bit/s", "Mbps"),
+        ("8 mbyte", "bit", "Mbyte"),
+        ("2 mHz", "Hz", "MHz"),
+    ],
+)
+def test_parse_refuses_thousandths(text: str, unit: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"thousandth; write '{meant}'"):
+        parse(text, unit)
 
 
 @pytest.mark.parametrize("unit", UNITS)

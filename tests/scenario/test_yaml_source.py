@@ -51,7 +51,12 @@ def write(folder: Path, **files: str) -> Path:
         ("no", "no"),  # false in YAML 1.1
         ("on", "on"),
         ("1:30", "1:30"),  # 90 in YAML 1.1
-        ("0x10", "0x10"),
+        ("0x64", 100),
+        ("0xfF", 255),
+        ("0o100", 64),
+        ("-0x10", "-0x10"),  # the core schema has no sign here
+        ("0o8", "0o8"),
+        ("0b1", "0b1"),
         ("1_000", "1_000"),
         ("2020-01-01", "2020-01-01"),  # a date in YAML 1.1
         ("'5'", "5"),
@@ -63,6 +68,22 @@ def test_scalars_of_the_core_schema(text: str, value: object) -> None:
     found = values_of(f"key: {text}")["key"]
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            'a: "x\\ud800y"',
+            r"f:1: a: cannot be read: 'x\\ud800y' is not valid text: U\+D800 is half",
+        ),
+        ('\n"x\\ud800y": 1', r"f:2: the key 'x\\ud800y' is not valid text"),
+        ("a: \udcff", "f: is not valid YAML"),
+    ],
+)
+def test_half_a_surrogate_pair_is_not_text(text: str, problem: str) -> None:
+    with pytest.raises(ScenarioError, match=problem):
+        parse(text, "f")
 
 
 def test_scalar_nan() -> None:
@@ -234,6 +255,8 @@ def test_set(assignment: str, merged: dict[str, Any]) -> None:
         ("list.x=1", "list: has no 'x'"),
         ("list." + "9" * 5000 + "=1", "list: has no"),
         ("list.0.a=1", r"list.0: has no 'a' \(allowed: nothing below it\)"),
+        ("a\udcff=1", "is not valid text: U\\+DCFF"),  # the byte 0xff on a command line
+        ("a=\udcff", "is not valid text"),
         ("slots=[1", "is not valid YAML"),
         ("slots=5\ndevices: 6", "is not valid YAML"),
         ("slots=!!python/name:os.system", "not allowed"),
