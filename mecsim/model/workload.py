@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import count, islice
 from typing import Final, NamedTuple, TypeAlias
 
@@ -280,9 +281,19 @@ def _joined(slots: _Slots, every: _Parts) -> _Chunks:
         yield np.concatenate(release_s), np.concatenate(device), counts
 
 
+def _as_written(rate: float) -> Fraction:
+    """Return the number that was written: 29/100 for 0.29, which no float equals.
+
+    Rounded products would lose tasks at the end of a slot or move them to the slot before.
+    """
+    return Fraction(repr(rate))
+
+
 def _slotted(model: Model, rate: float, every: _Parts) -> _Chunks:
+    exact = _as_written(rate)
     for numbers in every:
-        until = np.floor(np.arange(numbers.start, numbers.stop + 1) * rate).astype(np.int64)
+        ends = range(numbers.start, numbers.stop + 1)
+        until = np.array([n * exact.numerator // exact.denominator for n in ends])
         counts = until[1:] - until[:-1]
         every_device = np.tile(np.arange(model.devices), counts.sum() // model.devices + 2)
         begin = until[0] % model.devices
@@ -291,9 +302,10 @@ def _slotted(model: Model, rate: float, every: _Parts) -> _Chunks:
 
 
 def _deterministic(model: Model, rate: float) -> _Slots:
-    length = model.scenario.slot_length
+    length, exact, first = model.scenario.slot_length, _as_written(rate), 0
     for number in range(model.scenario.slots):
-        tasks = np.arange(math.ceil(number * rate), math.ceil((number + 1) * rate))
+        end = -(-(number + 1) * exact.numerator // exact.denominator)
+        tasks, first = np.arange(first, end), end
         release = tasks / rate * length if rate else np.empty(0)
         bounds = slot_start(model, number), np.nextafter(slot_start(model, number + 1), 0)
         yield np.clip(release, *bounds), tasks % model.devices

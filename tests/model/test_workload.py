@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from statistics import NormalDist
 from typing import Any
 
@@ -182,6 +183,22 @@ def test_slotted_arrivals_come_at_the_start_and_are_dealt_to_the_devices() -> No
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0, 60.0])
 def test_slotted_arrivals_are_as_many_as_they_should(rate: float) -> None:
     assert counts(drawn(**arrivals("slotted", rate, slots=40))).sum() == 40 * rate
+
+
+@pytest.mark.parametrize("rate", ["0.29", "0.07", "0.1", "1.1", "16667.7", "1e-3", "0.57"])
+def test_tasks_are_counted_by_the_rate_as_it_is_written(rate: str) -> None:
+    """0.29 is 29/100: floating-point products give 28 tasks in 100 slots."""
+    exact, n = Fraction(rate), 2000
+    slotted = np.cumsum(counts(drawn(**arrivals("slotted", float(rate), slots=n))))
+    assert slotted.tolist() == [k * exact // 1 for k in range(1, n + 1)]
+    even = np.cumsum(counts(drawn(**arrivals("deterministic", float(rate), slots=n))))
+    assert even.tolist() == [-(-k * exact // 1) for k in range(1, n + 1)]  # those before k
+
+
+def test_a_task_at_the_start_of_a_slot_is_in_that_slot() -> None:
+    workload = drawn(**arrivals("deterministic", 0.1, slots=1000, slot_length=0.3))
+    released = [(slot.number, slot.tasks.release_s[0]) for slot in workload if len(slot.tasks)]
+    assert released == [(10 * k, 10 * k * 0.3) for k in range(100)]
 
 
 def test_deterministic_arrivals_are_evenly_spread() -> None:
