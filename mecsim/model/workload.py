@@ -213,7 +213,8 @@ def mean_rate(model: Model) -> float:
     """Return how many tasks are released in a slot, on average, where they are drawn."""
     match model.scenario.arrivals:
         case Mmpp(rates=rates, mean_dwell=dwell):
-            return float(np.average(rates, weights=dwell))
+            weighted = [rate * time for rate, time in zip(rates, dwell, strict=True)]
+            return math.fsum(weighted) / math.fsum(dwell)
         case Slotted(rate=rate) | Deterministic(rate=rate) | Poisson(rate=rate):
             return rate
         case RecordedTasks():
@@ -316,8 +317,9 @@ def _modulated(model: Model, rates: tuple[float, ...], dwell: tuple[float, ...])
 
     The gaps between the arrivals of a slot are exponential, on a scale that counts expected tasks.
     """
-    length, state, sojourns = model.scenario.slot_length, 0, _sojourns(model)
-    until, gaps = next(sojourns) * dwell[state], Stream(model.seed, "arrivals")
+    length, sojourns = model.scenario.slot_length, _sojourns(model)
+    state, gaps = _first_state(model, dwell), Stream(model.seed, "arrivals")
+    until = next(sojourns) * dwell[state]
     sources = Stream(model.seed, "sources")
     for number in range(model.scenario.slots):
         now, end = slot_start(model, number), slot_start(model, number + 1)
@@ -334,10 +336,22 @@ def _modulated(model: Model, rates: tuple[float, ...], dwell: tuple[float, ...])
         yield release, device.astype(np.int64)
 
 
+def _first_state(model: Model, dwell: tuple[float, ...]) -> int:
+    """Draw a state from the stationary distribution, so that every slot has the same mean.
+
+    Exponential sojourns have no memory: the rest of the first one has the law of the whole.
+    """
+    if len(dwell) == 1:
+        return 0
+    share = np.cumsum(dwell) / math.fsum(dwell)
+    drawn = Stream(model.seed, "bursts").uniform(0, np.array([1]))
+    return min(int(np.searchsorted(share, drawn[0], side="right")), len(dwell) - 1)
+
+
 def _sojourns(model: Model) -> Iterator[float]:
     """Yield sojourn times in units of their mean."""
     bursts = Stream(model.seed, "bursts")
-    for number in count():
+    for number in count(1):  # slot 0 holds the first state
         yield from bursts.exponential(number, np.array([CHUNK])).tolist()
 
 

@@ -300,6 +300,29 @@ def test_mmpp_arrivals_have_the_long_run_mean_and_come_in_bursts() -> None:
 
 
 @pytest.mark.statistical
+def test_mmpp_arrivals_have_the_mean_of_the_long_run_in_every_slot() -> None:
+    """3 s of 0 and 1 s of 10 tasks a second: 2.5 a slot of 1 s, also in the first."""
+    spec = scenario(slots=3, arrivals={"process": "mmpp", "rates": [0, 10], "mean_dwell": [3, 1]})
+    model, n = resolve(spec), 2000
+    runs = np.array([[len(s.tasks) for s in slots(reseeded(model, k))] for k in range(n)])
+    error = runs.std(axis=0) / np.sqrt(n)
+    assert np.abs(runs.mean(axis=0) - 2.5).max() < Z * error.max()
+    assert {slot.expected_tasks for slot in slots(model)} == {2.5}
+
+
+@pytest.mark.statistical
+def test_mmpp_starts_in_a_state_as_often_as_it_is_there() -> None:
+    """Of three states of 1, 2 and 5 days, slot 0 is in each in 1/8, 2/8 and 5/8 of the runs."""
+    dwell, n = [86_400.0, 2 * 86_400.0, 5 * 86_400.0], 1500
+    spec = {"process": "mmpp", "rates": [100, 200, 300], "mean_dwell": dwell}
+    model = resolve(scenario(slots=1, arrivals=spec))
+    tasks = [len(next(iter(slots(reseeded(model, seed)))).tasks) for seed in range(n)]
+    state = np.clip(np.rint(np.array(tasks) / 100), 1, 3).astype(int) - 1
+    share = np.bincount(state, minlength=3) / n
+    assert share == pytest.approx([1 / 8, 2 / 8, 5 / 8], abs=Z * 0.5 / np.sqrt(n))
+
+
+@pytest.mark.statistical
 def test_mmpp_with_equal_rates_is_poisson() -> None:
     spec = {"process": "mmpp", "rates": [3, 3], "mean_dwell": [0.4, 1.3]}
     number = counts(drawn(3, slots=4000, arrivals=spec))
