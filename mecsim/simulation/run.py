@@ -11,6 +11,7 @@ from typing import Any
 
 from mecsim.errors import Interrupted
 from mecsim.model.model import Model, resolve, self_contained
+from mecsim.model.resolution import warn_of_short_services
 from mecsim.model.workload import size_columns
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry
@@ -73,6 +74,7 @@ def run(
     with scenario.locating():
         scenario = self_contained(scenario)
     model, options = resolve(scenario, seed), dict(options or {})
+    warn_of_short_services(model)
     spec = SchedulerSpec.of(model)
     policy = SchedulerPolicy(registry.create(scheduler, spec, options), scheduler)
     made_by = Provenance(scheduler, options, seed, kernel)
