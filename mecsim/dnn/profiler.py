@@ -1,9 +1,10 @@
-"""From PyTorch modules to the layer graphs of `mecsim.dnn.graph`.
+"""Converts PyTorch modules to the layer graphs of `mecsim.dnn.graph`.
 
-A module is traced (`torch.fx`, or `torch.export` where its Python depends on shapes), and its
-graph is run once on tensors that have a shape and no content, so that even a large network takes
-neither memory nor time. FLOPs are those of `torch.utils.flop_counter`: matrix products,
-convolutions and attention count; element-wise operations, poolings and normalisations count 0.
+A module is traced (`torch.fx`, or `torch.export` where its Python code depends on shapes). Its graph
+is run once on tensors that have a shape but no content, so that even a large network takes little
+memory and time. FLOPs are those of `torch.utils.flop_counter`, with the products that it omits (see
+`_FORMULAS`): products of matrices and vectors, convolutions and attention count two FLOPs for each
+multiplication and addition; element-wise operations, sums, poolings and normalisations count 0.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import io
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from itertools import chain, count
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from pydantic import ValidationError
@@ -32,8 +33,53 @@ from mecsim.dnn.graph import RAW_INPUT, Layer, LayerGraph
 from mecsim.errors import ProfileError
 from mecsim.support.validation import first_fault
 
+_Shape: TypeAlias = Sequence[int]
+
 _SELECTIONS = ("getitem", "narrow", "pad", "select", "slice")
 """Words in the names of operations that only select or pad, and so change the size for free."""
+
+
+def _matrix_vector(matrix: _Shape, _vector: _Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(matrix)
+
+
+def _added_matrix_vector(_added: _Shape, matrix: _Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(matrix)
+
+
+def _vectors(one: _Shape, _other: _Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(one)
+
+
+def _added_batch(_added: _Shape, one: _Shape, other: _Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(one) * other[-1]
+
+
+def _time_convolution(_x: _Shape, weight: _Shape, *_: Any, out_shape: _Shape, **__: Any) -> int:
+    return 2 * math.prod(out_shape) * weight[0] * weight[1]
+
+
+def _bilinear(one: _Shape, weight: _Shape, other: _Shape, *_: Any, **__: Any) -> int:
+    """Return the FLOPs of x A y, shapes (n, i), (o, i, j), (n, j): first x A, then the rest."""
+    outputs, inputs, columns = weight
+    return 2 * (math.prod(one) // inputs) * outputs * columns * (inputs + 1)
+
+
+_ATEN = torch.ops.aten
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    _ATEN.mv: _matrix_vector,
+    _ATEN.addmv: _added_matrix_vector,
+    _ATEN.dot: _vectors,
+    _ATEN.vdot: _vectors,
+    _ATEN.addbmm: _added_batch,
+    _ATEN.conv_tbc: _time_convolution,
+    _ATEN._trilinear: _bilinear,  # only `torch.nn.functional.bilinear` calls it
+}
+"""FLOPs of the products that PyTorch's counter omits, by the shapes of their arguments."""
+
+
+def _flop_counter() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping=_FORMULAS)
 
 
 def profile_module(
@@ -170,10 +216,10 @@ def _count(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]
         x = torch.zeros((1, *input_shape), dtype=like.dtype, device=like.device)
         traced = _trace(fake, x, defaults)
         try:
-            with FlopCounterMode(display=False) as counter:
+            with _flop_counter() as counter:
                 meter = _Meter(traced, counter)
                 meter.run(x)
-            with FlopCounterMode(display=False) as whole:
+            with _flop_counter() as whole:
                 fake(x)
         except Exception as error:  # running a module runs the user's code
             shape = tuple(x.shape)

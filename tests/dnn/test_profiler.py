@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,74 @@ def test_shared_parameters_count_once(kind: type[nn.Module]) -> None:
         ("b", 4 * 8),
     ]
     assert total_flops(graph) == 3 * 2 * 64
+
+
+class Product(nn.Module):
+    """A function of the input and of parameters of the given shapes."""
+
+    def __init__(self, function: Callable[..., torch.Tensor], *shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.function = function
+        self.tensors = nn.ParameterList([nn.Parameter(torch.zeros(shape)) for shape in shapes])
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x, *self.tensors)
+
+
+PRODUCTS: dict[str, tuple[tuple[int, ...], int, Product]] = {  # input shape, FLOPs
+    "mv": ((5,), 2 * 8 * 5, Product(lambda x, a: a.mv(x[0]), (8, 5))),
+    "matrix times vector": ((7, 5), 2 * 7 * 5, Product(lambda x, a: x[0] @ a, (5,))),
+    "vector times matrix": ((5,), 2 * 5 * 8, Product(lambda x, a: x[0] @ a, (5, 8))),
+    "addmv": ((5,), 2 * 8 * 5, Product(lambda x, a, b: torch.addmv(b, a, x[0]), (8, 5), (8,))),
+    "dot": ((5,), 2 * 5, Product(lambda x, a: torch.dot(x[0], a)[None], (5,))),
+    "vdot": ((5,), 2 * 5, Product(lambda x, a: torch.vdot(x[0], a)[None], (5,))),
+    "inner": ((5,), 2 * 5, Product(lambda x, a: torch.inner(x[0], a)[None], (5,))),
+    "bmm": ((3, 5), 2 * 3 * 5 * 8, Product(lambda x, a: torch.bmm(x, a), (1, 5, 8))),
+    "baddbmm": (
+        (3, 5),
+        2 * 3 * 5 * 8,
+        Product(lambda x, a, b: torch.baddbmm(b, x, a), (1, 5, 8), (1, 3, 8)),
+    ),
+    "addbmm": (
+        (3, 5),
+        2 * 3 * 5 * 8,
+        Product(lambda x, a, b: torch.addbmm(b, x, a), (1, 5, 8), (3, 8)),
+    ),
+    "einsum": ((5,), 2 * 5 * 8, Product(lambda x, a: torch.einsum("bi,oi->bo", x, a), (8, 5))),
+    "linear": ((3, 5), 2 * 3 * 5 * 8, Product(functional.linear, (8, 5), (8,))),
+    "conv_tbc": (
+        (3, 5),  # one time step, padded to three, gives two
+        2 * (2 * 3 * 8) * (2 * 5),
+        Product(lambda x, a, b: torch.conv_tbc(x, a, b, 1), (2, 5, 8), (8,)),
+    ),
+    # the first input times the weight, 2·4·8·8, and that times the second, 2·4·8
+    "bilinear": ((8,), 576, Product(lambda x, a: functional.bilinear(x, x, a), (4, 8, 8))),
+    "bilinear of rows": (
+        (3, 8),
+        3 * 576,
+        Product(lambda x, a: functional.bilinear(x, x, a), (4, 8, 8)),
+    ),
+    "outer": ((5,), 0, Product(lambda x, a: torch.outer(x[0], a), (8,))),  # nothing is summed
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_every_product_is_counted(name: str) -> None:
+    shape, flops, module = PRODUCTS[name]
+    assert total_flops(profile_module(module, shape, "product")) == flops
+
+
+def test_a_bilinear_layer() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bilinear = nn.Bilinear(8, 8, 4)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.bilinear(x, x)
+
+    (layer,) = profile_module(Pair(), (8,), "pair").layers
+    assert (layer.flops, layer.parameter_bytes) == (576, 4 * (4 * 8 * 8 + 4))
 
 
 def test_fused_attention_and_recurrence() -> None:
