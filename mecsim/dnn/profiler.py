@@ -1,9 +1,9 @@
 """Converts PyTorch modules to the layer graphs of `mecsim.dnn.graph`.
 
-A module is traced (`torch.fx`, or `torch.export` where its Python code depends on shapes). Its graph
-is run once on tensors that have a shape but no content, so that even a large network takes little
-memory and time. FLOPs are those of `torch.utils.flop_counter`, with the products that it omits (see
-`_FORMULAS`): products of matrices and vectors, convolutions and attention count two FLOPs for each
+A module is traced (`torch.fx`, or `torch.export` where its Python code depends on shapes). Its
+graph is run once on tensors that have a shape but no content, so that even a large network takes
+little memory and time. FLOPs are those of `torch.utils.flop_counter`, with the products that it
+omits (see `_FORMULAS`): products of matrices and vectors, convolutions and attention count two FLOPs for each
 multiplication and addition; element-wise operations, sums, poolings and normalisations count 0.
 """
 

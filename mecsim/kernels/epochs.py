@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mecsim.kernels.tables import KernelTables
-from mecsim.model import workload
+from mecsim.model import arrivals
 from mecsim.model.model import Model
 from mecsim.model.workload import Chunk, Slot, Tasks
 from mecsim.scheduler.features import ObservationTable
@@ -150,7 +150,7 @@ class EpochTable(NamedTuple):
 def next_slot_s(model: Model, chunk: Chunk) -> float:
     """Return when the slot after a chunk starts, or infinity after the last slot."""
     end = chunk.first_slot + len(chunk.start_s)
-    return workload.slot_start(model, end) if end < model.scenario.slots else math.inf
+    return arrivals.slot_start(model, end) if end < model.scenario.slots else math.inf
 
 
 def _load(tasks: Floats, size: Floats) -> Floats:

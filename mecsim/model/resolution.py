@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 LEAST_STEPS: Final = 50
 """Steps of the clock in the shortest service.
 
-A service ends at t + s, which is rounded by at most half a step, ulp(t) / 2. So a service of n steps
-has an error of at most 1 / 2n of its length: 1% at 50 steps. Below half a step it vanishes.
+A service ends at t + s, which is rounded by at most half a step, ulp(t) / 2. So a service of n
+steps has an error of at most 1 / 2n of its length: 1% at 50 steps. Below half a step it vanishes.
 """
 
 

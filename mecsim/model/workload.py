@@ -7,15 +7,15 @@ kind of draw has a stream of its own, so that nothing a scheduler does can shift
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import count, islice
-from typing import Final, NamedTuple, TypeAlias
+from itertools import islice
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from mecsim.model import equations
+from mecsim.model.arrivals import CHUNK, Parts, arrivals, slot_starts
 from mecsim.model.model import Model
 from mecsim.model.random_streams import Stream
 from mecsim.scenario.schema import (
@@ -122,8 +122,8 @@ class RecordedWorkload:
     """Size factors a task: 1 or M."""
 
 
-CHUNK: Final = 64
-"""Slots in a chunk."""
+RATES_AT_ONCE: Final = 1 << 16
+"""Radio rates that are drawn together, which bounds memory."""
 
 
 def slots(model: Model, recording: RecordedWorkload | None = None) -> Iterator[Slot]:
@@ -138,12 +138,12 @@ def chunks(
     """Yield the slots of a run, ``length`` at a time: as recorded, or drawn from the seed."""
     mean = mean_tasks(model, recording)
     slotted, first_task = isinstance(model.scenario.arrivals, Slotted), 0
-    every = _Parts(model.scenario.slots, length)
+    every = Parts(model.scenario.slots, length)
     released = _drawn(model, every) if recording is None else _recorded(every, recording)
     given = recording.rates if recording else None
     rates = _rates(model, every) if given is None else _stacked(every, given)
     for numbers, tasks, rate_bps in zip(every, released, rates, strict=True):
-        start_s = _starts(model, numbers)
+        start_s = slot_starts(model, numbers)
         bounds = np.concatenate([[0], np.cumsum(tasks.counts)])
         some = tasks.counts > 0
         known = some & (tasks.release_s[bounds[1:] - 1] == start_s) if some.any() else some
@@ -166,19 +166,7 @@ def chunks(
         first_task += len(tasks.release_s)
 
 
-class _Parts:
-    """The numbers of a run's slots, so many at a time."""
-
-    def __init__(self, slots: int, length: int) -> None:
-        self._slots, self._length = slots, length
-
-    def __iter__(self) -> Iterator[range]:
-        """Yield the slots of every chunk."""
-        for first in range(0, self._slots, self._length):
-            yield range(first, min(first + self._length, self._slots))
-
-
-def _stacked(every: _Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
+def _stacked(every: Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
     for numbers in every:
         rows = list(islice(rates, len(numbers)))
         same = all(row is rows[0] for row in rows)
@@ -190,17 +178,6 @@ def size_columns(model: Model, recording: RecordedWorkload | None = None) -> int
     if recording is not None:
         return recording.size_columns
     return model.blocks if getattr(model.scenario.size_factor, "per", None) == "block" else 1
-
-
-def slot_start(model: Model, number: int) -> float:
-    """Return when slot ``number`` starts, in seconds."""
-    return number * model.scenario.slot_length
-
-
-def _starts(model: Model, numbers: range) -> Floats:
-    """Return when some slots in a row start, as :func:`slot_start` says; shape (len(numbers),)."""
-    first, end = float(numbers.start), float(numbers.stop)
-    return np.arange(first, end) * model.scenario.slot_length
 
 
 def mean_tasks(model: Model, recording: RecordedWorkload | None = None) -> float:
@@ -233,7 +210,7 @@ class _Released(NamedTuple):
     """Size factors to be expected in each slot where its tasks are not known; shape (K, 1 or M)."""
 
 
-def _recorded(every: _Parts, recording: RecordedWorkload) -> Iterator[_Released]:
+def _recorded(every: Parts, recording: RecordedWorkload) -> Iterator[_Released]:
     for numbers in every:
         slots = list(islice(recording.tasks, len(numbers)))
         yield _Released(
@@ -245,139 +222,12 @@ def _recorded(every: _Parts, recording: RecordedWorkload) -> Iterator[_Released]
         )
 
 
-def _drawn(model: Model, every: _Parts) -> Iterator[_Released]:
-    sizes, arrivals = Stream(model.seed, "sizes"), _arrivals(model, every)
+def _drawn(model: Model, every: Parts) -> Iterator[_Released]:
+    sizes, released = Stream(model.seed, "sizes"), arrivals(model, every)
     for numbers in every:
-        release_s, device, counts = next(arrivals)
+        release_s, device, counts = next(released)
         size, usual = _sizes(model, sizes, numbers, counts)
         yield _Released(release_s, device, counts, size, usual)
-
-
-_Slots: TypeAlias = Iterator[tuple[Floats, Ints]]
-"""Release times and devices of the tasks of every slot in turn."""
-_Chunks: TypeAlias = Iterator[tuple[Floats, Ints, Ints]]
-"""The same of every chunk, and how many tasks each of its slots has."""
-_Piece: TypeAlias = tuple[float, float, float]
-"""Begin and end of a piece of a slot, s, and its arrival rate, tasks a second."""
-
-
-def _arrivals(model: Model, every: _Parts) -> _Chunks:
-    match model.scenario.arrivals:
-        case Slotted(rate=rate):
-            return _slotted(model, rate, every)
-        case Deterministic(rate=rate):
-            return _joined(_deterministic(model, rate), every)
-        case Poisson(rate=rate):
-            return _joined(_modulated(model, (rate,), (math.inf,)), every)
-        case Mmpp(rates=rates, mean_dwell=dwell):
-            return _joined(_modulated(model, rates, dwell), every)
-        case RecordedTasks():
-            raise ValueError("recorded tasks need a recording")
-
-
-def _joined(slots: _Slots, every: _Parts) -> _Chunks:
-    for numbers in every:
-        release_s, device = zip(*islice(slots, len(numbers)), strict=True)
-        counts = np.array([len(tasks) for tasks in device])
-        yield np.concatenate(release_s), np.concatenate(device), counts
-
-
-def _as_written(rate: float) -> Fraction:
-    """Return the number that was written: 29/100 for 0.29, which no float equals.
-
-    Rounded products would lose tasks at the end of a slot or move them to the slot before.
-    """
-    return Fraction(repr(rate))
-
-
-def _slotted(model: Model, rate: float, every: _Parts) -> _Chunks:
-    exact = _as_written(rate)
-    for numbers in every:
-        ends = range(numbers.start, numbers.stop + 1)
-        until = np.array([n * exact.numerator // exact.denominator for n in ends])
-        counts = until[1:] - until[:-1]
-        every_device = np.tile(np.arange(model.devices), counts.sum() // model.devices + 2)
-        begin = until[0] % model.devices
-        device = every_device[begin : begin + counts.sum()]  # in a tenth of the time of numbers % D
-        yield np.repeat(_starts(model, numbers), counts), device, counts
-
-
-def _deterministic(model: Model, rate: float) -> _Slots:
-    length, exact, first = model.scenario.slot_length, _as_written(rate), 0
-    for number in range(model.scenario.slots):
-        end = -(-(number + 1) * exact.numerator // exact.denominator)
-        tasks, first = np.arange(first, end), end
-        release = tasks / rate * length if rate else np.empty(0)
-        bounds = slot_start(model, number), np.nextafter(slot_start(model, number + 1), 0)
-        yield np.clip(release, *bounds), tasks % model.devices
-
-
-def _modulated(model: Model, rates: tuple[float, ...], dwell: tuple[float, ...]) -> _Slots:
-    """Yield the Poisson arrivals whose rate follows a cycle of states with exponential sojourns.
-
-    The gaps between the arrivals of a slot are exponential, on a scale that counts expected tasks.
-    """
-    length, sojourns = model.scenario.slot_length, _sojourns(model)
-    state, gaps = _first_state(model, dwell), Stream(model.seed, "arrivals")
-    until = next(sojourns) * dwell[state]
-    sources = Stream(model.seed, "sources")
-    for number in range(model.scenario.slots):
-        now, end = slot_start(model, number), slot_start(model, number + 1)
-        pieces = []
-        while now < end:
-            stop = min(until, end)
-            pieces.append((now, stop, rates[state] / length))
-            if until <= end:
-                state = (state + 1) % len(rates)
-                until += next(sojourns) * dwell[state]
-            now = stop
-        release = _placed(pieces, gaps, number)
-        device = sources.uniform(number, np.array([len(release)])) * model.devices
-        yield release, device.astype(np.int64)
-
-
-def _first_state(model: Model, dwell: tuple[float, ...]) -> int:
-    """Draw a state from the stationary distribution, so that every slot has the same mean.
-
-    Exponential sojourns have no memory: the rest of the first one has the law of the whole.
-    """
-    if len(dwell) == 1:
-        return 0
-    share = np.cumsum(dwell) / math.fsum(dwell)
-    drawn = Stream(model.seed, "bursts").uniform(0, np.array([1]))
-    return min(int(np.searchsorted(share, drawn[0], side="right")), len(dwell) - 1)
-
-
-def _sojourns(model: Model) -> Iterator[float]:
-    """Yield sojourn times in units of their mean."""
-    bursts = Stream(model.seed, "bursts")
-    for number in count(1):  # slot 0 holds the first state
-        yield from bursts.exponential(number, np.array([CHUNK])).tolist()
-
-
-def _placed(pieces: Sequence[_Piece], gaps: Stream, slot: int) -> Floats:
-    """Return when the tasks of a slot arrive in its pieces of constant rate; shape (n,)."""
-    passed = np.cumsum([0.0, *((end - begin) * rate for begin, end, rate in pieces)])
-    arrivals = _unit_arrivals(gaps, slot, float(passed[-1]))
-    bounds = np.searchsorted(arrivals, passed, side="right")
-    return np.concatenate(
-        [
-            np.minimum(begin + (arrivals[i:j] - before) / rate, np.nextafter(end, 0))
-            for (begin, end, rate), before, i, j in zip(
-                pieces, passed[:-1], bounds[:-1], bounds[1:], strict=True
-            )
-        ]
-    )
-
-
-def _unit_arrivals(gaps: Stream, slot: int, until: float) -> Floats:
-    """Return the arrivals of a Poisson process of rate 1, to the first one after ``until``."""
-    number = int(until + 6 * math.sqrt(until)) + 8  # rarely too few
-    while True:
-        arrivals = np.cumsum(gaps.exponential(slot, np.array([number])))
-        if arrivals[-1] > until:
-            return arrivals
-        number *= 2
 
 
 def _sizes(model: Model, sizes: Stream, numbers: range, counts: Ints) -> tuple[Floats, Floats]:
@@ -406,29 +256,32 @@ def _draw_sizes(
             return exp_each(sigma * sizes.normal(first, counts) - sigma * sigma / 2)
 
 
-def _rates(model: Model, every: _Parts) -> Iterator[Floats]:
+def _rates(model: Model, every: Parts) -> Iterator[Floats]:
     varies = model.scenario.radio.fading == "rayleigh" or (
         isinstance(model.scenario.radio.rate, UniformRate)
         and model.scenario.radio.rate.redraw == "slot"
     )
     draws = Stream(model.seed, "rates")
-    constant = read_only(_draw_rates(model, draws, 0)[None])
+    constant = read_only(_draw_rates(model, draws, range(1)))
+    at_once = max(1, RATES_AT_ONCE // model.devices)
     for numbers in every:
         if varies:
-            yield read_only(np.stack([_draw_rates(model, draws, n) for n in numbers]))
+            parts = [numbers[k : k + at_once] for k in range(0, len(numbers), at_once)]
+            yield read_only(np.concatenate([_draw_rates(model, draws, part) for part in parts]))
         else:
             yield constant
 
 
-def _draw_rates(model: Model, draws: Stream, slot: int) -> Floats:
-    """Return the radio rate of every device in a slot, bits a second; shape (D,)."""
-    radio, one_each = model.scenario.radio, np.array([model.devices])
+def _draw_rates(model: Model, draws: Stream, numbers: range) -> Floats:
+    """Return the radio rates of all devices in K slots, bits a second; shape (K, D)."""
+    radio, shape = model.scenario.radio, (len(numbers), model.devices)
+    one_each = np.full(len(numbers), model.devices)
     if isinstance(radio.rate, UniformRate):
         low, high = radio.rate.uniform
-        return low + (high - low) * draws.uniform(slot, one_each)
+        return low + (high - low) * draws.uniform(numbers.start, one_each).reshape(shape)
     if radio.rate is not None:
-        return np.full(model.devices, radio.rate)
-    gain = model.gain
+        return np.full(shape, radio.rate)
+    gain = model.gain[None]
     if radio.fading == "rayleigh":
-        gain = gain * draws.exponential(slot, one_each)
+        gain = gain * draws.exponential(numbers.start, one_each).reshape(shape)
     return equations.shannon_rate(radio.bandwidth, radio.transmit_power, gain, radio.noise_density)

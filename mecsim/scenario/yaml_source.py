@@ -1,7 +1,7 @@
 """Reads YAML files into plain data and records the line of each value.
 
-Scalars follow the core schema of YAML 1.2 (``1e-26`` is a number, ``no`` is a string). A document is
-a mapping; it may build on another one with ``extends``. Anchors and aliases are refused: a small
+Scalars follow the core schema of YAML 1.2 (``1e-26`` is a number, ``no`` is a string). A document
+is a mapping; it may build on another one with ``extends``. Anchors and aliases are refused: a small
 file can expand to a huge one with them, and ``extends`` replaces their legitimate uses.
 """
 

@@ -11,6 +11,7 @@ from mecsim.errors import InputError, MecsimError
 from mecsim.kernels.base import Kernel
 from mecsim.kernels.compiled_kernel import CompiledKernel
 from mecsim.model import workload
+from mecsim.model.arrivals import CHUNK
 from mecsim.model.model import Model
 from mecsim.model.workload import Chunk, RecordedWorkload, Slot
 from mecsim.scheduler.base import Scheduler
@@ -61,7 +62,7 @@ class Source:
     """Adds up the least costs of all tasks, if given."""
     progress: Progress | None = None
 
-    def chunks(self, length: int = workload.CHUNK) -> Iterator[Chunk]:
+    def chunks(self, length: int = CHUNK) -> Iterator[Chunk]:
         """Yield all slots, ``length`` at a time."""
         for chunk in workload.chunks(self.model, self.recorded, length):
             if self.bound is not None:

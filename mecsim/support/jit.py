@@ -41,7 +41,10 @@ _DIGEST_BYTES: Final = 32
 
 def sources() -> list[Path]:
     """Return the files that compiled code depends on, sorted."""
-    others = ("model/equations", "model/random_streams", "scheduler/features", "support/jit")
+    others = (
+        *("model/arrivals", "model/equations", "model/random_streams", "scheduler/features"),
+        *("support/jit", "support/portable_math"),
+    )
     files = [_PACKAGE / f"{name}.py" for name in others]
     return sorted([*files, *(_PACKAGE / "kernels").glob("*.py")])
 

@@ -44,7 +44,7 @@ def _split(x: float) -> tuple[int, float]:
     """Return k and f such that x = 2^k (1 + f) and √½ ≤ 1 + f < √2, for a normal x > 0."""
     bits = np.float64(x).view(np.int64) + (_ONE - _ROOT_HALF)
     fraction = np.int64((bits & _MANTISSA) + _ROOT_HALF).view(np.float64)
-    return (bits >> 52) - 1023, fraction - 1.0
+    return (bits >> 52) - 1023, fraction - 1.0  # type: ignore[return-value]
 
 
 @compiled

@@ -12,7 +12,8 @@ import numpy as np
 
 from mecsim.errors import ScenarioError, TraceError
 from mecsim.model.model import Model
-from mecsim.model.workload import RecordedWorkload, Tasks, slot_start
+from mecsim.model.arrivals import slot_start
+from mecsim.model.workload import RecordedWorkload, Tasks
 from mecsim.scenario.schema import RecordedTasks
 from mecsim.scenario.units import LARGEST
 from mecsim.support.arrays import Floats, Ints, read_only

@@ -293,7 +293,7 @@ PRODUCTS: dict[str, tuple[tuple[int, ...], int, Product]] = {  # input shape, FL
     "dot": ((5,), 2 * 5, Product(lambda x, a: torch.dot(x[0], a)[None], (5,))),
     "vdot": ((5,), 2 * 5, Product(lambda x, a: torch.vdot(x[0], a)[None], (5,))),
     "inner": ((5,), 2 * 5, Product(lambda x, a: torch.inner(x[0], a)[None], (5,))),
-    "bmm": ((3, 5), 2 * 3 * 5 * 8, Product(lambda x, a: torch.bmm(x, a), (1, 5, 8))),
+    "bmm": ((3, 5), 2 * 3 * 5 * 8, Product(torch.bmm, (1, 5, 8))),
     "baddbmm": (
         (3, 5),
         2 * 3 * 5 * 8,

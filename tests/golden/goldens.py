@@ -1,19 +1,13 @@
-"""Computes the goldens, in a process of its own whose numerics do not depend on the CPU.
+"""Computes the goldens in a separate process, with pinned numerics for trainings.
 
 numpy, OpenBLAS, MKL, torch and the C library choose their kernels by the CPU at hand, and these
-differ in the last bit. Which they take is settled when they are loaded, so the environment is
-pinned for a fresh interpreter, which computes many goldens as it takes a second to start.
+differ in the last bit. They choose when they are loaded, so the environment is pinned for a fresh
+interpreter. It computes many goldens, as it takes a second to start.
 
-What was seen to move on an AMD EPYC (Zen 5) with numpy 2.4.6 and torch 2.13.0 without each pin:
-
-- numpy's AVX512 kernels: /slots/rate_bps (log10, log1p, power), so energies, times of transfers and
-  what follows from these, in every case but those with given radio rates; its AVX2 kernels: nothing
-- libm's FMA kernels: /tasks/size_factor where it is lognormal (exp), and energies
-- OpenBLAS's kernels: policies of mtl-a3c and a3c; MKL's and torch's: those of all learners
-- threads, oneDNN, the CPU for which numba compiles: nothing
-
-Once the rates of the radio do not depend on the CPU, the pinning is for trainings and for
-lognormal sizes only. Goldens hold for the versions in constraints.txt.
+Runs use no such kernel (see `mecsim.support.portable_math`): their goldens are compared with pinned
+and with unpinned numerics. Trainings move on an AMD EPYC (Zen 5) with numpy 2.4.6 and torch 2.13.0
+with the kernels of OpenBLAS (mtl-a3c and a3c), MKL and torch (all learners), but not with threads,
+oneDNN or the CPU for which numba compiles. Goldens hold for the versions in constraints.txt.
 """
 
 from __future__ import annotations
@@ -65,6 +59,11 @@ def pinned_environment() -> dict[str, str]:
     """Return the environment of a process whose numerics do not depend on the CPU."""
     kept = {name: value for name, value in os.environ.items() if name not in DROPPED}
     return kept | PINS | {"NPY_DISABLE_CPU_FEATURES": " ".join(dispatched())}
+
+
+def plain_environment() -> dict[str, str]:
+    """Return the environment of a process that uses all features of the CPU."""
+    return {name: value for name, value in os.environ.items() if name not in DROPPED}
 
 
 def dispatched() -> list[str]:

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from tests.golden import cases, goldens
 
-Computed: TypeAlias = Callable[[str], dict[str, goldens.Records]]
+Computed: TypeAlias = Callable[..., dict[str, goldens.Records]]
 
 ADVICE = "If that is meant, `python -m tests.golden` writes the goldens anew; the commit says why."
 
@@ -23,11 +23,12 @@ def computed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Comput
     folder = tmp_path_factory.getbasetemp()
     shared = folder if worker_id == "master" else folder.parent
 
-    def of(what: str) -> dict[str, goldens.Records]:
-        path = Path(shared, f"golden-{what}.json")
+    def of(what: str, *, pinned: bool = True) -> dict[str, goldens.Records]:
+        path = Path(shared, f"golden-{what}-{pinned}.json")
         with FileLock(f"{path}.lock"):
             if not path.exists():
-                path.write_text(json.dumps(goldens.compute(what)), encoding="utf-8")
+                environment = None if pinned else goldens.plain_environment()
+                path.write_text(json.dumps(goldens.compute(what, environment)), encoding="utf-8")
         return json.loads(path.read_text(encoding="utf-8"))
 
     return of
@@ -44,6 +45,13 @@ def agree(what: str, golden: dict[str, str], found: dict[str, str]) -> None:
 def test_a_run_gives_what_it_gave(case: str, scheduler: str, seed: int, computed: Computed) -> None:
     key = f"{scheduler} {seed}"
     agree(f"{case}, {key}", goldens.read(case)[key], computed(goldens.RUNS)[case][key])
+
+
+@pytest.mark.parametrize("case", cases.CASES)
+def test_a_run_does_not_depend_on_the_cpu(case: str, computed: Computed) -> None:
+    found = computed(goldens.RUNS, pinned=False)[case]
+    for key, golden in goldens.read(case).items():
+        agree(f"{case}, {key}, not pinned", golden, found[key])
 
 
 @pytest.mark.parametrize("scheduler", cases.SCHEDULERS)

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 
 from mecsim import Observation, Placement, Scenario, Scheduler, SchedulerSpec
 from mecsim.errors import Interrupted, PlacementError, SchedulerError
+from mecsim.model.arrivals import CHUNK
 from mecsim.model.model import resolve
-from mecsim.model.workload import CHUNK, slots
+from mecsim.model.workload import slots
 from mecsim.scenario.loading import load
 from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.lower_bound import LowerBound

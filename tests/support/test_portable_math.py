@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mecsim.support import portable_math
+from mecsim.support.arrays import Floats
 
 Function = Callable[[float], float]
 INF = math.inf
@@ -138,8 +139,7 @@ def test_normal_quantiles(p: float) -> None:
 
 def test_the_bits_are_those_of_every_machine() -> None:
     """Computed once; a compiler that reorders or fuses operations would change them."""
-    k = np.arange(1, 4001)
-    many = k * 2.0**-12
+    many: Floats = np.arange(1, 4001, dtype=np.float64) * 2.0**-12
     found = [
         portable_math.log_each(many),
         portable_math.log1p_each(many - 0.5),
