@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mecsim.kernels.tables import KernelTables
-from mecsim.model import arrivals
+from mecsim.model import arrivals, workload
 from mecsim.model.model import Model
 from mecsim.model.workload import Chunk, Slot, Tasks
 from mecsim.scheduler.features import ObservationTable
