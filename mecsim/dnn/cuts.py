@@ -23,7 +23,7 @@ class Blocks:
     flops: tuple[float, ...]
     """FLOPs of each block; length M."""
     parameter_bytes: tuple[float, ...]
-    """d_m, size of the parameters of each block in bytes; length M."""
+    """d_m, size of the parameters of each block in bytes, shared ones in each; length M."""
     input_bits: tuple[float, ...]
     """I_m, size of the input of each block in bits; length M. The first is the raw input."""
     output_bits: float
@@ -63,11 +63,25 @@ def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
     return Blocks(
         names=tuple(_block_name(block) for block in blocks),
         flops=tuple(sum(layer.flops for layer in block) for block in blocks),
-        parameter_bytes=tuple(sum(layer.parameter_bytes for layer in block) for block in blocks),
+        parameter_bytes=_parameter_bytes(blocks),
         input_bits=(graph.input_bits, *results[:-1]),
         output_bits=results[-1],
         cuts=tuple(names),
     )
+
+
+def _parameter_bytes(blocks: Sequence[Sequence[Layer]]) -> tuple[int, ...]:
+    """Return the parameters of each block, bytes; shared ones count in every block that uses them.
+
+    A layer counts only the parameters that no earlier layer has counted.
+    """
+    found, counted = [], set[str]()
+    for block in blocks:
+        shared = {name: size for layer in block for name, size in layer.shared}
+        again = sum(size for name, size in shared.items() if name in counted)
+        found.append(sum(layer.parameter_bytes for layer in block) + again)
+        counted.update(shared)
+    return tuple(found)
 
 
 def cut_stages(graph: LayerGraph) -> Blocks:

@@ -58,6 +58,8 @@ class Layer:
     """Size of the one tensor that the layer emits, in bits."""
     inputs: Annotated[tuple[Name, ...], Field(min_length=1)]
     """The layers whose tensors it reads; ``"input"`` is the raw input."""
+    shared: tuple[tuple[Name, Natural], ...] = ()
+    """Name and bytes of each parameter that other layers use, too; they give it the same name."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -194,4 +196,12 @@ def overview(graph: LayerGraph) -> dict[str, Any]:
 def layer_table(graph: LayerGraph) -> list[dict[str, Any]]:
     """Return one row for each layer: its fields, and ``cut``: "stage", "yes" or "no"."""
     cuts = dict.fromkeys(graph.legal_cuts(), "yes") | dict.fromkeys(graph.stages, "stage")
-    return [asdict(layer) | {"cut": cuts.get(layer.name, "no")} for layer in graph.layers]
+    return [as_record(layer) | {"cut": cuts.get(layer.name, "no")} for layer in graph.layers]
+
+
+def as_record(layer: Layer) -> dict[str, Any]:
+    """Return the fields of a layer; shared parameters only if there are any."""
+    record = asdict(layer)
+    if not layer.shared:
+        del record["shared"]
+    return record

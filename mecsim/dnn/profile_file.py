@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mecsim.dnn.graph import Layer, LayerGraph
+from mecsim.dnn.graph import Layer, LayerGraph, as_record
 from mecsim.errors import ProfileError
 from mecsim.support.files import write_whole
 from mecsim.support.text import did_you_mean
@@ -91,6 +91,7 @@ def write_profile(graph: LayerGraph, path: Path | str) -> None:
         OutputError: If the file cannot be written.
     """
     record = asdict(graph)
-    layers = ",\n".join(f"    {json.dumps(layer)}" for layer in record.pop("layers"))
+    del record["layers"]
+    layers = ",\n".join(f"    {json.dumps(as_record(layer))}" for layer in graph.layers)
     keys = "".join(f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in record.items())
     write_whole(Path(path), f'{{\n{keys}  "layers": [\n{layers}\n  ]\n}}\n')

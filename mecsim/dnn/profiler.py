@@ -178,6 +178,7 @@ class _Step:
 
 
 _Steps = dict[fx.Node, _Step]
+_Sizes = dict[int, int]
 
 
 class _Meter(fx.Interpreter):
@@ -370,7 +371,7 @@ def _owners(steps: _Steps, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.No
     for node, step in steps.items():  # results that nothing uses: the layer that they come from
         if node not in owners and (inputs := [i for i in step.inputs if i in owners]):
             owners[node] = owners[inputs[-1]]
-    for node in reversed(steps):  # parameters, and what is computed from them: their first reader
+    for node in reversed(steps):  # parameters and operations on parameters: their first reader
         if node not in owners and (users := [u for u in steps if u in node.users and u in owners]):
             owners[node] = owners[users[0]]
     return owners
@@ -386,17 +387,24 @@ def _layers(steps: _Steps) -> tuple[Layer, ...]:
     flops: Counter[fx.Node] = Counter()
     for node, head in owners.items():
         flops[head] += steps[node].flops
-    parameter_bytes = _parameter_bytes(steps, owners)
-    return tuple(
-        Layer(
-            name=names[head],
-            flops=flops[head],
-            parameter_bytes=parameter_bytes[head],
-            output_bits=steps[tail].bits,
-            inputs=tuple(dict.fromkeys(names[i] for i in steps[head].inputs if i in names)),
+    parameters = _parameters_of(steps, heads, owners)
+    uses = Counter(number for sizes in parameters.values() for number in sizes)
+    layers, counted = [], set[int]()
+    for head, tail in last.items():
+        sizes = parameters[head]
+        shared = tuple((f"shared{n}", size) for n, size in sizes.items() if uses[n] > 1)
+        layers.append(
+            Layer(
+                name=names[head],
+                flops=flops[head],
+                parameter_bytes=sum(size for n, size in sizes.items() if n not in counted),
+                output_bits=steps[tail].bits,
+                inputs=tuple(dict.fromkeys(names[i] for i in steps[head].inputs if i in names)),
+                shared=shared,
+            )
         )
-        for head, tail in last.items()
-    )
+        counted.update(sizes)
+    return tuple(layers)
 
 
 def _layer_names(steps: _Steps, raw: fx.Node, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, str]:
@@ -409,17 +417,35 @@ def _layer_names(steps: _Steps, raw: fx.Node, heads: dict[fx.Node, fx.Node]) -> 
     return names | {node: names[head] for node, head in heads.items()}
 
 
-def _parameter_bytes(steps: _Steps, owners: dict[fx.Node, fx.Node]) -> Counter[fx.Node]:
-    """The parameters of each layer, bytes; shared ones go to the first layer that uses them."""
+def _parameters_of(
+    steps: _Steps, heads: dict[fx.Node, fx.Node], owners: dict[fx.Node, fx.Node]
+) -> dict[fx.Node, _Sizes]:
+    """Return the parameters of each layer: the number of each one and its bytes."""
     order = {node: index for index, node in enumerate(steps)}
-    sizes: Counter[fx.Node] = Counter()
-    seen: set[int] = set()
-    for node, head in sorted(owners.items(), key=lambda item: order[item[1]]):
+    users = [(order[h], node, h) for node, hs in _users(steps, heads, owners).items() for h in hs]
+    numbers: dict[int, int] = {}
+    found: dict[fx.Node, _Sizes] = {head: {} for head in owners.values()}
+    for _, node, head in sorted(users, key=lambda use: use[0]):
         for parameter in steps[node].parameters:
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                sizes[head] += parameter.numel() * parameter.element_size()
-    return sizes
+            number = numbers.setdefault(id(parameter), len(numbers))
+            found[head][number] = parameter.numel() * parameter.element_size()
+    return found
+
+
+def _users(
+    steps: _Steps, heads: dict[fx.Node, fx.Node], owners: dict[fx.Node, fx.Node]
+) -> dict[fx.Node, set[fx.Node]]:
+    """Return the heads of all layers that use each operation.
+
+    A parameter, and an operation on parameters alone, may be read by several layers.
+    """
+    found: dict[fx.Node, set[fx.Node]] = {}
+    for node in reversed(steps):
+        if node in owners:
+            found[node] = {owners[node]}
+            if node not in heads:
+                found[node] |= {head for user in node.users for head in found.get(user, ())}
+    return found
 
 
 def _line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from mecsim.dnn.cuts import cut_balanced
+from mecsim.dnn.cuts import cut_at, cut_balanced
 from mecsim.dnn.graph import Layer, LayerGraph
 from mecsim.dnn.profile_file import load_graph, shipped, write_profile
 from mecsim.dnn.profiler import load_factory, profile_module
@@ -271,6 +271,19 @@ def test_shared_parameters_count_once(kind: type[nn.Module]) -> None:
         ("b", 4 * 8),
     ]
     assert total_flops(graph) == 3 * 2 * 64
+
+
+@pytest.mark.parametrize("kind", [Tied, ShapeDependent])
+def test_shared_parameters_count_in_every_block_that_uses_them(
+    kind: type[nn.Module], tmp_path: Path
+) -> None:
+    graph = profile_module(kind(), (8,), "tied")
+    assert cut_at(graph, []).parameter_bytes == (4 * 64 + 4 * 8,)
+    assert cut_at(graph, ["a"]).parameter_bytes == (4 * 64, 4 * 64 + 4 * 8)  # both of a_2 and b
+    assert cut_at(graph, ["a_2"]).parameter_bytes == (4 * 64, 4 * 64 + 4 * 8)
+    assert cut_at(graph, ["a", "a_2"]).parameter_bytes == (4 * 64, 4 * 64, 4 * 64 + 4 * 8)
+    write_profile(graph, tmp_path / "tied.json")
+    assert load_graph(str(tmp_path / "tied.json")) == graph
 
 
 class Product(nn.Module):
