@@ -234,10 +234,11 @@ def _drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
     devices = topology.device_positions(scenario.device, servers, scenario.devices, seed)
     coverage = scenario.edge_server.coverage_radius
     serving_server, gain = topology.associate(devices, servers, coverage, scenario.radio)
-    capacities = Stream(seed, "capacities")
+    draws = Stream(seed, "capacities").uniform(0, np.array([len(servers) + len(devices)]))
+    drawn = len(servers) if isinstance(scenario.edge_server.capacity, Uniform) else 0
     return {
-        "server_hz": _spread(scenario.edge_server.capacity, len(servers), capacities),
-        "device_hz": _spread(scenario.device.capacity, len(devices), capacities),
+        "server_hz": _spread(scenario.edge_server.capacity, len(servers), draws),
+        "device_hz": _spread(scenario.device.capacity, len(devices), draws[drawn:]),
         "serving_server": serving_server,
         "gain": gain,
     }
@@ -301,9 +302,9 @@ def self_contained(scenario: Scenario) -> Scenario:
     return scenario.model_copy(update={"dnn": written_out})
 
 
-def _spread(capacity: Capacity, count: int, draws: Stream) -> Floats:
+def _spread(capacity: Capacity, count: int, draws: Floats) -> Floats:
     if isinstance(capacity, Uniform):
         low, high = capacity.uniform
-        return low + (high - low) * draws.uniform(0, np.array([count]))
+        return low + (high - low) * draws[:count]
     values = capacity.repeat if isinstance(capacity, Repeat) else capacity
     return np.resize(np.array(values, dtype=np.float64), count)

@@ -101,6 +101,12 @@ def test_a_model_under_another_seed_is_the_one_resolved_under_it(hz: Any) -> Non
     assert not np.array_equal(made.gain, resolve(spec, 3).gain)
 
 
+def test_capacities_of_servers_and_devices_are_different_draws() -> None:
+    hz = {"capacity": {"uniform": [1e9, 2e9]}}
+    model = resolve(scenario(devices=50, edge_servers=50, device=hz, edge_server=hz))
+    assert len({*model.server_hz.tolist(), *model.device_hz.tolist()}) == 100
+
+
 def test_what_a_scheduler_draws_shifts_nothing() -> None:
     spec = scenario(
         slots=20,
