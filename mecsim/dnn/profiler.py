@@ -3,8 +3,8 @@
 A module is traced (`torch.fx`, or `torch.export` where its Python code depends on shapes). Its
 graph is run once on tensors that have a shape but no content, so that even a large network takes
 little memory and time. FLOPs are those of `torch.utils.flop_counter`, with the products that it
-omits (see `_FORMULAS`): products of matrices and vectors, convolutions and attention count two FLOPs for each
-multiplication and addition; element-wise operations, sums, poolings and normalisations count 0.
+omits (see `_FORMULAS`). A multiply-add is two FLOPs. Products of matrices and vectors, convolutions
+and attention count; element-wise operations, sums, poolings and normalisations count 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mecsim.support.validation import first_fault
 _Shape: TypeAlias = Sequence[int]
 
 _SELECTIONS = ("getitem", "narrow", "pad", "select", "slice")
-"""Words in the names of operations that only select or pad, and so change the size for free."""
+"""Words in the names of operations that only select or pad: they change the size at no cost."""
 
 
 def _matrix_vector(matrix: _Shape, _vector: _Shape, *_: Any, **__: Any) -> int:
@@ -90,12 +90,15 @@ def profile_module(
     input_bits: int | None = None,
     stages: tuple[str, ...] = (),
 ) -> LayerGraph:
-    """Count what each layer of a module costs for one input, in inference mode.
+    """Count the cost of each layer of a module for one input, in inference mode.
 
-    A layer is an operation with what is fused into it: operations without FLOPs that are the only
-    reader of its output and keep the number of elements (activations, normalisations, dropout,
-    reshapes), or only select or pad. Poolings, and whatever merges several tensors or reads the
-    raw input, are layers of their own. The module itself is left as it is.
+    A layer is an operation together with the operations fused into it. An operation without FLOPs
+    is fused if it is the only reader of the output and keeps the number of elements (activation,
+    normalisation, dropout, reshape) or only selects or pads. Poolings, and operations that merge
+    several tensors or read the raw input, are separate layers. The module is not changed.
+
+    Parameters that several layers use are listed in `Layer.shared` of each, so that every block
+    that uses them counts them.
 
     Args:
         module: Any module whose ``forward`` takes one tensor and returns one.
@@ -154,10 +157,10 @@ def load_factory(spec: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class _Step:
-    """What one operation of a traced graph did when it was run.
+    """The record of one operation of a traced graph after it was run.
 
-    ``inputs`` are the operations whose tensors it read, ``tensors`` its results. An operation that
-    hands on the tensor that it read, untouched or changed in place, has that one as its ``origin``.
+    ``inputs`` are the operations whose tensors it read, ``tensors`` its results. If it returns the
+    tensor that it read, unchanged or changed in place, ``origin`` is the source of that tensor.
     """
 
     name: str
@@ -182,7 +185,7 @@ _Sizes = dict[int, int]
 
 
 class _Meter(fx.Interpreter):
-    """Runs a graph and keeps a `_Step` for each of its nodes, in order."""
+    """Runs a graph and records a `_Step` for each of its nodes, in order."""
 
     def __init__(self, module: fx.GraphModule, counter: FlopCounterMode) -> None:
         super().__init__(module)
@@ -208,7 +211,7 @@ class _Meter(fx.Interpreter):
 
 
 def _count(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]:
-    """Trace a module, run it on a tensor without content, and gather its layers."""
+    """Trace a module, run it on a tensor without content, and return its layers."""
     defaults = _one_input(module)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fake = _without_content(module, mode)
@@ -235,7 +238,7 @@ def _count(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]
 
 
 def _one_input(module: nn.Module) -> dict[str, Any]:
-    """The arguments of ``forward`` that have defaults; raise unless there is one without."""
+    """Return the arguments of ``forward`` that have defaults; raise unless one has none."""
     arguments = inspect.signature(module.forward).parameters.values()
     defaults = {a.name: a.default for a in arguments if a.default is not a.empty}
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -246,7 +249,7 @@ def _one_input(module: nn.Module) -> dict[str, Any]:
 
 
 def _without_content(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
-    """A copy for inference whose parameters and buffers have a shape and no content."""
+    """Return a copy for inference whose parameters and buffers have a shape but no content."""
     try:
         tensors = [*module.parameters(), *module.buffers()]
         memo: dict[int, Any] = {id(tensor): mode.from_tensor(tensor) for tensor in tensors}
@@ -256,7 +259,7 @@ def _without_content(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
 
 
 def _trace(module: nn.Module, x: torch.Tensor, defaults: dict[str, Any]) -> fx.GraphModule:
-    """The operations of a module as a graph."""
+    """Return the operations of a module as a graph."""
     try:
         return fx.symbolic_trace(module, concrete_args=defaults)
     except Exception as error:  # noqa: BLE001 - tracing runs the user's code
@@ -273,7 +276,7 @@ def _trace(module: nn.Module, x: torch.Tensor, defaults: dict[str, Any]) -> fx.G
 
 @contextmanager
 def _every_flop_counted() -> Iterator[None]:
-    """Keep attention and LSTMs out of fused kernels, into which PyTorch's counter cannot see."""
+    """Disable the fused kernels of attention and LSTMs, which PyTorch's counter does not count."""
     was_fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -287,14 +290,14 @@ def _every_flop_counted() -> Iterator[None]:
 
 
 def _operation(node: fx.Node, module: nn.Module) -> str:
-    """What a node does: ``MaxPool2d``, ``getitem``, ``add``."""
+    """Return the operation of a node: ``MaxPool2d``, ``getitem``, ``add``."""
     if node.op == "call_module":
         return type(module.get_submodule(str(node.target))).__name__
     return str(getattr(node.target, "__name__", node.target)).partition(".")[0].strip("_")
 
 
 def _name(node: fx.Node, operation: str) -> str:
-    """The path of the module that a node is, or its operation in the module that contains it."""
+    """Return the path of a node's module, or of its operation in the module that contains it."""
     if node.op == "call_module":
         return str(node.target)
     stack = list(node.meta.get("nn_module_stack", {}).values())
@@ -305,7 +308,7 @@ def _name(node: fx.Node, operation: str) -> str:
 
 
 def _parameters(node: fx.Node, module: nn.Module) -> tuple[nn.Parameter, ...]:
-    """The parameters that a node fetches, or that the module which it calls has."""
+    """Return the parameters that a node fetches, or those of the module that it calls."""
     if node.op == "call_module":
         return tuple(module.get_submodule(str(node.target)).parameters())
     if node.op == "get_attr":
@@ -315,7 +318,7 @@ def _parameters(node: fx.Node, module: nn.Module) -> tuple[nn.Parameter, ...]:
 
 
 def _tensors(value: object) -> Iterator[torch.Tensor]:
-    """All tensors in a nest of tuples, lists and dictionaries."""
+    """Yield all tensors in nested tuples, lists and dictionaries."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):
@@ -326,7 +329,7 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
 
 
 def _path(steps: _Steps) -> list[fx.Node]:
-    """The operations through which the raw input reaches the result; the raw input comes first."""
+    """Return the operations from the raw input to the result; the raw input comes first."""
     raw = next(node for node in steps if node.op == "placeholder")
     output = next(node for node in steps if node.op == "output")
     if (results := len(steps[output].tensors)) != 1:
@@ -345,7 +348,7 @@ def _path(steps: _Steps) -> list[fx.Node]:
 
 
 def _heads(steps: _Steps, path: list[fx.Node]) -> dict[fx.Node, fx.Node]:
-    """For each operation on the path, the first operation of the layer to which it belongs."""
+    """Return the first operation of the layer of each operation on the path."""
     raw, *operations = path
     readers = Counter(node for operation in operations for node in steps[operation].inputs)
     heads: dict[fx.Node, fx.Node] = {}
@@ -358,7 +361,7 @@ def _heads(steps: _Steps, path: list[fx.Node]) -> dict[fx.Node, fx.Node]:
 
 
 def _fuses(step: _Step, source: _Step) -> bool:
-    """Whether an operation belongs to the layer whose output it alone reads."""
+    """Return whether an operation is fused into the layer of which it is the only reader."""
     if step.flops or "pool" in step.operation:
         return False
     selects = any(word in step.operation for word in _SELECTIONS)
@@ -366,7 +369,7 @@ def _fuses(step: _Step, source: _Step) -> bool:
 
 
 def _owners(steps: _Steps, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
-    """For each operation, also off the path, the head of the layer that bears its cost."""
+    """Return the head of the layer that bears the cost of each operation, also off the path."""
     owners = dict(heads)
     for node, step in steps.items():  # results that nothing uses: the layer that they come from
         if node not in owners and (inputs := [i for i in step.inputs if i in owners]):
@@ -378,7 +381,7 @@ def _owners(steps: _Steps, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.No
 
 
 def _layers(steps: _Steps) -> tuple[Layer, ...]:
-    """The layers of a graph that was run, in its order."""
+    """Return the layers of a graph that was run, in its order."""
     path = _path(steps)
     heads = _heads(steps, path)
     names = _layer_names(steps, path[0], heads)
@@ -408,7 +411,7 @@ def _layers(steps: _Steps) -> tuple[Layer, ...]:
 
 
 def _layer_names(steps: _Steps, raw: fx.Node, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, str]:
-    """The name of the layer of each operation; a name that is taken gets _2, _3, …."""
+    """Return the name of the layer of each operation; repeated names get _2, _3, …."""
     names = {raw: RAW_INPUT}
     for head in dict.fromkeys(heads.values()):
         base = steps[head].name
@@ -449,6 +452,6 @@ def _users(
 
 
 def _line(error: Exception) -> str:
-    """The type and the first line of an error's message."""
+    """Return the type of an error and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

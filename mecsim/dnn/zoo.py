@@ -1,9 +1,9 @@
-"""The DNNs whose profiles come with mecsim, as PyTorch modules.
+"""Model zoo: the DNNs whose profiles are shipped, as PyTorch modules.
 
-Only their shapes matter here: the weights are whatever PyTorch initialises them to. Layers carry
-the names that the literature gives them, because cuts are named after layers.
+Only their shapes matter; the weights have PyTorch's initial values. Layers have their names from
+the literature, because cuts are named after layers.
 
-``python -m mecsim.dnn.zoo`` writes the profiles in ``mecsim/dnn/profiles`` anew.
+``python -m mecsim.dnn.zoo`` rewrites the profiles in ``mecsim/dnn/profiles``.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ Layers = dict[str, nn.Module]
 def _conv(
     name: str, channels: tuple[int, int], kernel: int, stride: int = 1, norm: bool = False
 ) -> Layers:
-    """A convolution, padded to keep the image size (but for its stride), and its ReLU."""
+    """Return a convolution that keeps the image size, except for its stride, and its ReLU."""
     conv = nn.Conv2d(*channels, kernel, stride, padding=kernel // 2, bias=not norm)
     batch_norm: Layers = {f"{name}_norm": nn.BatchNorm2d(channels[1])} if norm else {}
     return {name: conv} | batch_norm | {f"{name}_relu": nn.ReLU()}
 
 
 def _classifier(sizes: Sequence[int]) -> Layers:
-    """Linear layers fc6, fc7, …; ReLU and dropout after each but the last."""
+    """Return linear layers fc6, fc7, …, with ReLU and dropout after each except the last."""
     layers: Layers = {"flatten": nn.Flatten()}
     for index, (width, next_width) in enumerate(pairwise(sizes), start=6):
         layers |= {
@@ -126,7 +126,7 @@ def vgg16_224() -> nn.Module:
 
 
 class _Shortcut(nn.Module):
-    """Option A of He et al.: every second pixel, and zeros for the channels that are new."""
+    """Option A of He et al.: every second pixel, and zeros for the new channels."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(1, C, H, W) → (1, 2C, H/2, W/2)."""
@@ -135,7 +135,7 @@ class _Shortcut(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut."""
+    """Two 3×3 convolutions with a shortcut in parallel."""
 
     def __init__(self, width: int, next_width: int) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ def resnet32() -> nn.Module:
     """ResNet32 for CIFAR-10, (1, 3, 32, 32) → (1, 10).
 
     He et al. (2016), section 4.2: n = 5, widths 16, 32 and 64, and parameter-free shortcuts
-    (option A), which is what they and most others use on CIFAR-10.
+    (option A), as is usual on CIFAR-10.
     """
     layers = _conv("conv1", (3, 16), 3, norm=True)
     width = 16
@@ -171,7 +171,7 @@ def resnet32() -> nn.Module:
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """How to build a model, and what its profile says beyond what can be counted.
+    """How to build a model, and the parts of its profile that are not counted.
 
     Attributes:
         build: Returns the module.
@@ -200,7 +200,7 @@ MODELS: dict[str, ShippedModel] = {
 
 
 def profile_shipped(name: str) -> LayerGraph:
-    """Count a model of `mecsim.dnn.zoo`; its raw input is an image of 8 bits a channel."""
+    """Profile a shipped model; its raw input is an image of 8 bits a channel."""
     model = MODELS[name]
     with torch.device("meta"):  # weights without memory
         module = model.build()
@@ -209,7 +209,7 @@ def profile_shipped(name: str) -> LayerGraph:
 
 
 def write_shipped(folder: Path | str) -> None:
-    """Write the profiles of all models of `mecsim.dnn.zoo` into a folder."""
+    """Write the profiles of all shipped models to a folder."""
     for name in MODELS:
         write_profile(profile_shipped(name), Path(folder) / f"{name}.json")
 

@@ -37,12 +37,12 @@ class Parts:
 
 
 def slot_start(model: Model, number: int) -> float:
-    """Return when slot ``number`` starts, in seconds."""
+    """Return the start of slot ``number``, s."""
     return number * model.scenario.slot_length
 
 
 def slot_starts(model: Model, numbers: range) -> Floats:
-    """Return when some slots in a row start, as :func:`slot_start` says; shape (len(numbers),)."""
+    """Return the starts of consecutive slots, equal to :func:`slot_start`; shape (K,)."""
     first, end = float(numbers.start), float(numbers.stop)
     return np.arange(first, end) * model.scenario.slot_length
 
@@ -50,7 +50,7 @@ def slot_starts(model: Model, numbers: range) -> Floats:
 _Slots: TypeAlias = Iterator[tuple[Floats, Ints]]
 """Release times and devices of the tasks of every slot in turn."""
 Chunks: TypeAlias = Iterator[tuple[Floats, Ints, Ints]]
-"""The same of every chunk, and how many tasks each of its slots has."""
+"""Release times and devices of every chunk, and the number of tasks in each of its slots."""
 _Piece: TypeAlias = tuple[int, float, float, float]
 """The slot, begin and end of a piece of constant rate, s, and its rate, tasks a second."""
 

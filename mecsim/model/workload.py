@@ -1,7 +1,7 @@
-"""Every random draw of a run, slot by slot: arrivals, sizes, rates.
+"""The workload of a run, slot by slot: tasks with their size factors, and radio rates.
 
-A workload is read forwards, one slot at a time, so that memory does not grow with the run. Each
-kind of draw has a stream of its own, so that nothing a scheduler does can shift it.
+A workload is read forwards, a few slots at a time, so that memory does not grow with the run. Each
+kind of draw has a separate stream, so that no scheduler can shift it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Tasks:
 
 
 class Slot(NamedTuple):
-    """What a slot brings: its tasks and the radio rates of all devices."""
+    """One slot: its tasks and the radio rates of all devices."""
 
     number: int
     start_s: float
@@ -66,7 +66,7 @@ class Slot(NamedTuple):
     rate_bps: Floats
     """R_d, up and down; shape (D,)."""
     expected_tasks: float
-    """How many tasks a scheduler should expect in this slot when it begins."""
+    """Number of tasks that a scheduler should expect in this slot when it begins."""
     expected_size: Floats
     """Size factors that a scheduler should expect when it begins; shape (1,) or (M,)."""
 
@@ -110,12 +110,12 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class RecordedWorkload:
-    """Tasks, and perhaps rates, that were recorded and are not to be drawn."""
+    """Recorded tasks, and optionally rates, that replace the drawn ones."""
 
     tasks: Iterator[Tasks]
     """The tasks of every slot in turn."""
     expected_tasks: float
-    """Mean number of tasks a slot, for scenarios that do not say it."""
+    """Mean number of tasks a slot, for scenarios that do not give it."""
     rates: Iterator[Floats] | None = None
     """The radio rates of every slot in turn; drawn if None."""
     size_columns: int = 1
@@ -174,20 +174,20 @@ def _stacked(every: Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
 
 
 def size_columns(model: Model, recording: RecordedWorkload | None = None) -> int:
-    """Return how many size factors a task has: 1, or M if they are drawn per block."""
+    """Return the number of size factors of a task: 1, or M if they are drawn per block."""
     if recording is not None:
         return recording.size_columns
     return model.blocks if getattr(model.scenario.size_factor, "per", None) == "block" else 1
 
 
 def mean_tasks(model: Model, recording: RecordedWorkload | None = None) -> float:
-    """Return how many tasks are released in a slot, on average."""
+    """Return the mean number of tasks a slot."""
     recorded = isinstance(model.scenario.arrivals, RecordedTasks)
     return recording.expected_tasks if recording and recorded else mean_rate(model)
 
 
 def mean_rate(model: Model) -> float:
-    """Return how many tasks are released in a slot, on average, where they are drawn."""
+    """Return the mean number of tasks a slot of an arrival process."""
     match model.scenario.arrivals:
         case Mmpp(rates=rates, mean_dwell=dwell):
             weighted = [rate * time for rate, time in zip(rates, dwell, strict=True)]
@@ -207,7 +207,7 @@ class _Released(NamedTuple):
     """Tasks in every slot; shape (K,)."""
     size: Floats
     usual_size: Floats
-    """Size factors to be expected in each slot where its tasks are not known; shape (K, 1 or M)."""
+    """Expected size factors of each slot whose tasks are not known; shape (K, 1 or M)."""
 
 
 def _recorded(every: Parts, recording: RecordedWorkload) -> Iterator[_Released]:
@@ -231,7 +231,7 @@ def _drawn(model: Model, every: Parts) -> Iterator[_Released]:
 
 
 def _sizes(model: Model, sizes: Stream, numbers: range, counts: Ints) -> tuple[Floats, Floats]:
-    """Return the size factors of the tasks of some slots, and those to be expected in each."""
+    """Return the size factors of the tasks of some slots, and those expected in each slot."""
     spec, total = model.scenario.size_factor, int(counts.sum())
     if isinstance(spec, ConstantSize):
         return np.ones((total, 1)), np.ones((len(numbers), 1))
