@@ -82,11 +82,14 @@ def _joined(slots: _Slots, every: Parts) -> Chunks:
 
 
 def _as_written(rate: float) -> Fraction:
-    """Return the number that was written: 29/100 for 0.29, which no float equals.
+    """Return the number that a float stands for: 29/100 for 0.29, and 1/3 for 1 / 3.
 
-    Rounded products would lose tasks at the end of a slot or move them to the slot before.
+    Rounded products would lose tasks at the end of a slot or move them to the slot before. The
+    number is a simple fraction that rounds to the float, or else its shortest decimal.
     """
-    return Fraction(repr(rate))
+    exact = Fraction(rate)
+    simple = (exact.limit_denominator(10**digits) for digits in range(10))
+    return next((fraction for fraction in simple if float(fraction) == rate), Fraction(repr(rate)))
 
 
 def _slotted(model: Model, rate: float, every: Parts) -> Chunks:

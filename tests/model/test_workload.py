@@ -191,13 +191,16 @@ def test_slotted_arrivals_are_as_many_as_they_should(rate: float) -> None:
     assert counts(drawn(**arrivals("slotted", rate, slots=40))).sum() == 40 * rate
 
 
-@pytest.mark.parametrize("rate", ["0.29", "0.07", "0.1", "1.1", "16667.7", "1e-3", "0.57"])
+@pytest.mark.parametrize(
+    "rate",
+    ["0.29", "0.07", "0.1", "1.1", "16667.7", "1e-3", "0.57", "1/3", "0.123456789012", "1e-12"],
+)
 def test_tasks_are_counted_by_the_rate_as_it_is_written(rate: str) -> None:
     """0.29 is 29/100: floating-point products give 28 tasks in 100 slots."""
     exact, n = Fraction(rate), 2000
-    slotted = np.cumsum(counts(drawn(**arrivals("slotted", float(rate), slots=n))))
+    slotted = np.cumsum(counts(drawn(**arrivals("slotted", float(exact), slots=n))))
     assert slotted.tolist() == [k * exact // 1 for k in range(1, n + 1)]
-    even = np.cumsum(counts(drawn(**arrivals("deterministic", float(rate), slots=n))))
+    even = np.cumsum(counts(drawn(**arrivals("deterministic", float(exact), slots=n))))
     assert even.tolist() == [-(-k * exact // 1) for k in range(1, n + 1)]  # those before k
 
 
