@@ -21,8 +21,9 @@ from mecsim.kernels.epochs import EpochTable, next_slot_s
 from mecsim.kernels.hops import HOP, Hops
 from mecsim.kernels.state import END_HOP, END_TASK, FIRST_HOP, FIRST_TASK, State, stacked, unstacked
 from mecsim.kernels.tables import KernelTables
+from mecsim.model.arrivals import CHUNK
 from mecsim.model.model import Model
-from mecsim.model.workload import CHUNK, Chunk, Tasks
+from mecsim.model.workload import Chunk, Tasks
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.placements import check_placement
