@@ -19,12 +19,13 @@ def scheduler_label(scheduler: str) -> str:
 
 
 def scenario_label(scenario: Path, changes: Sequence[str] | None = None) -> str:
-    """Return the name of a scenario with its overrides.
+    """Return the name of a scenario with its overrides; bytes that are not UTF-8 become U+FFFD.
 
     >>> scenario_label(Path("scenarios/city.yaml"), ["slots=2"])
     'city (slots=2)'
     """
-    return f"{scenario.stem} ({', '.join(changes)})" if changes else scenario.stem
+    name = scenario.stem.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return f"{name} ({', '.join(changes)})" if changes else name
 
 
 def run_name(scenario: Path, scheduler: str, seed: int, *changes: Sequence[str] | None) -> str:
