@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
+from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 from mecsim.errors import InputError, Interrupted, SchedulerError
@@ -129,12 +129,20 @@ def _drawn_scenario(scenario: Scenario) -> Scenario:
 
 
 def _check_extra(scheduler: str, modules: Iterable[str]) -> None:
-    """Raise ``InputError`` if a module of the extra ``torch`` is not installed."""
-    missing = [name for name in modules if find_spec(name) is None]
+    """Raise ``InputError`` if a module of the extra ``torch`` cannot be imported."""
+    missing = [name for name in modules if not _importable(name)]
     if missing:
         raise InputError(
             f"training {scheduler} needs {' and '.join(missing)}. Try: pip install 'mecsim[torch]'"
         )
+
+
+def _importable(module: str) -> bool:
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _identity(request: TrainingRequest, problem: TrainingProblem) -> TrainingIdentity:

@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from mecsim.errors import ScenarioError, TraceError
-from mecsim.model.model import Model
 from mecsim.model.arrivals import slot_start
+from mecsim.model.model import Model
 from mecsim.model.workload import RecordedWorkload, Tasks
 from mecsim.scenario.schema import RecordedTasks
 from mecsim.scenario.units import LARGEST

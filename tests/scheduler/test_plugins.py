@@ -405,10 +405,10 @@ DECIDE = "def decide(self, observation):\n    "
     ("body", "problem"),
     [
         ("return np.random.randint(2, size=3)", "random"),
-        ("np.random.seed(1)\n    return [0, 0, 1]", "draws from a global random generator"),
+        ("np.random.seed(1)\n    return [0, 0, 1]", "uses a global random generator"),
         (
             "import random\n    random.random()\n    return [0, 0, 1]",
-            "draws from a global random generator; allowed: spec.rng only",
+            "uses a global random generator; expected spec.rng only",
         ),
         (
             "return np.random.default_rng().integers(2, size=3)",
