@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from mecsim.support.text import number
 
 if TYPE_CHECKING:
-    from mecsim.study.batch import Status
+    from mecsim.study.job_queue import Status
 
 PLAIN_SECONDS = 5.0
 """Time between progress lines without a terminal."""

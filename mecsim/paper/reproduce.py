@@ -23,9 +23,9 @@ from mecsim.paper.verdicts import Finding
 from mecsim.study import plan as plan_module
 from mecsim.study import plots
 from mecsim.study import summary as summary_module
-from mecsim.study.batch import OnProgress, ResultStore, run_batch
 from mecsim.study.executors import ExecutorChoice
 from mecsim.study.executors.choice import check_executor
+from mecsim.study.job_queue import OnProgress, ResultStore, run_batch
 from mecsim.study.jobs import Job
 from mecsim.study.plan import Trial
 from mecsim.study.report import Failure, failures

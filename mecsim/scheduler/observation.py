@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from mecsim.model.empty_network import Work, route_sums
 from mecsim.scheduler.features import ObservationTable, means_per_server
-from mecsim.scheduler.placements import check_placements
+from mecsim.scheduler.placement_checks import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.support.arrays import Floats, Ints, read_only
 

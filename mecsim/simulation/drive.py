@@ -16,7 +16,7 @@ from mecsim.model.model import Model
 from mecsim.model.workload import Chunk, RecordedWorkload, Slot
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
-from mecsim.scheduler.placements import check_placement
+from mecsim.scheduler.placement_checks import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.session import Session

@@ -14,7 +14,7 @@ from mecsim.model.model import Model, resolve
 from mecsim.model.workload import size_columns
 from mecsim.scenario.schema import RecordedTasks
 from mecsim.scheduler import registry
-from mecsim.scheduler.placements import check_placement
+from mecsim.scheduler.placement_checks import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import Progress, SchedulerPolicy, Source, drive
 from mecsim.simulation.metrics import RunSummary

@@ -23,7 +23,7 @@ from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model, reseeded, resolve
 from mecsim.scenario.schema import RecordedTasks, Scenario
 from mecsim.scheduler.observation import Outcomes, feature_names
-from mecsim.scheduler.placements import check_placements
+from mecsim.scheduler.placement_checks import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.epoch_buffer import EpochBuffer, EpochSource, epoch_tables
 from mecsim.support.arrays import Floats, Ints

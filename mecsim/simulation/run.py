@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mecsim.errors import Interrupted
+from mecsim.model.clock_resolution import warn_of_short_services
 from mecsim.model.model import Model, resolve, self_contained
-from mecsim.model.resolution import warn_of_short_services
 from mecsim.model.workload import size_columns
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry

@@ -26,7 +26,7 @@ from mecsim.model.model import Model
 from mecsim.model.workload import Chunk, Tasks
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
-from mecsim.scheduler.placements import check_placement
+from mecsim.scheduler.placement_checks import check_placement
 from mecsim.simulation.recorder import TraceRecorder
 from mecsim.simulation.session import Epoch, Session
 from mecsim.simulation.task_accounts import Accounts

@@ -1,6 +1,6 @@
 """A study: schedulers × scenarios × points of a sweep × seeds, and the trials that it consists of.
 
-Each trial is one job. :mod:`mecsim.study.batch` computes the jobs, and
+Each trial is one job. :mod:`mecsim.study.job_queue` computes the jobs, and
 :mod:`mecsim.study.summary` turns their results into rows and a summary with intervals.
 """
 

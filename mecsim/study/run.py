@@ -12,9 +12,9 @@ from mecsim.scenario import yaml_source
 from mecsim.simulation.drive import check_kernel
 from mecsim.simulation.metrics import METRICS
 from mecsim.study import plots
-from mecsim.study.batch import OnProgress, ResultStore, run_batch
 from mecsim.study.executors import ExecutorChoice
 from mecsim.study.executors.choice import check_executor
+from mecsim.study.job_queue import OnProgress, ResultStore, run_batch
 from mecsim.study.jobs import Training
 from mecsim.study.plan import Competitor, Study, grid, name_scenarios, parse_sweep, plan
 from mecsim.study.report import Document, failures, write_report

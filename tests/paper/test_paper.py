@@ -34,7 +34,7 @@ from mecsim.paper.verdicts import (
 )
 from mecsim.study import plan
 from mecsim.study import summary as summary_module
-from mecsim.study.batch import ResultStore, run_batch
+from mecsim.study.job_queue import ResultStore, run_batch
 from mecsim.study.statistics import Estimate, Ratio
 from mecsim.study.summary import CurvePoint, Row
 from mecsim.support.arrays import Floats

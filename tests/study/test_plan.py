@@ -17,7 +17,7 @@ from mecsim.errors import InputError, MecsimError
 from mecsim.study import plan as plan_module
 from mecsim.study import plots, report, styles
 from mecsim.study import summary as summary_module
-from mecsim.study.batch import ResultStore, run_batch
+from mecsim.study.job_queue import ResultStore, run_batch
 from mecsim.study.jobs import Training
 from mecsim.study.plan import Competitor, Study
 from mecsim.study.summary import Entry, Row

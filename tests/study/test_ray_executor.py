@@ -19,8 +19,8 @@ import pytest
 from mecsim import Observation, Placement, Scheduler
 from mecsim.errors import InputError
 from mecsim.scenario.loading import load
-from mecsim.study.batch import Results, ResultStore, run_batch
 from mecsim.study.executors import make_executor
+from mecsim.study.job_queue import Results, ResultStore, run_batch
 from mecsim.study.jobs import Job, make_job
 from tests.helpers.batches import SCENARIO, until_jobs
 from tests.helpers.cli import mecsim, started

@@ -19,9 +19,9 @@ import pytest
 from mecsim.errors import InputError, Interrupted
 from mecsim.scenario.loading import load
 from mecsim.simulation.run import run as run_scenario
-from mecsim.study.batch import Results, ResultStore, Status, run_batch, time_left, with_needs
 from mecsim.study.executors import Executor, make_executor
 from mecsim.study.executors.local import LocalExecutor
+from mecsim.study.job_queue import Results, ResultStore, Status, run_batch, time_left, with_needs
 from mecsim.study.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
 from tests.helpers import toy_learner
 from tests.helpers.batches import SCENARIO, Inline, until_jobs

@@ -33,7 +33,7 @@ def test_services_below_the_resolution_of_the_clock(
         radio={"rate": 1e6},
         **SLOW,
     )
-    with caplog.at_level(logging.WARNING, "mecsim.model.resolution"):
+    with caplog.at_level(logging.WARNING, "mecsim.model.clock_resolution"):
         simulate(spec, "local")
     assert len(caplog.messages) == bool(warned)
     assert warned in "".join(caplog.messages)
