@@ -24,7 +24,7 @@ help: ## show this list
 run: $(WARM) ## simulate the default scenario (SCENARIO=..., ARGS=...)
 	$(BIN)/mecsim run $(SCENARIO) $(ARGS)
 
-test: $(DEV) $(WARM) ## run the tests, but for the slow ones and the benchmarks (ARGS=...)
+test: $(DEV) $(WARM) ## run the tests, except slow ones and benchmarks (ARGS=...)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-bare: $(BARE)/.installed ## run the tests that need no extra, in an install without extras (ARGS=...)
@@ -38,7 +38,7 @@ verify: $(DEV) ## run the slow tests, all tests with the compiler off, then the 
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(JOBS) $(SLOW_WITHOUT) $(ARGS)
 	$(BIN)/mecsim verify
 
-policies: $(DEV) ## train the shipped policies anew (some minutes)
+policies: $(DEV) ## train the shipped policies again (some minutes)
 	for learner in mtl-a3c a3c dqn; do \
 	  $(BIN)/mecsim train scenarios/vgg16_4es.yaml --scheduler $$learner --serial \
 	    --out results/policies/vgg16_4es-$$learner.safetensors || exit; done
@@ -56,7 +56,7 @@ format: $(DEV) ## let ruff format the code and mend what it can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-pins: ## resolve the requirements anew and rewrite constraints.txt (torch stays as it is)
+pins: ## resolve the requirements again and rewrite constraints.txt (torch stays as it is)
 	@echo "Resolving all requirements in a new environment; this takes some minutes ..."
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	$(PYTHON) -m venv "$$dir/venv" && grep '^torch==' constraints.txt > "$$dir/torch" && \

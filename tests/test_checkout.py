@@ -16,7 +16,7 @@ def test_gitignore_excepts_files_that_exist() -> None:
 
 
 def test_the_makefile_names_tests_that_exist() -> None:
-    """A path that pytest is told to ignore may be wrong without a complaint."""
+    """A path that pytest is set to ignore may be wrong without a complaint."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     listed = re.findall(r"addprefix \S*tests/,([^)]+)\)", text)
     assert listed

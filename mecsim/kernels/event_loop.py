@@ -20,7 +20,7 @@ from mecsim.support.arrays import Floats
 from mecsim.support.jit import compiled
 
 _POSITIVE: Final = (1 << 63) - 1
-"""Tells the compiler that a mask is not negative, so that it checks no index."""
+"""Shows the compiler that a mask is not negative, so that it checks no index."""
 
 
 @compiled

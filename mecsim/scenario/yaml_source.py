@@ -165,8 +165,8 @@ def _value(text: str, name: str, where: dict[Keys, str]) -> Any:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        told = " ".join(part for part in (error.problem, error.context) if part)
-        raise ScenarioError(f"{name}{line}: is not valid YAML: {_oneline(told)}") from error
+        problem = " ".join(part for part in (error.problem, error.context) if part)
+        raise ScenarioError(f"{name}{line}: is not valid YAML: {_oneline(problem)}") from error
     except yaml.YAMLError as error:  # characters that YAML does not allow
         raise ScenarioError(f"{name}: is not valid YAML: {_oneline(str(error))}") from error
 

@@ -29,7 +29,7 @@ OTHERS = ("greedy", "single-cut", "rpdi", "apdi", "edge", "local", "viterbi")
 pytestmark = pytest.mark.benchmark
 
 
-def told(interval: Interval) -> str:
+def reported(interval: Interval) -> str:
     return f"{interval.mean:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]"
 
 
@@ -62,9 +62,9 @@ def test_lookahead(capsys: pytest.CaptureFixture[str]) -> None:
             above = [one - other for one, other in zip(ours, rewards[name], strict=True)]
             interval = mean_interval(above, 0.95)
             assert interval.low > 0, f"{point}: lookahead is not better than {name}"
-            cells.append(told(interval))
+            cells.append(reported(interval))
         each = 1000 * seconds / (len(SEEDS) * scenario.slots)
-        row = [point, told(mean_interval(ours, 0.95)), f"{each:.1f}", *cells]
+        row = [point, reported(mean_interval(ours, 0.95)), f"{each:.1f}", *cells]
         lines.append("| " + " | ".join(row) + " |")
     report = "\n".join(lines) + "\n"
     (ROOT / "results" / "lookahead.md").write_text(report, encoding="utf-8")

@@ -28,7 +28,7 @@ SEEDS = itertools.count(step=REPLICAS)
 
 
 def seconds(replicas: Replicas, epochs: int) -> float:
-    """What an episode takes under seeds that are new, with so many epochs a call."""
+    """What an episode takes under new seeds, with ``epochs`` epochs a call."""
     first = next(SEEDS)
     placements = np.tile(PLACEMENT, (epochs, REPLICAS, 1))
     began = time.perf_counter()

@@ -123,13 +123,15 @@ def test_run_output_path(tmp_path: Path) -> None:
 
 def test_replay_keeps_its_trace(trace: Path) -> None:
     before = trace.read_bytes()
-    told = mecsim("replay", str(trace), "--scheduler", "rpdi", "--out", str(trace), code=2).stderr
-    assert "is the recorded trace itself" in told
+    reported = mecsim(
+        "replay", str(trace), "--scheduler", "rpdi", "--out", str(trace), code=2
+    ).stderr
+    assert "is the recorded trace itself" in reported
     assert trace.read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "reported"),
     [
         ("resources/name", "/resources/name differs first at row 1"),
         ("resources/node", "/resources/node differs first at row 1"),
@@ -139,7 +141,7 @@ def test_replay_keeps_its_trace(trace: Path) -> None:
         ("hops/start_s", "/hops/start_s differs first at row 1"),
     ],
 )
-def test_replay_of_changed_trace(column: str, told: str, trace: Path, tmp_path: Path) -> None:
+def test_replay_of_changed_trace(column: str, reported: str, trace: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed.h5"
     changed.write_bytes(trace.read_bytes())
     with h5py.File(changed, "r+") as file:
@@ -148,7 +150,7 @@ def test_replay_of_changed_trace(column: str, told: str, trace: Path, tmp_path: 
         values[row] = b"zz" if values.dtype.kind == "S" else values[row] + 1
         file[column][:] = values
     difference = str(answer("replay", str(changed), code=1)["difference"])
-    assert difference.startswith(told)
+    assert difference.startswith(reported)
     assert len(difference) < 120
 
 
@@ -195,7 +197,7 @@ def test_check_of_nonconforming_scheduler(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheduler", ["greedy", "single-cut", "rpdi"])
 @pytest.mark.parametrize("scenario", ["bursty", "vgg16_4es"])
 def test_replay_with_equals_run(scenario: str, scheduler: str, tmp_path: Path) -> None:
-    """Also what it is told to expect of tasks that it does not know."""
+    """Also the expectations that it receives for unknown tasks."""
     spec = load(ROOT / "scenarios" / f"{scenario}.yaml", ["slots=10"])
     run_scenario(spec, "local", seed=7, out=tmp_path / "a.h5")
     other = replay_with(tmp_path / "a.h5", scheduler, out=tmp_path / "b.h5")

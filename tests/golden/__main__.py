@@ -1,4 +1,4 @@
-"""`python -m tests.golden`: computes all goldens anew and writes them."""
+"""`python -m tests.golden`: computes and rewrites all goldens."""
 
 from __future__ import annotations
 

@@ -128,8 +128,10 @@ def train(learner: str, load: str, folder: Path) -> Record:
     from safetensors.numpy import load_file  # noqa: PLC0415 - of no use to runs
 
     policy = folder / "policy.safetensors"
-    told = _command(cases.training_arguments(learner, load, str(policy)))
-    curve = {f"curve.{i}.{k}": repr(v) for i, at in enumerate(told["curve"]) for k, v in at.items()}
+    reported = _command(cases.training_arguments(learner, load, str(policy)))
+    curve = {
+        f"curve.{i}.{k}": repr(v) for i, at in enumerate(reported["curve"]) for k, v in at.items()
+    }
     arrays = {f"policy/{name}": hash_of(array) for name, array in load_file(policy).items()}
     return dict(sorted(arrays.items())) | curve
 

@@ -17,7 +17,7 @@ from mecsim.trace.schema import MemoryTrace
 def chain(
     cycles: Sequence[float], bits: Sequence[float], result_bits: float = 8.0, **more: Any
 ) -> dict[str, Any]:
-    """The ``dnn`` section of a chain of blocks of so many cycles and input bits each."""
+    """The ``dnn`` section of a chain of blocks with these cycles and input bits."""
     table = {"flops": cycles, "input_bits": bits, "output_bits": result_bits}
     return {"model": table | {"parameter_bytes": [4] * len(cycles)}, **more}
 

@@ -215,7 +215,7 @@ def test_the_future_is_not_known(process: str) -> None:
     assert len(found) == 1
 
 
-# ---------------------------------------------------------------- the run goes on as it was
+# ---------------------------------------------------------------- the run stays as it was
 
 
 def crowded(**overrides: Any) -> Scenario:

@@ -107,7 +107,7 @@ def test_tie_break_by_hand() -> None:
 
 @pytest.mark.parametrize("rate", [1e9, 1e20, 1e30])
 def test_route_ends_with_instantaneous_link(rate: float) -> None:
-    """ES 1 and 2 are joined by a link whose time vanishes beside that of the way to ES 3."""
+    """ES 1 and 2 are joined by a link whose time vanishes next to that of the way to ES 3."""
     links = links_of([(0, 1, rate, 0), (1, 0, rate, 0), (1, 2, 1e3, 1), (2, 1, 1e3, 1)])
     table = next_links(links, 3, 24_576.0)
     assert [walk(table, links, i, 2) for i in (0, 1)] == [[0, 2], [2]]
@@ -160,7 +160,7 @@ def test_equals_dijkstra_for_exact_times(network: tuple[int, Links], bits: int) 
 RATES = st.sampled_from([1e-30, 1e-3, 3.0, 7.0, 1e9, 1e17, 1e30])
 LATENCIES = st.sampled_from([0.0, 1e-30, 1e-16, 0.1, 0.3, 1.0, 1e16, 1e30])
 LOST = graphs(st.sampled_from([1.0, 3.0, 1e30]), st.just(0.0), largest=12)
-"""Every third link's time is lost beside that of the others."""
+"""Every third link's time is lost next to that of the others."""
 
 
 @given(LOST | graphs(RATES, LATENCIES, largest=12), st.sampled_from([0.0, 1.0, 24_576.0, 1e30]))

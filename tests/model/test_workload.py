@@ -391,12 +391,12 @@ def rates(seed: int = 0, devices: int = 50, n: int = 40, **radio: Any) -> NDArra
 @pytest.mark.statistical
 def test_uniform_rates_are_drawn_anew_for_each_slot_or_once_a_run() -> None:
     low, high = 6.4e6, 16e6
-    anew = rates(rate={"uniform": [low, high]})
+    fresh = rates(rate={"uniform": [low, high]})
     once = rates(rate={"uniform": [low, high], "redraw": "run"})
-    assert len(np.unique(anew)) == 40 * 50
+    assert len(np.unique(fresh)) == 40 * 50
     assert len(np.unique(once)) == 50
     assert (once == once[0]).all()
-    for values in (anew, once[0]):
+    for values in (fresh, once[0]):
         assert low <= values.min() < values.max() <= high
         error = (high - low) / np.sqrt(12 * values.size)
         assert values.mean() == pytest.approx((low + high) / 2, abs=Z * error)

@@ -269,21 +269,21 @@ def test_invalid_figure_file(tmp_path: Path) -> None:
     path = tmp_path / "fig.yaml"
     text = "title: x\nseeds: 0\ntraining: {episodes: 1}\nschedulers: [greedy]\n"
     path.write_text(text + "studies: {a: {sweeep: {}}}\npanels: []\n", encoding="utf-8")
-    with pytest.raises(ScenarioError, match=r"fig.yaml:2: seeds: 0") as told:
+    with pytest.raises(ScenarioError, match=r"fig.yaml:2: seeds: 0") as reported:
         read(path, Figure)
-    assert "did you mean 'sweep'" in str(told.value)
+    assert "did you mean 'sweep'" in str(reported.value)
 
 
 def test_sweep_and_settings(tmp_path: Path) -> None:
     head = "title: x\nseeds: 1\ntraining: {episodes: 1}\nschedulers: [greedy]\n"
     head += "panels: [{study: a, metric: reward}]\nquick: {seeds: 1, training: {episodes: 1}}\n"
     path = tmp_path / "fig.yaml"
-    for studies, told in (
+    for studies, reported in (
         ("{a: {sweep: {slots: [1]}, evaluate_on: {b: []}}}", "sweep and evaluate_on"),
         ("{a: {evaluate_on: {b: []}, quick_evaluate_on: [c]}}", "'c' in .*expected one of b"),
     ):
         path.write_text(f"{head}studies: {studies}\n", encoding="utf-8")
-        with pytest.raises(ScenarioError, match=told):
+        with pytest.raises(ScenarioError, match=reported):
             read(path, Figure)
 
 
@@ -431,8 +431,8 @@ def test_verdicts_with_failed_jobs(learner: str, seed: int | None) -> None:
     }
     usual = {claim.id: finding for claim, finding in reproduce.judged(whole)}
     found = reproduce.judged(panels.Results(left, whole.summary, whole.curves))
-    told = {claim.id: finding.verdict for claim, finding in found}
-    assert told == {name: finding.verdict for name, finding in usual.items()}
+    reported = {claim.id: finding.verdict for claim, finding in found}
+    assert reported == {name: finding.verdict for name, finding in usual.items()}
 
 
 def test_improvement_over_several() -> None:
@@ -465,8 +465,8 @@ def test_paper_settings_in_reason() -> None:
     usual = at_6(load_figures(["fig8"]))
     besides = at_6(load_figures(["fig8", "beyond_plain"]))
     assert (besides.verdict, besides.measured) == (usual.verdict, usual.measured)
-    told = "at 6: 5.0% [5.0, 5.0]: holds"
-    assert besides.reason == f"{usual.reason}; {PAPER_SETTINGS}: {told}"
+    reported = "at 6: 5.0% [5.0, 5.0]: holds"
+    assert besides.reason == f"{usual.reason}; {PAPER_SETTINGS}: {reported}"
 
 
 def test_verdicts_without_results() -> None:
@@ -562,8 +562,10 @@ def test_reproduce_command(tmp_path: Path) -> None:
 
 
 def test_reproduce_unknown_scheduler(tmp_path: Path) -> None:
-    told = mecsim("reproduce", "fig8", "--schedulers", "nix", "--out", str(tmp_path / "o"), code=2)
-    assert "--schedulers: nix: not in these figures; expected some of a3c, apdi" in told.stderr
+    reported = mecsim(
+        "reproduce", "fig8", "--schedulers", "nix", "--out", str(tmp_path / "o"), code=2
+    )
+    assert "--schedulers: nix: not in these figures; expected some of a3c, apdi" in reported.stderr
     assert not (tmp_path / "o").exists()
 
 

@@ -35,7 +35,7 @@ CLASS_NAMES = ("pydantic", "ValidationError", "tuple", "Traceback", "NoneType", 
 
 @pytest.fixture(scope="module")
 def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scenarios, and beside them the traces that some of them name."""
+    """The scenarios, and next to them the traces that some of them name."""
     folder = tmp_path_factory.mktemp("files") / "scenarios"
     shutil.copytree(HERE, folder)
     whole = folder / "invalid" / "whole.h5"

@@ -42,7 +42,7 @@ class Decided(NamedTuple):
 
 
 class Watched(Lookahead):
-    """Tells in ``log`` what it decided at every epoch."""
+    """Records in ``log`` what it decided at every epoch."""
 
     def __init__(self, spec: SchedulerSpec, *, log: Any, budget: int, everything: bool) -> None:
         super().__init__(spec, budget=budget)

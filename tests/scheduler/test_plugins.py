@@ -253,7 +253,7 @@ OPTIONS = """\
 def __init__(self, spec, *, count: int, rate: float = 0.5, places: list[int] | None = None,
              mode: str = "fast", quiet: bool = False, model_path: str = "", copy: int = 1):
     super().__init__(spec)
-    self.told = (count, rate, places, mode, quiet)
+    self.reported = (count, rate, places, mode, quiet)
 """
 
 
@@ -282,7 +282,7 @@ def test_invalid_options(plugin: Plugin, options: dict[str, Any], problem: str) 
 
 def test_valid_options_are_converted(plugin: Plugin) -> None:
     options = {"count": 3, "rate": 1, "model_path": "x", "copy": 2}  # names that pydantic uses too
-    name = plugin(OPTIONS + "def decide(self, observation):\n    raise ValueError(self.told)")
+    name = plugin(OPTIONS + "def decide(self, observation):\n    raise ValueError(self.reported)")
     assert "ValueError: (3, 1.0, None, 'fast', False)" in fault_of(name, options)
 
 

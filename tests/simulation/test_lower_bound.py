@@ -182,8 +182,8 @@ def test_one_task_alone_against_exhaustive_search(
     if epoch == "per_slot":
         values |= {"devices": 1}  # for one device the mean over all devices is that device
     table = values["dnn"]["model"]
-    told = table["flops"][-1] or table["input_bits"][-1]  # else the last size is not observed
-    assume(told or size.get("per") != "block" or not values["return_result"])
+    reported = table["flops"][-1] or table["input_bits"][-1]  # else the last size is not observed
+    assume(reported or size.get("per") != "block" or not values["return_result"])
     spec = scenario(**values, size_factor=size, decision_epoch=epoch)
     simulated = every_placement(spec, seed=3)
     (cost,), (placement,), _ = bounds(spec, seed=3)

@@ -433,8 +433,10 @@ def test_what_if_of_replicas_is_that_of_single_runs(sets: list[str], threads: in
 
 def _what_ifs_of_a_run(spec: Scenario, seed: int, taken: Ints, asked: Ints) -> list[Outcomes]:
     model, found = resolve(spec, seed), []
-    told = SchedulerSpec.of(model)
-    session = Session(model, workload.slots(model), CompiledKernel(model), told, uses_rollouts=True)
+    reported = SchedulerSpec.of(model)
+    session = Session(
+        model, workload.slots(model), CompiledKernel(model), reported, uses_rollouts=True
+    )
     for epoch, placement in zip(session, [*taken, taken[0]], strict=True):
         found.append(session.observe(epoch).what_if(asked[epoch.number]))
         session.act(epoch, placement)

@@ -228,24 +228,24 @@ def test_a_wrong_placement_is_told(epoch: str) -> None:
 
 def test_progress_comes_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mecsim.simulation.static_run.SLOTS", CHUNK)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     total = 3 * CHUNK + 5
-    summary(busy(), "local", progress=lambda *counts: told.append(counts))
-    assert told == [(min(done, total), total) for done in range(CHUNK, total + CHUNK, CHUNK)]
+    summary(busy(), "local", progress=lambda *counts: reported.append(counts))
+    assert reported == [(min(done, total), total) for done in range(CHUNK, total + CHUNK, CHUNK)]
 
 
 def test_ctrl_c_ends_it_after_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mecsim.simulation.static_run.SLOTS", CHUNK)
-    told: list[int] = []
+    reported: list[int] = []
 
     def press(done: int, _: int) -> None:
-        told.append(done)
+        reported.append(done)
         signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted, match="nothing is kept of a run without a trace"):
         summary(busy(), "local", progress=press)
-    assert told == [CHUNK]
+    assert reported == [CHUNK]
     assert signal.getsignal(signal.SIGINT) is before
 
 

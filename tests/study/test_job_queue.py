@@ -222,13 +222,13 @@ def test_job_starts_processes(tmp_path: Path) -> None:
 
 
 def test_progress(tmp_path: Path) -> None:
-    told: list[Status] = []
+    reported: list[Status] = []
     found = [*jobs("greedy"), *jobs("tests.helpers.toy_learner:Faulty", seeds=1, servers=5)]
-    run_batch(found, ResultStore(tmp_path, resume=True), Inline(), told.append)
-    first = told[0]
+    run_batch(found, ResultStore(tmp_path, resume=True), Inline(), reported.append)
+    first = reported[0]
     assert (first.done, first.running, first.total, first.left) == (0, 2, 3, None)
-    assert (told[-1].done, told[-1].failed, told[-1].running) == (2, 1, 0)
-    assert told[-1].left is None
+    assert (reported[-1].done, reported[-1].failed, reported[-1].running) == (2, 1, 0)
+    assert reported[-1].left is None
 
 
 def test_time_left() -> None:

@@ -124,7 +124,7 @@ def test_options_of_training_and_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("competitors", "more", "told"),
+    ("competitors", "more", "reported"),
     [
         ((TOY,), {"baseline": "toy"}, "--episodes"),
         (
@@ -140,10 +140,10 @@ def test_options_of_training_and_runs() -> None:
     ],
 )
 def test_invalid_study(
-    competitors: tuple[Competitor, ...], more: dict[str, Any], told: str
+    competitors: tuple[Competitor, ...], more: dict[str, Any], reported: str
 ) -> None:
     overrides = ("slots=3", "dnn.cut=balanced")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=reported):
         plan_module.plan(asked(*competitors, overrides=overrides, **more))
 
 
@@ -299,7 +299,7 @@ def test_compare_with_failed_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "reported"),
     [
         (("--option", "rpdi.x=1"), "SCHEDULER.KEY=VALUE with one of greedy"),
         (("--schedulers", ","), "empty list"),
@@ -314,9 +314,11 @@ def test_compare_with_failed_job(tmp_path: Path) -> None:
         ((str(SCENARIO),), "two files of the same name"),
     ],
 )
-def test_compare_with_invalid_arguments(more: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_compare_with_invalid_arguments(
+    more: tuple[str, ...], reported: str, tmp_path: Path
+) -> None:
     arguments = ("compare", str(SCENARIO), "--schedulers", "greedy", "--no-figures")
-    assert told in mecsim(*arguments, "--out", str(tmp_path / "o"), *more, code=2).stderr
+    assert reported in mecsim(*arguments, "--out", str(tmp_path / "o"), *more, code=2).stderr
 
 
 def test_styles() -> None:

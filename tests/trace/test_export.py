@@ -449,7 +449,7 @@ def test_a_folder_that_cannot_be_written(
 
 @contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """Let no file grow beyond 16 KiB: like a full disk, but for this process alone."""
+    """Let no file grow beyond 16 KiB: like a full disk, only for this process."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, before[1]))

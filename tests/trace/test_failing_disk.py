@@ -44,9 +44,9 @@ def test_a_write_that_fails_is_told(
         main()
     assert writes > allowed
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert "cannot be written" in told
-    assert "Traceback" not in told
+    reported = capsys.readouterr().err
+    assert "cannot be written" in reported
+    assert "Traceback" not in reported
     assert not out.exists()
     for partial in tmp_path.iterdir():
         with h5py.File(partial) as file:

@@ -259,8 +259,8 @@ def test_an_error_of_the_run_comes_before_one_of_the_thread(
 
 
 def test_a_file_that_vanishes_is_told(tmp_path: Path) -> None:
-    told = "cannot be written: No such file or directory"
-    with pytest.raises(OutputError, match=told), open_writer(tmp_path / "t.h5") as sink:
+    reported = "cannot be written: No such file or directory"
+    with pytest.raises(OutputError, match=reported), open_writer(tmp_path / "t.h5") as sink:
         sink.partial.unlink()
     assert not list(tmp_path.iterdir())
 

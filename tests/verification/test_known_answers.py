@@ -43,9 +43,11 @@ STATIONS: Final = [check.name for check in known_answers.checks() if "{replicati
 
 @pytest.fixture(scope="module")
 def quick() -> list[Outcome]:
-    told: list[tuple[int, int]] = []
-    outcomes = known_answers.run_checks(lambda done, todo: told.append((done, todo)), quick=True)
-    assert told == [(n + 1, len(outcomes)) for n in range(len(outcomes))]
+    reported: list[tuple[int, int]] = []
+    outcomes = known_answers.run_checks(
+        lambda done, todo: reported.append((done, todo)), quick=True
+    )
+    assert reported == [(n + 1, len(outcomes)) for n in range(len(outcomes))]
     return outcomes
 
 
