@@ -14,7 +14,7 @@ from tests.golden import cases, goldens
 
 Computed: TypeAlias = Callable[..., dict[str, goldens.Records]]
 
-ADVICE = "If that is meant, `python -m tests.golden` rewrites the goldens; give the reason in the commit."
+ADVICE = "If that is meant, `python -m tests.golden` rewrites the goldens; the commit says why."
 
 
 @pytest.fixture(scope="session")
