@@ -95,7 +95,7 @@ def test_nothing_of_a_spent_device_goes_on_and_others_do() -> None:
     placements = [[1, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 1]]
     _, trace = simulate(spec, SCRIPTED, {"placements": placements})
     # tasks 0, 1: up until 1 s (1 J); block 1 at a core each, 1 to 5 s
-    # task 3: up from 2 to 3 s (1 J); waits there; block 1 from 5 to 9 s, while block 2 of task 0 runs;
+    # task 3: up from 2 to 3 s (1 J); waits there; block 1 from 5 to 9 s, while task 0 runs block 2;
     #   back at 10 s, where block 2 needs 4 J: refused, device 1 has 3 J
     # task 2: 2 to 6 s for the 4 J that device 0 has left; block 2 is refused at 6 s
     # task 0: refused when its block 2 is done, at 9 s
