@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mecsim.model import resolve, workload
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.observation import Observation
@@ -57,8 +58,31 @@ _SCHEDULERS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+_DRAWS: Final[tuple[dict[str, Any], ...]] = (
+    {
+        "arrivals": {"process": "poisson", "rate": 2},
+        "size_factor": {"distribution": "exponential", "per": "task"},
+        "radio": {"fading": "rayleigh"},
+    },
+    {
+        "arrivals": {"process": "mmpp", "rates": [1, 3], "mean_dwell": [1, 1]},
+        "size_factor": {"distribution": "lognormal", "sigma": 0.5, "per": "block"},
+        "radio": {"rate": {"uniform": [1e6, 2e6]}},
+        "edge_server": {"capacity": {"uniform": [1e9, 2e9]}},
+    },
+    {
+        "arrivals": {"process": "deterministic", "rate": 2},
+        "size_factor": {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "task"},
+    },
+)
+"""Laws of which a run draws: each has compiled code of its own."""
+
+
 def warm_up() -> None:
-    """Compile, or load, the code of runs on both kernels, of rollouts and of trainings."""
+    """Compile, or load, the code of draws, of runs on both kernels, of rollouts, of trainings."""
+    for laws in _DRAWS:
+        for slot in workload.slots(resolve(Scenario.model_validate(_SCENARIO | laws))):
+            del slot
     for decision_epoch in ("per_slot", "per_task"):
         scenario = Scenario.model_validate(_SCENARIO | {"decision_epoch": decision_epoch})
         for kernel, traced, (scheduler, options) in product(
