@@ -26,6 +26,9 @@ An addition to the clock rounds by at most 2^-53 of it. A block's finish follows
 or fewer: one or two for each of its hops, and one for each service that it waits for.
 """
 
+BATTERY_ROUNDING: Final = 2.0**-33
+"""Rounding of a battery's remaining energy, as a share of its capacity: 2^-53 a hop, 2^20 hops."""
+
 
 def compute_delay(cycles: Real, speed_hz: Real) -> Real:
     """Return the seconds that ``cycles`` take at ``speed_hz`` cycles a second (Eqs. 3 and 6)."""
@@ -74,6 +77,21 @@ def local_energy(kappa: float, speed_hz: Real, cycles: Real) -> Real:
 def transmit_energy(power_w: Real, seconds: Real) -> Real:
     """Return the joules that a device spends on the air: p · time (Eq. 7)."""
     return power_w * seconds
+
+
+def affords(remaining_j: float, energy_j: float, capacity_j: float) -> bool:
+    """Return whether a battery can pay for a hop (Eq. 11): what is missing is only rounding.
+
+    Args:
+        remaining_j: Joules left.
+        energy_j: Joules that the hop takes.
+        capacity_j: Joules of the full battery.
+
+    Returns:
+        Whether it can. An empty battery pays for nothing.
+    """
+    missing_j = energy_j - remaining_j
+    return missing_j <= 0.0 or (remaining_j > 0.0 and missing_j <= BATTERY_ROUNDING * capacity_j)
 
 
 def penalty(delay_s: Real, tolerated_s: Real, finish_s: Real = 0.0) -> Real:

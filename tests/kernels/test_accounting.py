@@ -77,6 +77,49 @@ def test_what_the_battery_just_affords_is_done() -> None:
     assert trace["slots/energy_remaining_J"].tolist() == [[12.0], [0.0], [0.0]]
 
 
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+@pytest.mark.parametrize(
+    ("battery", "task", "affords"),
+    [
+        (0.3, 0.1, 3),
+        (0.7, 0.1, 7),
+        (1.0, 1e-4, 10_000),
+        (0.3 * (1 - 1e-9), 0.1, 2),  # what is missing is no rounding
+    ],
+)
+def test_a_battery_that_exactly_suffices_is_used_up(
+    battery: float, task: float, affords: int, kernel: str
+) -> None:
+    """Energies of the tasks are subtracted one by one, and each difference is rounded."""
+    spec = scenario(
+        slots=affords + 2,
+        dnn=chain([1], [1]),
+        device={"capacity": 1.0, "battery": battery},
+        energy={"kappa": task},
+        arrivals={"process": "slotted", "rate": 1},
+    )
+    summary, trace = simulate(spec, "local", kernel=kernel)
+    assert (summary["completed"], summary["failed"]) == (affords, 2)
+    remaining = trace["slots/energy_remaining_J"][:, 0]
+    assert (remaining >= 0).all()
+    assert remaining[-1] == pytest.approx(battery - affords * task, abs=1e-9 * battery)
+
+
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+def test_an_empty_battery_affords_nothing_however_little(kernel: str) -> None:
+    """Each hop takes less than the rounding that a battery allows for."""
+    spec = scenario(
+        slots=4,
+        dnn=chain([1, 1e-15], [1, 1]),
+        device={"capacity": 1.0, "battery": 2.0},
+        energy={"kappa": 1.0},
+        arrivals={"process": "slotted", "rate": 1},
+    )
+    summary, trace = simulate(spec, "local", kernel=kernel)
+    assert (summary["completed"], summary["failed"]) == (1, 3)
+    assert trace["slots/energy_remaining_J"][:, 0].tolist()[2:] == [0.0, 0.0]
+
+
 def test_nothing_of_a_spent_device_goes_on_and_others_do() -> None:
     """Task 0 of device 0 is at the server when task 2 of device 0 spends the battery."""
     spec = scenario(
