@@ -40,6 +40,10 @@ class TrainingError(MecsimError):
     """A training failed: it diverged, or its workers died."""
 
 
+class OverloadedError(MecsimError):
+    """A network has so much work in flight that memory would run out. Exit code 1."""
+
+
 class OutputError(InputError):
     """A result cannot be written (full disk, folder that is not writable)."""
 

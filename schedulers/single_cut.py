@@ -5,15 +5,15 @@ Kang et al., "Neurosurgeon: Collaborative Intelligence Between the Cloud and Mob
 
 import numpy as np
 
-from mecsim import Floats, Observation, Placement, Scheduler
+from mecsim import Floats, Ints, Observation, Placement, Scheduler
 
 
 class SingleCut(Scheduler):
     """The first k blocks at the device, the rest at one server: the best pair by predicted delay.
 
     The prediction is for the mean task of the epoch: the backlog and the service time at each
-    resource that it crosses, and the wait for half of the work that the epoch's other tasks bring
-    to the same CPU.
+    resource that it crosses, on the way back of the result too, and the wait for half of the work
+    that the epoch's other tasks bring to the same CPU.
     """
 
     def decide(self, observation: Observation) -> Placement:
@@ -39,19 +39,40 @@ class SingleCut(Scheduler):
         cpu = (observation.compute_s + np.maximum(observation.load_s, observation.compute_s)) / 2
         delay[1:] += observation.place_backlog_s[0] + np.cumsum(cpu[0])[:, None]
         remaining = cpu[1:, ::-1].cumsum(axis=1)[:, ::-1].T
-        delay[:-1] += observation.server_backlog_s + remaining + self._transfer_s(observation)
+        delay[:-1] += observation.server_backlog_s + remaining + self._input_s(observation)
+        if self.spec.returns_result:
+            delay[:-1] += self._result_s(observation)
         return delay
 
-    def _transfer_s(self, observation: Observation) -> Floats:
+    def _input_s(self, observation: Observation) -> Floats:
         """Return the seconds to bring each block's input to each server; shape (M, N)."""
-        mine = slice(None) if observation.device is None else [observation.device]
+        mine = _devices(observation)
         radio = (
             observation.input_bits / observation.mean_rate_bps
             + observation.uplink_backlog_s[mine].mean()
         )
-        serving_server, devices = np.unique(self.spec.serving_server[mine], return_counts=True)
-        share = devices / devices.sum()
+        serving_server, share = self._serving_servers(mine)
         wired = [
             share @ observation.wired_s(block, serving_server) for block in range(self.spec.blocks)
         ]
         return radio[:, None] + np.array(wired)
+
+    def _result_s(self, observation: Observation) -> Floats:
+        """Return the seconds to return the result from each server; shape (N,)."""
+        mine = _devices(observation)
+        radio = (
+            observation.result_bits / observation.mean_rate_bps
+            + observation.downlink_backlog_s[mine].mean()
+        )
+        serving_server, share = self._serving_servers(mine)
+        wired = observation.wired_s(self.spec.blocks, np.arange(self.spec.servers))
+        return np.asarray(radio + wired[:, serving_server] @ share)
+
+    def _serving_servers(self, mine: slice | list[int]) -> tuple[Ints, Floats]:
+        """Return the servers of some devices, and the share of these devices at each."""
+        servers, devices = np.unique(self.spec.serving_server[mine], return_counts=True)
+        return servers, devices / devices.sum()
+
+
+def _devices(observation: Observation) -> slice | list[int]:
+    return slice(None) if observation.device is None else [observation.device]

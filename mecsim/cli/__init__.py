@@ -24,7 +24,7 @@ from mecsim.cli import (
     verify,
 )
 from mecsim.cli.output import echo_error, write
-from mecsim.errors import Interrupted, MecsimError
+from mecsim.errors import Interrupted, MecsimError, OverloadedError
 
 app = typer.Typer(
     help="Simulate edge networks that run distributed DNN inference, and compare schedulers.",
@@ -80,6 +80,8 @@ def main() -> NoReturn:
     except OSError as error:  # files raise OutputError or InputError: this is stdout
         echo_error(f"the output cannot be written: {error.strerror}")
         os._exit(2)  # do not try again at exit
+    except OverloadedError as error:
+        _fail(str(error), 1)
     except MecsimError as error:
         _fail(str(error), 2)
     sys.exit(0)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.kernels.hops import HOP, Records
-from mecsim.kernels.reward import block_cost
+from mecsim.kernels.reward import block_cost, tardiness
 from mecsim.kernels.tables import KernelTables
 from mecsim.support.arrays import Floats, Ints, raw
 from mecsim.support.jit import compiled
@@ -178,11 +178,11 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                     ended_s = arrived_s
                 at += 1
             delay_s = arrived_s - ready_s
-            price = block_cost(delay_s, tolerated_s[block], beta)
+            price = block_cost(delay_s, tolerated_s[block], arrived_s, beta)
             energy_j += spent_j
             if delay_s == delay_s:
                 cost += price
-                late += delay_s > tolerated_s[block]
+                late += tardiness(delay_s, tolerated_s[block], arrived_s) > 0.0
                 if place == 0:
                     local_s += delay_s
                 else:

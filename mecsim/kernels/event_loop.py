@@ -9,18 +9,19 @@ heap itself.
 from __future__ import annotations
 
 import math
-from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from typing import Final, cast
 
 from mecsim.kernels.hops import Records
 from mecsim.kernels.state import END_TASK, QUEUED, RELEASED, State
+from mecsim.model import equations
 from mecsim.support.arrays import Floats
 from mecsim.support.jit import compiled
 
 _POSITIVE: Final = (1 << 63) - 1
 """Shows the compiler that a mask is not negative, so that it checks no index."""
+
+_affords = cast(Callable[[float, float, float], bool], compiled(equations.affords))
 
 
 @compiled
@@ -72,12 +73,13 @@ def _occupy(free_s: Floats, first: int, end: int, finish: float) -> None:
 
 
 @compiled
-def _afford(battery_j: Floats, spent: NDArray[np.bool_], device: int, energy_j: float) -> bool:
+def _afford(s: State, device: int, energy_j: float) -> bool:
     """Charge a hop to the device's battery; a battery that cannot pay is spent for good."""
-    if spent[device] or energy_j > battery_j[device]:
-        spent[device] = True
+    remaining_j = s.battery_j[device]
+    if s.spent[device] or not _affords(remaining_j, energy_j, s.capacity_j):
+        s.spent[device] = True
         return False
-    battery_j[device] -= energy_j
+    s.battery_j[device] = max(remaining_j - energy_j, 0.0)
     return True
 
 
@@ -86,7 +88,7 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
     """Process every event before the decision epoch at ``until_s``; return the time of the last."""
     tasks, hops, batches = s.tasks, s.hops, s.batches
     heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
-    metered = s.metered
+    metered = s.capacity_j < math.inf
     task_mask = (len(tasks) - 1) & _POSITIVE
     hop_mask = (len(hops) - 1) & _POSITIVE
     batch_mask = (len(batches) - 1) & _POSITIVE
@@ -120,9 +122,7 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
         batch["active"] = 1
         at = task["hop"]
         hop = hops[at & hop_mask]
-        if at == task["end"] or (
-            metered and not _afford(s.battery_j, s.spent, task["device"], hop["energy_j"])
-        ):
+        if at == task["end"] or (metered and not _afford(s, task["device"], hop["energy_j"])):
             batch["unfinished"] -= 1
         else:
             resource = hop["resource"]

@@ -14,14 +14,14 @@ from mecsim.model import equations
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.jit import compiled
 
-_penalty = cast(ScalarRule, compiled(equations.penalty))
+tardiness = cast(ScalarRule, compiled(equations.penalty))
 _cost = cast(ScalarRule, compiled(equations.cost))
 
 
 @compiled
-def block_cost(delay_s: float, tolerated_s: float, beta: float) -> float:
-    """Return the cost of a block with the delay L and the deadline τ."""
-    return _cost(delay_s, _penalty(delay_s, tolerated_s), beta)
+def block_cost(delay_s: float, tolerated_s: float, finish_s: float, beta: float) -> float:
+    """Return the cost of a block with the delay L, the deadline τ and the given finish."""
+    return _cost(delay_s, tardiness(delay_s, tolerated_s, finish_s), beta)
 
 
 @compiled
@@ -62,7 +62,7 @@ def gather_costs(
             arrived_s = hop["start_s"] + hop["service_s"] + hop["latency_s"]
             at += 1
         if after_s < arrived_s <= until_s:
-            costs[count] = block_cost(arrived_s - ready_s, tolerated_s[block], beta)
+            costs[count] = block_cost(arrived_s - ready_s, tolerated_s[block], arrived_s, beta)
             count += 1
     return count
 

@@ -19,6 +19,7 @@ from simpy.events import EventPriority
 
 from mecsim.kernels.base import COMPLETION, DECISION, RELEASE
 from mecsim.kernels.hops import Hops
+from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.support.arrays import Floats
 
@@ -65,7 +66,7 @@ class SimpyKernel:
         self._clock = _Clock()
         self._free = array("d", bytes(8 * len(model.resources)))
         self._cores = {r: [0.0] * int(cores) for r, cores in enumerate(model.capacity) if cores > 1}
-        self._metered = model.battery_j < np.inf
+        self._metered, self._capacity_j = model.battery_j < np.inf, float(model.battery_j)
         self._battery_j = [model.battery_j] * model.devices
         self._spent = [False] * model.devices
         self._batches: deque[_Batch] = deque()
@@ -155,8 +156,9 @@ class SimpyKernel:
 
     def _afford(self, device: int, energy_j: float) -> bool:
         """Charge a hop to the device's battery; a battery that cannot pay is spent for good."""
-        if self._spent[device] or energy_j > self._battery_j[device]:
+        remaining_j = self._battery_j[device]
+        if self._spent[device] or not equations.affords(remaining_j, energy_j, self._capacity_j):
             self._spent[device] = True
             return False
-        self._battery_j[device] -= energy_j
+        self._battery_j[device] = max(remaining_j - energy_j, 0.0)
         return True

@@ -7,7 +7,6 @@ memory grows with the tasks in flight and not with the run.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -58,7 +57,7 @@ _BATCH: Final = np.dtype(
 class State(NamedTuple):
     """State of one network, or of B replicas with a leading axis of that length.
 
-    ``metered`` is common to all replicas.
+    ``capacity_j`` is common to all replicas.
     """
 
     counters: Ints
@@ -73,8 +72,8 @@ class State(NamedTuple):
     """Shape (D,)."""
     spent: NDArray[np.bool_]
     """Devices whose battery is spent; shape (D,)."""
-    metered: bool
-    """Whether batteries are limited."""
+    capacity_j: float
+    """Energy of a full battery; infinite if batteries are unlimited."""
     heap: Records
     """Completions by (time, task); it has room for one per task in flight."""
     tasks: Records
@@ -95,7 +94,7 @@ class State(NamedTuple):
             last=np.full(len(model.capacity), -1),
             battery_j=np.full(model.devices, model.battery_j),
             spent=np.zeros(model.devices, dtype=np.bool_),
-            metered=bool(model.battery_j < math.inf),
+            capacity_j=float(model.battery_j),
             heap=np.empty(size, dtype=_COMPLETION),
             tasks=np.empty(size, dtype=_TASK),
             hops=np.empty(size, dtype=HOP),
@@ -104,7 +103,9 @@ class State(NamedTuple):
 
     def copy(self) -> State:
         """Return a copy that shares no array."""
-        arrays: dict[str, Any] = {n: x.copy() for n, x in self._asdict().items() if n != "metered"}
+        arrays: dict[str, Any] = {
+            n: x.copy() for n, x in self._asdict().items() if n != "capacity_j"
+        }
         return self._replace(**arrays)
 
     def with_room(self, tasks: int, hops: int, batches: int = 1) -> State:
@@ -217,7 +218,7 @@ def replica(states: State, b: int) -> State:
         states.last[b],
         states.battery_j[b],
         states.spent[b],
-        states.metered,
+        states.capacity_j,
         states.heap[b],
         states.tasks[b],
         states.hops[b],
@@ -243,7 +244,7 @@ def stacked(states: Sequence[State]) -> State:
     columns: dict[str, Any] = {
         name: _with_axis([getattr(s, name) for s in states])
         for name in State._fields
-        if name != "metered"
+        if name != "capacity_j"
     }
     return states[0]._replace(**columns)
 
@@ -255,7 +256,7 @@ def _with_axis(arrays: list[NDArray[Any]]) -> NDArray[Any]:
 def unstacked(states: State) -> list[State]:
     """Return the state of every replica, as views."""
     count = len(states.counters)
-    columns = {name: x for name, x in states._asdict().items() if name != "metered"}
+    columns = {name: x for name, x in states._asdict().items() if name != "capacity_j"}
     rows: list[dict[str, Any]] = [{n: x[b] for n, x in columns.items()} for b in range(count)]
     return [states._replace(**row) for row in rows]
 

@@ -69,8 +69,9 @@ class EmptyNetwork:
             meaningful. The last block's cost includes the return of the result.
         """
         seconds = self.delays(work)
-        late = equations.penalty(seconds, self._model.tolerated_s[:, None, None, None])
-        return np.asarray(equations.cost(seconds, late, self._beta))
+        tolerated_s = self._model.tolerated_s[:, None, None, None]
+        tardiness_s = equations.penalty(seconds, tolerated_s, seconds)
+        return np.asarray(equations.cost(seconds, tardiness_s, self._beta))
 
     def delays(self, work: Work) -> Floats:
         """Return the delay L of each block in seconds; shape and axes as :meth:`costs`."""

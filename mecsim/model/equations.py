@@ -9,7 +9,7 @@ All operations give the same bits on every CPU: +, -, *, / and `mecsim.support.p
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,16 @@ from mecsim.support.arrays import Floats
 from mecsim.support.portable_math import LN_2, LN_10, elementwise, exp_each, log1p_each, log_each
 
 Real: TypeAlias = float | NDArray[np.float64]
+
+CLOCK_ROUNDING: Final = 2.0**-43
+"""Rounding of a difference of two times of the clock, as a share of the later one.
+
+An addition to the clock rounds by at most 2^-53 of it. A block's finish follows from 1024 additions
+or fewer: one or two for each of its hops, and one for each service that it waits for.
+"""
+
+BATTERY_ROUNDING: Final = 2.0**-33
+"""Rounding of a battery's remaining energy, as a share of its capacity: 2^-53 a hop, 2^20 hops."""
 
 
 def compute_delay(cycles: Real, speed_hz: Real) -> Real:
@@ -69,9 +79,36 @@ def transmit_energy(power_w: Real, seconds: Real) -> Real:
     return power_w * seconds
 
 
-def penalty(delay_s: Real, tolerated_s: Real) -> Real:
-    """Return the tardiness of a block in seconds: max(L - τ, 0) (a term of Eq. 13)."""
-    return np.maximum(delay_s - tolerated_s, 0.0)
+def affords(remaining_j: float, energy_j: float, capacity_j: float) -> bool:
+    """Return whether a battery can pay for a hop (Eq. 11): what is missing is only rounding.
+
+    Args:
+        remaining_j: Joules left.
+        energy_j: Joules that the hop takes.
+        capacity_j: Joules of the full battery.
+
+    Returns:
+        Whether it can. An empty battery pays for nothing.
+    """
+    missing_j = energy_j - remaining_j
+    return missing_j <= 0.0 or (remaining_j > 0.0 and missing_j <= BATTERY_ROUNDING * capacity_j)
+
+
+def penalty(delay_s: Real, tolerated_s: Real, finish_s: Real = 0.0) -> Real:
+    """Return the tardiness of a block in seconds: max(L - τ, 0) (a term of Eq. 13).
+
+    A delay that exceeds its deadline by no more than the clock's rounding is in time.
+
+    Args:
+        delay_s: L, the difference of two times of the clock.
+        tolerated_s: τ.
+        finish_s: The later of the two times; 0 for a delay that is not a difference.
+
+    Returns:
+        The tardiness.
+    """
+    excess_s = delay_s - tolerated_s
+    return np.maximum(excess_s, 0.0) * (excess_s > CLOCK_ROUNDING * finish_s)
 
 
 def cost(delay_s: Real, penalty_s: Real, beta: float) -> Real:

@@ -127,13 +127,14 @@ class Observation:
         return self._per_server(self.rate_bps)
 
     def wired_s(self, block: int, source: Ints) -> Floats:
-        """Return the time of block ``block``'s input over the wired network.
+        """Return the time of block ``block``'s input over the wired network; of the result for M.
 
         From each server in ``source`` to every server, backlogs of the links on the way included;
         shape (len(source), N).
         """
         links, table = self.spec.links, self.spec.next_link[self.spec.route[block]]
-        hop_s = self.input_bits[block] / links.rate_bps + links.latency_s + self.link_backlog_s
+        bits = self.input_bits[block] if block < self.spec.blocks else self.result_bits
+        hop_s = bits / links.rate_bps + links.latency_s + self.link_backlog_s
         return route_sums(links, table, hop_s, source)
 
     def what_if(self, placements: ArrayLike) -> Outcomes:

@@ -26,6 +26,7 @@ from mecsim.scheduler.observation import Outcomes, feature_names
 from mecsim.scheduler.placement_checks import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.epoch_buffer import EpochBuffer, EpochSource, epoch_tables
+from mecsim.simulation.overload import HOP_IN_STATE, OverloadGuard
 from mecsim.support.arrays import Floats, Ints
 
 RING: int = 256
@@ -61,6 +62,7 @@ class Replicas:
         self._state = stacked([State.of(model, RING)] * replicas)
         self._buffer = EpochBuffer(model, replicas)
         self._tables = KernelTables.of(model, networks=replicas)
+        self._overload = OverloadGuard(model, HOP_IN_STATE * replicas)
         self._log = RunLog.empty()
         self._backlog_s = np.zeros((replicas, len(model.resources)))
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
@@ -181,7 +183,10 @@ class Replicas:
         states = unstacked(self._state)
         for row in np.flatnonzero(needed).tolist():
             count = self._buffer.tasks_at(row) if tasks is None else tasks[row]
-            states[row] = states[row].with_room(count, int(needed[row]))
+            more = count, int(needed[row])
+            slot = int(self._buffer.table.slot[self._buffer.epoch[row]])
+            self._overload.check_state(states[row], more, slot, float(self.time_s[row]))
+            states[row] = states[row].with_room(*more)
         self._state = stacked(states)
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mecsim.errors import Interrupted
+from mecsim.errors import Interrupted, OverloadedError
 from mecsim.model.clock_resolution import warn_of_short_services
 from mecsim.model.model import Model, resolve, self_contained
 from mecsim.model.workload import size_columns
@@ -69,6 +69,7 @@ def run(
     Raises:
         InputError: The scenario, the scheduler or its options are not valid.
         OutputError: The trace cannot be written.
+        OverloadedError: The work in flight would take too much memory.
         Interrupted: The user pressed Ctrl-C.
     """
     with scenario.locating():
@@ -121,7 +122,13 @@ def _trace_writer(
         with writer:
             yield writer
     except KeyboardInterrupt:
-        kept = "nothing was written yet"
-        if writer.partial.exists():
-            kept = f"what was simulated is kept in {writer.partial} (complete = false)"
+        kept = _kept(writer)
         raise Interrupted(f"stopped; {kept}; run the same command to start again") from None
+    except OverloadedError as error:
+        raise OverloadedError(f"{error}; {_kept(writer)}") from None
+
+
+def _kept(writer: TraceWriter) -> str:
+    if not writer.partial.exists():
+        return "nothing was written yet"
+    return f"what was simulated is kept in {writer.partial} (complete = false)"

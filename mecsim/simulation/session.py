@@ -20,6 +20,7 @@ from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
 from mecsim.scheduler.observation import Observation
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation.overload import HOP_IN_SESSION, OverloadGuard
 from mecsim.simulation.recorder import TraceRecorder
 from mecsim.simulation.task_accounts import Accounts
 from mecsim.simulation.totals import Totals
@@ -77,12 +78,12 @@ class Session:
         self.model, self.spec, self.totals = model, spec, Totals(model)
         self._slots, self._kernel = slots, kernel
         self._recorder = TraceRecorder(sinks) if sinks else None
-        self._hop_builder = HopBuilder(model)
+        self._hop_builder, self._overload = HopBuilder(model), OverloadGuard(model, HOP_IN_SESSION)
         mirrors = uses_rollouts and not isinstance(kernel, CompiledKernel)
         self._mirror = CompiledKernel(model) if mirrors else None
         self._uses_rollouts = uses_rollouts
         self._unlimited = read_only(np.full(model.devices, np.inf))
-        self._opened = self._collected = self._ended_hops = 0
+        self._opened = self._collected = self._ended_hops = self._hops_in_flight = 0
         self._seen: Observation | None = None  # at the present epoch, without rollouts
         self._seen_at: Epoch | None = None
         self._ended: list[Hops] = []  # collected, not accounted for
@@ -154,11 +155,19 @@ class Session:
         if self._recorder:
             self._recorder.add_decision(self._see(epoch), placement)
         hops = self._hop_builder.hops(epoch.tasks, placement, epoch.slot.rate_bps)
+        self._hops_in_flight += len(hops)
+        if self._hops_in_flight >= self._overload.next_check:
+            self._check_overload(epoch)
         self._kernel.submit(hops)
         if self._mirror:
             self._mirror.submit(replace(hops, rows=hops.rows.copy()))  # each fills in its own
         self._opened += 1
         self._acted_s, self._recent, self._seen = epoch.time_s, [], None
+
+    def _check_overload(self, epoch: Epoch) -> None:
+        ended = self.totals.completed + self.totals.failed + sum(len(h.tasks) for h in self._ended)
+        tasks, backlog_s = self.totals.released - ended, self._kernel.backlog_s()
+        self._overload.check(self._hops_in_flight, tasks, epoch.slot.number, backlog_s)
 
     def reward(self) -> float:
         """Return the reward (Eq. 14) of the epoch acted on last, once the next one has come."""
@@ -192,7 +201,9 @@ class Session:
         ended = self._kernel.collect()
         self._collected += len(ended)
         self._ended += ended
-        self._ended_hops += sum(map(len, ended))
+        hops = sum(map(len, ended))
+        self._ended_hops += hops
+        self._hops_in_flight -= hops
         self._recent += ended
 
     def _account_when_due(self) -> None:

@@ -27,6 +27,7 @@ from mecsim.model.workload import Chunk, Tasks
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.placement_checks import check_placement
+from mecsim.simulation.overload import HOP_IN_STATE, OverloadGuard
 from mecsim.simulation.recorder import TraceRecorder
 from mecsim.simulation.session import Epoch, Session
 from mecsim.simulation.task_accounts import Accounts
@@ -70,7 +71,7 @@ class StaticRun:
         self.totals = Totals(model)
         self._model, self._scheduler, self._name = model, scheduler, name
         self._states = stacked([State.of(model, BUFFER)])
-        self._tables = KernelTables.of(model)
+        self._tables, self._overload = KernelTables.of(model), OverloadGuard(model, HOP_IN_STATE)
         self._backlog_s = np.empty((1, len(model.resources)))
         self._nothing = RunLog.empty()._replace(services=self.totals.services)
         self._recorder = TraceRecorder(sinks) if sinks else None
@@ -106,7 +107,9 @@ class StaticRun:
             states, tables = self._states, self._tables
             advance(0, 1, states, tables, epochs, count, self._placements, step, log)
             if needed[0] > 0:
-                more = epochs.tasks_at(int(epoch[0])), int(needed[0])
+                at, more = int(epoch[0]), (epochs.tasks_at(int(epoch[0])), int(needed[0]))
+                slot, now_s = int(epochs.slot[at]), float(epochs.time_s[at])
+                self._overload.check_state(self._state, more, slot, now_s)
                 self._states = stacked([self._state.with_room(*more)])
             elif needed[0] < 0:
                 log = log.with_more_hops(int(-needed[0]))

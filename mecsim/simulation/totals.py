@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mecsim.kernels.accounting import ServiceTotals, TaskTable
+from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.simulation.metrics import BoundGap, ResourceUse, RunSummary, Statistics
 from mecsim.support.arrays import Floats
@@ -78,7 +79,8 @@ class Totals:
 
     def drained_s(self) -> float:
         """Return for how long the network drained after the last slot."""
-        return self.horizon_s() - self._last_slot_end_s
+        end_s = self.horizon_s()
+        return float(equations.penalty(end_s, self._last_slot_end_s, end_s))
 
     @property
     def _last_slot_end_s(self) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import networkx as nx
 
 from mecsim import Scenario
-from mecsim.model.model import Model
+from mecsim.model.model import Model, resolve
 from mecsim.simulation.run import run
 from mecsim.trace.schema import MemoryTrace
 
@@ -53,6 +53,15 @@ def simulate(
     summary = result.summary.as_json()
     del summary["wall_s"]
     return Run(summary, memory)
+
+
+def costs_of_all(spec: Scenario, seed: int = 0) -> dict[tuple[int, ...], float]:
+    """Cost of a run under each of the (N + 1)^M placements, simulated."""
+    places, blocks = range(spec.edge_servers + 1), resolve(spec).blocks
+    return {
+        places: -run(spec, "fixed", {"placement": list(places)}, seed=seed).summary.reward
+        for places in product(places, repeat=blocks)
+    }
 
 
 class Hop(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 from hypothesis import strategies as st
@@ -67,3 +68,53 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     )
     placement = st.lists(st.integers(0, servers), min_size=blocks, max_size=blocks)
     return spec, draw(st.lists(placement, min_size=1, max_size=6))
+
+
+amounts = st.floats(0, 100) | st.integers(0, 5).map(float)
+positive = st.floats(0.05, 20)
+size_factors = st.one_of(
+    st.just({"distribution": "constant"}),
+    st.builds(
+        lambda sigma, per: {"distribution": "lognormal", "sigma": sigma, "per": per},
+        st.floats(0.1, 1),
+        st.sampled_from(["slot", "task", "block"]),
+    ),
+)
+
+
+@st.composite
+def networks(draw: st.DrawFn, most: int = 256) -> dict[str, Any]:
+    """A small network of any shape, and a chain of blocks with at most ``most`` placements."""
+    servers = draw(st.integers(1, 3))
+    blocks = draw(st.integers(1, 4).filter(lambda blocks: (servers + 1) ** blocks <= most))
+    cycles, bits = (draw(st.tuples(*[amounts] * blocks)) for _ in range(2))
+    tolerated = draw(st.tuples(*[st.floats(0.01, 50)] * blocks))
+    return {
+        "dnn": chain(cycles, bits, draw(amounts), max_tolerated_delay=tolerated),
+        "edge_servers": servers,
+        "edge_server": {
+            "capacity": draw(st.tuples(*[positive] * servers)),
+            "cores": draw(st.integers(1, 2)),
+        },
+        "devices": draw(st.integers(1, 3)),
+        "device": {"capacity": {"uniform": [0.5, 5]}},
+        "radio": {"rate": {"uniform": [1, draw(st.floats(1, 50))], "redraw": "run"}},
+        "wired": draw(wired(servers)),
+        "reward": {"beta": draw(st.sampled_from([0.0, 1.0, 3.5]))},
+        "return_result": draw(st.booleans()),
+        "arrivals": {"process": "slotted", "rate": 1},
+    }
+
+
+@st.composite
+def wired(draw: st.DrawFn, servers: int) -> dict[str, Any]:
+    topology = draw(st.sampled_from(["full_mesh", "ring", "line", "star", "explicit"]))
+    every = {"rate": draw(positive), "latency": draw(st.sampled_from([0.0, 0.3, 5.0]))}
+    if topology != "explicit":
+        return {"topology": topology, **every}
+    links = [
+        {"from": i, "to": j, "rate": draw(positive), "latency": draw(st.floats(0, 3))}
+        for i, j in product(range(1, servers + 1), repeat=2)
+        if i < j
+    ]
+    return {"topology": topology, "links": links, **every}

@@ -77,6 +77,49 @@ def test_what_the_battery_just_affords_is_done() -> None:
     assert trace["slots/energy_remaining_J"].tolist() == [[12.0], [0.0], [0.0]]
 
 
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+@pytest.mark.parametrize(
+    ("battery", "task", "affords"),
+    [
+        (0.3, 0.1, 3),
+        (0.7, 0.1, 7),
+        (1.0, 1e-4, 10_000),
+        (0.3 * (1 - 1e-9), 0.1, 2),  # what is missing is no rounding
+    ],
+)
+def test_a_battery_that_exactly_suffices_is_used_up(
+    battery: float, task: float, affords: int, kernel: str
+) -> None:
+    """Energies of the tasks are subtracted one by one, and each difference is rounded."""
+    spec = scenario(
+        slots=affords + 2,
+        dnn=chain([1], [1]),
+        device={"capacity": 1.0, "battery": battery},
+        energy={"kappa": task},
+        arrivals={"process": "slotted", "rate": 1},
+    )
+    summary, trace = simulate(spec, "local", kernel=kernel)
+    assert (summary["completed"], summary["failed"]) == (affords, 2)
+    remaining = trace["slots/energy_remaining_J"][:, 0]
+    assert (remaining >= 0).all()
+    assert remaining[-1] == pytest.approx(battery - affords * task, abs=1e-9 * battery)
+
+
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+def test_an_empty_battery_affords_nothing_however_little(kernel: str) -> None:
+    """Each hop takes less than the rounding that a battery allows for."""
+    spec = scenario(
+        slots=4,
+        dnn=chain([1, 1e-15], [1, 1]),
+        device={"capacity": 1.0, "battery": 2.0},
+        energy={"kappa": 1.0},
+        arrivals={"process": "slotted", "rate": 1},
+    )
+    summary, trace = simulate(spec, "local", kernel=kernel)
+    assert (summary["completed"], summary["failed"]) == (1, 3)
+    assert trace["slots/energy_remaining_J"][:, 0].tolist()[2:] == [0.0, 0.0]
+
+
 def test_nothing_of_a_spent_device_goes_on_and_others_do() -> None:
     """Task 0 of device 0 is at the server when task 2 of device 0 spends the battery."""
     spec = scenario(
@@ -201,6 +244,65 @@ def test_rewards_go_to_the_epoch_in_which_a_block_finishes() -> None:
         if not math.isnan(time):
             rewards[sum(b < time for b in began) - 1] -= lost
     assert trace["decisions/reward"] == pytest.approx(rewards, rel=1e-12, abs=1e-12)
+
+
+# ---------------------------------------------------------------- deadlines met exactly
+
+
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+@pytest.mark.parametrize("scheduler", ["local", LISTENING])
+def test_a_delay_of_exactly_tau_is_in_time(kernel: str, scheduler: str) -> None:
+    """The clock rounds at finish and at ready; no task waits, and each takes 0.1 s."""
+    spec = scenario(
+        slots=1000,
+        dnn=chain([1e8], [1e6], max_tolerated_delay=0.1),
+        device={"capacity": 1e9},
+    )
+    options: dict[str, Any] = {}
+    if scheduler == LISTENING:
+        options = {"placements": [[0]], "heard": []}
+    summary, trace = simulate(spec, scheduler, options, kernel=kernel)
+    assert summary["late_blocks"] == trace["tasks/late_blocks"].sum() == 0
+    assert trace["blocks/delay_s"].tolist() == (
+        (trace["blocks/finish_s"] - trace["blocks/ready_s"]).tolist()
+    )
+    assert (trace["blocks/delay_s"] > 0.1).any()  # by rounding
+    assert trace["decisions/reward"].tolist() == (0.0 - trace["blocks/delay_s"]).tolist()
+
+
+def test_a_queue_that_ends_exactly_at_tau_is_in_time() -> None:
+    """The last of 60 tasks of 0.1 s waits for 59 others: 6 s."""
+    spec = scenario(
+        slots=20,
+        slot_length=7.0,
+        arrivals={"process": "slotted", "rate": 60},
+        dnn=chain([1e8], [1e6], max_tolerated_delay=6.0),
+        device={"capacity": 1e9},
+    )
+    summary, trace = simulate(spec, "local")
+    assert summary["late_blocks"] == 0
+    assert (trace["blocks/delay_s"] > 6.0).any()  # by rounding
+
+
+def test_a_run_that_ends_with_its_last_slot_does_not_drain() -> None:
+    """(12 · 0.1) + 0.1 is rounded above 13 · 0.1."""
+    spec = scenario(slots=13, slot_length=0.1, dnn=chain([1e8], [1e6]), device={"capacity": 1e9})
+    summary, trace = simulate(spec, "local")
+    assert trace["tasks/finish_s"].max() > 13 * 0.1
+    assert summary["drained_s"] == 0.0
+
+
+def test_a_delay_just_above_tau_is_late() -> None:
+    """1e-9 s beyond the deadline, at up to 1000 s."""
+    spec = scenario(
+        slots=1000,
+        dnn=chain([1e8 + 1], [1e6], max_tolerated_delay=0.1),
+        device={"capacity": 1e9},
+    )
+    summary, trace = simulate(spec, "local")
+    assert summary["late_blocks"] == 1000
+    delay_s = trace["blocks/delay_s"]
+    assert trace["decisions/reward"].tolist() == (0.0 - (delay_s + (delay_s - 0.1))).tolist()
 
 
 # ---------------------------------------------------------------- the summary's resources

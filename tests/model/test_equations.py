@@ -115,6 +115,13 @@ def test_eq13_penalty(delay: float, tolerated: float, late: float) -> None:
     assert equations.penalty(delay, tolerated) == late
 
 
+@pytest.mark.parametrize("clock", [0.1, 1.0, 600.0, 1e6])
+def test_eq13_penalty_of_a_difference_allows_for_its_rounding(clock: float) -> None:
+    for roundings, late in ((1, False), (1000, False), (1100, True)):
+        delay = 3.0 + roundings * clock * 2.0**-53
+        assert equations.penalty(delay, 3.0, clock) == (delay - 3.0 if late else 0.0)
+
+
 def test_eq14_cost() -> None:
     assert equations.cost(5.0, 2.0, 0.5) == 6.0  # 5 + 0.5 · 2
     assert equations.cost(2.5, 0.0, 0.5) == 2.5  # in time: its delay alone

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from mecsim.learning.interface import Learner
 from mecsim.model.model import resolve
@@ -19,7 +21,8 @@ from mecsim.scheduler.observation import Observation
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.run import run as run_scenario
 from schedulers.single_cut import SingleCut
-from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.builders import chain, costs_of_all, scenario, simulate
+from tests.helpers.strategies import networks, size_factors
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "scenarios" / "vgg16_4es.yaml"
@@ -133,6 +136,50 @@ def test_single_cut_is_optimal_on_an_empty_network(topology: str) -> None:
     predicted = SingleCut(observation.spec).predict(observation)
     for (cut, server), delay in delays.items():
         assert predicted[cut, server] == pytest.approx(delay, rel=1e-12), (cut, server)
+
+
+def test_single_cut_counts_the_way_back() -> None:
+    """The faster server is 2, but the result would cross the wired link: 1.62503 s."""
+    spec = scenario(
+        decision_epoch="per_task",
+        dnn=chain([4.1552e9], [5e6], 1e6),
+        edge_server={"capacity": [3.2805e9, 5.7311e9]},
+        device={"capacity": 1e9, "positions": [[0, 0]]},
+        radio={"rate": 20e6},
+        wired={"rate": 10e6},
+        return_result=True,
+    )
+    run = simulate(spec, "single-cut")
+    assert run.trace["decisions/placement"].tolist() == [[1]]
+    assert run.summary["total_delay_s"]["mean"] == pytest.approx(1.56664, abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(values=networks(most=64), size=size_factors, epoch=st.sampled_from(["per_slot", "per_task"]))
+def test_one_task_on_an_empty_network_against_all_placements(
+    values: dict[str, Any], size: dict[str, Any], epoch: str
+) -> None:
+    """With and without result, latency and several hops; for one device a slot is that device."""
+    table = values["dnn"]["model"]
+    last = table["flops"][-1] or table["input_bits"][-1]  # else its size factor is not observed
+    assume(last or size.get("per") != "block" or not values["return_result"])
+    devices = {"devices": 1} if epoch == "per_slot" else {}
+    spec = scenario(**(values | devices), size_factor=size, decision_epoch=epoch)
+    blocks, places = resolve(spec).blocks, spec.edge_servers + 1
+    costs = costs_of_all(spec)
+    for name, options in (("viterbi", {}), ("lookahead", {"budget": places**blocks})):
+        (chosen,) = placements(spec, name, **options)
+        assert costs[tuple(chosen)] == pytest.approx(min(costs.values()), rel=1e-12, abs=1e-300)
+    (observation,) = seen(spec)
+    predicted = SingleCut(observation.spec).predict(observation)
+    for (cut, server), delay in np.ndenumerate(predicted):
+        places_of = [0] * cut + [server + 1] * (blocks - cut)
+        simulated = simulate(spec, "fixed", {"placement": places_of}).summary["total_delay_s"]
+        assert delay == pytest.approx(simulated["mean"], rel=1e-12, abs=1e-300)
+    (chosen,) = placements(spec, "single-cut")
+    cut = chosen.count(0)
+    server = chosen[-1] - 1 if cut < blocks else 0
+    assert predicted[cut, server] == predicted.min()
 
 
 def test_single_cut_counts_backlogs() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,12 @@ from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.run import run as run_scenario
 from mecsim.support.arrays import Floats, Ints
 from mecsim.verification.conformance import SHAPES, check_scheduler
-from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.builders import chain, costs_of_all, scenario, simulate
+from tests.helpers.strategies import networks, size_factors
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 VITERBI = "schedulers.viterbi:Viterbi"
 ROUNDING = 1e-12
-
-
-def every_placement(spec: Scenario, seed: int = 0) -> dict[tuple[int, ...], float]:
-    """What a run costs under each of the (N + 1)^M placements, simulated."""
-    places, blocks = range(spec.edge_servers + 1), resolve(spec).blocks
-    return {
-        places: -run_scenario(spec, "fixed", {"placement": list(places)}, seed=seed).summary.reward
-        for places in product(places, repeat=blocks)
-    }
 
 
 def bounds(spec: Scenario, seed: int = 0) -> tuple[Floats, Ints, LowerBound]:
@@ -123,58 +114,9 @@ def test_no_tasks_have_no_gap() -> None:
 
 # ---------------------------------------------------------------- against exhaustive search
 
-amounts = st.floats(0, 100) | st.integers(0, 5).map(float)
-positive = st.floats(0.05, 20)
-sizes = st.one_of(
-    st.just({"distribution": "constant"}),
-    st.builds(
-        lambda sigma, per: {"distribution": "lognormal", "sigma": sigma, "per": per},
-        st.floats(0.1, 1),
-        st.sampled_from(["slot", "task", "block"]),
-    ),
-)
-
-
-@st.composite
-def scenarios(draw: st.DrawFn, most: int = 256) -> dict[str, Any]:
-    """A small network of any shape, and a chain of blocks with at most ``most`` placements."""
-    servers = draw(st.integers(1, 3))
-    blocks = draw(st.integers(1, 4).filter(lambda blocks: (servers + 1) ** blocks <= most))
-    cycles, bits = (draw(st.tuples(*[amounts] * blocks)) for _ in range(2))
-    tolerated = draw(st.tuples(*[st.floats(0.01, 50)] * blocks))
-    return {
-        "dnn": chain(cycles, bits, draw(amounts), max_tolerated_delay=tolerated),
-        "edge_servers": servers,
-        "edge_server": {
-            "capacity": draw(st.tuples(*[positive] * servers)),
-            "cores": draw(st.integers(1, 2)),
-        },
-        "devices": draw(st.integers(1, 3)),
-        "device": {"capacity": {"uniform": [0.5, 5]}},
-        "radio": {"rate": {"uniform": [1, draw(st.floats(1, 50))], "redraw": "run"}},
-        "wired": draw(wired(servers)),
-        "reward": {"beta": draw(st.sampled_from([0.0, 1.0, 3.5]))},
-        "return_result": draw(st.booleans()),
-        "arrivals": {"process": "slotted", "rate": 1},
-    }
-
-
-@st.composite
-def wired(draw: st.DrawFn, servers: int) -> dict[str, Any]:
-    topology = draw(st.sampled_from(["full_mesh", "ring", "line", "star", "explicit"]))
-    every = {"rate": draw(positive), "latency": draw(st.sampled_from([0.0, 0.3, 5.0]))}
-    if topology != "explicit":
-        return {"topology": topology, **every}
-    links = [
-        {"from": i, "to": j, "rate": draw(positive), "latency": draw(st.floats(0, 3))}
-        for i, j in product(range(1, servers + 1), repeat=2)
-        if i < j
-    ]
-    return {"topology": topology, "links": links, **every}
-
 
 @settings(max_examples=40, deadline=None)
-@given(values=scenarios(), size=sizes, epoch=st.sampled_from(["per_slot", "per_task"]))
+@given(values=networks(), size=size_factors, epoch=st.sampled_from(["per_slot", "per_task"]))
 def test_one_task_alone_against_exhaustive_search(
     values: dict[str, Any], size: dict[str, Any], epoch: str
 ) -> None:
@@ -185,7 +127,7 @@ def test_one_task_alone_against_exhaustive_search(
     reported = table["flops"][-1] or table["input_bits"][-1]  # else the last size is not observed
     assume(reported or size.get("per") != "block" or not values["return_result"])
     spec = scenario(**values, size_factor=size, decision_epoch=epoch)
-    simulated = every_placement(spec, seed=3)
+    simulated = costs_of_all(spec, seed=3)
     (cost,), (placement,), _ = bounds(spec, seed=3)
     least = pytest.approx(min(simulated.values()), rel=ROUNDING, abs=1e-300)
     assert cost == least
@@ -194,7 +136,7 @@ def test_one_task_alone_against_exhaustive_search(
 
 
 @settings(max_examples=15, deadline=None)
-@given(values=scenarios(most=64))
+@given(values=networks(most=64))
 def test_one_placement_for_several_devices_against_exhaustive_search(
     values: dict[str, Any],
 ) -> None:
@@ -205,7 +147,7 @@ def test_one_placement_for_several_devices_against_exhaustive_search(
     """
     devices = {"devices": 3, "slots": 3, "slot_length": 2.0**16}
     spec = scenario(**(values | devices))
-    simulated = every_placement(spec, seed=3)
+    simulated = costs_of_all(spec, seed=3)
     run = simulate(spec, VITERBI, seed=3)
     first, *others = run.trace["decisions/placement"].tolist()
     assert others == [first] * 2
