@@ -10,29 +10,22 @@ Importing this module registers the environment::
 for that epoch, and the episode is *terminated*; it is never truncated.
 
 **Observation**: the features of :func:`mecsim.scheduler.feature_names`, in that order, each divided
-by a scale that depends on the scenario but not on the seed:
-
-==================  ===============================================================================
-feature             scale
-==================  ===============================================================================
-``tasks``           mean number of tasks in a slot; 1 with per-task decisions
-``size_factor``     1
-``cycles``          largest c_m of a task of size factor 1
-``parameter_bytes`` largest d_m
-``input_bits``      largest I_m of a task of size factor 1
-``…backlog_s``      1: they are in seconds
-``rate_bps``        nominal rate: mean of the given range, or of all devices without fading
-``battery_J``       a full battery; the feature is 1 if batteries are unlimited
-``serving_server``  N
-==================  ===============================================================================
-
-A scale that would be 0 is 1. Rates without fading depend on the positions of devices: those
-of seed 0 are taken. The observation after the end of an episode is all zeros. In SI units it is
+by a scale that depends on the scenario but not on the seed, see
+:mod:`mecsim.scheduler.feature_scale`. A limited battery is 1 when full, an unlimited one always.
+The observation after the end of an episode is all zeros. In SI units an observation is
 ``observation * env.scale``; ``env.feature_names`` names its features.
 
 **Seeds**: ``reset(seed=n)`` gives the tasks and channels of ``mecsim run --seed n``. Every reset
-without a seed draws the next workload from the generator of the environment; ``info`` holds its
-seed, and ``options={"workload_seed": n}`` chooses one.
+without a seed draws the next workload from the generator of the environment, and
+``options={"workload_seed": n}`` chooses one. With per-task decisions, seeds without any task are
+skipped: the run takes the next seed that has one.
+
+**Info**, after every reset and step: ``epoch``, the number of the current epoch; ``time_s``, its
+time, infinite after the end; ``workload_seed``, the seed of the run; ``skipped_seeds``, the number
+of seeds without tasks that its reset skipped.
+
+**Copies**: environments can be deep-copied and pickled at any time. A copy steps exactly like the
+original.
 """
 
 from __future__ import annotations
@@ -47,8 +40,7 @@ from numpy.typing import NDArray
 
 from mecsim.errors import InputError
 from mecsim.model.model import resolve
-from mecsim.scenario import yaml_source
-from mecsim.scenario.loading import load, validate
+from mecsim.scenario.loading import with_overrides
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler.feature_scale import feature_scale
 from mecsim.scheduler.observation import feature_names
@@ -92,7 +84,7 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(self, scenario: Source, *, overrides: Sequence[str] = ()) -> None:
-        self._runs = runs = _Runs(_scenario(scenario, overrides), 1, 1)
+        self._runs = runs = _Runs(with_overrides(scenario, overrides), 1, 1)
         self.scenario, self.feature_names, self.scale = runs.scenario, runs.names, runs.scale
         self.observation_space, self.action_space = runs.observation_space, runs.action_space
 
@@ -106,10 +98,10 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
             options: ``workload_seed``, the seed of the run alone.
 
         Returns:
-            The first observation, shape (features,), and info as :meth:`step` returns it.
+            The first observation, shape (features,), and info, see :mod:`mecsim.env`.
 
         Raises:
-            ScenarioError: if no task is released with per-task decisions.
+            ScenarioError: If with per-task decisions no task is released under 1,001 seeds.
             InputError: if an option is unknown.
         """
         super().reset(seed=seed)
@@ -125,8 +117,7 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
 
         Returns:
             The next observation, shape (features,); the reward; whether the episode terminated;
-            False; and info: the number of the current epoch (``epoch``), its time (``time_s``,
-            infinite after the end) and the seed of the run (``workload_seed``).
+            False; and info.
 
         Raises:
             PlacementError: if the action is not a placement; the episode can continue.
@@ -178,7 +169,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
         for name, value in (("num_envs", num_envs), ("threads", threads)):
             if value < 1:
                 raise InputError(f"{name}: {value}; allowed: at least 1")
-        self._runs = runs = _Runs(_scenario(scenario, overrides), num_envs, threads)
+        self._runs = runs = _Runs(with_overrides(scenario, overrides), num_envs, threads)
         self._generators: list[np.random.Generator] = []
         self.num_envs = num_envs
         self.scenario, self.feature_names, self.scale = runs.scenario, runs.names, runs.scale
@@ -203,7 +194,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
             The first observations, shape (B, features), and info in Gymnasium's form.
 
         Raises:
-            ScenarioError: if no task is released with per-task decisions.
+            ScenarioError: If with per-task decisions no task is released under 1,001 seeds.
             InputError: if an option is unknown, or a list does not have length B.
         """
         seeds = self._seeds(seed)
@@ -267,10 +258,8 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
 
     def _infos(self) -> dict[str, Any]:
         """Return info in Gymnasium's form: every entry with a mask of the runs that have it."""
-        infos: dict[str, Any] = {}
-        for name, values in self._runs.infos().items():
-            infos[name], infos[f"_{name}"] = values, np.ones(self.num_envs, dtype=np.bool_)
-        return infos
+        infos = self._runs.infos()
+        return infos | {f"_{name}": np.ones(self.num_envs, dtype=np.bool_) for name in infos}
 
 
 class _Runs:
@@ -291,12 +280,17 @@ class _Runs:
             np.full(self.replicas.blocks, self.replicas.places, dtype=np.int64)
         )
         self._epoch = np.zeros(count, dtype=np.int64)
-        self._seed = np.zeros(count, dtype=np.uint64)
+        self._skipped = np.zeros(count, dtype=np.int64)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        read_only(self.scale)  # which copying forgets
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> Observations:
         """Start some runs; return the observations of all."""
         raw = self.replicas.reset(seeds, which=rows)
-        self._epoch[rows], self._seed[rows] = 0, seeds
+        pairs = zip(self.replicas.seeds[rows].tolist(), seeds, strict=True)
+        self._epoch[rows], self._skipped[rows] = 0, [found - asked for found, asked in pairs]
         return self._observations(raw)
 
     def step(self, placements: Ints) -> tuple[Observations, Floats, NDArray[np.bool_]]:
@@ -310,7 +304,8 @@ class _Runs:
         return {
             "epoch": self._epoch.copy(),
             "time_s": self.replicas.time_s,
-            "workload_seed": self._seed.copy(),
+            "workload_seed": self.replicas.seeds.copy(),
+            "skipped_seeds": self._skipped.copy(),
         }
 
     def _observations(self, raw: Floats) -> Observations:
@@ -319,17 +314,6 @@ class _Runs:
             scaled[:, self._battery] = 1.0
         scaled[self.replicas.ended] = 0.0
         return scaled.astype(np.float32)
-
-
-def _scenario(source: Source, overrides: Sequence[str]) -> Scenario:
-    if not isinstance(source, Scenario):
-        return load(source, overrides)
-    if not overrides:
-        return source
-    document = yaml_source.Document(source.model_dump(mode="json"))
-    for override in overrides:
-        yaml_source.assign(document, override)
-    return validate(document)
 
 
 def _option(options: Mapping[str, Any] | None) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,21 +10,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from mecsim.errors import InputError, ScenarioError
+from mecsim.errors import InputError
 from mecsim.learning.policy_file import SUFFIX
 from mecsim.model.model import resolve
 from mecsim.model.workload import mean_rate
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.replicas import Replicas
-from mecsim.support.arrays import Floats
 
 VALIDATION_SEEDS: Final = 900_000
 """First of the seeds on which policies are evaluated during training."""
 TRAINING_SEEDS: Final = 1_000_000
 """Smallest seed of training; comparisons use smaller ones."""
-SEED_TRIALS: Final = 1000
-"""Number of seeds to try for one whose workload has tasks."""
 MAX_WORKERS: Final = 16
 
 
@@ -115,28 +111,6 @@ class TrainingProblem:
         """Return ``count`` environments, which must be reset before their first step."""
         return Replicas(self.scenario, count)
 
-    def reset(self, envs: Replicas, seeds: Sequence[int]) -> Floats:
-        """Reset environments, one seed each.
-
-        With per-task decisions, a seed whose workload is empty is replaced by the next one that
-        has tasks.
-
-        Args:
-            envs: B environments.
-            seeds: their B seeds.
-
-        Returns:
-            The features of the first observations, in SI units; shape (B, features).
-
-        Raises:
-            ScenarioError: if no seed gives a task.
-        """
-        try:
-            return envs.reset(seeds)
-        except ScenarioError:
-            trial = self.make_envs(1)
-            return envs.reset([_seed_with_tasks(trial, seed) for seed in seeds])
-
     def training_seeds(self, iteration: int, count: int) -> list[int]:
         """Return the seeds of the ``count`` environments of an iteration."""
         offsets = np.random.SeedSequence([self.seed, iteration]).generate_state(count, np.uint32)
@@ -149,13 +123,3 @@ class TrainingProblem:
     def rng(self, *key: int) -> np.random.Generator:
         """Return the random generator of one part of the training, named by ``key``."""
         return np.random.default_rng([self.seed, 1, *key])
-
-
-def _seed_with_tasks(trial: Replicas, first: int) -> int:
-    """Return the first seed from ``first`` on that gives tasks. Raises ``ScenarioError``."""
-    for seed in range(first, first + SEED_TRIALS):
-        with suppress(ScenarioError):
-            trial.reset([seed])
-            return seed
-    trial.reset([first + SEED_TRIALS])
-    return first + SEED_TRIALS

@@ -46,6 +46,31 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Scenari
     return validate(document)
 
 
+def with_overrides(
+    source: Scenario | str | os.PathLike[str], overrides: Sequence[str] = ()
+) -> Scenario:
+    """Return a scenario, or that of a file, with overrides.
+
+    Args:
+        source: A scenario, or the path of its file.
+        overrides: As for :func:`load`.
+
+    Returns:
+        The scenario itself where there are no overrides.
+
+    Raises:
+        ScenarioError: As :func:`load`.
+    """
+    if not isinstance(source, Scenario):
+        return load(source, overrides)
+    if not overrides:
+        return source
+    document = yaml_source.Document(source.model_dump(mode="json"))
+    for override in overrides:
+        yaml_source.assign(document, override)
+    return validate(document)
+
+
 def validate(document: yaml_source.Document) -> Scenario:
     """Validate plain data as a scenario.
 

@@ -1,4 +1,22 @@
-"""Scales by which environments divide features, so that observations are about one."""
+"""Scales by which environments divide features, so that observations are about one.
+
+==================  ===============================================================================
+feature             scale
+==================  ===============================================================================
+``tasks``           mean number of tasks in a slot; 1 with per-task decisions
+``size_factor``     1
+``cycles``          largest c_m of a task of size factor 1
+``parameter_bytes`` largest d_m
+``input_bits``      largest I_m of a task of size factor 1
+``…backlog_s``      1: they are in seconds
+``rate_bps``        nominal rate: mean of the given range, or of all devices without fading
+``battery_J``       a full battery; 1 if batteries are unlimited
+``serving_server``  N
+==================  ===============================================================================
+
+A scale that would be 0 is 1. Rates without fading depend on the positions of devices: those
+of seed 0 are taken.
+"""
 
 from __future__ import annotations
 

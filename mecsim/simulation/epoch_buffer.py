@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, TypeAlias
+from itertools import islice
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from mecsim.kernels.epochs import EpochTable, next_slot_s
 from mecsim.model import workload
-from mecsim.model.model import Model
+from mecsim.model.model import Model, reseeded
 from mecsim.support.arrays import Ints
 
 SLOTS: Final = 256
@@ -20,11 +21,38 @@ ITEMS: Final = 1 << 15
 OF_EPOCHS: Final = EpochTable._fields[:8]
 OF_TASKS: Final = EpochTable._fields[8:11]
 
-EpochSource: TypeAlias = Iterator[tuple[EpochTable, float]]
-"""The epochs of a run, a table at a time, each with the time of the next epoch, or infinity."""
+_Table: TypeAlias = tuple[EpochTable | None, float]
+"""A table of epochs, None after the last one, and the time of the epoch after it, or infinity."""
 
 
-def epoch_tables(model: Model) -> EpochSource:
+class EpochSource:
+    """The epochs of a run, a table at a time.
+
+    Args:
+        model: The resolved scenario.
+        taken: The number of leading tables to skip: draws depend only on seed and slot, so a
+            position in a run is that number.
+    """
+
+    def __init__(self, model: Model, taken: int = 0) -> None:
+        self.model, self.taken = model, taken
+        self._tables: Iterator[_Table] = islice(epoch_tables(model), taken, None)
+        self._peeked: _Table | None = None
+
+    def empty(self) -> bool:
+        """Return whether no table is left."""
+        if self._peeked is None:
+            self._peeked = next(self._tables, (None, math.inf))
+        return self._peeked[0] is None
+
+    def take(self) -> _Table:
+        """Return the next table, and the time of the epoch after it."""
+        table, self._peeked = self._peeked or next(self._tables, (None, math.inf)), None
+        self.taken += 1
+        return table
+
+
+def epoch_tables(model: Model) -> Iterator[tuple[EpochTable, float]]:
     """Yield the epochs of a run; none if it has no epoch."""
     items = workload.mean_tasks(model) + model.devices
     chunks = workload.chunks(model, length=max(1, min(SLOTS, int(ITEMS / items))))
@@ -57,7 +85,7 @@ class EpochBuffer:
 
     def __init__(self, model: Model, replicas: int) -> None:
         self._idle = EpochTable.idle(model)
-        self._sources: list[EpochSource] = [iter(()) for _ in range(replicas)]
+        self._sources: list[EpochSource | None] = [None] * replicas
         self.epoch: Ints = np.zeros(replicas, dtype=np.int64)
         """Row of each replica's present epoch in :attr:`table`; shape (B,)."""
         self.end: Ints = np.zeros(replicas, dtype=np.int64)
@@ -69,6 +97,24 @@ class EpochBuffer:
         self._sizes = _Sizes(0, 0, 0)
         self.table = _empty(self._idle, replicas, self._sizes)
         self._refill(range(replicas))
+
+    def position(self) -> dict[str, Any]:
+        """Return the position of every replica in its run, in plain data and arrays."""
+        state = {n: x for n, x in vars(self).items() if n not in ("_idle", "_sources")}
+        runs = [source and (source.model.seed, source.taken) for source in self._sources]
+        return {"state": state, "runs": runs}
+
+    def resume(self, position: dict[str, Any], model: Model) -> None:
+        """Return to a position; ``model`` is the scenario under any seed."""
+        vars(self).update(position["state"])
+        runs = position["runs"]
+        self._sources = [run and EpochSource(reseeded(model, run[0]), run[1]) for run in runs]
+
+    def models(self) -> Iterator[tuple[int, Model]]:
+        """Yield every replica that has been started, with the model of its run."""
+        for b, source in enumerate(self._sources):
+            if source is not None:
+                yield b, source.model
 
     def start(self, sources: Mapping[int, EpochSource]) -> None:
         """Begin new runs of some replicas."""
@@ -86,7 +132,8 @@ class EpochBuffer:
 
     def _refill(self, replicas: Iterable[int]) -> None:
         for b in replicas:
-            table, self.next_s[b] = next(self._sources[b], (None, math.inf))
+            source = self._sources[b]
+            table, self.next_s[b] = (None, math.inf) if source is None else source.take()
             self.ended[b] = table is None
             self._write(b, table or self._idle)
             self.epoch[b] = begin = b * (self._sizes.epochs + 1)

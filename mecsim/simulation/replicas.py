@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import chain, pairwise
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,27 +26,43 @@ from mecsim.scenario.schema import RecordedTasks, Scenario
 from mecsim.scheduler.observation import Outcomes, feature_names
 from mecsim.scheduler.placement_checks import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
-from mecsim.simulation.epoch_buffer import EpochBuffer, EpochSource, epoch_tables
+from mecsim.simulation.epoch_buffer import EpochBuffer, EpochSource
 from mecsim.simulation.overload import HOP_IN_STATE, OverloadGuard
 from mecsim.support.arrays import Floats, Ints
 
 RING: int = 256
 """Initial room of a replica, in tasks."""
+SEED_TRIALS: Final = 1000
+"""Number of seeds without tasks to skip before giving up."""
 
 
 class Replicas:
     """B replicas of a scenario; :meth:`reset` them before the first :meth:`step`.
 
-    Call the methods from one thread at a time.
+    Call the methods from one thread at a time. Replicas can be copied (``copy.deepcopy``) and
+    pickled at any time; a copy steps exactly like the original.
 
     Args:
-        scenario: the scenario; its arrivals must be drawn, not recorded.
+        scenario: The scenario; its arrivals must be drawn, not recorded.
         replicas: B.
-        threads: number of threads that step them; results do not depend on it.
+        threads: Number of threads that step them; results do not depend on it.
+
+    Attributes:
+        seeds: The seed of each replica's run; shape (B,).
 
     Raises:
-        ScenarioError: the scenario has recorded arrivals.
-        ValueError: a number is below 1.
+        ScenarioError: The scenario has recorded arrivals.
+        ValueError: A number is below 1.
+
+    Example:
+        >>> from mecsim import load
+        >>> replicas = Replicas(load("scenarios/vgg16_4es.yaml", ["slots=2"]), replicas=3)
+        >>> replicas.reset(seeds=[0, 1, 2]).shape  # features of the first observations
+        (3, 45)
+        >>> everything_on_device = np.zeros((3, replicas.blocks), dtype=int)
+        >>> observations, rewards, ended = replicas.step(everything_on_device)
+        >>> rewards.shape, ended.tolist()
+        ((3,), [False, False, False])
     """
 
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
@@ -54,7 +71,8 @@ class Replicas:
         for name, count in (("replicas", replicas), ("threads", threads)):
             if count < 1:
                 raise ValueError(f"{name}: {count} should be at least 1")
-        self.scenario, self.replicas = scenario, replicas
+        self.scenario, self.replicas, self._threads = scenario, replicas, threads
+        self.seeds = np.zeros(replicas, dtype=np.uint64)
         self._model = model = resolve(scenario)
         self.spec = SchedulerSpec.of(model)
         self.blocks, self.places = model.blocks, model.servers + 1
@@ -72,15 +90,20 @@ class Replicas:
     def reset(self, seeds: Sequence[int], which: Sequence[int] | None = None) -> Floats:
         """Start new runs.
 
+        With per-task decisions, a seed under which no task is released is replaced by the next one
+        under which one is; :attr:`seeds` holds the seeds in use.
+
         Args:
-            seeds: one seed for each replica that starts.
-            which: the replicas that start; all by default.
+            seeds: One seed for each replica that starts.
+            which: The replicas that start; all by default.
 
         Returns:
             The observations of all replicas as vectors; shape (B, features).
 
         Raises:
-            ScenarioError: under one of the seeds a run has no decision epoch.
+            ScenarioError: A seed is out of range, or no task is released under it and the seeds
+                after it.
+            ValueError: ``seeds`` and ``which`` do not fit together.
         """
         rows = list(range(self.replicas)) if which is None else list(which)
         if len(rows) != len(seeds):
@@ -88,15 +111,35 @@ class Replicas:
         if len(set(rows)) < len(rows) or not set(rows) <= set(range(self.replicas)):
             allowed = f"different ones of 0 to {self.replicas - 1}"
             raise ValueError(f"which: {rows}; allowed: {allowed}")
-        models = [reseeded(self._model, seed) for seed in seeds]
-        sources = {row: _begun(model) for row, model in zip(rows, models, strict=True)}
+        sources = [_first_with_epochs(self._model, seed) for seed in seeds]
         restart(self._state, rows, self._model.battery_j)
-        for row, model in zip(rows, models, strict=True):
+        self._backlog_s[rows] = 0.0
+        self._buffer.start(dict(zip(rows, sources, strict=True)))
+        self._use_models()
+        return self._observe()
+
+    def _use_models(self) -> None:
+        """Take over what each replica's seed has drawn once for its run."""
+        for row, model in self._buffer.models():
+            self.seeds[row] = model.seed
             self._tables.speed[row] = model.speed
             self._tables.serving_server[row] = model.serving_server
-        self._backlog_s[rows] = 0.0
-        self._buffer.start(sources)
-        return self._observe()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return a position in the runs; all else follows from the scenario and the seeds."""
+        return {
+            "arguments": (self.scenario, self.replicas, self._threads),
+            "state": self._state,
+            "backlog_s": self._backlog_s,
+            "buffer": self._buffer.position(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        scenario, replicas, threads = state["arguments"]
+        vars(self).update(vars(Replicas(scenario, replicas, threads=threads)))
+        self._state, self._backlog_s = state["state"], state["backlog_s"]
+        self._buffer.resume(state["buffer"], self._model)
+        self._use_models()
 
     @property
     def ended(self) -> NDArray[np.bool_]:
@@ -229,10 +272,11 @@ class Replicas:
         return check_placements(placements, self.spec, "the array of placements", **axes)
 
 
-def _begun(model: Model) -> EpochSource:
-    """Return the epochs of a run, which has at least one. Raises ``ScenarioError``."""
-    tables = epoch_tables(model)
-    for first in tables:
-        return chain([first], tables)
-    problem = "has no decision epoch: no task is released; replicas need at least one"
-    raise ScenarioError(f"arrivals: under seed {model.seed} a run {problem}")
+def _first_with_epochs(model: Model, first: int) -> EpochSource:
+    """Return the run of the first seed, from ``first`` on, with an epoch."""
+    for seed in range(first, first + SEED_TRIALS + 1):
+        source = EpochSource(reseeded(model, seed))
+        if not source.empty():
+            return source
+    problem = f"no task is released under seeds {first} to {first + SEED_TRIALS}"
+    raise ScenarioError(f"arrivals: {problem}; replicas need at least one decision epoch")

@@ -97,7 +97,7 @@ def evaluate(algorithm: Algorithm, parameters: Arrays, stop_below: float = -math
     """
     seeds = algorithm.problem.validation_seeds(VALIDATION_RUNS)
     envs = algorithm.envs(len(seeds))
-    features, total = algorithm.problem.reset(envs, seeds), 0.0
+    features, total = envs.reset(seeds), 0.0
     rng = algorithm.problem.rng(2)
     while not envs.ended.all() and total >= stop_below * len(seeds):
         features, rewards, _ = envs.step(algorithm.decide(parameters, features, rng))

@@ -69,7 +69,7 @@ class RolloutAlgorithm(Algorithm):
         self._sampler = CandidateSampler(s, vine_envs, places)
         self._vines, episodes = self._counts()
         self.iterations = self._vines + episodes
-        first = problem.reset(self.envs(1), problem.validation_seeds(1))
+        first = self.envs(1).reset(problem.validation_seeds(1))
         self.reward_scale = reward_scale(spec, float(first[0, 0]))
 
     def _counts(self) -> tuple[int, int]:
@@ -117,7 +117,7 @@ class RolloutAlgorithm(Algorithm):
     def start_episodes(self, number: int, count: int) -> tuple[Replicas, Floats]:
         """Reset the environments of an iteration; return them and their features."""
         envs = self.envs(count)
-        return envs, self.problem.reset(envs, self.problem.training_seeds(number, count))
+        return envs, envs.reset(self.problem.training_seeds(number, count))
 
     def start_vine(
         self, number: int, shared: SharedParameters, rng: np.random.Generator

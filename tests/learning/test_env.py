@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,11 @@ import pytest
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common import env_checker
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from mecsim import Scenario, load
 from mecsim.env import ID, Observations, PartitionEnv, PartitionVectorEnv
@@ -46,7 +49,11 @@ CASES = {
     "bursts": load(ROOT / "scenarios" / "bursty.yaml", ["slots=5"]),
     "few tasks": load(DEFAULT, ["slots=9", "arrivals.rate=0.5"]),
 }
+RARE = load(
+    DEFAULT, ["slots=3", "decision_epoch=per_task", "arrivals={process: poisson, rate: 0.5}"]
+)
 cases = pytest.mark.parametrize("spec", CASES.values(), ids=CASES)
+all_cases = pytest.mark.parametrize("spec", [*CASES.values(), RARE], ids=[*CASES, "rare tasks"])
 
 
 def placements(spec: Scenario, count: int) -> Ints:
@@ -78,7 +85,8 @@ def test_an_episode_is_a_run(spec: Scenario) -> None:
         script = placements(spec, 50)
         observation, info = env.reset(seed=seed)
         for epoch, (expected, reward) in enumerate(zip(observations, rewards, strict=True)):
-            assert info == {"epoch": epoch, "time_s": times_s[epoch], "workload_seed": seed}
+            expected_info = {"epoch": epoch, "time_s": times_s[epoch], "workload_seed": seed}
+            assert info == expected_info | {"skipped_seeds": 0}
             assert observation.dtype == expected.dtype == np.float32
             np.testing.assert_array_equal(observation, expected)
             action = script[epoch % len(script)]
@@ -99,7 +107,7 @@ def test_the_comparison_with_a_run_can_fail() -> None:
     assert env.step(placements(SHORT, 50)[0])[1] != rewards[0]
 
 
-@cases
+@all_cases
 def test_many_are_as_many_single_ones(spec: Scenario) -> None:
     """Over several episodes, which end at different times where epochs are tasks."""
     count, steps = 5, max(spec.slots + 5, 40)
@@ -302,22 +310,114 @@ def test_a_step_needs_an_episode() -> None:
     env.step(good[0])
 
 
-def test_a_run_without_epochs_is_an_error_and_changes_nothing() -> None:
-    rare = ["slots=3", "decision_epoch=per_task", "arrivals={process: poisson, rate: 0.01}"]
-    env = PartitionEnv(DEFAULT, overrides=rare)
-    with pytest.raises(ScenarioError, match="arrivals: under seed 0 a run has no decision epoch"):
-        env.reset(seed=0)
-    many = PartitionVectorEnv(DEFAULT, 2, overrides=[*rare[:2], rare[2].replace("0.01", "0.5")])
-    none = next(seed for seed in range(99) if not released(many.scenario, seed))
-    some = next(seed for seed in range(99) if released(many.scenario, seed))
-    before, _ = many.reset(options={"workload_seed": some})
-    with pytest.raises(ScenarioError, match=f"under seed {none} a run has no decision epoch"):
-        many.reset(options={"workload_seed": [some, none]})
-    np.testing.assert_array_equal(many.reset(options={"workload_seed": some})[0], before)
+def test_seeds_without_tasks_are_skipped_and_counted() -> None:
+    empty = next(seed for seed in range(99) if not released(RARE, seed))
+    found = next(seed for seed in range(empty, 99) if released(RARE, seed))
+    env, many = PartitionEnv(RARE), PartitionVectorEnv(RARE, 2)
+    observation, info = env.reset(seed=empty)
+    assert (info["workload_seed"], info["skipped_seeds"]) == (found, found - empty)
+    direct, info = env.reset(options={"workload_seed": found})
+    assert (info["workload_seed"], info["skipped_seeds"]) == (found, 0)
+    np.testing.assert_array_equal(observation, direct)
+    both, infos = many.reset(options={"workload_seed": [found, empty]})
+    np.testing.assert_array_equal(both, [direct, direct])
+    assert infos["workload_seed"].tolist() == [found, found]
+    assert infos["skipped_seeds"].tolist() == [0, found - empty]
+
+
+def test_a_scenario_without_tasks_is_an_error() -> None:
+    for make in (PartitionEnv, PartitionVectorEnv):
+        env: Any = make(RARE, overrides=["arrivals.rate=0"])
+        with pytest.raises(ScenarioError, match="arrivals: no task is released under seeds 0 to"):
+            env.reset(seed=0)
 
 
 def released(spec: Scenario, seed: int) -> int:
     return sum(len(slot.tasks) for slot in workload.slots(resolve(spec, seed)))
+
+
+# ---------------------------------------------------------------- copies
+
+
+def copied(env: Any) -> list[Any]:
+    return [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
+
+
+@all_cases
+def test_a_copy_steps_exactly_like_the_original(spec: Scenario) -> None:
+    """Before the first reset, in the middle of an episode, at its end, and in the next one."""
+    script = placements(spec, 50)
+    env: Any = PartitionEnv(spec)
+    many: Any = PartitionVectorEnv(spec, 3, threads=2)
+    for other in copied(env):
+        env.reset(seed=3)
+        assert_same(arrays(other.reset(seed=3)), arrays(env.reset(seed=3)))
+    many.reset(seed=3)
+    for epoch, action in enumerate(script):
+        if epoch in (0, 2, 17):
+            for other in copied(env):
+                follow(copy.deepcopy(env), other, script)
+            for other in copied(many):
+                follow_many(copy.deepcopy(many), other, script)
+        many.step(np.tile(action, (3, 1)))
+        if env.step(action)[2]:
+            with pytest.raises(ResetNeeded):
+                copy.deepcopy(env).step(action)
+            env.reset()
+
+
+def follow(one: Any, other: Any, script: Ints) -> None:
+    """Step to the end of the episode and through the next one."""
+    for _ in range(2):
+        terminated = False
+        while not terminated:
+            expected = one.step(script[0])
+            assert_same(arrays(expected), arrays(other.step(script[0])))
+            terminated = expected[2]
+        assert_same(arrays(one.reset()), arrays(other.reset()))
+
+
+def follow_many(one: Any, other: Any, script: Ints) -> None:
+    for action in script:
+        actions = np.stack([action, script[0], script[1]])
+        assert_same(one.step(actions), other.step(actions))
+    one.close()
+    other.close()
+
+
+def arrays(result: Any) -> Any:
+    """The results of a single environment, as arrays."""
+    values = [list(part.values()) if isinstance(part, dict) else part for part in result]
+    return tuple(np.asarray(value) for value in values)
+
+
+def test_a_copy_has_the_attributes_of_the_original() -> None:
+    env = PartitionEnv(SHORT)
+    env.action_space.seed(4)
+    for other in copied(env):
+        assert (other.scenario, other.feature_names) == (env.scenario, env.feature_names)
+        np.testing.assert_array_equal(other.scale, env.scale)
+        assert not other.scale.flags.writeable
+        np.testing.assert_array_equal(
+            copy.deepcopy(env).action_space.sample(), other.action_space.sample()
+        )
+
+
+def test_environments_step_in_other_processes() -> None:
+    """Environments in the middle of an episode are pickled into the workers."""
+    envs, steps = [PartitionEnv(CASES["tasks"]) for _ in range(2)], placements(SHORT, 30)
+    for seed, env in enumerate(envs):
+        env.reset(seed=seed)
+        env.step(steps[0])
+    sync: Any = SyncVectorEnv([lambda env=env: copy.deepcopy(env) for env in envs])
+    remote: Any = AsyncVectorEnv([partial(copy.deepcopy, env) for env in envs], context="spawn")
+    try:
+        assert_same(sync.reset(), remote.reset())
+        for action in steps:
+            actions = np.tile(action, (2, 1))
+            assert_same(sync.step(actions), remote.step(actions))
+    finally:
+        remote.close()
 
 
 # ---------------------------------------------------------------- Gymnasium's contract
@@ -412,6 +512,18 @@ def test_ppo_trains() -> None:
     assert not any(bool((a == b).all()) for a, b in zip(before, after, strict=True))
     assert len(learner.ep_info_buffer or ()) == 96 // 5 - 1
     assert all(episode["l"] == 5 and episode["r"] < 0 for episode in learner.ep_info_buffer or ())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_ppo_trains_in_processes_where_many_seeds_have_no_task() -> None:
+    make = partial(PartitionEnv, RARE)
+    envs = SubprocVecEnv([make, make], start_method="spawn")
+    try:
+        learner = PPO("MlpPolicy", envs, n_steps=16, batch_size=16, seed=0, device="cpu")
+        learner.learn(3 * 32)
+    finally:
+        envs.close()
+    assert learner.num_timesteps == 96
 
 
 @pytest.mark.usefixtures("one_thread")

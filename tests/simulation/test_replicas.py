@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +15,13 @@ from hypothesis import assume, given, settings
 
 from mecsim import Scenario
 from mecsim.errors import PlacementError, ScenarioError
+from mecsim.kernels.advance import advance
 from mecsim.kernels.compiled_kernel import CompiledKernel
+from mecsim.kernels.rollout import rollout
 from mecsim.model import workload
 from mecsim.model.model import resolve
 from mecsim.scenario.loading import load
+from mecsim.scenario.schema import Poisson
 from mecsim.scheduler.observation import Outcomes, feature_names
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.replicas import Replicas
@@ -157,13 +162,16 @@ def test_pages_are_smaller_where_slots_are_full(monkeypatch: pytest.MonkeyPatch)
     assert len(watched.replicas._buffer.table.time_s) < 10
 
 
+PROCESSES: dict[str, dict[str, Any]] = {
+    **{name: {"process": name, "rate": 6} for name in ("slotted", "deterministic", "poisson")},
+    "mmpp": {"process": "mmpp", "rates": [1.0, 9.0], "mean_dwell": [9.0, 9.0]},
+}
+
+
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
-@pytest.mark.parametrize("process", ["slotted", "deterministic", "poisson", "mmpp"])
+@pytest.mark.parametrize("process", PROCESSES)
 def test_everything_at_once(epoch: str, process: str) -> None:
-    arrivals: dict[str, Any] = {"process": process, "rate": 6}
-    if process == "mmpp":
-        arrivals = {"process": "mmpp", "rates": [1.0, 9.0], "mean_dwell": [9.0, 9.0]}
-    spec = shaken(decision_epoch=epoch, arrivals=arrivals)
+    spec = shaken(decision_epoch=epoch, arrivals=PROCESSES[process])
     episodes = Watched(spec, [1, 2, 3, 4]).finish()
     if epoch == "per_task" and process in ("poisson", "mmpp"):
         assert len({len(episode.rewards) for episode in episodes}) > 1
@@ -327,18 +335,83 @@ def test_a_step_before_the_first_reset_does_nothing() -> None:
     assert (rewards.tolist(), ended.tolist()) == ([0.0, 0.0], [True, True])
 
 
-def test_a_seed_without_any_epoch_changes_nothing() -> None:
-    spec = scenario(
-        slots=1, decision_epoch="per_task", arrivals={"process": "poisson", "rate": 0.7}
-    )
-    without = [
-        seed for seed in range(9) if not len(next(workload.slots(resolve(spec, seed))).tasks)
-    ]
-    seeds = [seed for seed in range(9) if seed not in without]
-    watched = Watched(spec, seeds[:2])
-    with pytest.raises(ScenarioError, match=f"under seed {without[0]} a run has no decision epoch"):
-        watched.replicas.reset([seeds[2], without[0]])
-    assert len(watched.finish()) == 2
+RARE = scenario(slots=1, decision_epoch="per_task", arrivals={"process": "poisson", "rate": 0.7})
+
+
+def test_seeds_without_any_epoch_are_skipped() -> None:
+    def next_with_tasks(seed: int) -> int:
+        model = resolve(RARE, seed)
+        some = any(len(slot.tasks) for slot in workload.slots(model))
+        return seed if some else next_with_tasks(seed + 1)
+
+    replicas, plain = Replicas(RARE, 12), Replicas(RARE, 12)
+    found = [next_with_tasks(seed) for seed in range(12)]
+    assert found != list(range(12))
+    assert np.array_equal(replicas.reset(range(12)), plain.reset(found))
+    assert replicas.seeds.tolist() == plain.seeds.tolist() == found
+    other = next(seed for seed in range(99) if next_with_tasks(seed) > seed)
+    replicas.reset([other], which=[3])
+    assert replicas.seeds.tolist() == [*found[:3], next_with_tasks(other), *found[4:]]
+
+
+def test_no_seed_with_an_epoch_is_an_error_and_changes_nothing() -> None:
+    never = RARE.model_copy(update={"arrivals": Poisson(process="poisson", rate=0.0)})
+    replicas = Replicas(never, 2)
+    with pytest.raises(ScenarioError, match="arrivals: no task is released under seeds 5 to 1005"):
+        replicas.reset([5, 6])
+    assert replicas.ended.all()
+
+
+def copied(replicas: Replicas) -> Iterator[Replicas]:
+    yield copy.deepcopy(replicas)
+    yield pickle.loads(pickle.dumps(replicas))
+
+
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
+@pytest.mark.parametrize("process", ["slotted", "poisson", "mmpp"])
+def test_a_copy_steps_exactly_like_the_original(epoch: str, process: str) -> None:
+    """From the state before any reset, in the middle of runs, and after the end of some."""
+    spec = shaken(decision_epoch=epoch, arrivals=PROCESSES[process], slots=40)
+    rng, ended = np.random.default_rng(0), 0
+    original = Replicas(spec, 3, threads=2)
+    for epochs in (0, 1, 37, 200):
+        if epochs:
+            original.reset([epochs, 2, 3])
+        for _ in range(epochs):
+            original.step(rng.integers(original.places, size=(3, original.blocks)))
+        ended += original.ended.sum()
+        for other in copied(original):
+            follow(copy.deepcopy(original), other, rng)
+            other.close()
+    assert ended >= 3
+    original.close()
+
+
+def follow(one: Replicas, other: Replicas, rng: np.random.Generator) -> None:
+    """Step both to the end, and through a run after it."""
+    for _ in range(2):
+        assert np.array_equal(one.seeds, other.seeds)
+        assert np.array_equal(one.time_s, other.time_s)
+        while not one.ended.all():
+            taken = rng.integers(one.places, size=(3, one.blocks))
+            for left, right in zip(one.step(taken), other.step(taken), strict=True):
+                assert np.array_equal(left, right)
+        assert other.ended.all()
+        assert np.array_equal(one.reset([8, 9], [2, 0]), other.reset([8, 9], [2, 0]))
+    one.close()
+
+
+def test_a_copy_needs_no_further_compilation() -> None:
+    replicas = Replicas(shaken(slots=3), 2)
+    replicas.reset([0, 1])
+    taken = np.zeros((2, replicas.blocks), dtype=np.int64)
+    replicas.step(taken)
+    replicas.what_if(taken[:, None])
+    before = len(advance.signatures), len(rollout.signatures)
+    for other in copied(replicas):
+        other.step(taken)
+        other.what_if(taken[:, None])
+    assert (len(advance.signatures), len(rollout.signatures)) == before
 
 
 def test_slots_without_tasks_are_epochs() -> None:
