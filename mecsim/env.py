@@ -69,16 +69,25 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
     """A single environment; see :mod:`mecsim.env`.
 
     Args:
-        scenario: a scenario, or the path of its file.
-        overrides: changes of the scenario, each as ``KEY.PATH=VALUE``.
+        scenario: A scenario, or the path of its file.
+        overrides: Changes of the scenario, each as ``KEY.PATH=VALUE``.
 
     Attributes:
-        scenario: the scenario with all changes.
-        feature_names: names of the features in an observation.
-        scale: the divisor of each feature; shape (features,).
+        scenario: The scenario with all changes.
+        feature_names: Names of the features in an observation.
+        scale: The divisor of each feature; shape (features,).
 
     Raises:
-        ScenarioError: if the scenario is not valid.
+        ScenarioError: If the scenario is not valid.
+
+    Example:
+        >>> env = PartitionEnv("scenarios/vgg16_4es.yaml", overrides=["slots=2"])
+        >>> observation, info = env.reset(seed=0)
+        >>> observation.shape, info["workload_seed"]
+        ((45,), 0)
+        >>> observation, reward, ended, _, info = env.step([1, 1, 1, 1, 1, 1])
+        >>> reward < 0, ended
+        (True, False)
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
@@ -94,7 +103,7 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
         """Start a run.
 
         Args:
-            seed: the seed of the run and of the generator of later ones.
+            seed: The seed of the run and of the generator of later ones.
             options: ``workload_seed``, the seed of the run alone.
 
         Returns:
@@ -102,7 +111,7 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
 
         Raises:
             ScenarioError: If with per-task decisions no task is released under 1,001 seeds.
-            InputError: if an option is unknown.
+            InputError: If an option is unknown.
         """
         super().reset(seed=seed)
         chosen = _option(options)
@@ -113,15 +122,15 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
         """Act on the current epoch and advance to the next one.
 
         Args:
-            action: a place in {0, …, N} for each block; shape (M,).
+            action: A place in {0, …, N} for each block; shape (M,).
 
         Returns:
             The next observation, shape (features,); the reward; whether the episode terminated;
             False; and info.
 
         Raises:
-            PlacementError: if the action is not a placement; the episode can continue.
-            ResetNeeded: if no episode has been started.
+            PlacementError: If the action is not a placement; the episode can continue.
+            ResetNeeded: If no episode has been started.
         """
         if self._runs.replicas.ended[0]:
             raise ResetNeeded(f"{ID}: no episode is running. Try: call reset() first")
@@ -141,16 +150,16 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
     returns the first observation of the next episode, with reward 0.
 
     Args:
-        scenario: a scenario, or the path of its file.
+        scenario: A scenario, or the path of its file.
         num_envs: B.
-        overrides: changes of the scenario, each as ``KEY.PATH=VALUE``.
-        threads: threads that step runs in parallel; results do not depend on it.
+        overrides: Changes of the scenario, each as ``KEY.PATH=VALUE``.
+        threads: Threads that step runs in parallel; results do not depend on it.
 
     Attributes ``scenario``, ``feature_names`` and ``scale`` are those of :class:`PartitionEnv`.
 
     Raises:
-        ScenarioError: if the scenario is not valid.
-        InputError: if a number is below 1.
+        ScenarioError: If the scenario is not valid.
+        InputError: If a number is below 1.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - as Gymnasium declares it
@@ -187,7 +196,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
         """Start all runs.
 
         Args:
-            seed: the seed of the first run (plus i for the i-th), or a list of seeds.
+            seed: The seed of the first run (plus i for the i-th), or a list of seeds.
             options: ``workload_seed``, the seed of all runs, or a list.
 
         Returns:
@@ -195,7 +204,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
 
         Raises:
             ScenarioError: If with per-task decisions no task is released under 1,001 seeds.
-            InputError: if an option is unknown, or a list does not have length B.
+            InputError: If an option is unknown, or a list does not have length B.
         """
         seeds = self._seeds(seed)
         chosen = self._each("workload_seed", _option(options))
@@ -212,15 +221,15 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
         """Act on the current epoch of every run; reset runs that ended at the last step.
 
         Args:
-            actions: a place in {0, …, N} for each run and block; shape (B, M).
+            actions: A place in {0, …, N} for each run and block; shape (B, M).
 
         Returns:
             Observations, shape (B, features); rewards, terminations and truncations (False), of
             shape (B,); and info in Gymnasium's form.
 
         Raises:
-            PlacementError: if an action is not a placement.
-            ResetNeeded: if no episode has been started.
+            PlacementError: If an action is not a placement.
+            ResetNeeded: If no episode has been started.
         """
         if not self._generators:
             raise ResetNeeded(f"{ID}: no episode is running. Try: call reset() first")

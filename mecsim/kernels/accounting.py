@@ -138,16 +138,16 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
     """Fill in the columns of n tasks, and of their blocks if wanted; add up their services.
 
     Args:
-        tables: constants of the model.
-        rows: hops, in a ring buffer of ``mask`` + 1 rows, or in an array if the mask is −1.
-        mask: see ``rows``.
-        offset: the hops of task i are those from ``offset[i]`` to ``offset[i + 1]``.
-        release_s: releases of the tasks; shape (n,).
-        to: row of the first task in ``tasks``.
-        tasks: filled in.
-        blocks: filled in from row 0 on, unless it is empty.
-        enqueue_s: filled in with the time when each hop joined its queue, together with the blocks.
-        services: the services are added here.
+        tables: Constants of the model.
+        rows: Hops, in a ring buffer of ``mask`` + 1 rows, or in an array if the mask is −1.
+        mask: See ``rows``.
+        offset: The hops of task i are those from ``offset[i]`` to ``offset[i + 1]``.
+        release_s: Releases of the tasks; shape (n,).
+        to: Row of the first task in ``tasks``.
+        tasks: Filled in.
+        blocks: Filled in from row 0 on, unless it is empty.
+        enqueue_s: Filled in with the time when each hop joined its queue, together with the blocks.
+        services: The services are added here.
     """
     detailed = len(blocks.cost) > 0
     tolerated_s, beta, count = tables.tolerated_s, tables.beta, len(tables.tolerated_s)

@@ -60,11 +60,11 @@ def submit_epoch(
     """Submit the tasks of an epoch; there must be room for them and their batch.
 
     Args:
-        s: state of the network.
-        tables: constants of the model.
-        epochs: table of epochs.
-        epoch: row of the epoch.
-        placements: see :func:`mecsim.kernels.hops.build_hops`.
+        s: State of the network.
+        tables: Constants of the model.
+        epochs: Table of epochs.
+        epoch: Row of the epoch.
+        placements: See :func:`mecsim.kernels.hops.build_hops`.
 
     Returns:
         0, or the number of hops that need room before the epoch can be submitted.
@@ -168,16 +168,16 @@ def advance(  # noqa: C901 - one loop: a call for each replica took a fifth of a
     """Advance replicas, one after the other: submit an epoch, run to the next one, collect.
 
     Args:
-        begin: the first replica.
-        end: the replica after the last.
-        states: states of all B replicas, at the times of their next epochs.
-        tables: constants of the model.
-        epochs: table of epochs of all replicas.
+        begin: The first replica.
+        end: The replica after the last.
+        states: States of all B replicas, at the times of their next epochs.
+        tables: Constants of the model.
+        epochs: Table of epochs of all replicas.
         count: K, the number of epochs to act on in this step, at most.
-        placements: for epoch k of replica b row b·K + k, or one row for all: places for all tasks
+        placements: For epoch k of replica b row b·K + k, or one row for all: places for all tasks
             or for those of each device; shape (B·K or 1, 1 or D, M).
-        step: where the replicas are; updated. Call again while ``needed`` is not 0.
-        log: filled in; columns of epochs have a row b·K + k.
+        step: Where the replicas are; updated. Call again while ``needed`` is not 0.
+        log: Filled in; columns of epochs have a row b·K + k.
     """
     time_s, each = epochs.time_s, len(placements) > 1
     rewards, backlog_s, battery_j = log.rewards, log.backlog_s, log.battery_j

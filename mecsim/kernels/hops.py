@@ -106,15 +106,15 @@ def build_hops(  # noqa: C901 - one function: split into parts it took twice as 
     """Write the hops of n tasks from row ``at`` on.
 
     Args:
-        out: where to write; hops beyond its end are counted but not written.
-        at: the first row.
-        offset: filled in with the first row of every task, and the end; shape (n + 1,).
-        tables: constants of the model.
-        network: row of the tables' speeds and serving servers.
-        device: device of every task; shape (n,).
-        size: size factors of every task; shape (n, 1) or (n, M).
-        rate_bps: radio rate of every device; shape (D,).
-        placements: one row for all tasks or one for each device; shape (1, M) or (D, M).
+        out: Where to write; hops beyond its end are counted but not written.
+        at: The first row.
+        offset: Filled in with the first row of every task, and the end; shape (n + 1,).
+        tables: Constants of the model.
+        network: Row of the tables' speeds and serving servers.
+        device: Device of every task; shape (n,).
+        size: Size factors of every task; shape (n, 1) or (n, M).
+        rate_bps: Radio rate of every device; shape (D,).
+        placements: One row for all tasks or one for each device; shape (1, M) or (D, M).
 
     Returns:
         The row after the last hop.
@@ -186,9 +186,9 @@ class HopBuilder:
         Services are those of Eqs. 3, 5 and 6, energies those of Eqs. 4 and 7.
 
         Args:
-            tasks: tasks of one slot.
-            placement: place of every block; shape (M,).
-            rate_bps: radio rate of every device in the slot; shape (D,).
+            tasks: Tasks of one slot.
+            placement: Place of every block; shape (M,).
+            rate_bps: Radio rate of every device in the slot; shape (D,).
 
         Returns:
             A table of hops, none of which has been entered.

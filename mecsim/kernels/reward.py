@@ -40,16 +40,16 @@ def gather_costs(
     """Append the costs of a task's blocks that finish in (after_s, until_s].
 
     Args:
-        tables: constants of the model.
-        rows: hops, in a ring buffer of ``mask`` + 1 rows, or in an array if the mask is −1.
-        mask: see ``rows``.
-        begin: the task's first hop.
-        end: the row after its last hop.
-        release_s: its release.
-        after_s: costs of blocks that finished by then are left out.
-        until_s: and those of blocks that finish later.
-        costs: the costs so far; must have room for M more.
-        count: how many costs there are so far.
+        tables: Constants of the model.
+        rows: Hops, in a ring buffer of ``mask`` + 1 rows, or in an array if the mask is −1.
+        mask: See ``rows``.
+        begin: The task's first hop.
+        end: The row after its last hop.
+        release_s: Its release.
+        after_s: Costs of blocks that finished by then are left out.
+        until_s: And those of blocks that finish later.
+        costs: The costs so far; must have room for M more.
+        count: How many costs there are so far.
 
     Returns:
         How many costs there are now.
@@ -78,11 +78,11 @@ def gather_epoch_costs(
     removed.
 
     Args:
-        s: state of the network.
-        tables: constants of the model.
-        acted_s: time of the epoch.
-        until_s: time of the next epoch, or infinity.
-        costs: filled in; must have room for M costs of every task in flight.
+        s: State of the network.
+        tables: Constants of the model.
+        acted_s: Time of the epoch.
+        until_s: Time of the next epoch, or infinity.
+        costs: Filled in; must have room for M costs of every task in flight.
 
     Returns:
         How many costs there are.

@@ -82,17 +82,17 @@ def rollout(
     """Simulate C placements of one epoch of each of the replicas from ``begin`` to ``end``.
 
     Args:
-        begin: the first replica.
-        end: the replica after the last.
-        states: states of B replicas, left as they are.
-        s: scratch space, the state of one replica with buffers of the same size.
-        tables: constants of the model.
-        epochs: table of epochs.
-        rows: row of each replica's epoch; shape (B,).
-        placements: shape (B, C, M).
-        needed: filled in with 0, or with the room for hops that is missing; then the replica's
+        begin: The first replica.
+        end: The replica after the last.
+        states: States of B replicas, left as they are.
+        s: Scratch space, the state of one replica with buffers of the same size.
+        tables: Constants of the model.
+        epochs: Table of epochs.
+        rows: Row of each replica's epoch; shape (B,).
+        placements: Shape (B, C, M).
+        needed: Filled in with 0, or with the room for hops that is missing; then the replica's
             outcomes are incomplete.
-        out: filled in; shape (B, C).
+        out: Filled in; shape (B, C).
     """
     costs = np.empty(len(s.tasks) * len(tables.tolerated_s))
     for b in range(begin, end):
@@ -153,9 +153,9 @@ def expected_arrivals(epochs: EpochTable, rows: Ints, model: Model) -> tuple[Epo
     tasks is spread evenly over the slot and dealt to the devices in turn.
 
     Args:
-        epochs: table of epochs with all tasks that will come.
-        rows: rows of some epochs, one per replica; shape (B,).
-        model: the scenario.
+        epochs: Table of epochs with all tasks that will come.
+        rows: Rows of some epochs, one per replica; shape (B,).
+        model: The scenario.
 
     Returns:
         A table with the known or expected tasks, and the rows of the epochs in it.

@@ -49,16 +49,16 @@ class TrainingLogger(Protocol):
         """Log measures.
 
         Args:
-            share: the share of the training that is done, 0 to 1.
-            measures: values by name, see :data:`mecsim.learning.learning_curve.MEASURES`.
+            share: The share of the training that is done, 0 to 1.
+            measures: Values by name, see :data:`mecsim.learning.learning_curve.MEASURES`.
         """
 
     def save_checkpoint(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Save a checkpoint, which replaces the previous one.
 
         Args:
-            arrays: arrays of 32-bit floats; they are copied.
-            state: plain values that JSON can hold.
+            arrays: Arrays of 32-bit floats; they are copied.
+            state: Plain values that JSON can hold.
         """
 
     def warn(self, message: str) -> None:
@@ -78,12 +78,12 @@ class Learner(Scheduler):
     """A scheduler that decides by a trained policy.
 
     Args:
-        spec: the part of the scenario that schedulers know.
-        policy: a policy file. By default the one for this scenario is searched in
+        spec: The part of the scenario that schedulers know.
+        policy: A policy file. By default the one for this scenario is searched in
             ``results/policies`` and ``results/training``.
 
     Raises:
-        PolicyError: if there is no policy, or if it does not fit.
+        PolicyError: If there is no policy, or if it does not fit.
     """
 
     name: ClassVar[str]
@@ -121,11 +121,11 @@ class Learner(Scheduler):
         """Return an untrained policy.
 
         Args:
-            spec: the part of the scenario that schedulers know.
-            settings: an instance of :attr:`settings`.
+            spec: The part of the scenario that schedulers know.
+            settings: An instance of :attr:`settings`.
 
         Raises:
-            SchedulerError: if the settings do not fit the scenario.
+            SchedulerError: If the settings do not fit the scenario.
         """
 
     @abstractmethod
@@ -133,11 +133,11 @@ class Learner(Scheduler):
         """Use a policy for all decisions from now on.
 
         Args:
-            settings: the instance of :attr:`settings` with which it was trained.
-            arrays: the policy, with names and shapes as :meth:`untrained` returns them.
+            settings: The instance of :attr:`settings` with which it was trained.
+            arrays: The policy, with names and shapes as :meth:`untrained` returns them.
 
         Raises:
-            SchedulerError: if the policy does not fit.
+            SchedulerError: If the policy does not fit.
         """
 
     @classmethod
@@ -146,14 +146,14 @@ class Learner(Scheduler):
         """Train a policy, from the logger's checkpoint if it has one.
 
         Args:
-            problem: the scenario, the settings and the amount to simulate.
-            logger: receives metrics and checkpoints.
+            problem: The scenario, the settings and the amount to simulate.
+            logger: Receives metrics and checkpoints.
 
         Returns:
             The best policy by its reward on validation seeds.
 
         Raises:
-            TrainingError: if the training fails.
+            TrainingError: If the training fails.
         """
 
 
@@ -172,11 +172,11 @@ def find_policy(scheduler: str, spec: SchedulerSpec) -> Path:
     """Find the policy that was trained on a scenario.
 
     Args:
-        scheduler: the name of a learner.
-        spec: the part of the scenario that schedulers know.
+        scheduler: The name of a learner.
+        spec: The part of the scenario that schedulers know.
 
     Raises:
-        PolicyError: if there is none.
+        PolicyError: If there is none.
     """
     for path in _policy_files():
         try:

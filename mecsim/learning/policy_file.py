@@ -62,13 +62,13 @@ def read_policy(path: Path) -> Policy:
     """Read a policy file.
 
     Args:
-        path: a file that :func:`write_policy` wrote.
+        path: A file that :func:`write_policy` wrote.
 
     Returns:
         The header and the arrays, all finite.
 
     Raises:
-        PolicyError: if the file is missing or damaged; the message names it.
+        PolicyError: If the file is missing or damaged; the message names it.
     """
     metadata, arrays = read_tensors(path)
     return Policy(_header_in(path, metadata), arrays)
@@ -94,11 +94,11 @@ def write_policy(path: Path, policy: Policy) -> None:
     """Write a policy file; it appears under its name when it is complete.
 
     Args:
-        path: the file to write; its folder is made.
-        policy: header and arrays.
+        path: The file to write; its folder is made.
+        policy: Header and arrays.
 
     Raises:
-        OutputError: if the file cannot be written.
+        OutputError: If the file cannot be written.
     """
     write_tensors(path, {_KEY: policy.header.model_dump_json()}, policy.arrays)
 

@@ -30,18 +30,18 @@ class TrainingRequest:
     """A training as a user asks for it.
 
     Attributes:
-        scenario: the scenario to train on.
-        scheduler: the name of a learning scheduler.
-        out: the policy file to write.
-        episodes: the amount to simulate, in runs of the scenario.
-        seed: the seed of the training.
-        options: training options, see ``mecsim train --settings``.
-        workers: the number of parallel workers, 1 to 16.
-        serial: train in this process and in a fixed order; the same seed then gives the same
+        scenario: The scenario to train on.
+        scheduler: The name of a learning scheduler.
+        out: The policy file to write.
+        episodes: The amount to simulate, in runs of the scenario.
+        seed: The seed of the training.
+        options: Training options, see ``mecsim train --settings``.
+        workers: The number of parallel workers, 1 to 16.
+        serial: Train in this process and in a fixed order; the same seed then gives the same
             policy to the last bit. ``workers`` is ignored.
         engine: ``local`` (processes of this machine) or ``ray`` (the Ray cluster to which this
             process is connected).
-        scenario_name: the scenario's name in the policy file.
+        scenario_name: The scenario's name in the policy file.
     """
 
     scenario: Scenario
@@ -59,7 +59,7 @@ class TrainingRequest:
         """Check numbers and the file name.
 
         Raises:
-            InputError: if one is not allowed.
+            InputError: If one is not allowed.
         """
         if self.episodes < 1:
             raise InputError(f"episodes: {self.episodes}; allowed: at least 1")
@@ -78,13 +78,13 @@ class TrainingProblem:
     """The problem that a learner has to solve, with environments that simulate it.
 
     Attributes:
-        scenario: the scenario to train on, complete in itself.
-        settings: the training options, an instance of :attr:`Learner.settings`.
-        seed: the seed of the training.
-        episodes: the amount to simulate, in runs of the scenario.
-        workers: the number of parallel workers.
-        serial: train in this process and in a fixed order.
-        engine: where workers run: ``local`` or ``ray``.
+        scenario: The scenario to train on, complete in itself.
+        settings: The training options, an instance of :attr:`Learner.settings`.
+        seed: The seed of the training.
+        episodes: The amount to simulate, in runs of the scenario.
+        workers: The number of parallel workers.
+        serial: Train in this process and in a fixed order.
+        engine: Where workers run: ``local`` or ``ray``.
     """
 
     scenario: Scenario
@@ -112,7 +112,12 @@ class TrainingProblem:
         return Replicas(self.scenario, count)
 
     def training_seeds(self, iteration: int, count: int) -> list[int]:
-        """Return the seeds of the ``count`` environments of an iteration."""
+        """Return the seeds of the environments of an iteration.
+
+        Args:
+            iteration: Number of the iteration, from 0.
+            count: Number of environments.
+        """
         offsets = np.random.SeedSequence([self.seed, iteration]).generate_state(count, np.uint32)
         return [TRAINING_SEEDS + int(offset) for offset in offsets]
 

@@ -107,15 +107,15 @@ class TrainingRecorder:
     Implements :class:`mecsim.learning.TrainingLogger`.
 
     Args:
-        files: the files to write.
-        identity: the properties of the training; a checkpoint with others is refused.
-        episodes: the length of the training.
-        resume: continue from the checkpoint if there is one.
-        progress: called after each step of the training.
+        files: The files to write.
+        identity: The properties of the training; a checkpoint with others is refused.
+        episodes: The length of the training.
+        resume: Continue from the checkpoint if there is one.
+        progress: Called after each step of the training.
 
     Raises:
-        InputError: if there is a checkpoint and ``resume`` is false, or if it does not fit.
-        OutputError: if a file cannot be written.
+        InputError: If there is a checkpoint and ``resume`` is false, or if it does not fit.
+        OutputError: If a file cannot be written.
     """
 
     def __init__(

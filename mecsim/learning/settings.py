@@ -29,7 +29,7 @@ def describe_settings(settings: type[TrainingSettings]) -> list[dict[str, str]]:
     """Describe training options for ``mecsim train --settings``.
 
     Args:
-        settings: the class of a learner's training options.
+        settings: The class of a learner's training options.
 
     Returns:
         A row an option: its ``name``, ``allowed`` values, ``default`` and ``meaning``.

@@ -34,18 +34,18 @@ def train(
     :class:`TrainingFiles`.
 
     Args:
-        request: the scenario, the scheduler, and how to train it.
-        resume: continue from the last checkpoint if there is one.
-        progress: called after each step of the training.
+        request: The scenario, the scheduler, and how to train it.
+        resume: Continue from the last checkpoint if there is one.
+        progress: Called after each step of the training.
 
     Returns:
         A summary of plain values: the request, the reward on validation seeds, the learning curve
         and the names of all files.
 
     Raises:
-        InputError: if the input is wrong, or an extra is not installed.
-        TrainingError: if the training fails.
-        Interrupted: on Ctrl-C; the message says what was saved.
+        InputError: If the input is wrong, or an extra is not installed.
+        TrainingError: If the training fails.
+        Interrupted: On Ctrl-C; the message says what was saved.
     """
     learner = find_learner(request.scheduler)
     problem = _problem(learner, request)
@@ -80,7 +80,7 @@ def settings_of(scheduler: str) -> list[dict[str, str]]:
     """Describe the training options of a learner, see :func:`describe_settings`.
 
     Raises:
-        SchedulerError: if the scheduler does not learn.
+        SchedulerError: If the scheduler does not learn.
     """
     return describe_settings(find_learner(scheduler).settings)
 

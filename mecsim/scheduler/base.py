@@ -28,6 +28,13 @@ class Scheduler(ABC):
 
     Args:
         spec: The static description of the run, kept as ``self.spec``.
+
+    Example:
+        >>> class LeastLoaded(Scheduler):
+        ...     '''All blocks at the place with the smallest backlog.'''
+        ...
+        ...     def decide(self, observation):
+        ...         return [int(observation.place_backlog_s.argmin())] * self.spec.blocks
     """
 
     static: ClassVar[bool] = False

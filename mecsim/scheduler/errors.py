@@ -13,11 +13,11 @@ def scheduler_errors(problem: str, let: type[Exception] = SchedulerError) -> Ite
     """Convert exceptions of a user's code, ``SystemExit`` included, to ``SchedulerError``.
 
     Args:
-        problem: beginning of the message; the cause follows, in one line.
-        let: exceptions that pass unchanged, as ``SchedulerError`` does.
+        problem: Beginning of the message; the cause follows, in one line.
+        let: Exceptions that pass unchanged, as ``SchedulerError`` does.
 
     Raises:
-        SchedulerError: the code raised something else.
+        SchedulerError: The code raised something else.
     """
     try:
         yield

@@ -35,8 +35,8 @@ def feature_scale(model: Model, names: Sequence[str]) -> Floats:
     """Return the divisor of each feature, equal for all seeds; shape (features,).
 
     Args:
-        model: the resolved scenario.
-        names: the names of the features, see :func:`mecsim.scheduler.feature_names`.
+        model: The resolved scenario.
+        names: The names of the features, see :func:`mecsim.scheduler.feature_names`.
 
     Returns:
         Divisors in the units of the features; 1 where the scale would be 0.

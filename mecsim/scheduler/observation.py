@@ -127,10 +127,14 @@ class Observation:
         return self._per_server(self.rate_bps)
 
     def wired_s(self, block: int, source: Ints) -> Floats:
-        """Return the time of block ``block``'s input over the wired network; of the result for M.
+        """Return the time of a block's input over the wired network, from some servers to all.
 
-        From each server in ``source`` to every server, backlogs of the links on the way included;
-        shape (len(source), N).
+        Args:
+            block: Number of the block, from 0; M for the result.
+            source: Servers from which the input is sent, 0-based; shape (n,).
+
+        Returns:
+            Seconds, backlogs of the links on the way included; shape (n, N).
         """
         links, table = self.spec.links, self.spec.next_link[self.spec.route[block]]
         bits = self.input_bits[block] if block < self.spec.blocks else self.result_bits
@@ -144,13 +148,13 @@ class Observation:
         known yet are replaced by the expected ones, spread evenly over the slot.
 
         Args:
-            placements: shape (C, M).
+            placements: Shape (C, M).
 
         Returns:
             The outcome of every placement.
 
         Raises:
-            PlacementError: a placement is invalid.
+            PlacementError: A placement is invalid.
         """
         if self.rollouts is None:
             raise TypeError("what_if: the scheduler's class must set `uses_rollouts = True`")

@@ -152,14 +152,14 @@ def drive(source: Source, policy: Policy) -> Totals:
     """Run a source to its end under a policy.
 
     Args:
-        source: the slots, and the sinks of the trace.
-        policy: a scheduler, static or not, or recorded decisions.
+        source: The slots, and the sinks of the trace.
+        policy: A scheduler, static or not, or recorded decisions.
 
     Returns:
         Totals over the run.
 
     Raises:
-        InputError: the scheduler raised something, or its placement is invalid.
+        InputError: The scheduler raised something, or its placement is invalid.
     """
     if isinstance(policy, SchedulerPolicy) and policy.can_run_static(source):
         return policy.run_static(source)

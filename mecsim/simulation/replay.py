@@ -156,15 +156,15 @@ def replay(
     trace of a run that was killed is compared as far as it goes.
 
     Args:
-        path: the trace.
+        path: The trace.
         kernel: ``simpy`` or ``compiled``; that of the recorded run by default.
-        progress: called with the number of slots done and of all slots.
+        progress: Called with the number of slots done and of all slots.
 
     Returns:
         The first difference, if any, and the summary.
 
     Raises:
-        TraceError: the file is no trace, or contains invalid decisions.
+        TraceError: The file is no trace, or contains invalid decisions.
     """
     with TraceFile(path) as trace:
         model = resolve(trace.scenario, trace.made_by.seed)
@@ -194,19 +194,19 @@ def replay_with(
     """Run another scheduler on the recorded tasks and channels of a complete trace.
 
     Args:
-        path: the trace.
-        scheduler: the other scheduler, see :func:`mecsim.run`.
-        options: its options.
+        path: The trace.
+        scheduler: The other scheduler, see :func:`mecsim.run`.
+        options: Its options.
         kernel: ``simpy`` or ``compiled``; that of the recorded run by default.
-        out: file for the new trace, if wanted.
-        progress: called with the number of slots done and of all slots.
+        out: File for the new trace, if wanted.
+        progress: Called with the number of slots done and of all slots.
 
     Returns:
         The summary and the path of the new trace.
 
     Raises:
-        InputError: the trace, the scheduler or an option is invalid.
-        OutputError: the new trace cannot be written.
+        InputError: The trace, the scheduler or an option is invalid.
+        OutputError: The new trace cannot be written.
         Interrupted: Ctrl-C was pressed.
     """
     if out is not None and out.resolve() == path.resolve():

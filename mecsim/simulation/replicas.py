@@ -150,7 +150,7 @@ class Replicas:
         """Act on the present epoch of every replica and advance to its next one.
 
         Args:
-            placements: place of every block, for each replica; shape (B, M).
+            placements: Place of every block, for each replica; shape (B, M).
 
         Returns:
             The observations of the next epochs as vectors, shape (B, features); the rewards of
@@ -158,7 +158,7 @@ class Replicas:
             its tasks have ended too, and it waits for a reset; shape (B,).
 
         Raises:
-            PlacementError: a placement is invalid.
+            PlacementError: A placement is invalid.
         """
         seen, rewards, ended = self._roll(self._checked(placements, replica=self.replicas)[None])
         return seen, rewards[0], ended
@@ -167,7 +167,7 @@ class Replicas:
         """Act on K epochs, one after the other; see :meth:`step`.
 
         Args:
-            placements: shape (K, B, M).
+            placements: Shape (K, B, M).
 
         Returns:
             The last observations, shape (B, features); the rewards, 0 after the end of a run,
@@ -198,13 +198,13 @@ class Replicas:
         expected ones, as in :meth:`mecsim.scheduler.Observation.what_if`.
 
         Args:
-            placements: shape (B, C, M).
+            placements: Shape (B, C, M).
 
         Returns:
             The outcomes, shape (B, C). Those of a replica at its end have no meaning.
 
         Raises:
-            PlacementError: a placement is invalid.
+            PlacementError: A placement is invalid.
         """
         places = self._checked(placements, replica=self.replicas, placement=None)
         out, needed = empty_outcomes(*places.shape[:2]), np.ones(self.replicas, dtype=np.int64)

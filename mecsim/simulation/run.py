@@ -71,6 +71,12 @@ def run(
         OutputError: The trace cannot be written.
         OverloadedError: The work in flight would take too much memory.
         Interrupted: The user pressed Ctrl-C.
+
+    Example:
+        >>> from mecsim import load
+        >>> result = run(load("scenarios/vgg16_4es.yaml", ["slots=2"]), "greedy", seed=1)
+        >>> result.summary.tasks, result.trace
+        (120, None)
     """
     with scenario.locating():
         scenario = self_contained(scenario)

@@ -56,12 +56,12 @@ class Session:
             session.act(epoch, placement)
 
     Args:
-        model: the resolved scenario.
-        slots: its slots, in order.
-        kernel: a new kernel of the model.
-        spec: the description that observations carry.
-        sinks: where rows of the trace go.
-        uses_rollouts: whether observations offer ``what_if``. Then another kernel than the
+        model: The resolved scenario.
+        slots: Its slots, in order.
+        kernel: A new kernel of the model.
+        spec: The description that observations carry.
+        sinks: Where rows of the trace go.
+        uses_rollouts: Whether observations offer ``what_if``. Then another kernel than the
             compiled one is mirrored by a compiled one, from whose state rollouts start.
     """
 

@@ -59,10 +59,10 @@ class StaticRun:
     """Runs chunks of slots under the placements of a static scheduler, on the compiled kernel.
 
     Args:
-        model: the resolved scenario. With sinks, its epochs must be slots.
-        scheduler: is asked once or, where epochs are tasks, once for each device.
-        name: its name, for error messages.
-        sinks: where rows of the trace go.
+        model: The resolved scenario. With sinks, its epochs must be slots.
+        scheduler: Is asked once or, where epochs are tasks, once for each device.
+        name: Its name, for error messages.
+        sinks: Where rows of the trace go.
     """
 
     def __init__(

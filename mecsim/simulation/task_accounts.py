@@ -25,11 +25,11 @@ class Accounts:
     Times of events that did not happen, because the task failed, are NaN.
 
     Args:
-        model: the scenario.
-        kernel_tables: its constants.
-        tables: hops of the epochs, in order.
-        services: the services of the hops are added here.
-        detailed: whether blocks and hops are wanted.
+        model: The scenario.
+        kernel_tables: Its constants.
+        tables: Hops of the epochs, in order.
+        services: The services of the hops are added here.
+        detailed: Whether blocks and hops are wanted.
     """
 
     def __init__(

@@ -145,7 +145,7 @@ def export_parquet(trace: TraceFile, folder: Path) -> list[Path]:
         The files, one per group.
 
     Raises:
-        InputError: pyarrow is not installed.
+        InputError: Pyarrow is not installed.
         OutputError: A file cannot be written.
     """
     arrow, parquet = _pyarrow()

@@ -44,8 +44,15 @@ class TraceFile:
         made_by: Scheduler, its options, seed and kernel.
 
     Example:
-        >>> with TraceFile(Path("results/run.h5")) as trace:  # doctest: +SKIP
-        ...     mean_s = trace.read("tasks", "total_s").mean()
+        >>> import tempfile
+        >>> import mecsim
+        >>> scenario = mecsim.load("scenarios/vgg16_4es.yaml", ["slots=2"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = mecsim.run(scenario, "greedy", out=Path(folder, "run.h5"))
+        ...     with TraceFile(result.trace) as trace:
+        ...         delays_s = trace.read("tasks", "total_s")
+        >>> delays_s.shape
+        (120,)
     """
 
     def __init__(self, path: Path) -> None:
@@ -181,11 +188,21 @@ class TraceFile:
         return min(self.rows(group, name) for name in COLUMNS[group])
 
     def rows(self, group: str, name: str) -> int:
-        """Return the number of rows of a column."""
+        """Return the number of rows of a column.
+
+        Args:
+            group: Group of the column, such as ``tasks``.
+            name: Its name in the group.
+        """
         return self._rows[group, name]
 
     def width(self, group: str, name: str) -> int | None:
-        """Return the number of entries in a row, or None where a row is one number."""
+        """Return the number of entries in a row, or None where a row is one number.
+
+        Args:
+            group: Group of the column, such as ``tasks``.
+            name: Its name in the group.
+        """
         shape = self._file[f"{group}/{name}"].shape
         return shape[1] if len(shape) == 2 else None
 

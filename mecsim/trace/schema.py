@@ -21,7 +21,7 @@ class ColumnSpec:
     """Type and meaning of a column.
 
     Attributes:
-        dtype: numpy type code; ``"S"`` for byte strings of any length.
+        dtype: Numpy type code; ``"S"`` for byte strings of any length.
         units: Unit, or an empty string.
         description: One line that the file carries as an attribute.
     """

@@ -25,7 +25,7 @@ class CandidateSampler:
     """Mixes sampled placements with the greedy one, mutations of it, and recent best ones.
 
     Args:
-        settings: the shares of each kind.
+        settings: The shares of each kind.
         envs: B, the environments of a vine rollout.
         places: N + 1.
     """
@@ -46,9 +46,9 @@ class CandidateSampler:
         """Return the placements to compare.
 
         Args:
-            greedy: the policy's greedy placements; shape (B, M).
-            sampled: placements that the policy sampled; shape (B, C, M).
-            rng: random numbers.
+            greedy: The policy's greedy placements; shape (B, M).
+            sampled: Placements that the policy sampled; shape (B, C, M).
+            rng: Random numbers.
 
         Returns:
             Greedy, mutated, replayed and sampled placements, in this order; shape (B, C, M).
@@ -72,10 +72,10 @@ def mutations(placements: Ints, count: int, places: int, rng: np.random.Generato
     far from the best.
 
     Args:
-        placements: shape (B, M).
-        count: mutations of each.
+        placements: Shape (B, M).
+        count: Mutations of each.
         places: N + 1.
-        rng: random numbers.
+        rng: Random numbers.
 
     Returns:
         Shape (B, count, M).

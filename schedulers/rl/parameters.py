@@ -26,12 +26,12 @@ class SharedParameters:
     """Parameters and the RMS accumulators of their gradients, in memory that workers share.
 
     Args:
-        layout: shapes of the parameters by name.
-        memory: memory of :meth:`memory_for` the same layout.
+        layout: Shapes of the parameters by name.
+        memory: Memory of :meth:`memory_for` the same layout.
 
     Attributes:
-        values: all parameters.
-        square_avg: the running mean of squared gradients (g of Eq. 23).
+        values: All parameters.
+        square_avg: The running mean of squared gradients (g of Eq. 23).
     """
 
     def __init__(self, layout: Layout, memory: SharedMemory) -> None:

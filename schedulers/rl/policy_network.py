@@ -14,10 +14,10 @@ class PolicyNetwork(ABC):
     """Chooses places for M blocks among P = N + 1, given encoded features.
 
     Args:
-        inputs: length of an encoded observation.
+        inputs: Length of an encoded observation.
         blocks: M.
         places: P.
-        settings: the training options.
+        settings: The training options.
         decision_epoch: ``per_slot`` or ``per_task``.
     """
 

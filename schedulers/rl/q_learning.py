@@ -159,9 +159,9 @@ def td_targets(
     """Return r + γ·max Q of the next state, or r where there is none; shape (M, n).
 
     Args:
-        rewards: shape (n,).
-        best_next: the highest Q-value of the next state for each block; shape (M, n).
-        terminated: whether the episode ended with the step; shape (n,).
-        gamma: discount factor.
+        rewards: Shape (n,).
+        best_next: The highest Q-value of the next state for each block; shape (M, n).
+        terminated: Whether the episode ended with the step; shape (n,).
+        gamma: Discount factor.
     """
     return (rewards + gamma * np.where(terminated, 0.0, best_next)).astype(np.float32)

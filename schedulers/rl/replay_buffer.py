@@ -33,8 +33,8 @@ class ReplayBuffer:
     """The latest transitions.
 
     Args:
-        size: capacity, in transitions.
-        inputs: length of an encoded observation.
+        size: Capacity, in transitions.
+        inputs: Length of an encoded observation.
         blocks: M.
     """
 

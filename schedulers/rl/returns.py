@@ -18,10 +18,10 @@ def k_step_returns(rewards: Floats, bootstrap: Floats, gamma: float) -> Floats:
     """Return R^t of every step (Eq. 16); shape (k, B).
 
     Args:
-        rewards: rewards of k steps; shape (k, B).
+        rewards: Rewards of k steps; shape (k, B).
         bootstrap: V of the state after the last step, 0 where the episode has terminated;
             shape (B,).
-        gamma: discount factor.
+        gamma: Discount factor.
 
     Examples:
         >>> k_step_returns(np.array([[1.0], [2.0]]), np.array([10.0]), 0.5).ravel().tolist()
@@ -94,9 +94,9 @@ def anneal(begin: float, end: float, progress: float) -> float:
     """Return a value between two others: geometrically, or linearly if one of them is 0.
 
     Args:
-        begin: the value at progress 0.
-        end: the value at progress 1.
-        progress: share of the training that is done.
+        begin: The value at progress 0.
+        end: The value at progress 1.
+        progress: Share of the training that is done.
 
     Examples:
         >>> round(anneal(1.0, 0.01, 0.5), 6), anneal(1.0, 0.0, 0.25)

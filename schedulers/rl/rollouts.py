@@ -42,10 +42,10 @@ class RolloutAlgorithm(Algorithm):
     """Trains a network by vine rollouts and full episodes.
 
     Args:
-        network: the class of the network.
-        problem: the problem to solve.
-        vine_envs: environments of a vine rollout.
-        episode_envs: environments of an iteration of full episodes.
+        network: The class of the network.
+        problem: The problem to solve.
+        vine_envs: Environments of a vine rollout.
+        episode_envs: Environments of an iteration of full episodes.
     """
 
     network: Any

@@ -59,11 +59,11 @@ class TrainingSchedule:
     """The jobs that a training still has to do, and its best parameters.
 
     Args:
-        iterations: iterations of the whole training.
-        due: numbers of iterations after which parameters are evaluated.
-        best: the best parameters so far.
-        done: iterations that have run.
-        evaluated: evaluations that are done.
+        iterations: Iterations of the whole training.
+        due: Numbers of iterations after which parameters are evaluated.
+        best: The best parameters so far.
+        done: Iterations that have run.
+        evaluated: Evaluations that are done.
     """
 
     def __init__(

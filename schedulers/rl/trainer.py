@@ -33,15 +33,15 @@ def train(make: MakeAlgorithm, problem: TrainingProblem, logger: TrainingLogger)
     """Train a policy, from the logger's checkpoint if it has one.
 
     Args:
-        make: makes the algorithm; called in every worker.
-        problem: the problem to solve.
-        logger: receives metrics and checkpoints.
+        make: Makes the algorithm; called in every worker.
+        problem: The problem to solve.
+        logger: Receives metrics and checkpoints.
 
     Returns:
         The best policy by evaluation, and its reward.
 
     Raises:
-        TrainingError: if the training fails.
+        TrainingError: If the training fails.
     """
     algorithm = make(problem)
     initial = algorithm.initial()

@@ -43,8 +43,8 @@ class WorkerPool(ABC, Generic[W]):
     """Workers that perform jobs; one that dies is replaced and its job is repeated.
 
     Args:
-        workers: their number.
-        warn: called with a message when a worker is replaced.
+        workers: Their number.
+        warn: Called with a message when a worker is replaced.
     """
 
     def __init__(self, workers: int, warn: Callable[[str], None]) -> None:
