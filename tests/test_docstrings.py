@@ -66,7 +66,9 @@ def faults(name: str, value: Any) -> Iterator[str]:
         yield from (f"{name}: {key}: is not under Args" for key in sorted(missing))
     yield from (f"{name}: {key}: is no parameter" for key, _ in entries if key not in known)
     returned = function.__annotations__.get("return")
-    given = re.match(r"Return |Yield ", text) or re.search(r"^(Returns|Yields):$", text, re.M)
+    given = re.match(r"Return |Yield ", text) or re.search(
+        r"^(Returns|Yields):$", text, re.MULTILINE
+    )
     if len(known) > 1 and returned not in ("None", None) and not given:
         yield f"{name}: does not document what it returns"
 
@@ -78,8 +80,8 @@ def parameters(function: Callable[..., Any]) -> set[str]:
 
 def arguments(text: str) -> list[tuple[str, str]]:
     """Return names and descriptions under ``Args:``."""
-    section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", text, re.M)
-    return re.findall(r"^    \*{0,2}(\w+): (.+)$", section[1], re.M) if section else []
+    section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", text, re.MULTILINE)
+    return re.findall(r"^    \*{0,2}(\w+): (.+)$", section[1], re.MULTILINE) if section else []
 
 
 def test_public_names_are_documented() -> None:
