@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-MODULES = ("", ".scenario", ".model", ".scheduler", ".trace", ".learning", ".verification")
-MODULES += (".study", ".env")
+PACKAGES = ("scenario", "model", "scheduler", "trace", "learning", "verification", "study", "env")
+MODULES = ("", *(f".{name}" for name in PACKAGES))
 
 
 def public(name: str) -> Iterator[tuple[str, Any]]:

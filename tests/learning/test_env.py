@@ -409,7 +409,7 @@ def test_environments_step_in_other_processes() -> None:
     for seed, env in enumerate(envs):
         env.reset(seed=seed)
         env.step(steps[0])
-    sync: Any = SyncVectorEnv([lambda env=env: copy.deepcopy(env) for env in envs])
+    sync: Any = SyncVectorEnv([partial(copy.deepcopy, env) for env in envs])
     remote: Any = AsyncVectorEnv([partial(copy.deepcopy, env) for env in envs], context="spawn")
     try:
         assert_same(sync.reset(), remote.reset())
