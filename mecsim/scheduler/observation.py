@@ -179,7 +179,7 @@ class Observation:
     @cached_property
     def server_rate_bps(self) -> Floats:
         """Mean radio rate of the devices of every server, 0 where it has none; shape (N,)."""
-        return self._per_server(self.rate_bps)
+        return read_only(self._per_server(self.rate_bps))
 
     def wired_s(self, block: int, source: Ints) -> Floats:
         """Return the time of block ``block``'s input over the wired network; of the result for M.

@@ -43,9 +43,27 @@ def check_placement(
         ...
         mecsim.errors.PlacementError: scheduler 'mine', epoch 7: the placement puts block 5 at ...
     """
+    if _is_valid(placement, spec):
+        return read_only(np.array(placement, dtype=np.int64))
     of = "" if device is None else f", device {device}"
     who = f"scheduler {scheduler!r}, epoch {epoch}{of}: the placement"
     return read_only(check_placements(placement, spec, who))
+
+
+def _is_valid(placement: ArrayLike, spec: SchedulerSpec) -> bool:
+    """Return whether a placement is a valid list or array; False if that is not certain.
+
+    Lists this short are checked in a third of the time that array operations take.
+    """
+    if isinstance(placement, np.ndarray) and placement.dtype.kind in "iu":
+        placement = placement.tolist()
+    return (
+        isinstance(placement, list)
+        and len(placement) == spec.blocks
+        and {type(place) for place in placement} == {int}
+        and min(placement) >= 0
+        and max(placement) <= spec.servers
+    )
 
 
 def check_placements(
@@ -74,9 +92,9 @@ def check_placements(
         shown = " ".join(reprlib.repr(placements).split())
         raise PlacementError(f"{who} {shown} holds {places.dtype}; allowed: integers")
     _check_shape(places, spec.blocks, who, axes)
-    wrong = (places < 0) | (places > spec.servers)
-    if wrong.any():
-        *at, block = np.argwhere(wrong)[0].tolist()
+    wrong = np.argwhere((places < 0) | (places > spec.servers))
+    if len(wrong):
+        *at, block = wrong[0].tolist()
         row = "".join(f", {name} {index}" for name, index in zip(axes, at, strict=True))
         place = places[*at, block]
         allowed = f"0 (the device) to {spec.servers}"
@@ -86,8 +104,6 @@ def check_placements(
 
 def _check_shape(places: Ints, blocks: int, who: str, axes: Mapping[str, int | None]) -> None:
     expected = (*axes.values(), blocks)
-    if places.shape == expected:
-        return
     if places.ndim == len(expected) and all(
         length in (None, found) for length, found in zip(expected, places.shape, strict=True)
     ):
