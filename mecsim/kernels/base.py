@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from mecsim.kernels.hops import Hops
-from mecsim.support.arrays import Floats
+from mecsim.scheduler.observation import NetworkState
 
 COMPLETION: Final = 0
 DECISION: Final = 1
 RELEASE: Final = 2
 
 
-class Kernel(Protocol):
+class Kernel(NetworkState, Protocol):
     """Queues and an event order. Time only moves forwards.
 
     A kernel receives tables of hops and fills in their column ``start_s``: NaN where a hop was not
@@ -37,14 +37,6 @@ class Kernel(Protocol):
 
     def drain(self) -> None:
         """Process all remaining events."""
-        ...
-
-    def backlog_s(self) -> Floats:
-        """Return the time that a job would wait if it joined each resource now; shape (R,)."""
-        ...
-
-    def battery_j(self) -> Floats:
-        """Return the remaining energy of each device's battery (Eq. 11); shape (D,)."""
         ...
 
     def active(self) -> dict[int, Hops]:

@@ -8,9 +8,18 @@ from collections import deque
 import numpy as np
 
 from mecsim.kernels.event_loop import run
-from mecsim.kernels.hops import Hops
-from mecsim.kernels.state import FIRST_BATCH, FIRST_HOP, State, read_starts, submit, take_first
+from mecsim.kernels.hops import HOP, Hops
+from mecsim.kernels.state import (
+    FIRST_BATCH,
+    FIRST_HOP,
+    State,
+    count_ended,
+    read_starts,
+    submit,
+    take,
+)
 from mecsim.model.model import Model
+from mecsim.scheduler.observation import ALL
 from mecsim.support.arrays import Floats
 
 
@@ -42,10 +51,10 @@ class CompiledKernel:
     def drain(self) -> None:
         self._now = max(self._now, run(self.state, math.inf))
 
-    def backlog_s(self) -> Floats:
+    def backlog_s(self, resources: slice = ALL) -> Floats:
         free_s, first = self.state.free_s, self.state.first
-        if len(free_s) >= len(first):  # some resource has several servers
-            free_s = free_s[first[:-1]]
+        several = len(free_s) >= len(first)  # some resource has several servers
+        free_s = free_s[first[:-1][resources]] if several else free_s[resources]
         return np.maximum(free_s - self._now, 0.0)
 
     def battery_j(self) -> Floats:
@@ -64,9 +73,14 @@ class CompiledKernel:
         return found
 
     def collect(self) -> list[Hops]:
-        ended = []
-        while self._batches and take_first(self.state, self._batches[0].rows):
-            ended.append(self._batches.popleft())
+        batches, hops = count_ended(self.state)
+        if not batches:
+            return []
+        rows, at = np.empty(hops, dtype=HOP), 0
+        take(self.state, batches, rows)
+        ended = [self._batches.popleft() for _ in range(batches)]
+        for table in ended:
+            table.rows, at = rows[at : at + len(table)], at + len(table)
         return ended
 
     def copy(self) -> CompiledKernel:

@@ -21,6 +21,7 @@ from mecsim.kernels.base import COMPLETION, DECISION, RELEASE
 from mecsim.kernels.hops import Hops
 from mecsim.model import equations
 from mecsim.model.model import Model
+from mecsim.scheduler.observation import ALL
 from mecsim.support.arrays import Floats
 
 
@@ -99,13 +100,15 @@ class SimpyKernel:
     def drain(self) -> None:
         self._clock.run()
 
-    def backlog_s(self) -> Floats:
+    def backlog_s(self, resources: slice = ALL) -> Floats:
         free = np.array(self._free)  # a copy of its buffer
         for resource, cores in self._cores.items():
             free[resource] = cores[0]
-        return np.maximum(free - self._clock.now, 0.0)
+        return np.maximum(free[resources] - self._clock.now, 0.0)
 
     def battery_j(self) -> Floats:
+        if not self._metered:
+            return np.full(len(self._battery_j), np.inf)
         return np.array(self._battery_j)
 
     def active(self) -> dict[int, Hops]:

@@ -192,13 +192,27 @@ def drop_first(s: State) -> bool:
 
 
 @compiled
-def take_first(s: State, rows: Records) -> bool:
-    """Like :func:`drop_first`, and copy service start times into ``rows``, the batch's hops."""
-    at = s.counters[FIRST_HOP]
-    if not drop_first(s):
-        return False
-    read_starts(s, at, rows)
-    return True
+def count_ended(s: State) -> tuple[int, int]:
+    """Return how many leading batches have ended, and how many hops they have."""
+    first, end_hop = s.counters[FIRST_BATCH], s.counters[FIRST_HOP]
+    batch = first
+    while batch < s.counters[END_BATCH]:
+        row = s.batches[batch & (len(s.batches) - 1)]
+        if row["unfinished"] > 0:
+            break
+        end_hop = row["end_hop"]
+        batch += 1
+    return batch - first, end_hop - s.counters[FIRST_HOP]
+
+
+@compiled
+def take(s: State, batches: int, rows: Records) -> None:
+    """Remove the leading batches, which have ended, and copy their hops to ``rows``."""
+    at, hops, mask = s.counters[FIRST_HOP], s.hops, len(s.hops) - 1
+    for row in range(len(rows)):
+        rows[row] = hops[(at + row) & mask]
+    for _ in range(batches):
+        drop_first(s)
 
 
 @compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,11 +26,30 @@ class Outcomes(NamedTuple):
     """Tasks in flight that fail."""
 
 
-@dataclass(frozen=True)
+ALL: Final = slice(None)
+"""All resources."""
+
+
+class NetworkState(Protocol):
+    """The queues and batteries of a network, as they are now. Results are new arrays."""
+
+    def backlog_s(self, resources: slice = ALL) -> Floats:
+        """Return the time that a job would wait if it joined each of the resources now."""
+        ...
+
+    def battery_j(self) -> Floats:
+        """Return the remaining energy of each device's battery (Eq. 11); shape (D,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
 class Observation:
     """What a scheduler sees at a decision epoch. Every array is read-only.
 
-    A backlog is the time in seconds that a job would wait if it joined the resource now.
+    A backlog is the time in seconds that a job would wait if it joined the resource now. Backlogs
+    and batteries are read from the network on first use, so that an epoch costs no more in a large
+    network than in a small one. An observation that is kept does not change: what has not been
+    read is read before the network changes.
     """
 
     spec: SchedulerSpec
@@ -42,29 +61,55 @@ class Observation:
     """The device whose task is placed; None where the placement is for a whole slot."""
     tasks: float
     """Number of tasks to place, or the expected number where it is not known yet."""
-    size_factor: float
-    """Mean over the epoch's tasks, or 1 where it is not known yet."""
-    cycles: Floats
-    """c_m, scaled by the size factor; shape (M,)."""
+    block_size: Floats
+    """Size factor of every block, or one for all blocks; shape (M,) or (1,)."""
     parameter_bytes: Floats
     """d_m; shape (M,)."""
-    input_bits: Floats
-    """I_m, scaled by the size factor; shape (M,)."""
-    result_bits: float
-    """The result, scaled by the size factor (of the last block, if each has its own)."""
     rate_bps: Floats
     """Radio rate R_d of every device; shape (D,)."""
-    backlog_s: Floats
-    """Of every resource: servers, devices, uplinks, downlinks, links; shape (N + 3·D + L,)."""
-    battery_j: Floats
-    """Remaining energy E^r of every device, infinite where unlimited (Eq. 11); shape (D,)."""
+    network: NetworkState
+    """Is read on first use; later it may be ahead of this epoch."""
     rollouts: Callable[[Ints], Outcomes] | None = None
     """See :meth:`what_if`."""
+
+    def freeze(self) -> None:
+        """Read backlogs and batteries, for the network is about to change."""
+        _ = self.backlog_s, self.battery_j
+
+    @cached_property
+    def size_factor(self) -> float:
+        """Mean over the epoch's tasks, or 1 where it is not known yet."""
+        return _mean(self.block_size)
+
+    @cached_property
+    def cycles(self) -> Floats:
+        """c_m, scaled by the size factor; shape (M,)."""
+        return read_only(self.spec.cycles * self.block_size)
+
+    @cached_property
+    def input_bits(self) -> Floats:
+        """I_m, scaled by the size factor; shape (M,)."""
+        return read_only(self.spec.input_bits * self.block_size)
+
+    @cached_property
+    def result_bits(self) -> float:
+        """The result, scaled by the size factor (of the last block, if each has its own)."""
+        return float(self.spec.result_bits * self.block_size[-1])
+
+    @cached_property
+    def backlog_s(self) -> Floats:
+        """Of every resource: servers, devices, uplinks, downlinks, links; shape (N + 3·D + L,)."""
+        return read_only(self.network.backlog_s())
+
+    @cached_property
+    def battery_j(self) -> Floats:
+        """Remaining energy E^r of every device, infinite where unlimited (Eq. 11); shape (D,)."""
+        return read_only(self.network.battery_j())
 
     @cached_property
     def server_backlog_s(self) -> Floats:
         """Shape (N,)."""
-        return self.backlog_s[: self.spec.servers]
+        return self._backlog_s(slice(self.spec.servers))
 
     @cached_property
     def device_backlog_s(self) -> Floats:
@@ -84,11 +129,17 @@ class Observation:
     @cached_property
     def link_backlog_s(self) -> Floats:
         """Shape (L,)."""
-        return self.backlog_s[self.spec.servers + 3 * self.spec.devices :]
+        return self._backlog_s(slice(self.spec.servers + 3 * self.spec.devices, None))
 
     def _of_devices(self, kind: int) -> Floats:
         first = self.spec.servers + kind * self.spec.devices
-        return self.backlog_s[first : first + self.spec.devices]
+        return self._backlog_s(slice(first, first + self.spec.devices))
+
+    def _backlog_s(self, resources: slice) -> Floats:
+        """Return backlogs of some resources; reads only those, if not all have been read."""
+        if "backlog_s" in self.__dict__:
+            return self.backlog_s[resources]
+        return read_only(self.network.backlog_s(resources))
 
     @property
     def _devices(self) -> slice | list[int]:
@@ -100,7 +151,11 @@ class Observation:
 
         Place 0 is the task's device or, for a slot, the mean over all devices.
         """
-        device = _mean(self.device_backlog_s[self._devices])
+        if self.device is None:
+            device = _mean(self.device_backlog_s)
+        else:
+            row = self.spec.servers + self.device
+            device = float(self._backlog_s(slice(row, row + 1))[0])
         return read_only(np.concatenate([[device], self.server_backlog_s]))
 
     @cached_property
@@ -124,7 +179,7 @@ class Observation:
     @cached_property
     def server_rate_bps(self) -> Floats:
         """Mean radio rate of the devices of every server, 0 where it has none; shape (N,)."""
-        return self._per_server(self.rate_bps)
+        return read_only(self._per_server(self.rate_bps))
 
     def wired_s(self, block: int, source: Ints) -> Floats:
         """Return the time of a block's input over the wired network, from some servers to all.

@@ -43,9 +43,27 @@ def check_placement(
         ...
         mecsim.errors.PlacementError: scheduler 'mine', epoch 7: the placement puts block 5 at ...
     """
+    if _is_valid(placement, spec):
+        return read_only(np.array(placement, dtype=np.int64))
     of = "" if device is None else f", device {device}"
     who = f"scheduler {scheduler!r}, epoch {epoch}{of}: the placement"
     return read_only(check_placements(placement, spec, who))
+
+
+def _is_valid(placement: ArrayLike, spec: SchedulerSpec) -> bool:
+    """Return whether a placement is a valid list or array; False if that is not certain.
+
+    Lists this short are checked in a third of the time that array operations take.
+    """
+    if isinstance(placement, np.ndarray) and placement.dtype.kind in "iu":
+        placement = placement.tolist()
+    return (
+        isinstance(placement, list)
+        and len(placement) == spec.blocks
+        and {type(place) for place in placement} == {int}
+        and min(placement) >= 0
+        and max(placement) <= spec.servers
+    )
 
 
 def check_placements(

@@ -16,6 +16,7 @@ from mecsim.model.model import Model
 from mecsim.model.workload import Chunk, RecordedWorkload, Slot
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
+from mecsim.scheduler.observation import Observation
 from mecsim.scheduler.placement_checks import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.lower_bound import LowerBound
@@ -111,21 +112,26 @@ class SchedulerPolicy:
                 session.act(epoch, known[epoch.device])
                 continue
             observation = session.observe(epoch)
-            with self._errors(epoch.number):
-                if self.learns and before is not None:
+            if self.learns and before is not None:
+                with self._errors(epoch.number):
                     self.scheduler.epoch_ended(*before, session.reward())
-                answer = self.scheduler.decide(observation)
-                placement = check_placement(
-                    answer, session.spec, self.name, epoch.number, epoch.device
-                )
+            placement = self._decide(observation)
+            before = (observation, placement) if self.learns else None
+            del observation  # one that nobody holds is not completed
             session.act(epoch, placement)
-            before = observation, placement
             if self.scheduler.static and not self.learns:
                 known[epoch.device] = placement
         with self._errors(session.epochs):
             if self.learns and before is not None:
                 self.scheduler.epoch_ended(*before, session.reward())
             self.scheduler.run_ended()
+
+    def _decide(self, observation: Observation) -> Ints:
+        """Return the scheduler's placement, checked."""
+        epoch, device = observation.epoch, observation.device
+        with self._errors(epoch):
+            answer = self.scheduler.decide(observation)
+            return check_placement(answer, observation.spec, self.name, epoch, device)
 
     def run_static(self, source: Source) -> Totals:
         """Run all slots under the placements of a static scheduler."""

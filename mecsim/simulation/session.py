@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, cast
@@ -24,15 +25,15 @@ from mecsim.simulation.overload import HOP_IN_SESSION, OverloadGuard
 from mecsim.simulation.recorder import TraceRecorder
 from mecsim.simulation.task_accounts import Accounts
 from mecsim.simulation.totals import Totals
-from mecsim.support.arrays import Floats, Ints, read_only
+from mecsim.support.arrays import Ints, read_only
 from mecsim.trace.schema import Sink
 
 BATCH_HOPS: Final = 20_000
 BATCH_BYTES: Final = 4 << 20
 BATCH_SECONDS: Final = 0.05
-"""Ended tasks are accounted for, and rows are sent, in batches of this many hops or bytes of
-observations, or after this much wall time. This bounds memory and the loss of a run that is
-killed; results do not depend on it."""
+"""Ended tasks are collected and accounted for, and rows are sent, after this many new hops, bytes
+of observations or seconds of wall time. This bounds memory and the loss of a run that is killed;
+results do not depend on it."""
 
 
 class Epoch(NamedTuple):
@@ -82,10 +83,10 @@ class Session:
         mirrors = uses_rollouts and not isinstance(kernel, CompiledKernel)
         self._mirror = CompiledKernel(model) if mirrors else None
         self._uses_rollouts = uses_rollouts
-        self._unlimited = read_only(np.full(model.devices, np.inf))
-        self._opened = self._collected = self._ended_hops = self._hops_in_flight = 0
-        self._seen: Observation | None = None  # at the present epoch, without rollouts
-        self._seen_at: Epoch | None = None
+        self._opened = self._collected = 0
+        self._hops_in_flight = 0  # those of epochs that have ended included, until collected
+        self._new_hops = 0  # submitted since ended epochs were last accounted for
+        self._observed: list[weakref.ref[Observation]] = []  # at the present epoch
         self._ended: list[Hops] = []  # collected, not accounted for
         self._recent: list[Hops] = []  # collected since the last act
         self._acted_s = self._now = 0.0
@@ -96,65 +97,60 @@ class Session:
         for slot in self._slots:
             self._advance(slot.start_s)
             if self._recorder:
-                self._recorder.add_slot(slot, self._battery())
+                self._recorder.add_slot(slot, self._kernel.battery_j())
             self.totals.released += len(slot.tasks)
             yield from self._epochs_of(slot)
             self._account_when_due()
         self._kernel.drain()
         self._now = math.inf
-        self._collect()
         self.account()
 
     def _epochs_of(self, slot: Slot) -> Iterator[Epoch]:
         if self.spec.decision_epoch == "per_slot":
             yield Epoch(self._opened, slot.start_s, slot, slot.tasks, None)
             return
-        for row in range(len(slot.tasks)):
-            task = slot.tasks[row : row + 1]
-            release = float(task.release_s[0])
-            self._advance(release)
-            yield Epoch(self._opened, release, slot, task, int(task.device[0]))
+        releases, devices = slot.tasks.release_s.tolist(), slot.tasks.device.tolist()
+        for row, (release_s, device) in enumerate(zip(releases, devices, strict=True)):
+            self._advance(release_s)
+            yield Epoch(self._opened, release_s, slot, slot.tasks[row : row + 1], device)
             self._account_when_due()
 
     def observe(self, epoch: Epoch) -> Observation:
-        """Return what a scheduler may see at an epoch."""
-        seen = self._see(epoch)
-        if not self._uses_rollouts:
-            return seen
+        """Return what a scheduler may see at an epoch that has not been acted on."""
+        rollouts = self._rollouts(epoch) if self._uses_rollouts else None
+        observation = self._observation(epoch, rollouts)
+        self._observed.append(weakref.ref(observation))
+        return observation
+
+    def _observation(self, epoch: Epoch, rollouts: Rollouts | None = None) -> Observation:
+        slot, one = epoch.slot, epoch.device is not None
+        return Observation(
+            spec=self.spec,
+            epoch=epoch.number,
+            time_s=epoch.time_s,
+            slot=slot.number,
+            device=epoch.device,
+            tasks=1.0 if one else slot.expected_tasks,
+            block_size=read_only(epoch.tasks.size[0] if one else slot.expected_size[:]),
+            parameter_bytes=self.model.parameter_bytes,
+            rate_bps=slot.rate_bps,
+            network=self._kernel,
+            rollouts=rollouts,
+        )
+
+    def _rollouts(self, epoch: Epoch) -> Rollouts:
         compiled = self._mirror or cast("CompiledKernel", self._kernel)
         table = EpochTable.of_epoch(epoch.time_s, epoch.slot, epoch.tasks)
         expected, _ = expected_arrivals(table, np.zeros(1, dtype=np.int64), self.model)
-        rollouts = Rollouts(compiled.state, self._hop_builder.tables, expected)
-        return replace(seen, rollouts=rollouts)
-
-    def _see(self, epoch: Epoch) -> Observation:
-        if self._seen is None or self._seen_at is not epoch:
-            model, slot, one = self.model, epoch.slot, epoch.device is not None
-            size = epoch.tasks.size[0] if one else slot.expected_size
-            self._seen_at = epoch
-            self._seen = Observation(
-                spec=self.spec,
-                epoch=epoch.number,
-                time_s=epoch.time_s,
-                slot=slot.number,
-                device=epoch.device,
-                tasks=1.0 if one else slot.expected_tasks,
-                size_factor=float(np.add.reduce(size)) / len(size),
-                cycles=read_only(model.cycles * size),
-                parameter_bytes=model.parameter_bytes,
-                input_bits=read_only(model.input_bits * size),
-                result_bits=float(model.result_bits * size[-1]),
-                rate_bps=slot.rate_bps,
-                backlog_s=read_only(self._kernel.backlog_s()),
-                battery_j=self._battery(),
-            )
-        return self._seen
+        return Rollouts(compiled.state, self._hop_builder.tables, expected)
 
     def act(self, epoch: Epoch, placement: Ints) -> None:
         """Submit the epoch's tasks with a checked placement of shape (M,); record the decision."""
         if self._recorder:
-            self._recorder.add_decision(self._see(epoch), placement)
+            self._recorder.add_decision(self._observation(epoch), placement)
+        self._freeze_observations()
         hops = self._hop_builder.hops(epoch.tasks, placement, epoch.slot.rate_bps)
+        self._new_hops += len(hops)
         self._hops_in_flight += len(hops)
         if self._hops_in_flight >= self._overload.next_check:
             self._check_overload(epoch)
@@ -162,15 +158,27 @@ class Session:
         if self._mirror:
             self._mirror.submit(replace(hops, rows=hops.rows.copy()))  # each fills in its own
         self._opened += 1
-        self._acted_s, self._recent, self._seen = epoch.time_s, [], None
+        self._acted_s, self._recent = epoch.time_s, []
+
+    def _freeze_observations(self) -> None:
+        """Complete the observations of the present epoch that someone still holds."""
+        for reference in self._observed:
+            observation = reference()
+            if observation is not None:
+                observation.freeze()
+        self._observed.clear()
 
     def _check_overload(self, epoch: Epoch) -> None:
+        self._collect()
+        if self._hops_in_flight < self._overload.next_check:
+            return
         ended = self.totals.completed + self.totals.failed + sum(len(h.tasks) for h in self._ended)
         tasks, backlog_s = self.totals.released - ended, self._kernel.backlog_s()
         self._overload.check(self._hops_in_flight, tasks, epoch.slot.number, backlog_s)
 
     def reward(self) -> float:
         """Return the reward (Eq. 14) of the epoch acted on last, once the next one has come."""
+        self._collect()
         active = dict(enumerate(self._recent, start=self._collected - len(self._recent)))
         active |= {self._collected + row: hops for row, hops in self._kernel.active().items()}
         tables, last = self._hop_builder.tables, self._opened - 1
@@ -185,29 +193,24 @@ class Session:
         """Epochs acted on so far."""
         return self._opened
 
-    def _battery(self) -> Floats:
-        limited = self.model.battery_j < math.inf
-        return read_only(self._kernel.battery_j()) if limited else self._unlimited
-
     def _advance(self, until_s: float) -> None:
         self._kernel.advance(until_s)
+        self._now = until_s
         if self._mirror:
             self._mirror.advance(until_s)
             self._mirror.collect()
-        self._now = until_s
-        self._collect()
+        if self._uses_rollouts:  # copies of the state are smaller without tasks that have ended
+            self._collect()
 
     def _collect(self) -> None:
         ended = self._kernel.collect()
         self._collected += len(ended)
         self._ended += ended
-        hops = sum(map(len, ended))
-        self._ended_hops += hops
-        self._hops_in_flight -= hops
+        self._hops_in_flight -= sum(map(len, ended))
         self._recent += ended
 
     def _account_when_due(self) -> None:
-        due = self._ended_hops >= BATCH_HOPS or (
+        due = self._new_hops >= BATCH_HOPS or (
             self._recorder is not None and self._recorder.bytes >= BATCH_BYTES
         )
         if due or time.monotonic() - self._accounted_at >= BATCH_SECONDS:
@@ -216,11 +219,13 @@ class Session:
     def account(self) -> None:
         """Account for the epochs that have ended; send all rows that are complete."""
         self._accounted_at = time.monotonic()
+        self._new_hops = 0
         if self._recorder:
             self._recorder.send()
+        self._collect()
         if not self._ended:
             return
-        ended, self._ended, self._ended_hops = self._ended, [], 0
+        ended, self._ended = self._ended, []
         tables, services = self._hop_builder.tables, self.totals.services
         detailed = self._recorder is not None
         accounts = Accounts(self.model, tables, ended, services, detailed=detailed)

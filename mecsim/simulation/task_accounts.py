@@ -45,8 +45,8 @@ class Accounts:
         rows = [np.empty(0, HOP), *(table.rows for table in tables)]
         self._rows = np.concatenate([raw(piece) for piece in rows]).view(HOP)
         counts = np.cumsum([0] + [len(table) for table in tables])
-        pieces = [t.offset[:-1] + n for t, n in zip(tables, counts.tolist(), strict=False)]
-        self._offset = np.concatenate([*pieces, counts[-1:]])
+        offset = np.concatenate([np.empty(0, np.int64), *(table.offset[:-1] for table in tables)])
+        self._offset = np.append(offset + np.repeat(counts[:-1], self.tasks_of), counts[-1])
         release_s = self._of_tasks("release_s")
         self._count = len(release_s)
         self._enqueue_s = np.empty(len(self._rows) * detailed)

@@ -21,6 +21,7 @@ from mecsim.kernels.simpy_kernel import SimpyKernel
 from mecsim.model import workload
 from mecsim.model.model import Model, resolve
 from mecsim.scenario.loading import load
+from mecsim.scheduler.observation import ALL
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.replay import replay as replay_trace
@@ -87,8 +88,8 @@ class Both:
         self.branch.drain()
         assert same_array(self.simpy.backlog_s(), self.branch.backlog_s())
 
-    def backlog_s(self) -> Floats:
-        return self.simpy.backlog_s()
+    def backlog_s(self, resources: slice = ALL) -> Floats:
+        return self.simpy.backlog_s(resources)
 
     def battery_j(self) -> Floats:
         return self.simpy.battery_j()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -282,6 +283,9 @@ def test_backlog_of_a_link() -> None:
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_what_a_decision_sees_cannot_be_written(epoch: str) -> None:
     (seen,) = observations(one_device(1, 1, [1], decision_epoch=epoch), [[0]])
-    for values in vars(seen).values():
+    properties = {name for name, of in vars(Observation).items() if isinstance(of, cached_property)}
+    assert {"cycles", "backlog_s", "uplink_backlog_s", "battery_j"} < properties
+    for name in properties | set(vars(seen)):
+        values = getattr(seen, name)
         if hasattr(values, "flags"):
-            assert not values.flags.writeable
+            assert not values.flags.writeable, name
