@@ -17,7 +17,7 @@ import typer
 from mecsim.errors import MecsimError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,29 @@ def echo_error(message: str) -> None:
         print(f"mecsim: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def show(*parts: RenderableType) -> None:
-    """Print rich tables and texts to stdout."""
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Return a console that prints strings as they are: names and paths may have square brackets.
+
+    Only ``rich.text.Text`` objects have styles, also in the titles, heads and cells of tables.
+    """
     from rich.console import Console
 
-    console = Console(highlight=False)
-    console.width = max(console.width, 80)  # let a narrow terminal wrap: no digit is ever cut
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def show(*parts: RenderableType) -> None:
+    """Print rich tables and texts to stdout."""
+    from rich.text import Text
+
+    printer = console()
+    printer.width = max(printer.width, 80)  # let a narrow terminal wrap: no digit is ever cut
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+        printer.print(part, soft_wrap=isinstance(part, str | Text))
 
 
 def show_comment(table: RenderableType) -> None:
     """Print a table as YAML comments, so that the whole output can be read back as YAML."""
-    from rich.console import Console
-
-    console = Console(width=100, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
+    printer = console(width=100)
+    with printer.capture() as captured:
+        printer.print(table)
     write("".join(f"# {line.rstrip()}\n" for line in captured.get().splitlines()))
