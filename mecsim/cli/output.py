@@ -92,7 +92,7 @@ def write(text: str) -> None:
 
 def echo_error(message: str) -> None:
     """Write a message to stderr."""
-    for line in message.splitlines() if sys.stderr is not None else ():
+    for line in message.splitlines():
         print(f"mecsim: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 

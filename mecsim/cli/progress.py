@@ -30,7 +30,7 @@ class Update(Protocol):
 @contextmanager
 def progress(what: str, *, unit: str = "slots", quiet: bool) -> Iterator[Update | None]:
     """Show progress on stderr: a bar on a terminal, else a line every few seconds."""
-    if quiet or sys.stderr is None:  # a closed stderr is None
+    if quiet:
         yield None
     elif sys.stderr.isatty():
         with _bar(what, unit) as update:
@@ -89,7 +89,7 @@ def _plain(what: str, unit: str) -> Update:
 @contextmanager
 def batch_progress(what: str, *, quiet: bool) -> Iterator[Callable[[Status], None] | None]:
     """Show the progress of a batch on stderr: a bar, or lines without a terminal."""
-    if quiet or sys.stderr is None:
+    if quiet:
         yield None
     elif sys.stderr.isatty():
         columns = _text("{task.fields[what]}"), BarColumn(), _text("{task.description}")
