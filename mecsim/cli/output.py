@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from mecsim.errors import MecsimError
+from mecsim.support.text import finite
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -37,9 +38,12 @@ class Output:
     def report(
         self, document: Mapping[str, Any], tables: Callable[[], Iterable[RenderableType]]
     ) -> None:
-        """Print the document as JSON, or the tables, or nothing when quiet."""
+        """Print the document as JSON, or the tables, or nothing when quiet.
+
+        Numbers that JSON lacks (infinity, NaN) become null.
+        """
         if self.json:
-            write(json.dumps(document, indent=2, allow_nan=False, default=str))
+            write(json.dumps(finite(document), indent=2, allow_nan=False, default=str))
         elif not self.quiet:
             show(*tables())
 
