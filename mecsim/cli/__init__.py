@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -25,6 +24,7 @@ from mecsim.cli import (
 )
 from mecsim.cli.output import echo_error, write
 from mecsim.errors import Interrupted, MecsimError, OverloadedError
+from mecsim.support import streams
 
 app = typer.Typer(
     help="Simulate edge networks that run distributed DNN inference, and compare schedulers.",
@@ -67,26 +67,34 @@ def main() -> NoReturn:
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
     sys.path.append(str(Path.cwd()))  # package.module:Class may be in the working directory
-    if sys.stdout is None:  # closed by the parent process
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - never closed
+    stdout = streams.protect()
+    code = _exit_code()
+    sys.stdout.flush()
+    if stdout is not None and stdout.error is not None:
+        code = _failed(f"the output cannot be written: {stdout.error.strerror}", 2)
+    sys.exit(code)
+
+
+def _exit_code() -> int | str | None:
+    """Run the command; report an error that mecsim raises on purpose."""
     try:
         app(standalone_mode=True)
+    except SystemExit as end:
+        return end.code
     except Interrupted as error:
-        _fail(str(error), 130)
+        return _failed(str(error), 130)
     except KeyboardInterrupt:
-        _fail("stopped; nothing was written", 130)
-    except BrokenPipeError:
-        os._exit(0)  # the reader of our output has gone
-    except OSError as error:  # files raise OutputError or InputError: this is stdout
-        echo_error(f"the output cannot be written: {error.strerror}")
-        os._exit(2)  # do not try again at exit
+        return _failed("stopped; nothing was written", 130)
+    except OSError as error:  # files raise OutputError or InputError
+        file = f"{error.filename}: " if error.filename else ""
+        return _failed(f"{file}{error.strerror or error}", 2)
     except OverloadedError as error:
-        _fail(str(error), 1)
+        return _failed(str(error), 1)
     except MecsimError as error:
-        _fail(str(error), 2)
-    sys.exit(0)
+        return _failed(str(error), 2)
+    return 0
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _failed(message: str, code: int) -> int:
     echo_error(message)
-    sys.exit(code)
+    return code

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from mecsim.simulation.metrics import METRICS, PER_TASK, BoundGap, ResourceUse, RunSummary
 from mecsim.support.text import number
@@ -28,19 +29,22 @@ def summary_table(summary: RunSummary) -> Table:
     return table
 
 
-def _title(summary: RunSummary) -> str:
+def _title(summary: RunSummary) -> Text:
     run = f"{summary.scheduler} on {summary.scenario}, seed {summary.seed}"
-    return f"[bold]{run}[/bold] ({summary.kernel} kernel)"
+    return Text.assemble((run, "bold"), f" ({summary.kernel} kernel)")
 
 
-def totals_line(summary: RunSummary) -> str:
+def totals_line(summary: RunSummary) -> Text:
     """Return counts and reward of a run in one line."""
-    failed = f"[red]{summary.failed:,} failed[/red], " if summary.failed else ""
+    failed = Text.assemble((f"{summary.failed:,} failed", "red"), ", ") if summary.failed else ""
     drained = summary.drained_s
     after = f", last task done {number(drained)} s after the last slot" if drained else ""
-    return (
-        f"{summary.completed:,} of {summary.tasks:,} tasks completed, {failed}"
-        f"{summary.late_blocks:,} deadline misses, reward [bold]{summary.reward:,.1f}[/bold]{after}"
+    return Text.assemble(
+        f"{summary.completed:,} of {summary.tasks:,} tasks completed, ",
+        failed,
+        f"{summary.late_blocks:,} deadline misses, reward ",
+        (f"{summary.reward:,.1f}", "bold"),
+        after,
     )
 
 
@@ -78,7 +82,7 @@ def comparison_table(summaries: Sequence[RunSummary]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for summary in summaries:
-        table.add_column(summary.scheduler, justify="right")
+        table.add_column(summary.scheduler, justify="right", overflow="fold")
     for key in PER_TASK:
         for name in ("mean", "p95"):
             metric = METRICS[key]

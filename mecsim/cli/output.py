@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from mecsim.errors import MecsimError
+from mecsim.support.text import finite
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,12 @@ class Output:
     def report(
         self, document: Mapping[str, Any], tables: Callable[[], Iterable[RenderableType]]
     ) -> None:
-        """Print the document as JSON, or the tables, or nothing when quiet."""
+        """Print the document as JSON, or the tables, or nothing when quiet.
+
+        Numbers that JSON lacks (infinity, NaN) become null.
+        """
         if self.json:
-            write(json.dumps(document, indent=2, allow_nan=False, default=str))
+            write(json.dumps(finite(document), indent=2, allow_nan=False, default=str))
         elif not self.quiet:
             show(*tables())
 
@@ -92,25 +96,33 @@ def write(text: str) -> None:
 
 def echo_error(message: str) -> None:
     """Write a message to stderr."""
-    for line in message.splitlines() if sys.stderr is not None else ():
+    for line in message.splitlines():
         print(f"mecsim: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Return a console that prints strings as they are: names and paths may have square brackets.
+
+    Only ``rich.text.Text`` objects have styles, also in the titles, heads and cells of tables.
+    """
+    from rich.console import Console
+
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def show(*parts: RenderableType) -> None:
     """Print rich tables and texts to stdout."""
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(highlight=False)
-    console.width = max(console.width, 80)  # let a narrow terminal wrap: no digit is ever cut
+    printer = console()
+    printer.width = max(printer.width, 80)  # let a narrow terminal wrap: no digit is ever cut
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+        printer.print(part, soft_wrap=isinstance(part, str | Text))
 
 
 def show_comment(table: RenderableType) -> None:
     """Print a table as YAML comments, so that the whole output can be read back as YAML."""
-    from rich.console import Console
-
-    console = Console(width=100, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
+    printer = console(width=100)
+    with printer.capture() as captured:
+        printer.print(table)
     write("".join(f"# {line.rstrip()}\n" for line in captured.get().splitlines()))

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mecsim.cli.output import console
 from mecsim.support.text import number
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Update(Protocol):
 @contextmanager
 def progress(what: str, *, unit: str = "slots", quiet: bool) -> Iterator[Update | None]:
     """Show progress on stderr: a bar on a terminal, else a line every few seconds."""
-    if quiet or sys.stderr is None:  # a closed stderr is None
+    if quiet:
         yield None
     elif sys.stderr.isatty():
         with _bar(what, unit) as update:
@@ -39,18 +39,23 @@ def progress(what: str, *, unit: str = "slots", quiet: bool) -> Iterator[Update 
         yield _plain(what, unit)
 
 
+def _text(template: str) -> TextColumn:
+    """Return a column of plain text: names may have square brackets."""
+    return TextColumn(template, markup=False)
+
+
 @contextmanager
 def _bar(what: str, unit: str) -> Iterator[Update]:
     columns = (
-        TextColumn("{task.description}"),
+        _text("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, "),
-        TextColumn("{task.fields[rate]} per second, left:"),
+        _text("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, "),
+        _text("{task.fields[rate]} per second, left:"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[measured]}"),
+        _text("{task.fields[measured]}"),
     )
     began = last = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=1, rate="…", unit=unit, measured="")
 
         def update(done: int, total: int, measured: str = "") -> None:
@@ -84,12 +89,12 @@ def _plain(what: str, unit: str) -> Update:
 @contextmanager
 def batch_progress(what: str, *, quiet: bool) -> Iterator[Callable[[Status], None] | None]:
     """Show the progress of a batch on stderr: a bar, or lines without a terminal."""
-    if quiet or sys.stderr is None:
+    if quiet:
         yield None
     elif sys.stderr.isatty():
-        columns = TextColumn(what), BarColumn(), TextColumn("{task.description}")
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=None)
+        columns = _text("{task.fields[what]}"), BarColumn(), _text("{task.description}")
+        with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None, what=what)
             yield lambda status: bar.update(
                 task, total=status.total, completed=status.done, description=_batch_line(status)
             )

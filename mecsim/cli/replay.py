@@ -108,14 +108,16 @@ def _run_other(
 
 
 def _tables(recorded: ReplayResult, other: RunSummary | None) -> Iterator[RenderableType]:
+    from rich.text import Text
+
     from mecsim.cli import display
 
     if recorded.difference is not None:
-        yield f"[red]different[/red]: {recorded.difference}"
+        yield Text.assemble(("different", "red"), f": {recorded.difference}")
         return
     rows = sum(recorded.rows.values())
     part = "" if recorded.complete else " (of an incomplete trace, up to its last row)"
-    yield f"[green]identical[/green]: all columns, {rows:,} rows{part}"
+    yield Text.assemble(("identical", "green"), f": all columns, {rows:,} rows{part}")
     if other is not None:
         yield ""
         yield display.comparison_table([recorded.summary, other])

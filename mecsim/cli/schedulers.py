@@ -42,7 +42,7 @@ def schedulers(
 
 
 def _check(name: str, options: list[str], output: Output) -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
     from mecsim.scenario import yaml_source
     from mecsim.scheduler import registry
@@ -56,12 +56,14 @@ def _check(name: str, options: list[str], output: Output) -> None:
         problem = str(error)
         Output(output.json, quiet=False).report(
             {"scheduler": name, "passed": [], "problem": problem},
-            lambda: [f"[red]{escape(name)} does not conform[/red]: {escape(problem)}"],
+            lambda: [Text.assemble((f"{name} does not conform", "red"), f": {problem}")],
         )
         raise typer.Exit(1) from None
     output.report(
         {"scheduler": name, "passed": shapes},
-        lambda: [f"[green]{name} conforms[/green]: checked with {', '.join(shapes)}"],
+        lambda: [
+            Text.assemble((f"{name} conforms", "green"), f": checked with {', '.join(shapes)}")
+        ],
     )
 
 
@@ -73,6 +75,4 @@ def _table(found: list[Description]) -> Table:
 
 
 def _signature(options: dict[str, str]) -> str:
-    from rich.markup import escape
-
-    return escape(", ".join(f"{name}: {kind}" for name, kind in options.items()))
+    return ", ".join(f"{name}: {kind}" for name, kind in options.items())

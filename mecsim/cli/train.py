@@ -131,8 +131,6 @@ def _tables(
     summary: dict[str, Any], scenario: Path, scheduler: str, changes: list[str] | None
 ) -> Iterator[RenderableType]:
     """Yield the summary and the command that runs the policy."""
-    from rich.markup import escape
-
     from mecsim.cli import display
 
     changed = [part for change in changes or () for part in ("--set", change)]
@@ -140,7 +138,7 @@ def _tables(
     run = ["mecsim", "run", str(scenario), *changed, "--scheduler", scheduler, "--option", policy]
     usage = f"use it:       {shlex.join(run)}\nlearning curve: {summary['curve_file']}"
     yield display.training_table(summary)
-    yield escape(usage)
+    yield usage
 
 
 def _report_settings(scheduler: str, output: Output) -> None:

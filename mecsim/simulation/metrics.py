@@ -7,7 +7,8 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, without_scale
+from mecsim.support.text import finite
 
 
 class Metric(NamedTuple):
@@ -71,8 +72,9 @@ class Statistics(_Numbers):
         if not len(values):
             return cls()
         p50, p95, p99 = np.percentile(values, [50, 95, 99]).tolist()
-        mean, std, top = (float(f(values)) for f in (np.mean, np.std, np.max))
-        return cls(mean=mean, std=std, p50=p50, p95=p95, p99=p99, max=top)
+        small, scale = without_scale(values)
+        mean, std = scale * float(small.mean()), scale * float(small.std())
+        return cls(mean=mean, std=std, p50=p50, p95=p95, p99=p99, max=float(values.max()))
 
 
 class ResourceUse(_Numbers):
@@ -130,8 +132,10 @@ class RunSummary(_Numbers):
     """None unless the run was asked for it."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the document that ``mecsim run --json`` prints."""
-        return self.model_dump(mode="json", exclude=None if self.lower_bound else {"lower_bound"})
+        """Return the document that ``mecsim run --json`` prints; see :func:`finite` for null."""
+        exclude = None if self.lower_bound else {"lower_bound"}
+        document: dict[str, Any] = finite(self.model_dump(mode="json", exclude=exclude))
+        return document
 
     def metric(self, name: str) -> float | None:
         """Return a metric of :data:`METRICS` as one number: the mean where it is per task."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import weakref
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -13,10 +15,12 @@ from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.simulation.metrics import BoundGap, ResourceUse, RunSummary, Statistics
 from mecsim.support.arrays import Floats
+from mecsim.support.files import as_temporary_error
 from mecsim.trace import Provenance
 from mecsim.trace.schema import Rows
 
 SPOOL_BYTES = 1 << 20
+_WHAT: Final = "a temporary file of delays and energies"
 
 
 class Spool:
@@ -27,18 +31,29 @@ class Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
 
     def append(self, values: Floats) -> None:
-        """Add values at the end."""
-        self._file.write(values.astype(np.float64).tobytes())
+        """Add values at the end.
+
+        Raises:
+            OutputError: If the folder of temporary files is full.
+        """
+        with as_temporary_error(_WHAT):
+            self._file.write(values.astype(np.float64).tobytes())
 
     def read(self) -> Floats:
         """Return all values."""
-        self._file.seek(0)
+        with as_temporary_error(_WHAT):
+            self._file.seek(0)  # writes what is buffered
         values = np.frombuffer(self._file.read())
         self._file.seek(0, 2)
         return values
+
+
+def _close(file: tempfile.SpooledTemporaryFile[bytes]) -> None:
+    with contextlib.suppress(OSError):  # a full disk, which has been reported
+        file.close()
 
 
 class Totals:

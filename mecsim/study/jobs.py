@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
@@ -27,6 +26,8 @@ from mecsim.scheduler import registry
 from mecsim.scheduler.errors import one_line
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.run import run as run_scenario
+from mecsim.support.files import temporary_folder, write_whole
+from mecsim.support.text import finite
 from mecsim.trace.recorded_workload import arrivals_of
 
 RESOURCES: Final = 12
@@ -152,14 +153,19 @@ def execute(job: Job, policy: bytes | None = None) -> Outcome:
     """Compute a job, given the policy of the training that it needs. Never raises for a failure."""
     try:
         with redirect_stdout(sys.stderr):  # a scheduler may print
-            if job.kind == "run":
-                return _run(job, policy)
-            return _train(job) if job.kind == "train" else _bound(job)
+            outcome = _computed(job, policy)
+        return replace(outcome, result=finite(outcome.result))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - an error fails this job only
         known = isinstance(error, InputError)
         return Outcome(None, error=" ".join(str(error).split()) if known else one_line(error))
+
+
+def _computed(job: Job, policy: bytes | None) -> Outcome:
+    if job.kind == "run":
+        return _run(job, policy)
+    return _train(job) if job.kind == "train" else _bound(job)
 
 
 def contents(job: Job) -> dict[str, bytes]:
@@ -178,12 +184,11 @@ def contents(job: Job) -> dict[str, bytes]:
 
 def execute_apart(job: Job, policy: bytes | None, files: Mapping[str, bytes]) -> Outcome:
     """Compute a job on a machine without its files: their contents go to a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="mecsim-") as folder:
+    with temporary_folder() as folder:
         places = {}
         for number, (name, content) in enumerate(files.items()):
-            place = Path(folder) / str(number) / Path(name).name
-            place.parent.mkdir()
-            place.write_bytes(content)
+            place = folder / str(number) / Path(name).name
+            write_whole(place, content)
             places[name] = str(place)
         outcome = execute(_moved(job, places), policy)
     error = outcome.error
@@ -241,9 +246,9 @@ def _policy_file(policy: bytes | None) -> Iterator[Path | None]:
     if policy is None:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="mecsim-") as folder:
-        path = Path(folder) / "policy.safetensors"
-        path.write_bytes(policy)
+    with temporary_folder() as folder:
+        path = folder / "policy.safetensors"
+        write_whole(path, policy)
         yield path
 
 
@@ -268,8 +273,8 @@ def _train(job: Job) -> Outcome:
     from mecsim.learning.training import train  # noqa: PLC0415 - takes its time to load
 
     assert job.training is not None
-    with tempfile.TemporaryDirectory(prefix="mecsim-") as folder:
-        path = Path(folder) / "policy.safetensors"
+    with temporary_folder() as folder:
+        path = folder / "policy.safetensors"
         request = TrainingRequest(
             scenario=from_json(job.scenario, f"job {job.key}"),
             scheduler=job.scheduler,

@@ -106,19 +106,15 @@ def _figure(panels: Sequence[Panel], columns: int, heading: str) -> Figure:
     size = (PANEL_WIDTH * wide, 3.1 * high + 0.3 + 0.22 * legend_rows)
     figure = Figure(figsize=size, layout="constrained")
     if heading:
-        figure.suptitle(heading)
+        figure.suptitle(_plain(heading))
     axes = figure.subplots(high, wide, squeeze=False).ravel()
+    handles: dict[str, Any] = {}  # matplotlib's own list leaves out labels that begin with "_"
     for panel, each in zip(panels, axes, strict=False):
-        _draw_panel(each, panel, looks)
+        handles |= _draw_panel(each, panel, looks)
     for each in axes[len(panels) :]:
         each.set_axis_off()
-    handles = {
-        label: handle
-        for each in axes
-        for handle, label in zip(*each.get_legend_handles_labels(), strict=True)
-    }
     figure.legend(
-        [handles[label] for label in labels], labels,
+        [handles[label] for label in labels], [_plain(label) for label in labels],
         loc="outside lower center", ncols=legend_columns, frameon=False,
     )  # fmt: skip
     return figure
@@ -130,21 +126,31 @@ def _legend_columns(labels: Sequence[str], wide: int) -> int:
     return max(1, min(len(labels), 3 * wide, int(PANEL_WIDTH * wide / entry)))
 
 
-def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, Style]) -> None:
+def _plain(text: str) -> str:
+    """Escape dollar signs: matplotlib takes the text between two of them for mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, Style]) -> dict[str, Any]:
+    """Draw the lines and return what the legend shows of each, by label."""
+    handles = {}
     places, ticks = positions([x for line in panel.lines for x in line.x])
     for order, line in enumerate(panel.lines):
         draw_line = _draw_curve if panel.curves else _draw_means
-        draw_line(axes, line, places, looks[line.label], order)
+        handles[line.label] = draw_line(axes, line, places, looks[line.label], order)
     if ticks:
         rotated: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
         long = len("".join(ticks)) > LONG_TICKS
-        axes.set_xticks(range(len(ticks)), ticks, **(rotated if long else {}))
+        axes.set_xticks(
+            range(len(ticks)), [_plain(each) for each in ticks], **(rotated if long else {})
+        )
     elif len(places) <= MOST_TICKS and not panel.curves:
         axes.set_xticks(sorted(places.values()))
-    axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
+    axes.set(xlabel=_plain(panel.x_label), ylabel=panel.y_label, title=_plain(panel.title))
     _scale(axes, panel)
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+    return handles
 
 
 def _scale(axes: Axes, panel: Panel) -> None:
@@ -192,18 +198,19 @@ def _scale_name(
 
 def _draw_curve(
     axes: Axes, line: Line, places: Mapping[Any, float], look: Style, order: int
-) -> None:
+) -> Any:
     colour, _, style = look
     x = [places[_hashable(value)] for value in line.x]
     above = FRONT - order
-    axes.plot(x, line.y, color=colour, linestyle=style, label=line.label, lw=1.8, zorder=above)
+    (handle,) = axes.plot(x, line.y, color=colour, linestyle=style, lw=1.8, zorder=above)
     for each in line.single:
         axes.plot(x, each, color=colour, linestyle=style, lw=0.7, alpha=0.55, zorder=above)
+    return handle
 
 
 def _draw_means(
     axes: Axes, line: Line, places: Mapping[Any, float], look: Style, order: int
-) -> None:
+) -> Any:
     colour, marker, style = look
     x = [places[_hashable(value)] for value in line.x]
     low = [y if end is None else end for y, end in zip(line.y, line.low, strict=True)]
@@ -212,10 +219,10 @@ def _draw_means(
         [max(y - end, 0) for y, end in zip(line.y, low, strict=True)],
         [max(end - y, 0) for y, end in zip(line.y, high, strict=True)],
     ]
-    axes.errorbar(
+    return axes.errorbar(
         x, line.y, yerr=spread, color=colour, marker=marker or None, linestyle=style,
-        label=line.label, markersize=4 + 0.5 * order, linewidth=1.3, capsize=2.5,
-        markeredgewidth=0.8, zorder=FRONT - order,
+        markersize=4 + 0.5 * order, linewidth=1.3, capsize=2.5, markeredgewidth=0.8,
+        zorder=FRONT - order,
     )  # fmt: skip
 
 

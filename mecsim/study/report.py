@@ -15,6 +15,7 @@ from mecsim.study.hdf5_tables import write_tables
 from mecsim.study.plan import Point, Trial
 from mecsim.study.summary import CurvePoint, Entry, Row, metric
 from mecsim.support.files import write_whole
+from mecsim.support.text import finite
 
 Table: TypeAlias = dict[str, list[Any]]
 """Name of each column to its values."""
@@ -93,7 +94,7 @@ def write_report(folder: Path, document: Document) -> list[Path]:
         files.append(folder / f"{name}.csv")
         write_whole(files[-1], as_csv(table))
     files.append(folder / "comparison.json")
-    write_whole(files[-1], json.dumps(document, indent=1, allow_nan=False))
+    write_whole(files[-1], json.dumps(finite(document), indent=1, allow_nan=False))
     files.append(folder / "comparison.h5")
     write_tables(files[-1], tables, {"format": "mecsim-comparison", "mecsim": version("mecsim")})
     return files

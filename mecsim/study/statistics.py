@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, without_scale
 from mecsim.support.intervals import Interval, mean_interval, t_quantile
 
 CONFIDENCE = 0.95
@@ -110,13 +110,17 @@ def crossed_interval(sample: Floats, confidence: float = CONFIDENCE) -> Interval
         With one training or one seed, Student's t interval over the other factor; None for a
         single number.
     """
-    trainings, seeds = sample.shape
-    if min(trainings, seeds) == 1:
-        return mean_interval(sample.ravel(), confidence) if sample.size > 1 else None
-    variance, df = _variance_of_mean(sample)
-    half = t_quantile(0.5 + confidence / 2, df) * math.sqrt(variance)
-    mean = float(sample.mean())
-    return Interval(mean - half, mean, mean + half)
+    if sample.size == 1:
+        return None
+    small, scale = without_scale(sample)
+    if min(sample.shape) == 1:
+        found = mean_interval(small.ravel(), confidence)
+    else:
+        variance, df = _variance_of_mean(small)
+        half = t_quantile(0.5 + confidence / 2, df) * math.sqrt(variance)
+        mean = float(small.mean())
+        found = Interval(mean - half, mean, mean + half)
+    return Interval(*(scale * value for value in found))
 
 
 def _variance_of_mean(sample: Floats) -> tuple[float, int]:

@@ -24,7 +24,7 @@ BOUND: Final = "lower bound"
 class RowBound(TypedDict):
     """The lower bound of a row."""
 
-    cost: float
+    cost: float | None
     total_delay_s: float | None
     """Least mean total delay of a task."""
     gap_percent: float | None
@@ -59,7 +59,7 @@ class Row(TypedDict):
     local_delay_s: RowStatistics
     energy_J: RowStatistics
     late_blocks: int
-    reward: float
+    reward: float | None
     resources: list[dict[str, str | float]]
     """The busiest resources."""
     events: int
@@ -158,8 +158,10 @@ def _workload(trial: Trial) -> tuple[str, str, int]:
     return trial.scenario, json.dumps(trial.point), trial.job.seed
 
 
-def _gap_percent(row: Row, cost: float) -> float | None:
-    return None if row["failed"] or not cost else 100 * (-row["reward"] - cost) / cost
+def _gap_percent(row: Row, cost: float | None) -> float | None:
+    if row["failed"] or not cost or row["reward"] is None:
+        return None
+    return 100 * (-row["reward"] - cost) / cost
 
 
 def metric(row: Row, name: str) -> float | None:
@@ -204,7 +206,7 @@ def summarise(rows: Iterable[Row], baseline: str) -> list[Entry]:
 def _bound_metrics(row: Row) -> dict[str, float]:
     """Return the lower bound of a row as metrics, like those of a scheduler."""
     bound = row.get("lower_bound")
-    if bound is None or bound["total_delay_s"] is None:
+    if bound is None or bound["total_delay_s"] is None or bound["cost"] is None:
         return {}
     return {"total_delay_s": bound["total_delay_s"], "reward": 0.0 - bound["cost"]}
 

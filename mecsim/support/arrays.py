@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -27,6 +28,30 @@ def read_only(values: _Array) -> _Array:
     """
     values.flags.writeable = False
     return values
+
+
+def without_scale(values: Floats) -> tuple[Floats, float]:
+    """Divide values by a power of two close to the largest size, so that no square overflows.
+
+    The division is exact: sums, means and deviations times the scale have the bits of those of
+    the values.
+
+    Args:
+        values: An array of any shape.
+
+    Returns:
+        The quotients, all below 2 in size, and the scale; values that are all zero or not all
+        finite are returned with a scale of 1.
+
+    Example:
+        >>> without_scale(np.array([3.0, 20.0]))
+        (array([0.1875, 1.25  ]), 16.0)
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    if not largest or not math.isfinite(largest):
+        return values, 1.0
+    exponent = math.frexp(largest)[1] - 1
+    return np.ldexp(values, -exponent), math.ldexp(1.0, exponent)
 
 
 def raw(records: NDArray[Any]) -> NDArray[Any]:

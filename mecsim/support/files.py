@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,32 @@ def as_output_error(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def as_temporary_error(what: str) -> Iterator[None]:
+    """Convert an ``OSError`` to an ``OutputError`` about the folder of temporary files."""
+    try:
+        yield
+    except OSError as error:
+        folder = tempfile.tempdir or os.environ.get("TMPDIR", "folder of temporary files")
+        raise OutputError(
+            f"{folder}: {what} cannot be written: {error.strerror or error}. "
+            "Try: set TMPDIR to a folder with free space"
+        ) from error
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder for temporary files and delete it at the end.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
+    with as_temporary_error("a temporary folder"):
+        folder = tempfile.TemporaryDirectory(prefix="mecsim-", ignore_cleanup_errors=True)
+    with folder as name:
+        yield Path(name)
 
 
 @contextlib.contextmanager

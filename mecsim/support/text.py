@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def number(value: float | None) -> str:
@@ -13,7 +15,7 @@ def number(value: float | None) -> str:
         >>> [number(value) for value in (None, 0.123456, 36000.0, 1.5e9)]
         ['–', '0.1235', '36,000', '1.50e+09']
     """
-    if value is None:
+    if value is None or math.isnan(value):
         return "–"
     size = abs(value)
     if size >= 1e6 or 0 < size < 1e-3:
@@ -21,6 +23,21 @@ def number(value: float | None) -> str:
     if size >= 1000 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def finite(document: Any) -> Any:
+    """Return a JSON document with None for numbers that JSON lacks: infinity and NaN.
+
+    Results have them only where a number exceeds 1.8e308, the largest that a float holds.
+
+    >>> finite({"reward": float("-inf"), "delays": (1.5, 2)})
+    {'reward': None, 'delays': [1.5, 2]}
+    """
+    if isinstance(document, Mapping):
+        return {key: finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

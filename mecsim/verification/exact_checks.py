@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import heapq
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -18,6 +16,7 @@ from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.run import run as run_scenario
 from mecsim.support.arrays import Floats
+from mecsim.support.files import temporary_folder
 from mecsim.support.intervals import Interval
 from mecsim.verification import queueing
 from mecsim.verification.check import (
@@ -199,8 +198,8 @@ def _reruns() -> Iterator[Check]:
 
 
 def _replay(effort: Effort) -> Interval:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run.h5"
+    with temporary_folder() as folder:
+        path = folder / "run.h5"
         run_scenario(scenario_of("slots: 10"), "greedy", out=path, kernel=effort.kernel)
         found = replay_trace(path, kernel=effort.kernel)
     return exactly(found.difference is not None or not (found.complete and found.rows["hops"]))

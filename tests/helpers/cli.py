@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from mecsim.cli import main
@@ -90,12 +89,7 @@ def _as_started(arguments: tuple[str, ...], cwd: Path) -> Iterator[None]:
             patch.object(sys, "argv", ["mecsim", *arguments]),
             patch.object(sys, "path", [*sys.path]),
             patch.dict(os.environ, COLUMNS="80"),
-            patch.dict(main.__globals__, os=SimpleNamespace(_exit=_no_exit, devnull=os.devnull)),
         ):
             yield
     finally:
         logger.removeHandler(handler)
-
-
-def _no_exit(code: int) -> NoReturn:
-    raise AssertionError(f"os._exit({code}) would end the tests; use mecsim_process")

@@ -13,6 +13,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, Terminat
 
 from mecsim.study.executors.base import Executor
 from mecsim.study.jobs import Job, Outcome, execute
+from mecsim.support import streams
 
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
@@ -71,6 +72,7 @@ def _prepare(parent: int) -> None:
     A job may start processes itself, as a training with several workers does.
     """
     os.setpgid(0, 0)
+    streams.protect()
     multiprocessing.set_start_method("spawn", force=True)  # loky's is unknown to its children
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -21,6 +21,7 @@ from mecsim.errors import InputError
 from mecsim.study.executors.base import Executor
 from mecsim.study.executors.local import ONE_THREAD
 from mecsim.study.jobs import Job, Outcome, contents, execute_apart
+from mecsim.support.files import as_temporary_error
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage statistics
 _LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray stays on 127.0.0.1
@@ -52,7 +53,8 @@ class Cluster:
             # Else Ray keeps a token in ~/.ray; it reads these variables when it is imported.
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._ray = _import_ray()
-        self._folder = "" if address else tempfile.mkdtemp(prefix="mecsim-ray-")
+        with as_temporary_error("a temporary folder"):
+            self._folder = "" if address else tempfile.mkdtemp(prefix="mecsim-ray-")
         self._redirected = ExitStack()
         self._redirected.enter_context(redirect_stdout(sys.stderr))
         own = {
