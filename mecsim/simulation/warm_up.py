@@ -33,9 +33,14 @@ _SCENARIO: Final = {
             "output_bits": 8,
         }
     },
-    "arrivals": {"process": "slotted", "rate": 2},
     "size_factor": {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "slot"},
 }
+
+_EPOCHS: Final[dict[str, dict[str, Any]]] = {
+    "per_slot": {"process": "slotted", "rate": 2},
+    "per_task": {"process": "poisson", "rate": 4},
+}
+"""Arrivals by decision epoch."""
 
 
 class RewardReader(Scheduler):
@@ -59,8 +64,9 @@ _SCHEDULERS: Final[dict[str, dict[str, Any]]] = {
 
 def warm_up() -> None:
     """Compile, or load, the code of runs on both kernels, of rollouts and of trainings."""
-    for decision_epoch in ("per_slot", "per_task"):
-        scenario = Scenario.model_validate(_SCENARIO | {"decision_epoch": decision_epoch})
+    for decision_epoch, arrivals in _EPOCHS.items():
+        spec = _SCENARIO | {"decision_epoch": decision_epoch, "arrivals": arrivals}
+        scenario = Scenario.model_validate(spec)
         for kernel, traced, (scheduler, options) in product(
             KERNELS, (False, True), _SCHEDULERS.items()
         ):
