@@ -33,14 +33,19 @@ _SCENARIO: Final = {
             "output_bits": 8,
         }
     },
-    "size_factor": {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "slot"},
 }
-
-_EPOCHS: Final[dict[str, dict[str, Any]]] = {
-    "per_slot": {"process": "slotted", "rate": 2},
-    "per_task": {"process": "poisson", "rate": 4},
-}
-"""Arrivals by decision epoch."""
+_WORKLOADS: Final[tuple[dict[str, Any], ...]] = (
+    {
+        "decision_epoch": "per_slot",
+        "arrivals": {"process": "slotted", "rate": 2},
+        "size_factor": {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "slot"},
+    },
+    {
+        "decision_epoch": "per_task",
+        "arrivals": {"process": "poisson", "rate": 4},
+        "size_factor": {"distribution": "lognormal", "sigma": 0.3, "per": "task"},
+    },
+)
 
 
 class RewardReader(Scheduler):
@@ -64,9 +69,8 @@ _SCHEDULERS: Final[dict[str, dict[str, Any]]] = {
 
 def warm_up() -> None:
     """Compile, or load, the code of runs on both kernels, of rollouts and of trainings."""
-    for decision_epoch, arrivals in _EPOCHS.items():
-        spec = _SCENARIO | {"decision_epoch": decision_epoch, "arrivals": arrivals}
-        scenario = Scenario.model_validate(spec)
+    for workload in _WORKLOADS:
+        scenario = Scenario.model_validate(_SCENARIO | workload)
         for kernel, traced, (scheduler, options) in product(
             KERNELS, (False, True), _SCHEDULERS.items()
         ):
