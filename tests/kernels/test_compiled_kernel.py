@@ -271,7 +271,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def test_with_the_compiler_off() -> None:
-    """Every compiled function runs without the compiler; all tests do so in `make verify`."""
+    """A few tests run without the compiler; `make verify` runs most that way."""
     tests = [
         "tests/kernels/test_accounting.py::test_sums_are_rounded_once",
         "tests/kernels/test_compiled_kernel.py::test_every_step_of_shipped_scenarios",
