@@ -8,20 +8,22 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
-from numba.core.caching import _CacheLocator
+from numba.core import caching
 
 from mecsim.support import jit
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = "scenarios/vgg16_4es.yaml"
 FIXED = ("--scheduler", "fixed", "--option", "placement=[3,4,2,1,1,0]")
+LOCATOR: Final[Any] = caching._CacheLocator  # numba has no types
 BRIEF = ("--set", "slots=2", "--quiet")
 
 
 def python(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run a module in a process that reports what it compiles."""
+    """Run a module in a process of its own that prints a notice if it compiles."""
     names = (jit.COMPILE_NOTICE_SHOWN, "NUMBA_DISABLE_JIT")
     environment = {name: value for name, value in os.environ.items() if name not in names}
     return subprocess.run(
@@ -41,12 +43,12 @@ def errors(folder: Path, *arguments: str) -> str:
 
 def folder_of(source: Path) -> str:
     """Return the folder in ``NUMBA_CACHE_DIR`` for the functions of a source file."""
-    return str(_CacheLocator.get_suitable_cache_subpath(source))
+    return str(LOCATOR.get_suitable_cache_subpath(source))
 
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with just the code that a warm-up loads; where none is compiled, it compiles it."""
+    """A folder with no code except what a warm-up loads, or compiles where nothing is compiled."""
     folder = tmp_path_factory.mktemp("compiled")
     done = python("mecsim.simulation.warm_up", NUMBA_DEBUG_CACHE="1")
     files = {Path(name) for name in re.findall(r"data (?:loaded|saved).*'(.*)'", done.stdout)}
