@@ -115,6 +115,15 @@ def epoch_reward(s: State, tables: KernelTables, acted_s: float, until_s: float)
 
 
 @compiled
+def _plain_sum(values: Floats) -> float:
+    """Return the sum; to load code that calls numpy's takes longer than a short run."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+@compiled
 def exact_sum(values: Floats) -> float:
     """Return the sum, rounded once, as ``math.fsum`` does; a plain sum if it is not finite.
 
@@ -127,13 +136,13 @@ def exact_sum(values: Floats) -> float:
             large, small = (value, part) if abs(value) >= abs(part) else (part, value)
             value = large + small  # noqa: PLW2901
             if value - value != 0.0:  # infinite or NaN: no exact sum
-                return values.sum()
+                return _plain_sum(values)
             rest = small - (value - large)
             if rest != 0.0:
                 parts[kept] = rest
                 kept += 1
         if value - value != 0.0:
-            return values.sum()
+            return _plain_sum(values)
         parts[kept] = value
         count = kept + 1
     total = rest = 0.0

@@ -88,7 +88,10 @@ def _words(key: Words, first: int, counts: Ints) -> Words:
 
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011: Philox4x64-10.
     """
-    words = np.empty(counts.sum(), dtype=np.uint64)
+    total = 0
+    for count in counts:  # code that calls counts.sum() takes longer to load than a short run
+        total += count
+    words = np.empty(total, dtype=np.uint64)
     one, other = np.uint64(_MULTIPLIERS[0]), np.uint64(_MULTIPLIERS[1])
     end = 0
     for k in range(len(counts)):

@@ -272,22 +272,14 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def test_with_the_compiler_off() -> None:
+    """A few tests run without the compiler; `make verify` runs most that way."""
     tests = [
         "tests/kernels/test_accounting.py::test_sums_are_rounded_once",
-        "tests/kernels/test_rollout.py::test_random_scenarios",
-        "tests/kernels/test_rollout.py::test_buffers_grow",
-        "tests/kernels/test_compiled_kernel.py::test_random_scenarios",
-        "tests/kernels/test_compiled_kernel.py::test_a_crowd_of_ties",
         "tests/kernels/test_compiled_kernel.py::test_every_step_of_shipped_scenarios",
+        "tests/kernels/test_compiled_kernel.py::test_shipped_scenarios[small_battery-rpdi]",
+        "tests/kernels/test_rollout.py::test_buffers_grow",
         "tests/scheduler/test_lookahead.py::test_reproducible_on_both_kernels",
-        "tests/simulation/test_static_run.py::test_random_scenarios",
-        "tests/simulation/test_replicas.py::test_random_scenarios",
         "tests/simulation/test_replicas.py::test_rings_grow",
-    ]
-    some = ("vgg16_4es", "small_battery", "bursty")  # all of them in `make verify`
-    tests += [
-        f"tests/kernels/test_compiled_kernel.py::test_shipped_scenarios[{name}-rpdi]"
-        for name in some
     ]
     plain = "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist"
     done = python("-m", "pytest", "-q", *plain, *tests, NUMBA_DISABLE_JIT="1")

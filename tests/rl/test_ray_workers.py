@@ -135,6 +135,7 @@ def test_a_server_that_dies_ends_the_training() -> None:
     pool.close()
 
 
+@pytest.mark.slow
 def test_two_workers_find_the_fast_server(tmp_path: Path) -> None:
     out = tmp_path / "p.safetensors"
     scheduler, options = KINDS["mtl-a3c"]

@@ -3,40 +3,70 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
+from numba.core import caching
 
 from mecsim.support import jit
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = "scenarios/vgg16_4es.yaml"
 FIXED = ("--scheduler", "fixed", "--option", "placement=[3,4,2,1,1,0]")
+LOCATOR: Final[Any] = caching._CacheLocator  # numba has no types
 BRIEF = ("--set", "slots=2", "--quiet")
 
 
-def python(folder: Path, *arguments: str) -> str:
-    """Run Python with its own folder of compiled code; return what it writes to stderr."""
+def python(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run a module in a process of its own that prints a notice if it compiles."""
     names = (jit.COMPILE_NOTICE_SHOWN, "NUMBA_DISABLE_JIT")
     environment = {name: value for name, value in os.environ.items() if name not in names}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", *arguments],
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
-        env=environment | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT)},
+        env=environment | {"PYTHONPATH": str(ROOT)} | changes,
     )
-    return done.stderr
+
+
+def errors(folder: Path, *arguments: str) -> str:
+    """Run a module with a folder of compiled code of its own; return what it writes to stderr."""
+    return python(*arguments, NUMBA_CACHE_DIR=str(folder)).stderr
+
+
+def folder_of(source: Path) -> str:
+    """Return the folder in ``NUMBA_CACHE_DIR`` for the functions of a source file."""
+    return str(LOCATOR.get_suitable_cache_subpath(source))
 
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with no code except what a warm-up loads, or compiles where nothing is compiled."""
     folder = tmp_path_factory.mktemp("compiled")
-    assert python(folder, "mecsim.simulation.warm_up") == f"{jit.COMPILE_NOTICE}\n"
+    done = python("mecsim.simulation.warm_up", NUMBA_DEBUG_CACHE="1")
+    files = {Path(name) for name in re.findall(r"data (?:loaded|saved).*'(.*)'", done.stdout)}
+    assert len(files) > 10
+    for file in files:
+        beside_source = file.parent.name == "__pycache__"
+        own = folder_of(file.parent.with_name("any.py")) if beside_source else file.parent.name
+        (folder / own).mkdir(exist_ok=True)
+        index = file.with_name(re.sub(r"\.\d+\.nbc$", ".nbi", file.name))
+        for each in (file, index):
+            shutil.copy(each, folder / own)
     return folder
+
+
+@pytest.mark.slow
+def test_an_empty_folder(tmp_path: Path) -> None:
+    assert errors(tmp_path, "mecsim.simulation.warm_up") == f"{jit.COMPILE_NOTICE}\n"
+    assert errors(tmp_path, "mecsim.simulation.warm_up") == ""
 
 
 @pytest.mark.parametrize(
@@ -55,7 +85,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_command_compiles_nothing(warm: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
     before = sorted(path for path in warm.rglob("*.nbc"))
     arguments = (argument.format(tmp_path) for argument in command)
-    assert python(warm, "mecsim", *arguments, *BRIEF) == ""
+    assert errors(warm, "mecsim", *arguments, *BRIEF) == ""
     assert sorted(warm.rglob("*.nbc")) == before
 
 
@@ -84,9 +114,9 @@ def test_training_compiles_nothing(warm: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     before = sorted(path for path in warm.rglob("*.nbc"))
     where = ("--out", str(tmp_path / "policy.safetensors"), "--episodes", "2", "--serial")
-    python(warm, "mecsim", "train", SCENARIO, "--scheduler", "mtl-a3c", *where, *BRIEF)
+    errors(warm, "mecsim", "train", SCENARIO, "--scheduler", "mtl-a3c", *where, *BRIEF)
     assert sorted(warm.rglob("*.nbc")) == before
 
 
 def test_a_second_warm_up_compiles_nothing(warm: Path) -> None:
-    assert python(warm, "mecsim.simulation.warm_up") == ""
+    assert errors(warm, "mecsim.simulation.warm_up") == ""

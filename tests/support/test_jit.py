@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeAlias
 
 import pytest
 from filelock import FileLock
@@ -19,23 +20,64 @@ from numba.core.event import Event, EventStatus
 
 from mecsim.support import jit
 
+Run: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+
 ROOT = Path(__file__).parents[2]
 RUN = ("-W", "error", "-m", "mecsim", "run", "scenarios/vgg16_4es.yaml", "--scheduler", "greedy")
 BRIEF = ("--set", "slots=1", "--no-trace", "--json", "--kernel", "compiled")
 
-DRAW = """
-from mecsim.model.random_streams import Stream
-print(*Stream(7, "rates").first(range(2)))
+TINY = """\
+from mecsim.support.jit import compiled
+
+
+@compiled
+def double(number):
+    return 2 * number
+
+
+@compiled
+def quadruple(number):
+    return double(double(number))
+
+
+@compiled
+def half(number):
+    return number / 2
 """
+
+TINY = """\
+from mecsim.support.jit import compiled
+
+
+@compiled
+def double(number):
+    return 2 * number
+
+
+@compiled
+def quadruple(number):
+    return double(double(number))
+
+
+@compiled
+def half(number):
+    return number / 2
+"""
+STREAM = """\
+import json
+import numpy as np
+from mecsim.model.random_streams import Stream
+Stream(7, "rates").uniform(0, np.array([2]))
+print(json.dumps({"kernel": "compiled"}))
+"""
+QUADRUPLE = "from mecsim import tiny; print(tiny.quadruple(5))"
 FORK = """
 import os
-import numpy as np
-from mecsim.scheduler.features import means_per_server
-from mecsim.model.random_streams import Stream
-Stream(7, "rates").first(range(2))
+from mecsim import tiny
+tiny.quadruple(5)
 child = os.fork()
 if not child:
-    os._exit(int(means_per_server(np.ones(2), np.zeros(2, np.int64), 1)[0] != 1.0))
+    os._exit(int(tiny.half(2) != 1.0))
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
@@ -66,28 +108,57 @@ def test_compiled_code_becomes_stale_with_every_source() -> None:
     assert used <= set(jit.sources())
 
 
-def test_compiles_once_and_reports_it(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run a program to which ``mecsim.tiny`` is added: it compiles much faster than the kernels."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny.py").write_text(TINY, encoding="utf-8")
+    added = f"import mecsim; mecsim.__path__.append({str(folder)!r})\n"
+
+    def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return python("-W", "error", "-c", added + program, **environment)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def quadrupled(tmp_path_factory: pytest.TempPathFactory, tiny: Run) -> Path:
+    """A folder with the compiled code of ``QUADRUPLE``."""
+    folder = tmp_path_factory.mktemp("compiled")
+    made = tiny(QUADRUPLE, NUMBA_CACHE_DIR=str(folder))
+    assert (made.stdout, made.stderr) == ("20\n", f"{jit.COMPILE_NOTICE}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("-c", STREAM), id="random streams"),
+        pytest.param((*RUN, *BRIEF), id="kernels", marks=pytest.mark.slow),
+    ],
+)
+def test_compiles_once_and_reports_it(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     def run(debug: str = "1") -> subprocess.CompletedProcess[str]:
-        return python(*RUN, *BRIEF, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_DEBUG_CACHE=debug)
+        return python(*arguments, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_DEBUG_CACHE=debug)
 
     with ThreadPoolExecutor() as at_once:  # one compiles, the other loads the result
         both = [done.result() for done in [at_once.submit(run), at_once.submit(run)]]
-    written = "".join(done.stderr for done in both)
-    lines = {line for line in written.splitlines() if not line.startswith("[cache]")}
-    assert lines == {jit.COMPILE_NOTICE}
+    assert [done.returncode for done in both] == [0, 0]
+    written = "".join(done.stdout + done.stderr for done in both)
+    lines = {line for done in both for line in done.stderr.splitlines()}
+    assert {line for line in lines if not line.startswith("[cache]")} == {jit.COMPILE_NOTICE}
     saved = re.findall(r"data saved to '(.*)'", written)
-    assert len(saved) == len(set(saved)) == len(list(tmp_path.rglob("*.nbc")))
+    assert 0 < len(saved) == len(set(saved)) == len(list(tmp_path.rglob("*.nbc")))
     again = run(debug="0")
     assert json.loads(again.stdout)["kernel"] == "compiled"
     assert again.stderr == ""
 
 
-def test_loading_compiled_code_imports_no_compiler_parts(tmp_path: Path) -> None:
-    ask = DRAW + "import sys; print('numba.np.linalg' in sys.modules)"
-    made, loaded = (python("-c", ask, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
-    assert made.stdout.split("\n")[1] == "True"
-    assert loaded.stdout.split("\n")[1] == "False"
-    assert made.stdout.split("\n")[0] == loaded.stdout.split("\n")[0]
+def test_loading_compiled_code_imports_no_compiler_parts(tmp_path: Path, tiny: Run) -> None:
+    ask = QUADRUPLE + "\nimport sys; print('numba.np.linalg' in sys.modules)"
+    made, loaded = (tiny(ask, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert made.stdout == "20\nTrue\n"
+    assert loaded.stdout == "20\nFalse\n"
 
 
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
@@ -101,34 +172,39 @@ def test_loading_compiled_code_imports_no_compiler_parts(tmp_path: Path) -> None
     ],
 )
 def test_damaged_files_are_compiled_again(
-    tmp_path: Path, kind: str, damage: Callable[[bytes], bytes]
+    tmp_path: Path, tiny: Run, quadrupled: Path, kind: str, damage: Callable[[bytes], bytes]
 ) -> None:
-    made = python("-c", DRAW, NUMBA_CACHE_DIR=str(tmp_path))
-    for path in tmp_path.rglob(f"*.{kind}"):
+    shutil.copytree(quadrupled, tmp_path, dirs_exist_ok=True)
+    files = list(tmp_path.rglob(f"*.{kind}"))
+    assert len(files) == 2
+    for path in files:
         path.write_bytes(damage(path.read_bytes()))
-    again, later = (python("-c", DRAW, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    again, later = (tiny(QUADRUPLE, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
     assert again.returncode == 0, again.stderr
-    assert again.stdout == later.stdout == made.stdout
+    assert again.stdout == later.stdout == "20\n"
     assert re.fullmatch(
         r"the compiled numba kernels .* damaged; compiling them again\n", again.stderr
     )
     assert later.stderr == ""
 
 
-def test_a_forked_process_compiles_too() -> None:
-    done = python("-c", FORK)
+def test_a_forked_process_compiles_too(tmp_path: Path, tiny: Run) -> None:
+    done = tiny(FORK, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
 
 
-def test_a_process_that_holds_the_lock_delays_others_only_a_while(tmp_path: Path) -> None:
-    made = python("-c", FORK, NUMBA_CACHE_DIR=str(tmp_path))
+def test_a_process_that_holds_the_lock_delays_others_only_a_while(
+    tmp_path: Path, tiny: Run
+) -> None:
+    folder = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    made = tiny(FORK, **folder)
     assert made.returncode == 0, made.stderr
     (lock,) = tmp_path.rglob("compiling.lock")
     for path in tmp_path.rglob("*.nbc"):
         path.unlink()
     impatient = "from mecsim.support import jit\njit.LOCK_TIMEOUT_S = 0.1\n" + FORK
     with FileLock(lock):
-        done = python("-c", impatient, NUMBA_CACHE_DIR=str(tmp_path))
+        done = tiny(impatient, **folder)
     assert done.returncode == 0, done.stderr
 
 
@@ -152,13 +228,8 @@ def test_child_processes_do_not_repeat_the_notice(
         ({}, "NUMBA_CACHE_DIR: cannot write to /proc/nowhere; using"),
     ],
 )
-def test_a_folder_that_cannot_be_written_to(
-    tmp_path: Path, more: dict[str, str], said: str
-) -> None:
-    for package in ("mecsim", "schedulers"):  # of which nothing is compiled yet
-        nothing = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=nothing)
-    more = more | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": "/proc/nowhere"}
-    done = python("-P", *RUN, *BRIEF, **more)
+def test_a_folder_that_cannot_be_written_to(tiny: Run, more: dict[str, str], said: str) -> None:
+    done = tiny(QUADRUPLE, NUMBA_CACHE_DIR="/proc/nowhere", **more)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == "20\n"
     assert done.stderr.count(said) == 1
