@@ -89,15 +89,17 @@ def gather_epoch_costs(
     Returns:
         How many costs there are.
     """
-    count, tolerated_s, beta, hops = 0, tables.tolerated_s, tables.beta, s.hops
-    task, hop, mask = s.counters[FIRST_TASK], s.counters[FIRST_HOP], len(hops) - 1
-    for number in range(s.counters[FIRST_BATCH], s.counters[END_BATCH]):
-        batch = s.batches[number & (len(s.batches) - 1)]
+    tolerated_s, beta, count = tables.tolerated_s, tables.beta, 0
+    tasks, hops, batches = s.tasks, s.hops, s.batches
+    task, hop, end_batch = s.counters[FIRST_TASK], s.counters[FIRST_HOP], s.counters[END_BATCH]
+    task_mask, mask = len(tasks) - 1, len(hops) - 1
+    for number in range(s.counters[FIRST_BATCH], end_batch):
+        batch = batches[number & (len(batches) - 1)]
         if batch["active"]:
             batch["active"] = 0
-            after_s = -math.inf if number == s.counters[END_BATCH] - 1 else acted_s
+            after_s = -math.inf if number == end_batch - 1 else acted_s
             while task < batch["end_task"]:
-                row = s.tasks[task & (len(s.tasks) - 1)]
+                row = tasks[task & task_mask]
                 end, release_s = row["end"], row["release_s"]
                 count = gather_costs(
                     tolerated_s,
