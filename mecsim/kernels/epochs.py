@@ -111,7 +111,7 @@ class EpochTable(NamedTuple):
             slot=np.zeros(1, dtype=np.int64),
             load=_load(np.zeros(1), size),
             expected_size=size,
-            placed=np.zeros(1, dtype=np.int64),
+            placed=np.array([-1 if model.scenario.decision_epoch == "per_slot" else 0]),
             release_s=chunk.release_s[none],
             device=chunk.device[none],
             size=chunk.size[none],
@@ -132,17 +132,19 @@ class EpochTable(NamedTuple):
     ) -> ObservationTable:
         """Return what schedulers see at some epochs, given backlogs and batteries; a row each."""
         size = self.expected_size[rows]
-        own = np.broadcast_to(model.parameter_bytes, (len(size), model.blocks))
-        per_task = model.scenario.decision_epoch == "per_task"
+        blocks = np.empty((len(size), 3, model.blocks))
+        np.multiply(model.cycles, size, out=blocks[:, 0])
+        blocks[:, 1] = model.parameter_bytes
+        np.multiply(model.input_bits, size, out=blocks[:, 2])
         return ObservationTable(
             tasks=self.load[rows],
-            blocks=np.concatenate([model.cycles * size, own, model.input_bits * size], axis=1),
+            blocks=blocks.reshape(len(size), -1),
             rate_bps=self.rate_bps[self.rates[rows]],
             backlog_s=backlog_s,
             battery_j=battery_j,
             serving_server=tables.serving_server[self.network[rows]],
             link_source=model.links.source.copy(),
-            device=self.placed[rows] if per_task else np.full(len(size), -1),
+            device=self.placed[rows].copy(),
             servers=model.servers,
         )
 

@@ -26,7 +26,8 @@ def block_cost(delay_s: float, tolerated_s: float, finish_s: float, beta: float)
 
 @compiled
 def gather_costs(
-    tables: KernelTables,
+    tolerated_s: Floats,
+    beta: float,
     rows: Records,
     mask: int,
     begin: int,
@@ -40,7 +41,8 @@ def gather_costs(
     """Append the costs of a task's blocks that finish in (after_s, until_s].
 
     Args:
-        tables: Constants of the model.
+        tolerated_s: Deadline τ of every block; shape (M,).
+        beta: Weight of the penalty in Eq. 14.
         rows: Hops, in a ring buffer of ``mask`` + 1 rows, or in an array if the mask is −1.
         mask: See ``rows``.
         begin: The task's first hop.
@@ -54,7 +56,7 @@ def gather_costs(
     Returns:
         How many costs there are now.
     """
-    at, arrived_s, tolerated_s, beta = begin, release_s, tables.tolerated_s, tables.beta
+    at, arrived_s = begin, release_s
     while at < end:
         ready_s, block = arrived_s, rows[at & mask]["block"]
         while at < end and rows[at & mask]["block"] == block:
@@ -87,18 +89,30 @@ def gather_epoch_costs(
     Returns:
         How many costs there are.
     """
-    count = 0
-    task, hop, mask = s.counters[FIRST_TASK], s.counters[FIRST_HOP], len(s.hops) - 1
-    for number in range(s.counters[FIRST_BATCH], s.counters[END_BATCH]):
-        batch = s.batches[number & (len(s.batches) - 1)]
+    tolerated_s, beta, count = tables.tolerated_s, tables.beta, 0
+    tasks, hops, batches = s.tasks, s.hops, s.batches
+    task, hop, end_batch = s.counters[FIRST_TASK], s.counters[FIRST_HOP], s.counters[END_BATCH]
+    task_mask, mask = len(tasks) - 1, len(hops) - 1
+    for number in range(s.counters[FIRST_BATCH], end_batch):
+        batch = batches[number & (len(batches) - 1)]
         if batch["active"]:
             batch["active"] = 0
-            after_s = -math.inf if number == s.counters[END_BATCH] - 1 else acted_s
+            after_s = -math.inf if number == end_batch - 1 else acted_s
             while task < batch["end_task"]:
-                row = s.tasks[task & (len(s.tasks) - 1)]
+                row = tasks[task & task_mask]
                 end, release_s = row["end"], row["release_s"]
                 count = gather_costs(
-                    tables, s.hops, mask, hop, end, release_s, after_s, until_s, costs, count
+                    tolerated_s,
+                    beta,
+                    hops,
+                    mask,
+                    hop,
+                    end,
+                    release_s,
+                    after_s,
+                    until_s,
+                    costs,
+                    count,
                 )
                 hop = end
                 task += 1
@@ -172,7 +186,17 @@ def _gather_all(
     for i in range(len(release_s)):
         begin, end = offset[i], offset[i + 1]
         count = gather_costs(
-            tables, rows, -1, begin, end, release_s[i], after_s, until_s, costs, count
+            tables.tolerated_s,
+            tables.beta,
+            rows,
+            -1,
+            begin,
+            end,
+            release_s[i],
+            after_s,
+            until_s,
+            costs,
+            count,
         )
     return count
 

@@ -139,10 +139,10 @@ def output_slice(s: State) -> OutputSlice:
 @compiled
 def enter(s: State, offset: Ints, release_s: Floats, device: Ints) -> None:
     """Add a batch of n tasks whose hops are in the buffer; ``offset`` has shape (n + 1,)."""
-    counters, count = s.counters, len(release_s)
-    batch = counters[END_BATCH]
+    counters, count, tasks = s.counters, len(release_s), s.tasks
+    batch, first, mask = counters[END_BATCH], counters[END_TASK], len(tasks) - 1
     for i in range(count):
-        task = s.tasks[(counters[END_TASK] + i) & (len(s.tasks) - 1)]
+        task = tasks[(first + i) & mask]
         task["release_s"] = release_s[i]
         task["hop"] = offset[i]
         task["end"] = offset[i + 1]
@@ -218,8 +218,9 @@ def take(s: State, batches: int, rows: Records) -> None:
 @compiled
 def read_backlog(s: State, now: float, backlog_s: Floats) -> None:
     """Fill in how long a job that joined each resource now would wait; shape (R,)."""
-    for resource in range(len(s.last)):
-        backlog_s[resource] = max(s.free_s[s.first[resource]] - now, 0.0)
+    free_s, first = s.free_s, s.first
+    for resource in range(len(first) - 1):
+        backlog_s[resource] = max(free_s[first[resource]] - now, 0.0)
 
 
 @compiled

@@ -93,10 +93,10 @@ def _as_written(rate: float) -> Fraction:
 
 
 def _slotted(model: Model, rate: float, every: Parts) -> Chunks:
-    exact = _as_written(rate)
+    tasks, per_slots = _as_written(rate).as_integer_ratio()
     for numbers in every:
         ends = range(numbers.start, numbers.stop + 1)
-        until = np.array([n * exact.numerator // exact.denominator for n in ends])
+        until = np.array([n * tasks // per_slots for n in ends])
         counts = until[1:] - until[:-1]
         every_device = np.tile(np.arange(model.devices), counts.sum() // model.devices + 2)
         begin = until[0] % model.devices

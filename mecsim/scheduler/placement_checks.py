@@ -92,9 +92,9 @@ def check_placements(
         shown = " ".join(reprlib.repr(placements).split())
         raise PlacementError(f"{who} {shown} holds {places.dtype}; allowed: integers")
     _check_shape(places, spec.blocks, who, axes)
-    wrong = np.argwhere((places < 0) | (places > spec.servers))
-    if len(wrong):
-        *at, block = wrong[0].tolist()
+    if places.size and not 0 <= places.min() <= places.max() <= spec.servers:
+        wrong = (places < 0) | (places > spec.servers)
+        *at, block = np.argwhere(wrong)[0].tolist()
         row = "".join(f", {name} {index}" for name, index in zip(axes, at, strict=True))
         place = places[*at, block]
         allowed = f"0 (the device) to {spec.servers}"

@@ -3,7 +3,8 @@
 Each checkout has a worker, a process that stays, with its checkout first on sys.path. Both do the
 same work in turn, round after round, and take turns at being first: what else the machine does
 meets both. A ratio is the time of the checkout before over that of this one, so more than 1 means
-that this one is faster. Nothing is asserted: machines are shared and noisy.
+that this one is faster. Nothing is asserted: machines are shared and noisy. With `--cpu` the times
+are CPU times, which other processes disturb less.
 
 `--python-before` names the interpreter of the other checkout, if what is installed in this one's
 environment (entry points above all) does not fit it any more. A worker finds what the checkouts
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,7 @@ SCENARIO: Final = "scenarios/vgg16_4es.yaml"
 PLACEMENT: Final = [3, 4, 2, 1, 1, 0]
 REPLICAS: Final = 16
 EPOCHS_A_CALL: Final = 64
+START: Final = "start: `mecsim run`, 2 slots"
 REQUIREMENTS: Final = "import numpy, simpy, h5py, numba, pydantic, yaml, pint, typer, rich"
 
 HOMES: Final[dict[str, tuple[str, ...]]] = {
@@ -119,16 +122,17 @@ def training_work(folder: Path) -> Work:
 
 
 def serve(answers: TextIO) -> None:
-    """Do the work that stdin asks for, a line each; answer with the seconds it took."""
+    """Do the work that stdin asks for, a line each; answer with wall and CPU seconds it took."""
     with tempfile.TemporaryDirectory() as folder:
         known = works(Path(folder))
         _answer(answers, {"works": list(known), "mecsim": import_module("mecsim").__file__})
         for line in sys.stdin:
             asked = json.loads(line)
             work = known[asked["work"]]
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             work(asked["seed"])
-            _answer(answers, time.perf_counter() - began)
+            cpu = time.process_time() - cpu_began
+            _answer(answers, {"wall": time.perf_counter() - began, "cpu": cpu})
 
 
 def _answer(answers: TextIO, value: Any) -> None:
@@ -150,8 +154,8 @@ def work_in(checkout: Path) -> None:
 class Worker:
     """A process that works in a checkout."""
 
-    def __init__(self, checkout: Path, python: str) -> None:
-        self.checkout, self.python = checkout, python
+    def __init__(self, checkout: Path, python: str, clock: str) -> None:
+        self.checkout, self.python, self.clock = checkout, python, clock
         self._process = subprocess.Popen(
             [python, __file__, "--worker", str(checkout)],
             cwd=checkout,
@@ -170,14 +174,14 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"work": work, "seed": seed}) + "\n")
         self._process.stdin.flush()
-        return self._read()
+        return float(self._read()[self.clock])
 
     def start_seconds(self, work: str, seed: int) -> float:
         """Return what a process of its checkout takes that does next to nothing."""
         del work
         command = ["-m", "mecsim", "run", SCENARIO, "--scheduler", "greedy", "--quiet"]
         command += ["--set", "slots=2", "--no-trace", "--seed", str(seed)]
-        return process_seconds([self.python, *command], self.checkout)
+        return process_seconds([self.python, *command], self.checkout, self.clock)
 
     def _read(self) -> Any:
         assert self._process.stdout is not None
@@ -203,11 +207,17 @@ def environment() -> dict[str, str]:
     return kept | dict.fromkeys((*threads, *notice), "1")
 
 
-def process_seconds(command: Sequence[str], folder: Path) -> float:
-    """Return what a process takes from start to end."""
-    began = time.perf_counter()
+def process_seconds(command: Sequence[str], folder: Path, clock: str) -> float:
+    """Return the wall or CPU seconds of a process from start to end."""
+    began, cpu_began = time.perf_counter(), cpu_of_children()
     subprocess.run(command, cwd=folder, env=environment(), check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    return cpu_of_children() - cpu_began if clock == "cpu" else time.perf_counter() - began
+
+
+def cpu_of_children() -> float:
+    """Return the CPU seconds, user and system, of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def in_turn(timers: Mapping[str, Timer], work: str, rounds: int) -> dict[str, list[float]]:
@@ -230,22 +240,25 @@ def line(work: str, before: Sequence[float], after: Sequence[float]) -> str:
     return f"| {work} | {times} | {median(ratios):.3f} | {min(ratios):.3f} | {max(ratios):.3f} |"
 
 
-def compare(before: Worker, after: Worker, rounds: int) -> None:
-    """Measure everything; print a line each as soon as it is there."""
-    print(f"Before: {before.checkout}; after: {after.checkout}; {rounds} rounds in turn.\n")
+def compare(before: Worker, after: Worker, rounds: int, only: str) -> None:
+    """Measure all work whose name contains ``only``; print a line as soon as it is measured."""
+    checkouts = f"Before: {before.checkout}; after: {after.checkout}"
+    print(f"{checkouts}; {after.clock} time; {rounds} rounds in turn.\n")
     print("| work | before: ms | after: ms | before / after: median | min | max |")
     print("|---|---:|---:|---:|---:|---:|", flush=True)
-    for work in after.works:
+    for work in (name for name in after.works if only in name):
         took = in_turn({"before": before.seconds, "after": after.seconds}, work, rounds)
         print(line(work, took["before"], took["after"]), flush=True)
 
     def bare(work: str, seed: int) -> float:
         del work, seed
-        return process_seconds([after.python, "-c", REQUIREMENTS], after.checkout)
+        return process_seconds([after.python, "-c", REQUIREMENTS], after.checkout, after.clock)
 
+    if only not in START:
+        return
     starts = {"before": before.start_seconds, "after": after.start_seconds, "bare": bare}
-    took = in_turn(starts, "start", rounds)
-    print(line("start: `mecsim run`, 2 slots", took["before"], took["after"]))
+    took = in_turn(starts, START, rounds)
+    print(line(START, took["before"], took["after"]))
     print(line("start: before, over imports only", took["before"], took["bare"]))
     print(line("start: after, over imports only", took["after"], took["bare"]))
     print(f"\nImports only: `{REQUIREMENTS}`")
@@ -257,6 +270,8 @@ def main() -> None:
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="the other checkout")
     parser.add_argument("--rounds", type=int, default=15, metavar="N")
     parser.add_argument("--python-before", default=sys.executable, metavar="PATH")
+    parser.add_argument("--cpu", action="store_true", help="compare CPU times, not wall times")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only work named with TEXT")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker is not None:
@@ -264,11 +279,12 @@ def main() -> None:
         return
     if given.before is None or given.rounds < 1:
         parser.error("--before FOLDER is needed, and --rounds of at least 1")
+    clock = "cpu" if given.cpu else "wall"
     with (
-        Worker(given.before.resolve(), given.python_before) as before,
-        Worker(ROOT, sys.executable) as after,
+        Worker(given.before.resolve(), given.python_before, clock) as before,
+        Worker(ROOT, sys.executable, clock) as after,
     ):
-        compare(before, after, given.rounds)
+        compare(before, after, given.rounds, given.only)
 
 
 if __name__ == "__main__":
