@@ -174,7 +174,7 @@ def test_lower_bound_in_summary(tmp_path: Path) -> None:
     assert greedy is not None
     assert bound > greedy
     assert bound == pytest.approx(
-        -sum(each["lower_bound"]["cost"] for each in rows[:2]) / 2, rel=1e-12
+        -sum(each["lower_bound"]["cost"] or 0.0 for each in rows[:2]) / 2, rel=1e-12
     )
     least = of(summary, "lower bound", "total_delay_s")["mean"]  # no deadline miss: cost is delay
     assert least == pytest.approx(-bound / 180)
@@ -197,7 +197,7 @@ def test_summary_of_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [(c["training_seed"], c["episode"]) for c in curves] == [(0, 0), (0, 5), (1, 0), (1, 5)]
     toy = of(summary_module.summarise(rows, "greedy"), "toy", "reward")
     assert toy["seeds"] == 2
-    assert toy["mean"] == pytest.approx(sum(each["reward"] for each in rows[2:]) / 4)
+    assert toy["mean"] == pytest.approx(sum(each["reward"] or 0.0 for each in rows[2:]) / 4)
 
 
 def test_train_once_with_settings(
