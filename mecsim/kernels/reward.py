@@ -130,7 +130,7 @@ def epoch_reward(s: State, tables: KernelTables, acted_s: float, until_s: float)
 
 @compiled
 def _plain_sum(values: Floats) -> float:
-    """Return the sum; to load code that calls numpy's takes longer than a short run."""
+    """Return the sum; code that calls numpy's takes longer to load than a short run takes."""
     total = 0.0
     for value in values:
         total += value
