@@ -34,19 +34,9 @@ _SCENARIO: Final = {
             "output_bits": 8,
         }
     },
+    "arrivals": {"process": "slotted", "rate": 2},
+    "size_factor": {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "slot"},
 }
-_WORKLOADS: Final[tuple[dict[str, Any], ...]] = (
-    {
-        "decision_epoch": "per_slot",
-        "arrivals": {"process": "slotted", "rate": 2},
-        "size_factor": {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "slot"},
-    },
-    {
-        "decision_epoch": "per_task",
-        "arrivals": {"process": "poisson", "rate": 4},
-        "size_factor": {"distribution": "lognormal", "sigma": 0.3, "per": "task"},
-    },
-)
 
 
 class RewardReader(Scheduler):
@@ -93,8 +83,8 @@ def warm_up() -> None:
     for laws in _DRAWS:
         for slot in workload.slots(resolve(Scenario.model_validate(_SCENARIO | laws))):
             del slot
-    for each in _WORKLOADS:
-        scenario = Scenario.model_validate(_SCENARIO | each)
+    for decision_epoch in ("per_slot", "per_task"):
+        scenario = Scenario.model_validate(_SCENARIO | {"decision_epoch": decision_epoch})
         for kernel, traced, (scheduler, options) in product(
             KERNELS, (False, True), _SCHEDULERS.items()
         ):
