@@ -71,8 +71,8 @@ def started(
 
 
 def until_rows(path: Path, process: subprocess.Popen[str]) -> None:
-    """Wait for the first flush."""
-    until(lambda: flushed(path, process) > 0)
+    """Wait until some slots and tasks are flushed."""
+    until(lambda: flushed(path, process) >= 10 and flushed(path, process, "tasks") > 0)
 
 
 def flushed(path: Path, process: subprocess.Popen[str], group: str = "slots") -> int:
