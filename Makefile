@@ -52,7 +52,7 @@ lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(DEV) ## let ruff format the code and mend what it can
+format: $(DEV) ## format the code and fix lint errors
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
@@ -93,7 +93,7 @@ $(BARE)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 # Compile all that the common commands need, so that none of them compiles.
-$(WARM): $(wildcard mecsim/kernels/*.py mecsim/model/*.py mecsim/scheduler/features.py mecsim/support/jit.py) | $(RUN)
+$(WARM): $(wildcard mecsim/kernels/*.py mecsim/model/*.py mecsim/scheduler/features.py mecsim/support/jit.py mecsim/support/portable_math.py) | $(RUN)
 	@$(BIN)/python -m mecsim.simulation.warm_up
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""Full offloading to the associated server."""
+"""Full offloading to the serving server."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from mecsim import Observation, Placement, Scheduler
 
 
 class Edge(Scheduler):
-    """Every block runs at the associated server (for a slot: at the one with most devices)."""
+    """Every block runs at the serving server (for a slot: at the one with most devices)."""
 
     static = True
 
     def decide(self, observation: Observation) -> Placement:
-        """Return the associated server of the task's device for every block."""
+        """Return the serving server of the task's device for every block."""
         serving, device = self.spec.serving_server, observation.device
         server = np.bincount(serving).argmax() if device is None else serving[device]
         return [int(server) + 1] * self.spec.blocks

@@ -53,7 +53,8 @@ class SingleCut(Scheduler):
         )
         serving_server, share = self._serving_servers(mine)
         wired = [
-            share @ observation.wired_s(block, serving_server) for block in range(self.spec.blocks)
+            _weighted(observation.wired_s(block, serving_server), share)
+            for block in range(self.spec.blocks)
         ]
         return radio[:, None] + np.array(wired)
 
@@ -66,7 +67,7 @@ class SingleCut(Scheduler):
         )
         serving_server, share = self._serving_servers(mine)
         wired = observation.wired_s(self.spec.blocks, np.arange(self.spec.servers))
-        return np.asarray(radio + wired[:, serving_server] @ share)
+        return np.asarray(radio + _weighted(wired[:, serving_server].T, share))
 
     def _serving_servers(self, mine: slice | list[int]) -> tuple[Ints, Floats]:
         """Return the servers of some devices, and the share of these devices at each."""
@@ -76,3 +77,8 @@ class SingleCut(Scheduler):
 
 def _devices(observation: Observation) -> slice | list[int]:
     return slice(None) if observation.device is None else [observation.device]
+
+
+def _weighted(rows: Floats, weights: Floats) -> Floats:
+    """Return the sum of rows times weights, in their order: BLAS differs from CPU to CPU."""
+    return np.asarray(np.add.reduce(rows * weights[:, None], axis=0))

@@ -1,4 +1,4 @@
-"""What the tasks of a run cost at least, whatever the scheduler.
+"""Lower bound on the cost of a run, whatever the scheduler.
 
 The cost of a task is Σ_m L_m + β·max(L_m − τ_m, 0), minus its part of the reward (Eqs. 13 and 14).
 Its bound is the least cost of all (N + 1)^M placements on an empty network. No policy gets below

@@ -18,7 +18,7 @@ from mecsim.scheduler.placement_checks import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import Progress, SchedulerPolicy, Source, drive
 from mecsim.simulation.metrics import RunSummary
-from mecsim.simulation.run import RunResult, _trace_writer, working_s
+from mecsim.simulation.run import RunResult, trace_writer, working_s
 from mecsim.simulation.session import Session
 from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Ints
@@ -221,7 +221,7 @@ def replay_with(
         made_by = Provenance(scheduler, options, seed, kernel or trace.made_by.kernel)
         began = working_s()
         recorded = recorded_channels(model, trace)
-        with _trace_writer(out, model, spec, made_by, size_columns(model, recorded)) as writer:
+        with trace_writer(out, model, spec, made_by, size_columns(model, recorded)) as writer:
             sinks = [] if writer is None else [writer]
             source = Source(model, spec, made_by.kernel, recorded, sinks, progress=progress)
             totals = drive(source, policy)

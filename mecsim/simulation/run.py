@@ -89,7 +89,7 @@ def run(
     least = LowerBound(model) if lower_bound else None
     with (
         arrivals_of(model) as recorded,
-        _trace_writer(out, model, spec, made_by, size_columns(model, recorded)) as writer,
+        trace_writer(out, model, spec, made_by, size_columns(model, recorded)) as writer,
     ):
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
         totals = drive(Source(model, spec, kernel, recorded, sinks, least, progress), policy)
@@ -114,9 +114,10 @@ def working_s() -> float:
 
 
 @contextlib.contextmanager
-def _trace_writer(
+def trace_writer(
     out: Path | None, model: Model, spec: SchedulerSpec, made_by: Provenance, size_factors: int
 ) -> Iterator[TraceWriter | None]:
+    """Open a trace file, if one is wanted; say what is kept if the user presses Ctrl-C."""
     if out is None:
         try:
             yield None

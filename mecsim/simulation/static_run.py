@@ -40,11 +40,10 @@ BUFFER: Final = 4096
 """Initial room, in tasks."""
 NUMBERS: Final = 1 << 18
 """Most backlogs that are recorded at once."""
-
-
-SLOTS: Final = 4 * CHUNK
+UNTRACED_SLOTS: Final = 4 * CHUNK
+"""Most slots that are run at once without a trace."""
 UNTRACED_TASKS: Final = 1 << 14
-"""Most slots that are run at once without a trace, and roughly how many tasks: fewer calls."""
+"""Tasks that are run at once without a trace, roughly."""
 
 
 def slots_at_once(model: Model, tasks_a_slot: float, *, traced: bool) -> int:
@@ -52,7 +51,7 @@ def slots_at_once(model: Model, tasks_a_slot: float, *, traced: bool) -> int:
     tasks = max(tasks_a_slot, 1.0)
     if traced:  # each slot is an epoch
         return max(1, int(min(TASKS_AT_ONCE / tasks, NUMBERS / len(model.resources), CHUNK)))
-    return min(SLOTS, max(CHUNK, int(UNTRACED_TASKS / tasks)))
+    return min(UNTRACED_SLOTS, max(CHUNK, int(UNTRACED_TASKS / tasks)))
 
 
 class StaticRun:

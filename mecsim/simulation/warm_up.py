@@ -75,7 +75,7 @@ _DRAWS: Final[tuple[dict[str, Any], ...]] = (
         "size_factor": {"distribution": "uniform", "low": 0.5, "high": 1.5, "per": "task"},
     },
 )
-"""Laws of which a run draws: each has compiled code of its own."""
+"""Distributions that runs draw from: each has its own compiled code."""
 
 
 def warm_up() -> None:

@@ -19,7 +19,7 @@ def write_tables(
 
     Equal tables give byte-identical files. Raises ``OutputError``.
     """
-    with replacing(path) as (partial,), h5py.File(partial, "w") as file:
+    with replacing(path) as (partial,), h5py.File(partial, "w", locking=False) as file:
         file.attrs.update(attributes)
         for name, columns in tables.items():
             group = file.create_group(name)

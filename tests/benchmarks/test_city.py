@@ -16,12 +16,11 @@ from tests.benchmarks.test_simpy_kernel import ROOT
 
 PROGRAM = """
 import json, resource, sys, time
-from mecsim import experiment
-from mecsim.scenario import load
+from mecsim import load, run
 
 scenario = load("scenarios/city.yaml", sys.argv[1:])
 began = time.perf_counter()
-summary = experiment.run(scenario, "edge", kernel="compiled").summary
+summary = run(scenario, "edge", kernel="compiled").summary
 seconds = time.perf_counter() - began
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps([summary.tasks, summary.events, seconds, peak / 1024]))
@@ -43,7 +42,7 @@ def measured(changes: list[str]) -> tuple[int, int, float, float]:
 def test_city(capsys: pytest.CaptureFixture[str]) -> None:
     measured(SLOTS[10**4])  # compiles, or loads what is compiled
     how = (
-        f"Python {platform.python_version()}; every task at its device's associated server "
+        f"Python {platform.python_version()}; every task at its device's serving server "
         "(`edge`), one decision a device. Resolving the city and asking the scheduler for 100,000 "
         "devices is included; a process each."
     )

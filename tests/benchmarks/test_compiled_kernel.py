@@ -119,7 +119,7 @@ def test_compiled_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     }
     timed = (
         f"Python {platform.python_version()}; medians of {ROUNDS} rounds, each program in turn in "
-        "one process. Of mecsim the whole of `experiment.run` is timed, resolving and summary "
+        "one process. Of mecsim the whole of `mecsim.run` is timed, resolving and summary "
         "included; the two SimPy programs are given the hops and record nothing."
     )
     parts = [shares(model) for _ in range(ROUNDS + 1)][1:]  # the first compiles

@@ -69,9 +69,9 @@ def ratio_table(rounds: list[dict[str, float]], hops: int) -> list[str]:
 def peak_mib(slots: int, out: Path | None) -> float:
     """Peak memory of a whole `mecsim run` in a process of its own."""
     program = (
-        "import sys; from pathlib import Path; from mecsim import experiment\n"
-        "from mecsim.scenario.schema import load; scenario, slots, out = sys.argv[1:]\n"
-        "experiment.run(load(scenario, [f'slots={slots}']), out=Path(out) if out else None)\n"
+        "import sys; from pathlib import Path; from mecsim import load, run\n"
+        "scenario, slots, out = sys.argv[1:]\n"
+        "run(load(scenario, [f'slots={slots}']), out=Path(out) if out else None)\n"
         "status = Path('/proc/self/status').read_text()\n"
         "print(status.partition('VmHWM:')[2].split()[0])"
     )
@@ -95,7 +95,7 @@ def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         f"# SimPy kernel on vgg16_4es under greedy: {hops:,} hops",
         "",
         f"Python {platform.python_version()}; medians of {ROUNDS} rounds, the programs in turn in",
-        "one process. The whole of `experiment.run` is timed, resolving and summary included.",
+        "one process. The whole of `mecsim.run` is timed, resolving and summary included.",
         "",
         *ratio_table(rounds, hops),
     ]

@@ -227,7 +227,7 @@ def test_a_wrong_placement_is_told(epoch: str) -> None:
 
 
 def test_progress_comes_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mecsim.simulation.static_run.SLOTS", CHUNK)
+    monkeypatch.setattr("mecsim.simulation.static_run.UNTRACED_SLOTS", CHUNK)
     reported: list[tuple[int, int]] = []
     total = 3 * CHUNK + 5
     summary(busy(), "local", progress=lambda *counts: reported.append(counts))
@@ -235,7 +235,7 @@ def test_progress_comes_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_ends_it_after_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mecsim.simulation.static_run.SLOTS", CHUNK)
+    monkeypatch.setattr("mecsim.simulation.static_run.UNTRACED_SLOTS", CHUNK)
     reported: list[int] = []
 
     def press(done: int, _: int) -> None:
