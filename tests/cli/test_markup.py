@@ -90,6 +90,7 @@ def test_profile_and_check(tmp_path: Path) -> None:
 
 
 def test_train(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     out = folder(tmp_path) / "policy[seed=3].safetensors"
     scenario = tmp_path / "net[seed=3].yaml"
     shutil.copy(SCENARIO, scenario)
@@ -119,6 +120,7 @@ def test_compare(scheduler: str, tmp_path: Path) -> None:
 
 def test_figures_of_compare(tmp_path: Path) -> None:
     """matplotlib has a markup too: mathematics between dollar signs, "_" before hidden labels."""
+    pytest.importorskip("matplotlib")
     path = tmp_path / "hidden.py"
     path.write_text(CONSTANT.format(place=0).replace("Constant", "_Hidden"), encoding="utf-8")
     _compare(tmp_path, "--schedulers", f"greedy,{path}:_Hidden")
