@@ -167,7 +167,7 @@ def test_jobs_are_isolated(cluster: Any, tmp_path: Path) -> None:
     found = [*deadly, *parent, *jobs("tests.study.test_ray_executor:Threads"), *jobs("greedy", 3)]
     with make_executor("ray", 2, cluster.address) as engine:
         results = run_batch(found, ResultStore(tmp_path, resume=False), engine)
-    assert results.failures == {deadly[0].key: "its process died (out of memory, or killed)"}
+    assert results.failures == {deadly[0].key: "its process died (out of memory or killed)"}
     assert len(results.results) == 5
 
 
