@@ -7,13 +7,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mecsim.simulation.replay import replay, replay_with
 from tests.golden.goldens import dispatched
 from tests.helpers.builders import chain, scenario, simulate
 
+FOLDER = Path(__file__).parents[2] / "scenarios"
 PATH_LOSS: dict[str, Any] = {
     "slots": 4,
     "devices": 7,
@@ -55,11 +58,11 @@ def digests() -> dict[str, str]:
     """Run all cases and return a hash of each column of their traces."""
     found: dict[str, str] = {}
     for case, values in CASES.items():
-        for seed in range(3):
-            trace = simulate(scenario(**values), seed=seed, kernel="compiled").trace
+        for seed, kernel in enumerate(("compiled", "compiled", "simpy")):
+            trace = simulate(scenario(**values), seed=seed, kernel=kernel).trace
             for path in trace.paths():
                 data = trace[path].tobytes() if trace[path].dtype != object else b""
-                found[f"{case}, {seed}, {path}"] = hashlib.sha256(data).hexdigest()[:16]
+                found[f"{case}, {seed}, {kernel}, {path}"] = hashlib.sha256(data).hexdigest()[:16]
     return found
 
 
@@ -68,17 +71,33 @@ def here() -> dict[str, str]:
     return digests()
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_a_trace_does_not_depend_on_the_cpu(name: str, here: dict[str, str]) -> None:
-    code = "from tests.model.test_portability import *; print(json.dumps(digests()))"
+def python(name: str, *arguments: str) -> str:
+    """Run Python in one of the environments; return its stdout."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "NUMBA_DISABLE_JIT")}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::ImportWarning", "-c", code],
+        [sys.executable, "-W", "ignore::ImportWarning", *arguments],
         env=kept | ENVIRONMENTS[name],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    there = json.loads(done.stdout)
+    return done.stdout
+
+
+@pytest.mark.parametrize("scheduler", [None, "rpdi"])
+def test_a_trace_of_another_cpu_replays(scheduler: str | None, tmp_path: Path) -> None:
+    trace, shorter = tmp_path / "t.h5", ("--set", "slots=3", "--set", "radio.fading=rayleigh")
+    run = "-m", "mecsim", "run", str(FOLDER / "vgg16_4es.yaml"), "--scheduler", "greedy"
+    python("numpy without AVX-512, libm without FMA", *run, *shorter, "--out", str(trace))
+    if scheduler is None:
+        assert replay(trace).difference is None
+    else:
+        replay_with(trace, scheduler)  # refused if the channels differ
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_trace_does_not_depend_on_the_cpu(name: str, here: dict[str, str]) -> None:
+    code = "from tests.model.test_portability import *; print(json.dumps(digests()))"
+    there = json.loads(python(name, "-c", code))
     assert [path for path in here if here[path] != there[path]] == []
