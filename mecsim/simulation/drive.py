@@ -99,10 +99,10 @@ class SchedulerPolicy:
         self.learns = type(scheduler).epoch_ended is not Scheduler.epoch_ended
 
     def can_run_static(self, source: Source) -> bool:
-        """Return whether compiled code can run many slots at once under constant placements."""
-        constant = self.scheduler.static and not (self.uses_rollouts or self.learns)
+        """Return whether compiled code can run many slots at once under static placements."""
+        static = self.scheduler.static and not (self.uses_rollouts or self.learns)
         per_slot = source.spec.decision_epoch == "per_slot"
-        return source.kernel == "compiled" and constant and (per_slot or not source.sinks)
+        return source.kernel == "compiled" and static and (per_slot or not source.sinks)
 
     def follow(self, session: Session) -> None:
         """Let the scheduler decide every epoch, and learn if it overrides ``epoch_ended``."""

@@ -1,7 +1,7 @@
-"""Runs under constant placements, with or without a trace: many slots in one compiled call.
+"""Runs of static schedulers, with or without a trace: many slots in one compiled call.
 
-The rows of a trace are, one by one, those that a :class:`mecsim.simulation.session.Session` sends.
-This takes a third of its Python, for which the thread that writes the trace would have to wait.
+The rows of a trace equal those of a :class:`mecsim.simulation.session.Session`. A static run needs
+a third of its Python time, so the thread that writes the trace waits less.
 """
 
 from __future__ import annotations

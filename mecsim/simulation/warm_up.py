@@ -1,6 +1,6 @@
 """Compile all that the common commands need: ``python -m mecsim.simulation.warm_up``.
 
-Runs a scenario of two slots in every way that has compiled code of its own, so that no later
+Runs a scenario of two slots in every way that needs separate compiled code, so that no later
 command waits for the compiler. Takes about a second where everything is compiled already.
 """
 

@@ -142,7 +142,7 @@ def test_usage_errors() -> None:
 
 
 def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    """Titles, heads and cells of any table, whoever makes it."""
+    """Titles, heads and cells of all tables."""
     table = display.plain_table([MARKED, "number"], [[MARKED, "1"]], MARKED)
     show(MARKED, table)
     show_comment(table)

@@ -72,6 +72,11 @@ class Hop(NamedTuple):
     latency: float
 
 
+def both_ways(one_way: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Directed links in both directions between the ends of each pair, in order."""
+    return sorted([*one_way, *((j, i) for i, j in one_way)])
+
+
 def path(model: Model, source: int, target: int, bits: float) -> list[tuple[int, int]]:
     """The links (0-based) of least transfer time; of equals the lowest-numbered servers first."""
     graph: nx.DiGraph[int] = nx.DiGraph()

@@ -16,15 +16,11 @@ from mecsim.model.routes import next_links, route_tables
 from mecsim.model.topology import Links, wired_links
 from mecsim.scenario.schema import Wired
 from mecsim.support.arrays import Floats, Ints
-from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.builders import both_ways, chain, scenario, simulate
 
 
 def wired(**values: Any) -> Wired:
     return Wired.model_validate(values)
-
-
-def both_ways(one_way: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    return sorted([*one_way, *((j, i) for i, j in one_way)])
 
 
 Row = tuple[int, int, float, float]

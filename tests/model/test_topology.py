@@ -23,7 +23,7 @@ from mecsim.model.topology import (
 )
 from mecsim.scenario.loading import load
 from mecsim.scenario.schema import Device, EdgeServer, Poisson, Radio, Wired
-from tests.helpers.builders import scenario
+from tests.helpers.builders import both_ways, scenario
 
 Pairs = list[tuple[int, int]]
 
@@ -36,10 +36,6 @@ def pairs(links: Links) -> Pairs:
 
 def wired(**values: Any) -> Wired:
     return Wired.model_validate(values)
-
-
-def both_ways(one_way: Pairs) -> Pairs:
-    return sorted([*one_way, *((j, i) for i, j in one_way)])
 
 
 # ---------------------------------------------------------------- topologies, worked by hand

@@ -44,25 +44,6 @@ def quadruple(number):
 def half(number):
     return number / 2
 """
-
-TINY = """\
-from mecsim.support.jit import compiled
-
-
-@compiled
-def double(number):
-    return 2 * number
-
-
-@compiled
-def quadruple(number):
-    return double(double(number))
-
-
-@compiled
-def half(number):
-    return number / 2
-"""
 STREAM = """\
 import json
 import numpy as np
