@@ -49,7 +49,7 @@ class _SeparateCritic(ActorCriticNetwork):
         return layers | dense("critic.value", units, 1, 0.1, rng)
 
     def value(self, p: Tensors, x: Any) -> Any:
-        return apply(p, "critic.value", hidden(p, "critic", x))[:, 0]
+        return apply(p, "critic.value", hidden(p, "critic", x))[..., 0]
 
 
 class BlockwiseNetwork(_SeparateCritic):
@@ -65,37 +65,38 @@ class BlockwiseNetwork(_SeparateCritic):
     def sample(
         self, p: Arrays, x: Batch, count: int, epsilon: float, rng: np.random.Generator
     ) -> Ints:
-        every = np.repeat(x, count, axis=0)
+        every = np.repeat(x, count, axis=-2)
         found = self._chosen(p, every, lambda logits: sample_softmax(logits, epsilon, rng))
-        return found.reshape(len(x), count, self.blocks)
+        return found.reshape(*x.shape[:-1], count, self.blocks)
 
     def greedy(self, p: Arrays, x: Batch) -> Ints:
         return self._chosen(p, x, lambda logits: logits.argmax(axis=-1))
 
     def _chosen(self, p: Arrays, x: Batch, choose: Any) -> Ints:
-        places = np.zeros((len(x), self.blocks), dtype=np.int64)
+        places = np.zeros((*x.shape[:-1], self.blocks), dtype=np.int64)
         for block in range(self.blocks):
-            inputs = np.concatenate([x, self._context(places, block)], axis=1)
-            places[:, block] = choose(apply(p, "actor.head", hidden(p, "actor", inputs)))
+            inputs = np.concatenate([x, self._context(places, block)], axis=-1)
+            places[..., block] = choose(apply(p, "actor.head", hidden(p, "actor", inputs)))
         return places
 
     def _context(self, places: Ints, block: int) -> Batch:
         """Return the number of the block and the places of earlier ones, both one-hot."""
-        before = np.zeros((len(places), self.blocks, self.places), dtype=np.float32)
-        rows, earlier = np.arange(len(places))[:, None], np.arange(block)
-        before[rows, earlier, places[:, :block]] = 1.0
-        which = np.zeros((len(places), self.blocks), dtype=np.float32)
-        which[:, block] = 1.0
-        return np.concatenate([which, before.reshape(len(places), -1)], axis=1)
+        before = (places[..., None] == np.arange(self.places)).astype(np.float32)
+        before[..., block:, :] = 0.0
+        which = np.zeros_like(places, dtype=np.float32)
+        which[..., block] = 1.0
+        return np.concatenate([which, before.reshape(*places.shape[:-1], -1)], axis=-1)
 
     def heads(self, p: Tensors, x: Any, placements: Any) -> Heads:
         import torch  # noqa: PLC0415 - for training only
 
         chosen = placements.numpy()
-        contexts = np.stack([self._context(chosen, m) for m in range(self.blocks)], axis=1)
-        every = x[:, None].expand(-1, self.blocks, -1)
+        contexts = np.stack([self._context(chosen, m) for m in range(self.blocks)], axis=-2)
+        every = x[..., None, :].expand(*x.shape[:-1], self.blocks, x.shape[-1])
         inputs = torch.cat([every, torch.from_numpy(contexts)], dim=-1)
-        return Heads(apply(p, "actor.head", hidden(p, "actor", inputs)), placements)
+        rows = inputs.flatten(-3, -2)  # layers take one axis of rows
+        logits = apply(p, "actor.head", hidden(p, "actor", rows))
+        return Heads(logits.reshape(*placements.shape, self.places), placements)
 
 
 class JointNetwork(_SeparateCritic):
@@ -125,7 +126,8 @@ class JointNetwork(_SeparateCritic):
         self, p: Arrays, x: Batch, count: int, epsilon: float, rng: np.random.Generator
     ) -> Ints:
         logits = self._logits(p, x)
-        every = np.broadcast_to(logits[:, None], (len(x), count, logits.shape[1]))
+        shape = *x.shape[:-1], count, logits.shape[-1]
+        every = np.broadcast_to(logits[..., None, :], shape)
         return self._placements(sample_softmax(every, epsilon, rng))
 
     def greedy(self, p: Arrays, x: Batch) -> Ints:
@@ -142,7 +144,7 @@ class JointNetwork(_SeparateCritic):
         import torch  # noqa: PLC0415 - for training only
 
         chosen = (placements * torch.from_numpy(self._weights)).sum(dim=-1, keepdim=True)
-        return Heads(self._logits(p, x)[:, None], chosen)
+        return Heads(self._logits(p, x)[..., None, :], chosen)
 
 
 class A3C(NetworkLearner):

@@ -13,10 +13,10 @@ from schedulers.rl.layers import (
     Batch,
     Ints,
     Tensors,
+    apply,
     dense,
+    hidden,
     hidden_layers,
-    stacked_apply,
-    tanh,
 )
 from schedulers.rl.learner import NetworkLearner
 from schedulers.rl.policy_network import ValueNetwork
@@ -66,19 +66,17 @@ class QNetworks(ValueNetwork):
         return {name: np.stack([p[name] for p in each]) for name in each[0]}
 
     def values(self, p: Tensors, x: Any) -> Any:
-        first = tanh(stacked_apply(p, "q.1", x[None]))
-        return stacked_apply(p, "q.places", tanh(stacked_apply(p, "q.2", first)))
+        return apply(p, "q.places", hidden(p, "q", x[..., None, :, :]))
 
     def greedy(self, p: Arrays, x: Batch) -> Ints:
-        found: Ints = self.values(p, x).argmax(axis=-1).T
-        return found
+        return np.moveaxis(self.values(p, x).argmax(axis=-1), -2, -1)
 
     def sample(
         self, p: Arrays, x: Batch, count: int, epsilon: float, rng: np.random.Generator
     ) -> Ints:
-        """Return ε-greedy placements; shape (n, count, M)."""
-        shape = len(x), count, self.blocks
-        best = np.broadcast_to(self.greedy(p, x)[:, None], shape)
+        """Return ε-greedy placements; shape (…, n, count, M)."""
+        shape = *x.shape[:-1], count, self.blocks
+        best = np.broadcast_to(self.greedy(p, x)[..., None, :], shape)
         uniform = rng.integers(self.places, size=shape)
         return np.where(rng.random(shape) < epsilon, uniform, best)
 

@@ -50,13 +50,14 @@ class MultiTaskNetwork(ActorCriticNetwork):
 
     def _logits(self, p: Tensors, x: Any) -> Any:
         found = apply(p, "actor.branches", hidden(p, self._bodies[0], x))
-        return found.reshape(len(x), self.blocks, self.places)
+        return found.reshape(*x.shape[:-1], self.blocks, self.places)
 
     def sample(
         self, p: Arrays, x: Batch, count: int, epsilon: float, rng: np.random.Generator
     ) -> Ints:
-        logits = self._logits(p, x)[:, None]
-        every = np.broadcast_to(logits, (len(x), count, self.blocks, self.places))
+        logits = self._logits(p, x)[..., None, :, :]
+        shape = *x.shape[:-1], count, self.blocks, self.places
+        every = np.broadcast_to(logits, shape)
         return sample_softmax(every, epsilon, rng)
 
     def greedy(self, p: Arrays, x: Batch) -> Ints:
@@ -67,7 +68,7 @@ class MultiTaskNetwork(ActorCriticNetwork):
         return Heads(self._logits(p, x), placements)
 
     def value(self, p: Tensors, x: Any) -> Any:
-        return apply(p, "critic.value", hidden(p, self._bodies[1], x))[:, 0]
+        return apply(p, "critic.value", hidden(p, self._bodies[1], x))[..., 0]
 
     def penalty(self, p: Tensors) -> Any:
         if self.settings.sharing == "hard":

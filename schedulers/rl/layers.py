@@ -1,5 +1,8 @@
 """Dense layers over named arrays, for NumPy and PyTorch.
 
+Arrays may have leading axes, in inputs and parameters alike: then each entry along these axes is a
+network of its own (the blocks of DQN, the trainings of a stack).
+
 Parameters are a dict of arrays. Policies decide with NumPy alone; training passes PyTorch tensors
 to the same functions and differentiates them.
 """
@@ -36,8 +39,8 @@ def dense(name: str, inputs: int, outputs: int, gain: float, rng: np.random.Gene
 
 
 def apply(p: Tensors, name: str, x: Any) -> Any:
-    """Return the outputs of a layer; shape (n, outputs)."""
-    return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
+    """Return the outputs of a layer; shape (…, n, outputs)."""
+    return x @ p[f"{name}.weight"] + p[f"{name}.bias"][..., None, :]
 
 
 def hidden_layers(name: str, inputs: int, units: int, rng: np.random.Generator) -> Arrays:
@@ -48,13 +51,8 @@ def hidden_layers(name: str, inputs: int, units: int, rng: np.random.Generator) 
 
 
 def hidden(p: Tensors, name: str, x: Any) -> Any:
-    """Return the outputs of the second hidden layer; shape (n, units)."""
+    """Return the outputs of the second hidden layer; shape (…, n, units)."""
     return tanh(apply(p, f"{name}.2", tanh(apply(p, f"{name}.1", x))))
-
-
-def stacked_apply(p: Tensors, name: str, x: Any) -> Any:
-    """Return the outputs of M layers whose parameters are stacked; shape (M, n, outputs)."""
-    return x @ p[f"{name}.weight"] + p[f"{name}.bias"][:, None]
 
 
 def tanh(x: Any) -> Any:
