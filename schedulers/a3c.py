@@ -20,7 +20,7 @@ from schedulers.rl.layers import (
 )
 from schedulers.rl.learner import NetworkLearner
 from schedulers.rl.policy_network import ActorCriticNetwork, Heads
-from schedulers.rl.settings import ActorCriticSettings, Positive, Share
+from schedulers.rl.settings import PAPER_ACTOR_CRITIC, ActorCriticSettings, Positive, Share
 
 MAX_JOINT_OUTPUTS: Final = 50_000
 
@@ -153,6 +153,8 @@ class A3C(NetworkLearner):
     name = "a3c"
     settings = A3CSettings
     algorithm = "schedulers.rl.actor_critic:ActorCritic"
+    presets = {"tuned": {}, "paper": PAPER_ACTOR_CRITIC}  # noqa: RUF012
+    episodic = "schedulers.rl.episodic_actor_critic:EpisodicActorCritic"
 
     @classmethod
     def network_for(cls, settings: A3CSettings) -> type[ActorCriticNetwork]:

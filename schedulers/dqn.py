@@ -20,7 +20,7 @@ from schedulers.rl.layers import (
 )
 from schedulers.rl.learner import NetworkLearner
 from schedulers.rl.policy_network import ValueNetwork
-from schedulers.rl.settings import Count, Positive, Share, Units, VineSettings
+from schedulers.rl.settings import PAPER, Count, Positive, Share, Units, VineSettings
 
 
 class DQNSettings(VineSettings):
@@ -88,3 +88,5 @@ class DQN(NetworkLearner):
     settings = DQNSettings
     network = QNetworks
     algorithm = "schedulers.rl.q_learning:QLearning"
+    presets = {"tuned": {}, "paper": PAPER | {"learning_rate": 0.01}}  # noqa: RUF012
+    episodic = "schedulers.rl.episodic_q_learning:EpisodicQLearning"

@@ -19,7 +19,7 @@ from schedulers.rl.layers import (
 )
 from schedulers.rl.learner import NetworkLearner
 from schedulers.rl.policy_network import ActorCriticNetwork, Heads
-from schedulers.rl.settings import ActorCriticSettings, Weight
+from schedulers.rl.settings import PAPER_ACTOR_CRITIC, ActorCriticSettings, Weight
 
 
 class MTLSettings(ActorCriticSettings):
@@ -85,3 +85,5 @@ class MTLA3C(NetworkLearner):
     settings = MTLSettings
     network = MultiTaskNetwork
     algorithm = "schedulers.rl.actor_critic:ActorCritic"
+    presets = {"tuned": {}, "paper": PAPER_ACTOR_CRITIC}  # noqa: RUF012
+    episodic = "schedulers.rl.episodic_actor_critic:EpisodicActorCritic"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
-from mecsim.errors import PolicyError, SchedulerError
+from mecsim.errors import PolicyError, SchedulerError, TrainingError
 from mecsim.learning.policy_file import SUFFIX, Arrays, PolicyHeader, read_header, read_policy
 from mecsim.learning.problem import TrainingProblem
 from mecsim.learning.settings import TrainingSettings
@@ -53,6 +53,10 @@ class TrainingLogger(Protocol):
             measures: Values by name, see :data:`mecsim.learning.learning_curve.MEASURES`.
         """
 
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether the last checkpoint is old. Learners with many short steps save only then."""
+
     def save_checkpoint(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Save a checkpoint, which replaces the previous one.
 
@@ -90,6 +94,8 @@ class Learner(Scheduler):
     """The name under which the scheduler is registered."""
     settings: ClassVar[type[TrainingSettings]]
     """Training options, all with defaults."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tuned": {}}
+    """Training options by the name of a preset; ``tuned`` are the defaults."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules of the extra ``torch`` that training imports."""
 
@@ -155,6 +161,37 @@ class Learner(Scheduler):
         Raises:
             TrainingError: If the training fails.
         """
+
+    @classmethod
+    def stack_key(cls, settings: Any) -> str | None:
+        """Return a text that is equal for settings whose trainings can be one stack.
+
+        None: such trainings gain nothing from :meth:`train_stack`.
+        """
+        del settings
+        return None
+
+    @classmethod
+    def train_stack(
+        cls, problems: Sequence[TrainingProblem], loggers: Sequence[TrainingLogger]
+    ) -> list[TrainingResult | TrainingError]:
+        """Train several policies; each is the one that :meth:`train` would give.
+
+        Args:
+            problems: Problems of one scenario and length, with settings of equal
+                :meth:`stack_key`.
+            loggers: One for each.
+
+        Returns:
+            The result of each, or why it failed.
+        """
+        found: list[TrainingResult | TrainingError] = []
+        for problem, logger in zip(problems, loggers, strict=True):
+            try:
+                found.append(cls.train(problem, logger))
+            except TrainingError as error:
+                found.append(error)
+        return found
 
 
 def layout_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:

@@ -98,9 +98,16 @@ class TrainingProblem:
     @cached_property
     def epochs(self) -> int:
         """Decision epochs of a run; their expected number with per-task decisions."""
+        slots = self._episode.slots
         if self.scenario.decision_epoch == "per_slot":
-            return self.scenario.slots
-        return max(1, round(mean_rate(resolve(self.scenario)) * self.scenario.slots))
+            return slots
+        return max(1, round(mean_rate(resolve(self.scenario)) * slots))
+
+    @cached_property
+    def _episode(self) -> Scenario:
+        """The scenario with the slots of an episode."""
+        slots = self.settings.episode_slots
+        return self.scenario.model_copy(update={"slots": slots}) if slots else self.scenario
 
     @cached_property
     def spec(self) -> SchedulerSpec:
@@ -109,7 +116,7 @@ class TrainingProblem:
 
     def make_envs(self, count: int) -> Replicas:
         """Return ``count`` environments, which must be reset before their first step."""
-        return Replicas(self.scenario, count)
+        return Replicas(self._episode, count)
 
     def training_seeds(self, iteration: int, count: int) -> list[int]:
         """Return the seeds of the environments of an iteration.

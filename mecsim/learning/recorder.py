@@ -165,11 +165,16 @@ class TrainingRecorder:
         if self._progress is not None:
             self._progress(episode, self._episodes, _brief(self._latest))
 
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether the last checkpoint is :data:`CHECKPOINT_SECONDS` old."""
+        return time.monotonic() - self._saved >= CHECKPOINT_SECONDS
+
     def save_checkpoint(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Keep a checkpoint; write it if the last one is :data:`CHECKPOINT_SECONDS` old."""
         copies = {name: x.copy() for name, x in arrays.items()}
         self._pending = _Pending(copies, dict(state), len(self._rows))
-        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+        if self.checkpoint_due:
             self._write()
 
     def warn(self, message: str) -> None:

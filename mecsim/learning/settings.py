@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrainingSettings(BaseModel):
@@ -23,6 +23,9 @@ class TrainingSettings(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True
     )
+
+    episode_slots: Annotated[int, Field(ge=0)] = 0
+    """Slots of an episode of training or evaluation; 0: as many as the scenario has."""
 
 
 def describe_settings(settings: type[TrainingSettings]) -> list[dict[str, str]]:

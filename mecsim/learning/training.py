@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from mecsim.errors import InputError, Interrupted, SchedulerError
+from mecsim.errors import InputError, Interrupted, SchedulerError, TrainingError
 from mecsim.learning.interface import Learner, TrainingResult
 from mecsim.learning.policy_file import Policy, PolicyHeader, write_policy
 from mecsim.learning.problem import TrainingProblem, TrainingRequest
@@ -47,33 +47,96 @@ def train(
         TrainingError: If the training fails.
         Interrupted: On Ctrl-C; the message says what was saved.
     """
-    learner = find_learner(request.scheduler)
-    problem = _problem(learner, request)
-    learner.untrained(problem.spec, problem.settings)  # reports a misfit before anything is written
-    _check_extra(request.scheduler, ("tensorboardX", *learner.requires))
-    files = TrainingFiles(request.out)
-    if resume and request.out.exists() and not files.checkpoint.exists():
-        raise InputError(
-            f"{request.out}: training is already complete. Try: omit --resume to train again"
-        )
-    identity = _identity(request, problem)
-    recorder = TrainingRecorder(files, identity, request.episodes, resume=resume, progress=progress)
-    with closing(recorder):
+    (found,) = train_stack([request], resume=resume, progress=progress)
+    if isinstance(found, TrainingError):
+        raise found
+    return found
+
+
+def train_stack(
+    requests: Sequence[TrainingRequest],
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> list[dict[str, Any] | TrainingError]:
+    """Train a scheduler several times at once, see :meth:`Learner.train_stack`.
+
+    Args:
+        requests: Trainings of one scheduler, scenario and length; options of equal
+            :func:`stack_key`.
+        resume: Continue from the last checkpoints if there are some.
+        progress: Called after each step of the first training.
+
+    Returns:
+        The summary of each training, see :func:`train`, or why it failed.
+
+    Raises:
+        InputError, Interrupted: As :func:`train`.
+    """
+    learner = find_learner(requests[0].scheduler)
+    trainings = [_Training(learner, request) for request in requests]
+    _check_extra(requests[0].scheduler, ("tensorboardX", *learner.requires))
+    with ExitStack() as stack:
+        recorders = [
+            stack.enter_context(closing(each.recorder(resume=resume, progress=shown)))
+            for each, shown in zip(trainings, [progress, *[None] * len(trainings)], strict=False)
+        ]
         try:
-            result = learner.train(problem, recorder)
+            results = learner.train_stack([each.problem for each in trainings], recorders)
         except KeyboardInterrupt:
-            raise Interrupted(recorder.interrupted()) from None
-    summary = _summary(request, problem, result)
-    write_policy(request.out, Policy(_header(learner, problem, summary), result.arrays))
-    files.checkpoint.unlink(missing_ok=True)
-    return summary | {
-        "settings": identity.settings,
-        "wall_s": recorder.wall_s,
-        "curve": recorder.evaluations(),
-        "policy": str(request.out),
-        "curve_file": str(files.curve),
-        "events": str(files.events),
-    }
+            messages = [each.interrupted() for each in recorders]
+            raise Interrupted(messages[0]) from None
+    return [
+        found if isinstance(found, TrainingError) else each.finish(found, recorder)
+        for each, found, recorder in zip(trainings, results, recorders, strict=True)
+    ]
+
+
+class _Training:
+    """A checked request, and the files of its training."""
+
+    def __init__(self, learner: type[Learner], request: TrainingRequest) -> None:
+        self._learner, self._request = learner, request
+        self.problem = problem = _problem(learner, request)
+        learner.untrained(problem.spec, problem.settings)  # reports a misfit before any file
+        self._files, self._identity = TrainingFiles(request.out), _identity(request, problem)
+
+    def recorder(self, *, resume: bool, progress: Progress | None) -> TrainingRecorder:
+        """Begin the records. Raises ``InputError`` if the training is complete already."""
+        out, files = self._request.out, self._files
+        if resume and out.exists() and not files.checkpoint.exists():
+            raise InputError(
+                f"{out}: training is already complete. Try: omit --resume to train again"
+            )
+        episodes = self._request.episodes
+        return TrainingRecorder(files, self._identity, episodes, resume=resume, progress=progress)
+
+    def finish(self, result: TrainingResult, recorder: TrainingRecorder) -> dict[str, Any]:
+        """Write the policy; return the summary."""
+        summary = _summary(self._request, self.problem, result)
+        header = _header(self._learner, self.problem, summary)
+        write_policy(self._request.out, Policy(header, result.arrays))
+        self._files.checkpoint.unlink(missing_ok=True)
+        return summary | {
+            "settings": self._identity.settings,
+            "wall_s": recorder.wall_s,
+            "curve": recorder.evaluations(),
+            "policy": str(self._request.out),
+            "curve_file": str(self._files.curve),
+            "events": str(self._files.events),
+        }
+
+
+def stack_key(scheduler: str, options: Mapping[str, Any]) -> str | None:
+    """Return a text that is equal for options whose trainings can be one stack; None for none.
+
+    Raises:
+        SchedulerError: If the scheduler does not learn, or an option is wrong.
+    """
+    learner = find_learner(scheduler)
+    return learner.stack_key(
+        learner.settings(**registry.check_options(scheduler, learner.settings, options))
+    )
 
 
 def settings_of(scheduler: str) -> list[dict[str, str]]:

@@ -191,6 +191,26 @@ class Replicas:
         rewards = np.ascontiguousarray(log.rewards.reshape(replicas, of_steps).T)
         return self._observe(), rewards, buffer.ended.copy()
 
+    def upcoming(self) -> Floats:
+        """Return observations of the next epochs as if nothing waited or were used until then.
+
+        They are those of the present epoch and of the ones after it, as far as all replicas that
+        have not ended have drawn theirs. Tasks and rates are exact; backlogs are 0 and batteries
+        are those of now.
+
+        Returns:
+            Shape (K, B, features), K at least 1 unless all replicas have ended. Rows of replicas
+            that have ended have no meaning.
+        """
+        buffer, alive = self._buffer, ~self._buffer.ended
+        count = int((buffer.end - buffer.epoch)[alive].min(initial=np.iinfo(np.int64).max))
+        steps = np.arange(count if alive.any() else 0)[:, None]
+        rows = np.where(alive, buffer.epoch + steps, buffer.epoch).ravel()
+        idle_s = np.zeros((len(rows), self._backlog_s.shape[1]))
+        battery_j = np.tile(self._state.battery_j, (len(steps), 1))
+        seen = buffer.table.observed(rows, self._model, self._tables, idle_s, battery_j)
+        return seen.features().reshape(len(steps), self.replicas, self.features)
+
     def what_if(self, placements: Ints) -> Outcomes:
         """Simulate C placements of each present epoch until all tasks have ended.
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from mecsim.learning import Replicas, TrainingProblem
 from schedulers.rl.layers import Arrays, Batch, Floats, Ints
-from schedulers.rl.parameters import SharedParameters, clipped
+from schedulers.rl.parameters import Flat, SharedParameters, clipped
 from schedulers.rl.policy_network import ActorCriticNetwork
 from schedulers.rl.returns import (
     advantages,
@@ -83,7 +83,7 @@ class ActorCritic(RolloutAlgorithm):
         super().__init__(
             network, problem, vine_envs=max(1, vine_envs), episode_envs=max(1, episode_envs)
         )
-        self._rates = self._learning_rates()
+        self._rates = learning_rates(s, self.initial())
         self._pool: deque[Floats] = deque(maxlen=POOL)
 
     def vine_iteration(
@@ -193,14 +193,15 @@ class ActorCritic(RolloutAlgorithm):
         shared.push(clipped(gradient, s.max_grad_norm), self._rates)
         return np.array([each.item() for each in (entropy, actor, critic)])
 
-    def _learning_rates(self) -> NDArray[np.float32]:
-        """Return the learning rate of every parameter."""
-        actor, critic = self.settings.actor_learning_rate, self.settings.critic_learning_rate
-        rates = (
-            np.full(x.size, critic if name.startswith("critic") else actor)
-            for name, x in self.initial().items()
-        )
-        return np.concatenate(list(rates), dtype=np.float32)
+
+def learning_rates(settings: ActorCriticSettings, parameters: Arrays) -> Flat:
+    """Return the learning rate of every parameter; shape (P,)."""
+    actor, critic = settings.actor_learning_rate, settings.critic_learning_rate
+    rates = [
+        np.full(x.size, critic if name.startswith("critic") else actor)
+        for name, x in parameters.items()
+    ]
+    return np.concatenate(rates, dtype=np.float32)
 
 
 def _measures(reward: float, losses: list[Floats]) -> dict[str, float]:
@@ -219,20 +220,23 @@ def actor_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return −mean(weight · log π) over decisions and heads (Eqs. 18 and 20), and the entropy.
 
-    π samples uniformly with probability ``epsilon``.
+    π samples uniformly with probability ``epsilon``. Both have the leading axes of the sample.
     """
     x, placements = torch.from_numpy(sample.x), torch.from_numpy(sample.placements)
     heads = network.heads(p, x, placements)
     log_p = functional.log_softmax(heads.logits, dim=-1)
-    entropy = -(log_p.exp() * log_p).sum(dim=-1).mean()
+    entropy = -(log_p.exp() * log_p).sum(dim=-1).mean(dim=(-2, -1))
     if epsilon > 0.0:
         log_p = torch.log((1.0 - epsilon) * log_p.exp() + epsilon / log_p.shape[-1])
     chosen = log_p.gather(-1, heads.chosen.unsqueeze(-1)).squeeze(-1).mean(dim=-1)
     weights = torch.from_numpy(sample.weights.astype(np.float32))
-    return -(weights * chosen).mean(), entropy
+    return -(weights * chosen).mean(dim=-1), entropy
 
 
 def critic_loss(network: ActorCriticNetwork, p: Any, sample: Sample) -> Tensor:
-    """Return the loss of the critic (Eq. 19), linear where errors are large (Huber)."""
+    """Return the loss of the critic: Eq. 19, or linear where errors are large (Huber)."""
     targets = torch.from_numpy(sample.targets.astype(np.float32))
-    return functional.smooth_l1_loss(network.value(p, torch.from_numpy(sample.states)), targets)
+    values = network.value(p, torch.from_numpy(sample.states))
+    loss = {"huber": functional.smooth_l1_loss, "squared": functional.mse_loss}
+    errors = loss[network.settings.critic_loss](values, targets, reduction="none")
+    return errors.mean(dim=-1)

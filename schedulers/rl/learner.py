@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any, ClassVar
@@ -9,7 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mecsim import Observation, Placement, SchedulerSpec
-from mecsim.learning import Learner, TrainingLogger, TrainingProblem, TrainingResult
+from mecsim.learning import (
+    Learner,
+    TrainingError,
+    TrainingLogger,
+    TrainingProblem,
+    TrainingResult,
+)
 from schedulers.rl.encoding import FeatureEncoder
 from schedulers.rl.layers import Arrays
 from schedulers.rl.policy_network import PolicyNetwork
@@ -23,6 +30,8 @@ class NetworkLearner(Learner):
     """The network, unless the settings choose another one."""
     algorithm: ClassVar[str]
     """``module:Class`` of the training algorithm, imported late: it needs PyTorch."""
+    episodic: ClassVar[str]
+    """``module:Class`` of the one that learns after every episode (option ``train_freq``)."""
 
     @classmethod
     def network_for(cls, settings: Any) -> type[PolicyNetwork]:
@@ -57,5 +66,27 @@ class NetworkLearner(Learner):
         """Train the network by its algorithm. Raises ``TrainingError``."""
         from schedulers.rl import trainer  # noqa: PLC0415 - policies decide without PyTorch
 
-        make = partial(resolve_name(cls.algorithm), cls.network_for(problem.settings))
-        return trainer.train(make, problem, logger)
+        if cls.stack_key(problem.settings) is None:
+            make = partial(resolve_name(cls.algorithm), cls.network_for(problem.settings))
+            return trainer.train(make, problem, logger)
+        (found,) = cls.train_stack([problem], [logger])
+        if isinstance(found, TrainingError):
+            raise found
+        return found
+
+    @classmethod
+    def stack_key(cls, settings: Any) -> str | None:
+        """Return the settings without learning rates, if these learn after every episode."""
+        rates = {name for name in type(settings).model_fields if name.endswith("learning_rate")}
+        alike: str = settings.model_dump_json(exclude=rates)
+        return alike if settings.train_freq == "episode" else None
+
+    @classmethod
+    def train_stack(
+        cls, problems: Sequence[TrainingProblem], loggers: Sequence[TrainingLogger]
+    ) -> list[TrainingResult | TrainingError]:
+        """Train networks of one shape in lockstep, see :mod:`schedulers.rl.stack`."""
+        from schedulers.rl import stack  # noqa: PLC0415 - policies decide without PyTorch
+
+        network = cls.network_for(problems[0].settings)
+        return stack.train_stack(partial(resolve_name(cls.episodic), network), problems, loggers)

@@ -20,6 +20,11 @@ SharedMemory: TypeAlias = "ctypes.Array[ctypes.c_float]"
 
 MAX_PARAMETER: Final = 1e6
 """Largest parameter; networks overflow with larger ones."""
+TOO_LARGE: Final = (
+    f"the training diverged: a parameter exceeds {MAX_PARAMETER:g} or is not a number. "
+    "Try: lower learning rates"
+)
+NOT_FINITE: Final = "the training diverged: a gradient is not finite. Try: lower learning rates"
 
 
 class SharedParameters:
@@ -60,15 +65,24 @@ class SharedParameters:
 
         Raises ``TrainingError`` if parameters become too large or no numbers.
         """
-        self.square_avg *= decay
-        self.square_avg += (1.0 - decay) * gradient * gradient
-        with np.errstate(over="ignore", invalid="ignore"):  # reported below
-            self.values -= learning_rate * gradient / np.sqrt(self.square_avg + epsilon)
+        rmsprop(self.values, self.square_avg, gradient, learning_rate, decay, epsilon)
         if not np.abs(self.values).max() <= MAX_PARAMETER:
-            raise TrainingError(
-                f"the training diverged: a parameter exceeds {MAX_PARAMETER:g} or is not a number. "
-                "Try: lower learning rates"
-            )
+            raise TrainingError(TOO_LARGE)
+
+
+def rmsprop(
+    values: Flat,
+    square_avg: Flat,
+    gradient: Flat,
+    learning_rate: float | Flat,
+    decay: float = 0.99,
+    epsilon: float = 1e-5,
+) -> None:
+    """Update parameters and the running mean of squared gradients in place (Eqs. 23 and 24)."""
+    square_avg *= decay
+    square_avg += (1.0 - decay) * gradient * gradient
+    with np.errstate(over="ignore", invalid="ignore"):  # reported by the caller
+        values -= learning_rate * gradient / np.sqrt(square_avg + epsilon)
 
 
 def flat(arrays: Mapping[str, NDArray[np.float32]]) -> Flat:
@@ -77,11 +91,15 @@ def flat(arrays: Mapping[str, NDArray[np.float32]]) -> Flat:
 
 
 def named(layout: Layout, vector: Flat) -> Arrays:
-    """Return the parts of a vector by name, as views; the inverse of :func:`flat`."""
+    """Return the parts of a vector by name, as views; the inverse of :func:`flat`.
+
+    A vector of shape (…, P) gives arrays with the same leading axes.
+    """
     found, begin = {}, 0
     for name, shape in layout.items():
         end = begin + int(np.prod(shape))
-        found[name], begin = vector[begin:end].reshape(shape), end
+        found[name] = vector[..., begin:end].reshape(*vector.shape[:-1], *shape)
+        begin = end
     return found
 
 
@@ -93,7 +111,5 @@ def clipped(gradient: Flat, max_norm: float) -> Flat:
     with np.errstate(over="ignore"):
         norm = float(np.linalg.norm(gradient))
     if not np.isfinite(norm):
-        raise TrainingError(
-            "the training diverged: a gradient is not finite. Try: lower learning rates"
-        )
+        raise TrainingError(NOT_FINITE)
     return gradient * np.float32(min(1.0, max_norm / max(norm, 1e-12)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -17,8 +17,13 @@ Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class VineSettings(TrainingSettings):
-    """Options of vine rollouts, which the paper does not have."""
+    """Options of vine rollouts, which the paper does not have, and of Algorithm 1."""
 
+    train_freq: Literal["step", "episode"] = "step"
+    """``step``: after every k steps of all environments, or in vine rollouts. ``episode``: after
+    every episode, from transitions of its memory (Algorithm 1); without vine rollouts."""
+    work_nodes: Count = 1
+    """Work nodes of Algorithm 1: episodes with the same parameters, each followed by its update."""
     branched_share: Share = 0.9
     """Share of the simulated epochs that vine rollouts use; the rest are full episodes."""
     candidates: Annotated[int, Field(ge=2)] = 16
@@ -48,6 +53,8 @@ class ActorCriticSettings(VineSettings):
     """``pool``: the best of all recent branches; ``group``: the best of each state."""
     batch_size: Count = 128
     """Decisions in an update (paper: 32)."""
+    buffer_size: Annotated[int, Field(ge=1)] = 600
+    """Transitions in the memory of Algorithm 1 (paper: not given)."""
     n_steps: Count = 8
     """k of the k-step returns (paper: not given)."""
     gamma: Share = 0.95
@@ -67,8 +74,31 @@ class ActorCriticSettings(VineSettings):
     epsilon_end: Share = 0.0
     """Share of places sampled uniformly at the end (paper: 0.01)."""
     max_grad_norm: Positive = 1.0
-    """Largest norm of a gradient; longer ones are clipped."""
+    """Largest norm of a gradient; longer ones are clipped (paper: none)."""
+    normalize_advantage: bool = True
+    """Scale the advantages of an update to a standard deviation of 1 (paper: no)."""
+    critic_loss: Literal["huber", "squared"] = "huber"
+    """``squared``: Eq. 19; ``huber``: linear where errors are large."""
     sample_actions: Literal["per_task", "always", "never"] = "per_task"
     """When a trained policy samples placements rather than taking the most probable one:
     with per-task decisions, always or never. Tasks released at one instant see the same queues,
     so a greedy policy would send them all to the same place."""
+
+
+PAPER: Final[dict[str, Any]] = {
+    "train_freq": "episode",
+    "observe": "paper",
+    "batch_size": 32,
+    "gamma": 0.95,
+    "epsilon_start": 1.0,
+    "epsilon_end": 0.01,
+    "max_grad_norm": 1e6,
+}
+"""What the paper says of all learners (section 5.1)."""
+PAPER_ACTOR_CRITIC: Final[dict[str, Any]] = PAPER | {
+    "actor_learning_rate": 0.01,
+    "critic_learning_rate": 0.01,
+    "normalize_advantage": False,
+    "critic_loss": "squared",
+}
+"""What it says of actor-critic learners."""

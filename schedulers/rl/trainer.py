@@ -25,7 +25,7 @@ from schedulers.rl.parameters import Flat, Layout, SharedMemory, SharedParameter
 from schedulers.rl.schedule import Best, ScheduleState, TrainingSchedule, evaluations
 from schedulers.rl.workers import MakeAlgorithm, ProcessPool, SerialPool, WorkerPool
 
-_STATE: Final = "state."
+STATE: Final = "state."
 """Prefix of the algorithm's arrays in a checkpoint."""
 
 
@@ -69,18 +69,18 @@ def _schedule(
     if saved is None:
         return TrainingSchedule(iterations, due, Best(shared.values.copy()))
     state = ScheduleState.read(saved.state)
-    best = Best(_vector("best", saved, shared), state.best_reward)
-    shared.values[:] = _vector("values", saved, shared)
-    shared.square_avg[:] = _vector("square_avg", saved, shared)
+    best = Best(checkpoint_vector("best", saved, shared.values), state.best_reward)
+    shared.values[:] = checkpoint_vector("values", saved, shared.values)
+    shared.square_avg[:] = checkpoint_vector("square_avg", saved, shared.values)
     every = saved.arrays.items()
-    algorithm.restore({n.removeprefix(_STATE): x for n, x in every if n.startswith(_STATE)})
+    algorithm.restore({n.removeprefix(STATE): x for n, x in every if n.startswith(STATE)})
     return TrainingSchedule(iterations, due, best, state.done, state.evaluated)
 
 
-def _vector(name: str, saved: Checkpoint, shared: SharedParameters) -> Flat:
+def checkpoint_vector(name: str, saved: Checkpoint, like: Flat) -> Flat:
     """Return a vector of a checkpoint. Raises ``TrainingError`` if its length does not fit."""
     found = saved.arrays.get(name)
-    if found is None or found.shape != shared.values.shape:
+    if found is None or found.shape != like.shape:
         raise TrainingError("the checkpoint belongs to a network of another shape")
     return found
 
@@ -90,7 +90,7 @@ def _checkpoint_arrays(
 ) -> Arrays:
     values, square_avg = pool.parameters()
     arrays = {"values": values, "square_avg": square_avg, "best": schedule.best.values}
-    return arrays | {_STATE + name: x for name, x in algorithm.state().items()}
+    return arrays | {STATE + name: x for name, x in algorithm.state().items()}
 
 
 def _pool(

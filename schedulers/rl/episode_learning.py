@@ -1,0 +1,171 @@
+"""Algorithm 1 of the paper for a stack of trainings: play an episode, learn from a sample of it.
+
+A *stack* is a number of trainings of one scenario and shape. Their parameters, observations and
+minibatches have a leading axis S; one compiled call steps the environments of all, and one backward
+pass gives all gradients. Each training has random numbers of its own, so it is the same training in
+every stack.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mecsim.learning import TrainingProblem
+from schedulers.rl.encoding import FeatureEncoder
+from schedulers.rl.episodes import EpisodePlayer, Steps, foreseeable
+from schedulers.rl.layers import Arrays, Batch, Floats, Ints
+from schedulers.rl.parameters import Flat
+from schedulers.rl.policy_network import PolicyNetwork
+from schedulers.rl.replay_buffer import ReplayBuffer, Transitions
+from schedulers.rl.returns import anneal, reward_scale
+from schedulers.rl.stacked_generator import StackedGenerator
+
+VALIDATION_RUNS: Final = 8
+"""Runs of an evaluation."""
+
+Measures: TypeAlias = Mapping[str, Floats]
+"""Values of all trainings by name, each of shape (S,)."""
+
+
+class Gradient(NamedTuple):
+    """The gradients of a loss of every training, and measures."""
+
+    values: Flat
+    """Shape (S, P)."""
+    measures: Measures
+
+
+class EpisodeLearning(ABC):
+    """The learning part of a stack of trainings; see the module.
+
+    Args:
+        network: The class of the network.
+        problems: The trainings; they differ in their seeds and learning rates only.
+    """
+
+    network: Any
+    """The network; subclasses say of which kind."""
+
+    def __init__(self, network: type[PolicyNetwork], problems: Sequence[TrainingProblem]) -> None:
+        torch.set_num_threads(1)
+        self.problems, problem = problems, problems[0]
+        self.settings, spec = problem.settings, problem.spec
+        self.encoder = FeatureEncoder.of(spec, self.settings.observe)
+        inputs, places = self.encoder.inputs, spec.servers + 1
+        self.network = network(inputs, spec.blocks, places, self.settings, spec.decision_epoch)
+        first = problem.make_envs(1).reset(problem.validation_seeds(1))
+        self.reward_scale = reward_scale(spec, float(first[0, 0]))
+        known = foreseeable(problem, first)
+        self._player, self._validation = (
+            EpisodePlayer(problems, self.encoder, foreseeable=known, runs=runs)
+            for runs in (self.settings.work_nodes, VALIDATION_RUNS)
+        )
+        size = self.settings.buffer_size
+        self.memories = [ReplayBuffer(size, inputs, spec.blocks) for _ in problems]
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the whole training: an episode of every work node each."""
+        return self.problems[0].episodes
+
+    def initial(self) -> list[Arrays]:
+        """Return the initial parameters of every training."""
+        return [self.network.initial(problem.rng(0)) for problem in self.problems]
+
+    def run_iteration(self, number: int, p: Arrays) -> tuple[list[Flat], Measures]:
+        """Play an episode on every work node; then learn from a minibatch for each of them.
+
+        Args:
+            number: Number of the iteration.
+            p: The parameters, each of shape (S, …).
+
+        Returns:
+            The gradients to apply one after the other, each of shape (S, P), and measures.
+        """
+        progress = number / self.iterations
+        epsilon = self.epsilon(progress)
+        rng = StackedGenerator([problem.rng(1, number) for problem in self.problems])
+
+        def choose(x: Batch) -> Ints:
+            found: Ints = self.network.sample(p, x, 1, epsilon, rng)[..., 0, :]
+            return found
+
+        nodes = self.settings.work_nodes
+        seeds = [problem.training_seeds(number, nodes) for problem in self.problems]
+        steps = Steps.joined(list(self._player.play(seeds, choose)))
+        for training, memory in enumerate(self.memories):
+            memory.add(steps.transitions(training, self.reward_scale))
+        found = [self._gradient(p, self._minibatch(rng), progress) for _ in range(nodes)]
+        names = found[0].measures
+        learned = {name: np.mean([each.measures[name] for each in found], axis=0) for name in names}
+        played = {
+            "training_reward": steps.rewards.sum(axis=2).mean(axis=1),
+            "epsilon": np.full(len(self.problems), epsilon),
+        }
+        return [each.values for each in found], played | learned
+
+    def evaluate(self, p: Arrays, stop_below: Floats) -> Floats:
+        """Return the mean reward of runs of each policy on seeds that training does not use.
+
+        Rewards are never positive, so the value of a policy is taken once it is below
+        ``stop_below``, shape (S,): runs with growing queues take long. It is then an upper bound.
+        """
+        rng = StackedGenerator([problem.rng(2) for problem in self.problems])
+        seeds = [problem.validation_seeds(VALIDATION_RUNS) for problem in self.problems]
+        mean, going = np.zeros(len(seeds)), np.ones(len(seeds), np.bool_)
+        for steps in self._validation.play(seeds, lambda x: self.network.decide(p, x, rng)):
+            mean[going] += steps.rewards[going].sum(axis=(1, 2)) / VALIDATION_RUNS
+            going &= mean >= stop_below
+            if not going.any():
+                break
+        return mean
+
+    def policy(self, parameters: Arrays) -> Arrays:
+        """Return the arrays of a policy file of one training."""
+        return parameters | self.encoder.arrays()
+
+    def epsilon(self, progress: float) -> float:
+        """Return the share of uniformly sampled places at some progress of the training."""
+        return anneal(self.settings.epsilon_start, self.settings.epsilon_end, progress)
+
+    def state(self, training: int) -> Arrays:
+        """Return what a training carries over from one iteration to the next, for a checkpoint."""
+        return self.memories[training].state()
+
+    def restore(self, training: int, state: Arrays) -> None:
+        """Continue a training from what :meth:`state` returned."""
+        self.memories[training].restore(state)
+
+    @abstractmethod
+    def learning_rates(self, problem: TrainingProblem) -> Flat:
+        """Return the learning rate of every parameter of a training; shape (P,)."""
+
+    @abstractmethod
+    def _gradient(self, p: Arrays, batch: Transitions, progress: float) -> Gradient:
+        """Return the gradients of a loss at transitions with a leading axis S."""
+
+    def _minibatch(self, rng: StackedGenerator) -> Transitions:
+        count = self.settings.batch_size
+        pairs = zip(self.memories, rng.generators, strict=True)
+        each = [memory.sample(count, own) for memory, own in pairs]
+        return Transitions(*(np.stack(column) for column in zip(*each, strict=True)))
+
+
+def leaves(p: Arrays) -> dict[str, Tensor]:
+    """Return parameters as tensors that record gradients."""
+    return {name: torch.from_numpy(x).requires_grad_() for name, x in p.items()}
+
+
+def gradients(loss: Tensor, tensors: Mapping[str, Tensor]) -> Flat:
+    """Return the gradient of a loss by parameters with a leading axis S; shape (S, P).
+
+    The loss is the sum over trainings, each of which depends on its own parameters only.
+    """
+    of_each = torch.autograd.grad(loss, list(tensors.values()), materialize_grads=True)
+    return np.concatenate([each.flatten(1).numpy() for each in of_each], axis=1)

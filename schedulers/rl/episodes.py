@@ -1,0 +1,102 @@
+"""Plays runs of a scenario for a stack of trainings, all of them in one compiled call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecsim.learning import Replicas, TrainingProblem
+from mecsim.scheduler import feature_names
+from schedulers.rl.encoding import FeatureEncoder
+from schedulers.rl.layers import Batch, Floats, Ints
+from schedulers.rl.replay_buffer import Transitions
+
+Choose: TypeAlias = Callable[[Batch], Ints]
+"""From encoded observations, shape (S, n, inputs), to placements, shape (S, n, M)."""
+
+
+class Steps(NamedTuple):
+    """T steps of W runs of each of S trainings, in the order of time."""
+
+    x: Batch
+    """Encoded observations; shape (S, W, T, inputs)."""
+    placements: Ints
+    """Shape (S, W, T, M)."""
+    rewards: Floats
+    """Shape (S, W, T)."""
+    alive: NDArray[np.bool_]
+    """Whether the run had not ended before the step; shape (S, W, T)."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Steps]) -> Steps:
+        """Return steps that follow each other as one."""
+        return cls(*(np.concatenate(column, axis=2) for column in zip(*parts, strict=True)))
+
+    def transitions(self, training: int, reward_scale: float) -> Transitions:
+        """Return the transitions of one training; rewards are divided by ``reward_scale``."""
+        x, placements, rewards, alive = (each[training] for each in self)
+        following = np.concatenate([x[:, 1:], np.zeros_like(x[:, :1])], axis=1)
+        last = alive & ~np.concatenate([alive[:, 1:], np.zeros_like(alive[:, :1])], axis=1)
+        scaled = (rewards[alive] / reward_scale).astype(np.float32)
+        return Transitions(x[alive], placements[alive], scaled, following[alive], last[alive])
+
+
+class EpisodePlayer:
+    """Plays W runs at once for each of S trainings of one scenario.
+
+    Args:
+        problems: The trainings.
+        encoder: Encodes observations.
+        foreseeable: Whether inputs do not depend on earlier placements; many steps are then
+            simulated at once.
+        runs: W.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[TrainingProblem],
+        encoder: FeatureEncoder,
+        *,
+        foreseeable: bool,
+        runs: int,
+    ) -> None:
+        self._stack, self._runs = len(problems), runs
+        self._encoder, self._foreseeable = encoder, foreseeable
+        self._envs = problems[0].make_envs(len(problems) * runs)
+
+    def play(self, seeds: Sequence[Sequence[int]], choose: Choose) -> Iterator[Steps]:
+        """Play the runs of seeds that are given for each training; yield some steps at a time."""
+        envs = self._envs
+        features = envs.reset([seed for own in seeds for seed in own])
+        while not envs.ended.all():
+            seen = envs.upcoming() if self._foreseeable else features[None]
+            alive = np.broadcast_to(~envs.ended, seen.shape[:2])
+            encoded = self._encoder(seen.reshape(-1, seen.shape[-1]))
+            x = self._by_training(encoded.reshape(*seen.shape[:2], -1))
+            placements = choose(x.reshape(self._stack, -1, x.shape[-1]))
+            placements = placements.reshape(*x.shape[:3], -1)
+            features, rewards, _ = envs.roll(self._by_time(envs, placements))
+            yield Steps(x, placements, self._by_training(rewards), self._by_training(alive))
+
+    def _by_training(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Turn an array of shape (T, S·W, …) into one of shape (S, W, T, …)."""
+        apart = rows.reshape(len(rows), self._stack, self._runs, *rows.shape[2:])
+        return np.ascontiguousarray(np.moveaxis(apart, 0, 2))
+
+    def _by_time(self, envs: Replicas, placements: Ints) -> Ints:
+        """Turn an array of shape (S, W, T, M) into one of shape (T, S·W, M)."""
+        time = np.moveaxis(placements, 2, 0)
+        return np.ascontiguousarray(time.reshape(len(time), envs.replicas, -1))
+
+
+def foreseeable(problem: TrainingProblem, features: Floats) -> bool:
+    """Whether the inputs of a learner do not depend on its placements.
+
+    That is so if it does not observe backlogs, and no battery is limited.
+    """
+    names = feature_names(problem.spec)
+    battery = next(n for n, name in enumerate(names) if name.endswith("battery_J"))
+    return problem.settings.observe == "paper" and bool(np.isinf(features[:, battery]).all())
