@@ -86,6 +86,8 @@ class NetworkLearner(Learner):
         cls, problems: Sequence[TrainingProblem], loggers: Sequence[TrainingLogger]
     ) -> list[TrainingResult | TrainingError]:
         """Train networks of one shape in lockstep, see :mod:`schedulers.rl.stack`."""
+        if cls.stack_key(problems[0].settings) is None:
+            return super().train_stack(problems, loggers)
         from schedulers.rl import stack  # noqa: PLC0415 - policies decide without PyTorch
 
         network = cls.network_for(problems[0].settings)
