@@ -110,6 +110,8 @@ class PanelSpec(Section):
     """One line per scheduler, or one per scenario for the first scheduler."""
     relative: bool = False
     """Show means in units of the baseline's, over the seeds that both ran."""
+    extra: bool = False
+    """Draw the panel in a row below the others: the figure of the paper does not have it."""
 
 
 class Figure(Section):

@@ -8,11 +8,13 @@ from typing import cast
 
 import numpy as np
 
+from mecsim.paper.claims import load_claims
 from mecsim.paper.curves import value_at
 from mecsim.paper.figure_files import CURVE, Figure, PanelSpec
+from mecsim.paper.marks import marks
 from mecsim.simulation.metrics import METRICS
-from mecsim.study import plots, statistics
-from mecsim.study.plots import Line, Panel
+from mecsim.study import statistics
+from mecsim.study.panel import Line, Panel, sweep_panel
 from mecsim.study.summary import CurvePoint, Entry, Row
 
 
@@ -35,16 +37,21 @@ def panels(name: str, figure: Figure, results: Results) -> list[Panel]:
 
 def _panel(place: str, spec: PanelSpec, results: Results, baseline: str) -> Panel:
     if spec.metric == CURVE:
-        lines = learning_curves(place, results)
-        return Panel(lines, spec.x, "reward", spec.title, curves=True)
-    means = shown(spec, results.summary[place], baseline)
-    title = spec.title
-    if spec.lines == "scenario" and means:
-        first = means[0]["scheduler"]
-        means = [each for each in means if each["scheduler"] == first]
-        title = f"{title}, {first}"
-    panel = plots.sweep_panel(means, spec.metric, title, spec.x, by=spec.lines)
-    return replace(panel, y_label=y_label(spec, baseline))
+        found = Panel(learning_curves(place, results), spec.x, "reward", spec.title, curves=True)
+    else:
+        means = shown(spec, results.summary[place], baseline)
+        title = spec.title
+        if spec.lines == "scenario" and means:
+            first = means[0]["scheduler"]
+            means = [each for each in means if each["scheduler"] == first]
+            title = f"{title}, {first}"
+        panel = sweep_panel(means, spec.metric, title, spec.x, by=spec.lines)
+        found = replace(panel, y_label=y_label(spec, baseline))
+    if spec.relative or spec.lines == "scenario" or spec.extra:
+        return replace(found, extra=spec.extra)
+    metric = "reward" if found.curves else spec.metric
+    claimed = marks(load_claims(), place, metric, found.lines, curves=found.curves)
+    return replace(found, marks=claimed)
 
 
 def y_label(spec: PanelSpec, baseline: str) -> str:

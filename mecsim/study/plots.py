@@ -1,59 +1,33 @@
-"""Figures: means with intervals along a sweep, and learning curves."""
+"""Draw panels into PNG and SVG files with matplotlib."""
 
 from __future__ import annotations
 
 import math
-import re
+import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from mecsim.errors import InputError
-from mecsim.simulation.metrics import METRICS
-from mecsim.study.styles import Style, styles
-from mecsim.study.summary import Entry
+from mecsim.study import scales
+from mecsim.study.drawing import draw_panel, legend, plain
+from mecsim.study.panel import Panel, has_categories, names_lines
+from mecsim.study.styles import Style, shipped_name, styles
 from mecsim.support.files import replacing
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDE: Final = 8.0
-"""Means that differ by more than this factor are drawn on a logarithmic scale."""
-PANEL_WIDTH: Final = 4.2
-"""Inches."""
-MOST_TICKS: Final = 10
-"""Maximum number of tick labels at the values of a sweep."""
-LONG_TICKS: Final = 36
-"""Rotate tick labels whose total length exceeds this."""
-FRONT: Final = 50.0
-"""The z-order of the first line; later lines are behind it, with larger markers."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """Means along a sweep, each with its interval (None for a single number)."""
-
-    label: str
-    x: Sequence[Any]
-    y: Sequence[float]
-    low: Sequence[float | None]
-    high: Sequence[float | None]
-    single: Sequence[Sequence[float]] = ()
-    """The curves of the single trainings behind the means, shape (T, points)."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes."""
-
-    lines: Sequence[Line]
-    x_label: str
-    y_label: str
-    title: str = ""
-    curves: bool = False
-    """Draw learning curves: the mean, and each training as a thin line in place of intervals."""
+PANEL_SIZE: Final = (4.2, 3.2)
+"""Width and height in inches; a single panel is larger."""
+SINGLE_SIZE: Final = (6.6, 4.0)
+ENTRY_HEIGHT: Final = 0.21
+"""Height of a row of the legend in inches."""
+LETTER: Final = 0.062
+"""Mean width of a letter in inches."""
+INTERVALS: Final = "bars: 95% intervals"
+BAND: Final = "band: mean ± standard deviation over trainings, thin lines: each training"
 
 
 def need_matplotlib(otherwise: str = "") -> None:
@@ -66,7 +40,14 @@ def need_matplotlib(otherwise: str = "") -> None:
         ) from error
 
 
-def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str = "") -> list[Path]:
+def draw(
+    panels: Sequence[Panel],
+    stem: Path,
+    *,
+    columns: int = 3,
+    heading: str = "",
+    labels: Sequence[str] = (),
+) -> list[Path]:
     """Draw panels next to each other into ``stem.png`` and ``stem.svg``.
 
     Equal panels give byte-identical files.
@@ -74,8 +55,9 @@ def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str 
     Args:
         panels: What is drawn.
         stem: The path of the files without their endings.
-        columns: Maximum number of panels in a row.
+        columns: Maximum number of panels in a row; four fit in one row if there are no more.
         heading: Title of the whole figure.
+        labels: All labels of a set of figures, so that their styles are the same in each.
 
     Returns:
         The files.
@@ -87,232 +69,137 @@ def draw(panels: Sequence[Panel], stem: Path, *, columns: int = 3, heading: str 
 
     files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     with rc_context({"svg.hashsalt": "mecsim", "svg.fonttype": "none", "font.size": 9}):
-        figure = _figure(panels, columns, heading)
+        figure = make_figure(panels, columns, heading, labels)
         with replacing(*files, out=stem) as (png, svg):
             figure.savefig(png, dpi=160, format="png")
             figure.savefig(svg, metadata={"Date": None}, format="svg")
     return files
 
 
-def _figure(panels: Sequence[Panel], columns: int, heading: str) -> Figure:
+def make_figure(
+    panels: Sequence[Panel], columns: int = 3, heading: str = "", labels: Sequence[str] = ()
+) -> Figure:
+    """Return a figure of the panels; see :func:`draw` for the arguments."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
 
-    labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
-    looks = styles(labels)
-    wide = min(columns, len(panels))
-    high = math.ceil(len(panels) / wide)
-    legend_columns = _legend_columns(labels, wide)
-    legend_rows = math.ceil(len(labels) / legend_columns)
-    size = (PANEL_WIDTH * wide, 3.1 * high + 0.3 + 0.22 * legend_rows)
-    figure = Figure(figsize=size, layout="constrained")
+    rows = rows_of(panels, columns)
+    wide = max(map(len, rows))
+    size = PANEL_SIZE[0] * wide, PANEL_SIZE[1] * len(rows)
+    width, height = SINGLE_SIZE if len(panels) == 1 else size
+    looks = styles(list(dict.fromkeys([*labels, *_labels(panels)])))
+    shared = shared_labels(panels)
+    legend_columns = _legend_columns(shared, width)
+    remarks = _remarks(panels, int(width / LETTER))
+    below = math.ceil(len(shared) / legend_columns) + len(remarks) + _rows_below(rows, shared)
+    figure = Figure(figsize=(width, height + 0.3 + ENTRY_HEIGHT * below), layout="constrained")
     if heading:
-        figure.suptitle(_plain(heading))
-    axes = figure.subplots(high, wide, squeeze=False).ravel()
-    handles: dict[str, Any] = {}  # matplotlib's own list leaves out labels that begin with "_"
-    for panel, each in zip(panels, axes, strict=False):
-        handles |= _draw_panel(each, panel, looks)
-    for each in axes[len(panels) :]:
-        each.set_axis_off()
-    figure.legend(
-        [handles[label] for label in labels], [_plain(label) for label in labels],
-        loc="outside lower center", ncols=legend_columns, frameon=False,
-    )  # fmt: skip
+        figure.suptitle(plain(heading))
+    _draw_rows(figure, rows, looks, shared)
+    look = {label: looks[label] for label in shared}
+    legend(figure, panels, look, loc="outside lower center", ncols=legend_columns,
+           title=plain("\n".join(remarks)))  # fmt: skip
     return figure
 
 
-def _legend_columns(labels: Sequence[str], wide: int) -> int:
-    """Return the number of legend entries that fit in a row below ``wide`` panels."""
-    entry = 0.6 + 0.066 * max((len(label) for label in labels), default=0)  # inches
-    return max(1, min(len(labels), 3 * wide, int(PANEL_WIDTH * wide / entry)))
+def _draw_rows(
+    figure: Figure,
+    rows: Sequence[Sequence[Panel]],
+    looks: Mapping[str, Style],
+    shared: Sequence[str],
+) -> None:
+    """Draw the panels, and below each the legend of the labels that no other panel has."""
+    wide = max(map(len, rows))
+    grid = figure.add_gridspec(len(rows), 2 * wide)
+    kinds = iter(scales.kinds([panel for row in rows for panel in row]))
+    for number, row in enumerate(rows):
+        found = [(panel, kind := next(kinds), scales.limits(panel, kind)) for panel in row]
+        space = max(len(scales.notes(panel, shown)) for panel, _, shown in found)
+        for (panel, kind, shown), span in zip(found, _spans(len(row), wide), strict=True):
+            axes = figure.add_subplot(grid[number, span])
+            chosen = _panel_styles(panel, looks, shared)
+            draw_panel(axes, panel, chosen, kind, shown, space)
+            own = {label: chosen[label] for label in _labels([panel]) if label not in shared}
+            if own and not names_lines(panel):
+                fitting = _legend_columns(list(own), _width(span))
+                legend(axes, [panel], own, loc="upper center", ncols=fitting,
+                       bbox_to_anchor=(0.5, -0.42 if has_categories(panel) else -0.17))  # fmt: skip
 
 
-def _plain(text: str) -> str:
-    """Escape dollar signs: matplotlib takes the text between two of them for mathematics."""
-    return text.replace("$", r"\$")
+def _panel_styles(
+    panel: Panel, looks: Mapping[str, Style], shared: Sequence[str]
+) -> Mapping[str, Style]:
+    """Return styles of a panel that differ most, if the shared labels keep theirs."""
+    alone = styles(_labels([panel]))
+    kept = all(alone[label] == looks[label] for label in alone if label in shared)
+    return alone if kept else looks
 
 
-def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, Style]) -> dict[str, Any]:
-    """Draw the lines and return what the legend shows of each, by label."""
-    handles = {}
-    places, ticks = positions([x for line in panel.lines for x in line.x])
-    for order, line in enumerate(panel.lines):
-        draw_line = _draw_curve if panel.curves else _draw_means
-        handles[line.label] = draw_line(axes, line, places, looks[line.label], order)
-    if ticks:
-        rotated: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-        long = len("".join(ticks)) > LONG_TICKS
-        axes.set_xticks(
-            range(len(ticks)), [_plain(each) for each in ticks], **(rotated if long else {})
-        )
-    elif len(places) <= MOST_TICKS and not panel.curves:
-        axes.set_xticks(sorted(places.values()))
-    axes.set(xlabel=_plain(panel.x_label), ylabel=panel.y_label, title=_plain(panel.title))
-    _scale(axes, panel)
-    axes.grid(visible=True, alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    return handles
+def _labels(panels: Sequence[Panel]) -> list[str]:
+    return list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
 
 
-def _scale(axes: Axes, panel: Panel) -> None:
-    """Set the limits of the y-axis, and a logarithmic scale for values of one sign far apart."""
-    values = _scale_values(panel)
-    scale = _scale_name(values)
-    sizes = [abs(y) for y in values if y]
-    match scale:
-        case "linear" if panel.curves and values:
-            around = 0.15 * (max(values) - min(values)) or 1.0
-            axes.set_ylim(min(values) - around, max(values) + around)
-        case "linear" if values and min(values) >= 0 < max(values):
-            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))  # only an interval is below 0
-        case "log":
-            axes.set_yscale("log")
-        case "log with zero":
-            top = axes.get_ylim()[1]
-            axes.set_yscale("symlog", linthresh=min(sizes))
-            axes.set_ylim(0.0, 1.5 * top)
-        case "negative log":
-            axes.set_yscale("symlog", linthresh=min(sizes) / 2)
-            axes.set_ylim(-1.3 * max(sizes), -min(sizes) / 1.3)
-    if scale != "linear":
-        axes.set(ylabel=f"{panel.y_label}, log scale")
+def shared_labels(panels: Sequence[Panel]) -> list[str]:
+    """Return the labels for the legend of the figure.
 
-
-def _scale_values(panel: Panel) -> list[float]:
-    """Return the values that determine the scale: all means, but only the ends of curves."""
-    if panel.curves:
-        return [each[-1] for line in panel.lines for each in (line.y, *line.single)]
-    return [y for line in panel.lines for y in line.y]
-
-
-def _scale_name(
-    values: Sequence[float],
-) -> Literal["linear", "log", "log with zero", "negative log"]:
-    sizes = [abs(y) for y in values if y]
-    mixed_signs = bool(values) and min(values) < 0 < max(values)
-    if mixed_signs or not sizes or max(sizes) <= WIDE * min(sizes):
-        return "linear"
-    if max(values) <= 0:
-        return "negative log"
-    return "log" if len(sizes) == len(values) else "log with zero"
-
-
-def _draw_curve(
-    axes: Axes, line: Line, places: Mapping[Any, float], look: Style, order: int
-) -> Any:
-    colour, _, style = look
-    x = [places[_hashable(value)] for value in line.x]
-    above = FRONT - order
-    (handle,) = axes.plot(x, line.y, color=colour, linestyle=style, lw=1.8, zorder=above)
-    for each in line.single:
-        axes.plot(x, each, color=colour, linestyle=style, lw=0.7, alpha=0.55, zorder=above)
-    return handle
-
-
-def _draw_means(
-    axes: Axes, line: Line, places: Mapping[Any, float], look: Style, order: int
-) -> Any:
-    colour, marker, style = look
-    x = [places[_hashable(value)] for value in line.x]
-    low = [y if end is None else end for y, end in zip(line.y, line.low, strict=True)]
-    high = [y if end is None else end for y, end in zip(line.y, line.high, strict=True)]
-    spread = [
-        [max(y - end, 0) for y, end in zip(line.y, low, strict=True)],
-        [max(end - y, 0) for y, end in zip(line.y, high, strict=True)],
-    ]
-    return axes.errorbar(
-        x, line.y, yerr=spread, color=colour, marker=marker or None, linestyle=style,
-        markersize=4 + 0.5 * order, linewidth=1.3, capsize=2.5, markeredgewidth=0.8,
-        zorder=FRONT - order,
-    )  # fmt: skip
-
-
-def positions(values: Sequence[Any]) -> tuple[dict[Any, float], list[str]]:
-    """Return the positions of values on an axis, and tick labels for values that are no numbers.
-
-    A number is at its own position, also with a unit that all values share.
-
-    >>> positions(["0.8 MB/s", "2 MB/s"])
-    ({'0.8 MB/s': 0.8, '2 MB/s': 2.0}, [])
-    >>> positions(["nin", "vgg16"])
-    ({'nin': 0.0, 'vgg16': 1.0}, ['nin', 'vgg16'])
+    These are the shipped schedulers and what several panels have. The legend of the other labels is
+    below their panel.
     """
-    unique = list(dict.fromkeys(_hashable(value) for value in values))
-    numbers = [_number(value) for value in unique]
-    if all(number is not None for number in numbers) and len({unit(v) for v in unique}) <= 1:
-        return {v: float(n) for v, n in zip(unique, numbers, strict=True) if n is not None}, []
-    return {value: float(place) for place, value in enumerate(unique)}, [str(v) for v in unique]
+    count = Counter(label for panel in panels for label in _labels([panel]))
+    return [label for label in count if shipped_name(label) or count[label] > 1 or len(panels) == 1]
 
 
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, str | int | float) else str(value)
+def _rows_below(rows: Sequence[Sequence[Panel]], shared: Sequence[str]) -> int:
+    """Return how many rows of legends the panels have below each other."""
+    total, wide = 0, max(map(len, rows))
+    for row in rows:
+        width = _width(_spans(len(row), wide)[0])
+        owns = [[label for label in _labels([panel]) if label not in shared] for panel in row]
+        total += max(math.ceil(len(own) / _legend_columns(own, width)) for own in owns)
+    return total
 
 
-_QUANTITY: Final = re.compile(r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?) *([^0-9,]*)")
+def rows_of(panels: Sequence[Panel], columns: int) -> list[list[Panel]]:
+    """Return the rows of a figure; extra panels begin a new one. Four panels fit in one row."""
+    rows = []
+    for extra in (False, True):
+        group = [panel for panel in panels if panel.extra == extra]
+        wide = len(group) if len(group) <= columns + 1 else columns
+        rows += [group[at : at + wide] for at in range(0, len(group), wide or 1)]
+    return rows
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        found = _QUANTITY.fullmatch(value)
-        return float(found[1]) if found else None
-    return float(value)
+def _spans(count: int, wide: int) -> list[slice]:
+    """Return the half columns of each of ``count`` panels in a row, centred; one is wider."""
+    size = 4 if count == 1 < wide else 2
+    first = (2 * wide - size * count) // 2
+    return [slice(first + size * each, first + size * (each + 1)) for each in range(count)]
 
 
-def unit(value: Any) -> str:
-    """Return the unit of a value, or an empty text.
-
-    >>> unit("0.8 MB/s")
-    'MB/s'
-    """
-    found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    return found[2].strip() if found else ""
+def _width(span: slice) -> float:
+    """Return the width of half columns in inches."""
+    return PANEL_SIZE[0] * float(span.stop - span.start) / 2
 
 
-def comparison_panels(summary: Sequence[Entry], metric: str) -> list[Panel]:
-    """Return one panel per scenario and combination of all swept keys except the first.
-
-    Empty if the metric is zero everywhere, such as failed tasks.
-    """
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for each in summary:
-        if each["metric"] == metric and each["mean"] is not None:
-            rest = ", ".join(f"{key} = {value}" for key, value in list(each["sweep"].items())[1:])
-            groups.setdefault((each["scenario"], rest), []).append(each)
-    if not any(each["mean"] for found in groups.values() for each in found):
-        return []
-    return [
-        sweep_panel(found, metric, ", ".join(filter(None, name))) for name, found in groups.items()
-    ]
-
-
-def sweep_panel(
-    entries: Sequence[Entry],
-    metric: str,
-    title: str,
-    x_label: str = "",
-    by: Literal["scheduler", "scenario"] = "scheduler",
-) -> Panel:
-    """Return entries of a summary as a panel along the first key of the sweep.
-
-    Args:
-        entries: Entries of one metric, with means.
-        metric: The name of the metric.
-        title: Title of the panel.
-        x_label: Label of the x-axis; the key of the sweep if empty.
-        by: Draw one line per scheduler or one per scenario. Without a sweep a line is one point.
-    """
-    key = next(iter(entries[0]["sweep"]), None) if entries else None
-    labels = dict.fromkeys(each[by] for each in entries)
-    lines = [_line(label, key, [each for each in entries if each[by] == label]) for label in labels]
-    units = {unit(x) for line in lines for x in line.x} if key else {""}
-    shared = f" ({units.pop()})" if len(units) == 1 and units != {""} else ""
-    return Panel(lines, (x_label or key or "") + shared, METRICS[metric].axis, title)
+def _remarks(panels: Sequence[Panel], width: int) -> list[str]:
+    """Return what intervals, bands and marks mean, in lines of at most ``width`` letters."""
+    found = []
+    means = [line for panel in panels if not panel.curves for line in panel.lines]
+    if any(end is not None for line in means for end in line.low):
+        found.append(INTERVALS)
+    if any(panel.curves and len(line.single) > 1 for panel in panels for line in panel.lines):
+        found.append(BAND)
+    marks = [mark for panel in panels for mark in panel.marks]
+    found += [f"{'▲' if mark.y is None else '◄'} {mark.legend}" for mark in marks]
+    lines: list[str] = []
+    for remark in dict.fromkeys(found):
+        if lines and len(lines[-1]) + len(remark) + 5 <= width:
+            lines[-1] += f"     {remark}"
+        else:
+            lines += textwrap.wrap(remark, width)
+    return lines
 
 
-def _line(label: str, key: str | None, entries: Sequence[Entry]) -> Line:
-    return Line(
-        label,
-        [label if key is None else _hashable(each["sweep"][key]) for each in entries],
-        [each["mean"] for each in entries if each["mean"] is not None],
-        [each["ci95_low"] for each in entries],
-        [each["ci95_high"] for each in entries],
-    )
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    """Return the number of legend entries that fit in a row of a width in inches."""
+    entry = 0.6 + 0.066 * max((len(label) for label in labels), default=0)
+    return max(1, min(len(labels), int(width / entry)))

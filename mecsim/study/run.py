@@ -16,6 +16,7 @@ from mecsim.study.executors import ExecutorChoice
 from mecsim.study.executors.choice import check_executor
 from mecsim.study.job_queue import OnProgress, ResultStore, run_batch
 from mecsim.study.jobs import Training
+from mecsim.study.panel import comparison_panels
 from mecsim.study.plan import Competitor, Study, grid, name_scenarios, parse_sweep, plan
 from mecsim.study.report import Document, failures, write_report
 from mecsim.study.summary import rows, summarise
@@ -173,6 +174,7 @@ def _default_folder(request: StudyRequest) -> Path:
 
 
 def _figures(document: Document, folder: Path) -> Iterator[Path]:
+    labels = list(dict.fromkeys(each["scheduler"] for each in document["summary"]))
     for name in METRICS:
-        if panels := plots.comparison_panels(document["summary"], name):
-            yield from plots.draw(panels, folder / name)
+        if panels := comparison_panels(document["summary"], name):
+            yield from plots.draw(panels, folder / name, labels=labels)

@@ -1,18 +1,18 @@
 """The style of each scheduler, the same in every figure.
 
-The colours are those of Okabe and Ito, which colour-blind readers can distinguish; markers and line
-styles distinguish schedulers in a black and white print.
+Each shipped scheduler has a colour and a marker of its own. Most colours are those of Okabe and
+Ito, which colour-blind readers can distinguish. Markers and line styles distinguish schedulers in a
+black and white print.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from mecsim.study.summary import BOUND
-
-_BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-_YELLOW, _BLUE, _RED, _PURPLE, _GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#777777"
 
 
 class Style(NamedTuple):
@@ -21,44 +21,87 @@ class Style(NamedTuple):
     colour: str
     marker: str
     line: str
+    hollow: bool = False
+    """Draw the outline of the marker only."""
 
 
 STYLES: Final = {
-    "mtl-a3c": Style(_RED, "o", "-"),
-    "a3c": Style(_BLUE, "s", "-"),
-    "dqn": Style(_GREEN, "^", "-"),
-    "greedy": Style(_ORANGE, "D", "--"),
-    "apdi": Style(_SKY, "v", "--"),
-    "rpdi": Style(_PURPLE, "P", "--"),
-    "single-cut": Style(_GREY, "X", "-."),
-    "lookahead": Style(_BLACK, "*", "-."),
-    "local": Style(_YELLOW, "<", ":"),
-    "edge": Style(_YELLOW, ">", ":"),
-    "viterbi": Style(_GREY, "d", ":"),
-    "fixed": Style(_SKY, "h", ":"),
-    BOUND: Style(_BLACK, "", ":"),
+    "mtl-a3c": Style("#D55E00", "o", "-"),
+    "a3c": Style("#0072B2", "s", "-"),
+    "dqn": Style("#009E73", "^", "-"),
+    "greedy": Style("#E69F00", "D", "--"),
+    "apdi": Style("#56B4E9", "v", "--"),
+    "rpdi": Style("#CC79A7", "P", "--"),
+    "single-cut": Style("#808080", "X", "-."),
+    "lookahead": Style("#000000", "*", "-."),
+    "local": Style("#8C510A", "<", ":"),
+    "edge": Style("#B5B000", ">", ":"),
+    "viterbi": Style("#5E3C99", "d", "-."),
+    "fixed": Style("#A50026", "h", ":"),
+    BOUND: Style("#3B4C5C", "", ":"),
 }
-_OTHERS: Final = [
-    Style(colour, marker, line)
-    for line in ("-", "--", "-.", ":")
-    for colour, marker in zip(
-        (_RED, _BLUE, _GREEN, _ORANGE, _SKY, _PURPLE, _GREY, _BLACK), "os^DvPX*", strict=True
-    )
+OTHERS: Final = [
+    Style("#0000F2", "p", "-"),
+    Style("#F200C9", "H", "-"),
+    Style("#008C00", "8", "-"),
+    Style("#4E661E", "x", "-"),
+    Style("#9D48F2", "+", "-"),
+    Style("#0079F2", "1", "-"),
+    Style("#F20079", "2", "-"),
+    Style("#8C005D", "3", "-"),
 ]
+"""For all other schedulers: colours and markers that no shipped scheduler has."""
+
+_LINES: Final = ("-", "--", ":", "-.")
+_VARIANT: Final = re.compile(r"(.+?)(?:[,:].*| tuned)")
+"""A scheduler with a remark (``dqn, …``), with options (``dqn:…``), or with tuned settings."""
 
 
 def styles(labels: Sequence[str]) -> dict[str, Style]:
-    """Return the style of each label: that of the scheduler if it is shipped, else a free one."""
-    known = {label: _style(label) for label in labels}
-    unknown = [label for label, style in known.items() if style is None]
-    taken = {style[:2] for style in known.values() if style is not None}
-    free = sorted(_OTHERS, key=lambda style: style[:2] in taken)
-    others = {label: free[place % len(free)] for place, label in enumerate(unknown)}
-    return {label: style or others[label] for label, style in known.items()}
+    """Return the style of each label.
+
+    A shipped scheduler has its own. A variant of it, such as ``dqn tuned``, has its colour and a
+    hollow marker. Any other label has a style that follows from its text, so that it is the same in
+    every figure; if two labels share it, the second takes the next one.
+    """
+    found: dict[str, Style] = {}
+    variants: dict[str, int] = {}
+    for label in labels:
+        name = shipped_name(label)
+        if name is not None and name == label:
+            found[label] = STYLES[name]
+        elif name is not None:
+            variants[name] = variants.get(name, 0) + 1
+            found[label] = _variant(STYLES[name], variants[name])
+    every = found | _others(sorted({label for label in labels if label not in found}))
+    return {label: every[label] for label in labels}
 
 
-def _style(label: str) -> Style | None:
-    """Return the style of a shipped scheduler, dotted if its label has a remark (``dqn, …``)."""
-    name, comma, _ = label.partition(", ")
-    style = STYLES.get(name)
-    return style._replace(line=":") if style and comma else style
+def shipped_name(label: str) -> str | None:
+    """Return the shipped scheduler of a label, or None."""
+    if label in STYLES:
+        return label
+    variant = _VARIANT.fullmatch(label)
+    return variant[1] if variant and variant[1] in STYLES else None
+
+
+def _variant(style: Style, number: int) -> Style:
+    """Return the style of the n-th variant of a scheduler, from 1."""
+    lines = [line for line in _LINES if line != style.line]
+    turn, place = divmod(number - 1, len(lines))
+    marker = style.marker if not turn else OTHERS[turn % 3].marker
+    return Style(style.colour, marker, lines[place], hollow=True)
+
+
+def _others(labels: Sequence[str]) -> dict[str, Style]:
+    """Return a style for each label; more labels than colours get other line styles."""
+    count = len(OTHERS)
+    found: dict[str, Style] = {}
+    taken: set[tuple[int, str]] = set()
+    for label in labels:
+        first = crc32(label.encode())
+        order = [((first + step) % count, line) for line in _LINES for step in range(count)]
+        place = next((each for each in order if each not in taken), order[0])
+        taken.add(place)
+        found[label] = OTHERS[place[0]]._replace(line=place[1])
+    return found
