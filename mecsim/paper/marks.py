@@ -59,13 +59,13 @@ def _improvement(claim: Improvement, by_label: dict[str, Line]) -> list[Mark]:
     if len(claim.over) != 1 or claim.over[0] not in by_label:
         return []
     line = by_label[claim.over[0]]
-    found = []
-    for point, percent in zip(claim.at, claim.percent, strict=False):
-        (x,) = point.values()
-        if x in line.x:
-            mean = line.y[list(line.x).index(x)]
-            found.append(Mark(line.label, x, mean * (1 - percent / 100), legend=IMPROVEMENT))
-    return found
+    means = dict(zip(line.x, line.y, strict=True))
+    return [
+        Mark(line.label, x, mean * (1 - percent / 100), legend=IMPROVEMENT)
+        for point, percent in zip(claim.at, claim.percent, strict=False)
+        for x in point.values()
+        if (mean := means.get(x))  # a percentage of 0 is no claim
+    ]
 
 
 def _smallest_gap(claim: Trend, by_label: dict[str, Line]) -> list[Mark]:

@@ -18,6 +18,8 @@ MOST_TICKS: Final = 10
 """Maximum number of tick labels at the values of a sweep."""
 LONG_TICKS: Final = 36
 """Rotate tick labels whose total length exceeds this."""
+DECADES: Final = 300.0
+"""Logarithmic axes over a smaller factor have labels at 1, 2 and 5, else only at powers of ten."""
 LARGE: Final = 10_000
 """Group thousands on a linear axis from here on."""
 FRONT: Final = 50.0
@@ -113,16 +115,18 @@ def _shift(panel: Panel, order: int) -> float:
 
 
 def _set_y_axis(axes: Axes, panel: Panel, kind: Kind, shown: Limits) -> None:
-    from matplotlib.ticker import LogFormatter, StrMethodFormatter  # noqa: PLC0415 - slow to import
+    from matplotlib import ticker  # noqa: PLC0415 - slow to import
 
     if kind == "log":
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(LogFormatter())
+        digits = (1, 2, 5) if shown.high < DECADES * shown.low else (1,)
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=digits))
+        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     elif kind == "negative log":
         axes.set_yscale("symlog", linthresh=-shown.high)
     elif max(map(abs, shown)) >= LARGE:
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     axes.set_ylim(*shown)
     axes.set_ylabel(panel.y_label if kind == "linear" else f"{panel.y_label}, log scale")
 
@@ -212,12 +216,12 @@ def _draw_intervals(
 def _draw_mark(
     axes: Axes, mark: Mark, places: Mapping[Any, float], colour: str, order: int
 ) -> None:
-    """Draw a claim as a triangle: its tip is at the height, or at the place on the x-axis."""
+    """Draw a claim as a triangle: its tip is at the height, or it stands on the x-axis."""
     look: dict[str, Any] = {
         "color": colour, "markeredgecolor": "black", "markeredgewidth": 0.5, "markersize": 7,
         "clip_on": False, "zorder": 2 * FRONT, "linestyle": "",
     }  # fmt: skip
-    if mark.x is None:
+    if mark.x is None and mark.y is not None:
         right = _beside(axes, 2 + 7 * order, axes.get_yaxis_transform())
         axes.plot([1], [mark.y], marker=_CARET_LEFT, transform=right, **look)
         return

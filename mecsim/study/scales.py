@@ -19,8 +19,6 @@ Kind: TypeAlias = Literal["linear", "log", "negative log"]
 
 WIDE: Final = 5.0
 """Curves are compared on a linear axis if they differ by at most this factor at each place."""
-FAR: Final = 50.0
-"""Values that differ by more than this factor along a panel need a logarithmic axis."""
 STRETCH: Final = 0.5
 """Intervals, baselines and claims extend the range of the compared means to a side by at most this
 share of it."""
@@ -83,9 +81,8 @@ def band(line: Line) -> tuple[list[float], list[float]]:
 def kinds(panels: Sequence[Panel]) -> list[Kind]:
     """Return the kind of the y-axis of each panel; panels of the same unit have the same kind.
 
-    The axis is logarithmic only if the compared values have one sign and in no panel lie within a
-    factor of :data:`WIDE` of each other at each place, or in some panel span more than
-    :data:`FAR`. Extra panels are a group of their own.
+    The axis is logarithmic only if the compared values have one sign, and in no panel lie within a
+    factor of :data:`WIDE` of each other at each place. Extra panels are a group of their own.
     """
     groups: dict[tuple[str, bool], list[Panel]] = {}
     for panel in panels:
@@ -99,13 +96,10 @@ def _group(panel: Panel) -> tuple[str, bool]:
 
 
 def _kind(panels: Sequence[Panel]) -> Kind:
-    places = [place for panel in panels for place in _values_by_place(panel)]
-    values = [value for place in places for value in place]
-    if not values or min(values) <= 0 <= max(values):
+    values = [value for p in panels for place in _values_by_place(p) for value in place]
+    if not values or min(values) <= 0 <= max(values) or not all(map(math.isfinite, values)):
         return "linear"
-    near = any(all(_factor(place) <= WIDE for place in _values_by_place(p)) for p in panels)
-    far = any(_factor([v for place in _values_by_place(p) for v in place]) > FAR for p in panels)
-    if near and not far:
+    if any(all(_factor(place) <= WIDE for place in _values_by_place(p)) for p in panels):
         return "linear"
     return "log" if min(values) > 0 else "negative log"
 
@@ -135,7 +129,8 @@ def limits(panel: Panel, kind: Kind) -> Limits:
     """
     forward, back = _SCALES[kind]
     lines = compared(panel)
-    means = [forward(y) for line in lines for y in line.y[deciding(panel, line)]]
+    decisive = [forward(y) for line in lines for y in line.y[deciding(panel, line)]]
+    means = [y for y in decisive if math.isfinite(y)]
     if not means:
         return Limits(0.0, 1.0)
     low, high = min(means), max(means)
@@ -192,17 +187,19 @@ def notes(panel: Panel, shown: Limits) -> list[Note]:
     for line in panel.lines:
         outside = [y for y in line.y if not shown.contain(y)]
         if outside and not (panel.curves and line.single and len(outside) < len(line.y)):
-            found += _notes(line.label, outside, panel.y_unit, shown, whole=len(line.y))
+            texts = _notes(line.label, outside, panel.y_unit, shown, whole=len(line.y))
+            found += [Note(line.label, text) for text in texts]
     for mark in panel.marks:
         if mark.y is not None and not shown.contain(mark.y):
-            found += _notes(f"{mark.label}, claimed", [mark.y], panel.y_unit, shown, whole=1)
+            texts = _notes(f"{mark.label}, claimed", [mark.y], panel.y_unit, shown, whole=1)
+            found += [Note(mark.label, text) for text in texts]
     return found
 
 
 def _notes(
-    label: str, outside: Iterable[float], unit: str, shown: Limits, *, whole: int
-) -> list[Note]:
-    """Return the notes for what is above and what is below the axis."""
+    name: str, outside: Iterable[float], unit: str, shown: Limits, *, whole: int
+) -> list[str]:
+    """Return the texts for what is above and what is below the axis."""
     values = sorted(outside)
     above, below = [y for y in values if y > shown.high], [y for y in values if y < shown.low]
     found = []
@@ -210,6 +207,6 @@ def _notes(
         if side:
             ends = list(dict.fromkeys((number(side[0]), number(side[-1]))))
             points = f" at {len(side)} of {whole} points" if len(side) < whole else ""
-            text = f"{arrow} {label}: {' to '.join(ends)} {unit}".rstrip()
-            found.append(Note(label, f"{text}{points}, off the scale"))
+            text = f"{arrow} {name}: {' to '.join(ends)} {unit}".rstrip()
+            found.append(f"{text}{points}, off the scale")
     return found

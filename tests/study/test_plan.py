@@ -15,7 +15,7 @@ import pytest
 
 from mecsim.errors import InputError, MecsimError
 from mecsim.study import plan as plan_module
-from mecsim.study import plots, report, styles
+from mecsim.study import report
 from mecsim.study import summary as summary_module
 from mecsim.study.job_queue import ResultStore, run_batch
 from mecsim.study.jobs import Training
@@ -319,34 +319,6 @@ def test_compare_with_invalid_arguments(
 ) -> None:
     arguments = ("compare", str(SCENARIO), "--schedulers", "greedy", "--no-figures")
     assert reported in mecsim(*arguments, "--out", str(tmp_path / "o"), *more, code=2).stderr
-
-
-def test_styles() -> None:
-    few, many = styles.styles(["greedy", "mine"]), styles.styles(["a3c", "greedy", "other", "rpdi"])
-    assert few["greedy"] == many["greedy"]
-    looks = styles.styles(list(styles.STYLES))
-    assert len(set(looks.values())) == len(looks)
-    dotted = styles.styles(["dqn, trained elsewhere", "dqn"])
-    assert dotted["dqn, trained elsewhere"][:2] == dotted["dqn"][:2]
-    assert len(set(dotted.values())) == 2
-    assert len({styles.styles(list("abcdefgh"))[each] for each in "abcdefgh"}) == 8
-
-
-def test_positions() -> None:
-    assert plots.positions([2, 9, 2]) == ({2: 2.0, 9: 9.0}, [])
-    assert plots.positions(["0.8 MB/s", "2 MB/s"])[0] == {"0.8 MB/s": 0.8, "2 MB/s": 2.0}
-    assert plots.positions(["800 kB/s", "2 MB/s"])[1] == ["800 kB/s", "2 MB/s"]
-    assert plots.positions(["nin", "vgg16"]) == ({"nin": 0, "vgg16": 1}, ["nin", "vgg16"])
-
-
-def test_draw_is_deterministic(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    line = plots.Line("greedy", [1, 2], [1.0, 20.0], [0.5, None], [1.5, None])
-    panel = plots.Panel([line, plots.Line("lower bound", [1, 2], [1, 1], [1, 1], [1, 1])], "N", "s")
-    one, other = (plots.draw([panel], tmp_path / name / "f") for name in "ab")
-    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
-    assert "log scale" in one[1].read_text(encoding="utf-8")
-    assert "greedy" in one[1].read_text(encoding="utf-8")
 
 
 def test_csv_and_markdown() -> None:
