@@ -88,8 +88,10 @@ def draw_panel(
         place = {"zorder": above, "transform": _beside(axes, points)}
         _draw_means(axes, line, x, look, place, joined=not ticks)
         _draw_intervals(axes, line, x, look.colour, place, shown)
-    for order, mark in enumerate(each for each in panel.marks if _is_shown(each, shown)):
-        _draw_mark(axes, mark, places, looks[mark.label].colour, order)
+    marks = [each for each in panel.marks if _is_shown(each, shown)]
+    for order, mark in enumerate(marks):
+        beside = sum(other.x == mark.x for other in marks[:order])
+        _draw_mark(axes, mark, places, looks[mark.label].colour, beside)
     _set_x_axis(axes, panel, places, ticks)
     _write_title(axes, panel, scales.notes(panel, shown), space, looks)
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
@@ -214,20 +216,25 @@ def _draw_intervals(
 
 
 def _draw_mark(
-    axes: Axes, mark: Mark, places: Mapping[Any, float], colour: str, order: int
+    axes: Axes, mark: Mark, places: Mapping[Any, float], colour: str, beside: int
 ) -> None:
-    """Draw a claim as a triangle: its tip is at the height, or it stands on the x-axis."""
+    """Draw a claim as a triangle: its tip is at the height, or it stands on the x-axis.
+
+    It is to the right of ``beside`` others at the same place.
+    """
     look: dict[str, Any] = {
-        "color": colour, "markeredgecolor": "black", "markeredgewidth": 0.5, "markersize": 7,
+        "color": colour, "markeredgecolor": "black", "markeredgewidth": 0.5, "markersize": 8,
         "clip_on": False, "zorder": 2 * FRONT, "linestyle": "",
     }  # fmt: skip
     if mark.x is None and mark.y is not None:
-        right = _beside(axes, 2 + 7 * order, axes.get_yaxis_transform())
+        right = _beside(axes, 2 + 7 * beside, axes.get_yaxis_transform())
         axes.plot([1], [mark.y], marker=_CARET_LEFT, transform=right, **look)
         return
     x = places.get(hashable(mark.x), mark.x)
     if mark.y is not None:
-        axes.plot([x], [mark.y], marker=_CARET_LEFT, transform=_beside(axes, 9), **look)
+        axes.plot(
+            [x], [mark.y], marker=_CARET_LEFT, transform=_beside(axes, 9 + 7 * beside), **look
+        )
         return
     axes.plot([x], [0], marker="^", transform=axes.get_xaxis_transform(), **look)
     axes.annotate(

@@ -29,7 +29,7 @@ LAST: Final = 5
 MARGIN: Final = 0.06
 """Space above and below, as a share of the range."""
 BASELINES: Final = frozenset({"apdi", "rpdi", "local", "edge", "fixed", BOUND})
-"""Schedulers and bounds that do not decide the limits of an axis if others are there."""
+"""Schedulers and bounds that do not decide the limits of an axis if two others are there."""
 
 
 class Limits(NamedTuple):
@@ -51,9 +51,14 @@ class Note(NamedTuple):
 
 
 def compared(panel: Panel) -> list[Line]:
-    """Return the lines that decide the axis: all but the baselines, or all if these are alone."""
+    """Return the lines that decide the axis.
+
+    All but the baselines; if fewer than two are left, all but the lower bound.
+    """
     chosen = [each for each in panel.lines if shipped_name(each.label) not in BASELINES]
-    return chosen or list(panel.lines)
+    if len(chosen) >= 2:
+        return chosen
+    return [each for each in panel.lines if each.label != BOUND] or list(panel.lines)
 
 
 def deciding(panel: Panel, line: Line) -> slice:

@@ -113,20 +113,27 @@ def test_baselines_do_not_decide(baseline: str) -> None:
     more = panel(*shown.lines, line(baseline, [1200.0, 1300.0]))
     assert scales.kinds([more]) == ["linear"]
     assert scales.limits(more, "linear") == scales.limits(shown, "linear")
-    alone = panel(line(baseline, [1.0]), line("fixed, all on 1", [9.0]))
-    assert scales.kinds([alone]) == ["log"]
+
+
+def test_baselines_decide_if_they_are_compared() -> None:
+    """With fewer than two others, a picture of these alone would show no comparison."""
+    shown = panel(line("greedy", [10.0]), line("rpdi", [30.0]), line(BOUND, [-1.0]))
+    low, high = scales.limits(shown, "linear")
+    assert -1 < low < 10 < 30 < high
+    assert scales.kinds([panel(line("rpdi", [1.0]), line("apdi, evenly", [9.0]))]) == ["log"]
 
 
 def test_limits_by_hand() -> None:
-    lines = line("greedy", [20.0, 30.0]), line("rpdi", [34.0, 36.0]), line("apdi", [14.0, 1200.0])
-    shown = panel(*lines)  # compared: 20 to 30; baselines count from 15 to 35
+    compared = line("greedy", [20.0, 30.0]), line("dqn", [22.0, 22.0])
+    shown = panel(*compared, line("rpdi", [34.0, 36.0]), line("apdi", [14.0, 1200.0]))
+    # compared: 20 to 30; baselines count from 15 to 35
     assert scales.limits(shown, "linear") == pytest.approx((20 - 0.84, 34 + 0.84))
     assert [each.text for each in scales.notes(shown, Limits(19.16, 34.84))] == [
         "↑ rpdi: 36 s at 1 of 2 points, off the scale",
         "↑ apdi: 1,200 s at 1 of 2 points, off the scale",
         "↓ apdi: 14 s at 1 of 2 points, off the scale",
     ]
-    gone = panel(lines[0], line("apdi", [1200.0, 1300.0]))
+    gone = panel(*compared, line("apdi", [1200.0, 1300.0]))
     (note,) = scales.notes(gone, scales.limits(gone, "linear"))
     assert note == ("apdi", "↑ apdi: 1,200 to 1,300 s, off the scale")
 
@@ -247,7 +254,8 @@ def test_intervals_end_at_the_edge_of_the_axis(kind: str) -> None:
 
 def test_off_the_scale_is_written_in_the_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    shown = panel(line("greedy", [20.0, 30.0]), line("apdi", [1200.0, 1200.0]))
+    shown = panel(line("greedy", [20.0, 30.0]), line("dqn", [20.0, 30.0]),
+                  line("apdi", [1200.0, 1200.0]))  # fmt: skip
     _, svg = plots.draw([shown], tmp_path / "f")
     assert "↑ apdi: 1,200 s, off the scale" in svg.read_text(encoding="utf-8")
 
