@@ -106,7 +106,7 @@ class TrainingProblem:
     @cached_property
     def _episode(self) -> Scenario:
         """The scenario with the slots of an episode."""
-        slots = self.settings.episode_slots
+        slots = getattr(self.settings, "episode_slots", 0)
         return self.scenario.model_copy(update={"slots": slots}) if slots else self.scenario
 
     @cached_property
