@@ -18,7 +18,7 @@ from schedulers.rl.layers import (
     hidden_layers,
     sample_softmax,
 )
-from schedulers.rl.learner import NetworkLearner
+from schedulers.rl.learner import ActorCriticLearner
 from schedulers.rl.policy_network import ActorCriticNetwork, Heads
 from schedulers.rl.settings import PAPER_ACTOR_CRITIC, ActorCriticSettings, Positive, Share
 
@@ -147,14 +147,12 @@ class JointNetwork(_SeparateCritic):
         return Heads(self._logits(p, x)[..., None, :], chosen)
 
 
-class A3C(NetworkLearner):
+class A3C(ActorCriticLearner):
     """Single-task actor-critic: actor and critic apart, one head applied block by block."""
 
     name = "a3c"
     settings = A3CSettings
-    algorithm = "schedulers.rl.actor_critic:ActorCritic"
     presets = {"tuned": {}, "paper": PAPER_ACTOR_CRITIC}  # noqa: RUF012
-    episodic = "schedulers.rl.episodic_actor_critic:EpisodicActorCritic"
 
     @classmethod
     def network_for(cls, settings: A3CSettings) -> type[ActorCriticNetwork]:

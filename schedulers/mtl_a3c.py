@@ -17,7 +17,7 @@ from schedulers.rl.layers import (
     hidden_layers,
     sample_softmax,
 )
-from schedulers.rl.learner import NetworkLearner
+from schedulers.rl.learner import ActorCriticLearner
 from schedulers.rl.policy_network import ActorCriticNetwork, Heads
 from schedulers.rl.settings import PAPER_ACTOR_CRITIC, ActorCriticSettings, Weight
 
@@ -78,12 +78,10 @@ class MultiTaskNetwork(ActorCriticNetwork):
         return self.settings.soft_sharing_weight * apart
 
 
-class MTLA3C(NetworkLearner):
+class MTLA3C(ActorCriticLearner):
     """The paper's multi-task actor-critic: shared layers, one branch a block, one critic."""
 
     name = "mtl-a3c"
     settings = MTLSettings
     network = MultiTaskNetwork
-    algorithm = "schedulers.rl.actor_critic:ActorCritic"
     presets = {"tuned": {}, "paper": PAPER_ACTOR_CRITIC}  # noqa: RUF012
-    episodic = "schedulers.rl.episodic_actor_critic:EpisodicActorCritic"

@@ -9,8 +9,8 @@ every stack.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -41,18 +41,31 @@ class Gradient(NamedTuple):
     measures: Measures
 
 
+class Parameters(Protocol):
+    """The parameters of a stack."""
+
+    def pull(self) -> Arrays:
+        """Return a copy of the parameters, each of shape (S, …)."""
+
+    def push(self, gradient: Flat) -> None:
+        """Apply gradients, shape (S, P)."""
+
+
 class EpisodeLearning(ABC):
     """The learning part of a stack of trainings; see the module.
 
     Args:
         network: The class of the network.
         problems: The trainings; they differ in their seeds and learning rates only.
+        runs: Episodes of an iteration.
     """
 
     network: Any
     """The network; subclasses say of which kind."""
 
-    def __init__(self, network: type[PolicyNetwork], problems: Sequence[TrainingProblem]) -> None:
+    def __init__(
+        self, network: type[PolicyNetwork], problems: Sequence[TrainingProblem], runs: int
+    ) -> None:
         torch.set_num_threads(1)
         self.problems, problem = problems, problems[0]
         self.settings, spec = problem.settings, problem.spec
@@ -62,12 +75,11 @@ class EpisodeLearning(ABC):
         first = problem.make_envs(1).reset(problem.validation_seeds(1))
         self.reward_scale = reward_scale(spec, float(first[0, 0]))
         known = foreseeable(problem, first)
+        self.runs = runs
         self._player, self._validation = (
-            EpisodePlayer(problems, self.encoder, foreseeable=known, runs=runs)
-            for runs in (self.settings.work_nodes, VALIDATION_RUNS)
+            EpisodePlayer(problems, self.encoder, foreseeable=known, runs=each)
+            for each in (runs, VALIDATION_RUNS)
         )
-        size = self.settings.buffer_size
-        self.memories = [ReplayBuffer(size, inputs, spec.blocks) for _ in problems]
 
     @property
     def iterations(self) -> int:
@@ -78,37 +90,37 @@ class EpisodeLearning(ABC):
         """Return the initial parameters of every training."""
         return [self.network.initial(problem.rng(0)) for problem in self.problems]
 
-    def run_iteration(self, number: int, p: Arrays) -> tuple[list[Flat], Measures]:
-        """Play an episode on every work node; then learn from a minibatch for each of them.
+    @abstractmethod
+    def run_iteration(self, number: int, parameters: Parameters) -> Measures:
+        """Play episodes, learn from them and return measures."""
+
+    def play(
+        self, number: int, parameters: Parameters, rng: StackedGenerator, at_most: int | None = None
+    ) -> Iterator[Steps]:
+        """Play the episodes of an iteration, by the parameters of each time.
 
         Args:
             number: Number of the iteration.
-            p: The parameters, each of shape (S, …).
-
-        Returns:
-            The gradients to apply one after the other, each of shape (S, P), and measures.
+            parameters: The parameters.
+            rng: Random numbers.
+            at_most: Most steps to yield at a time.
         """
-        progress = number / self.iterations
-        epsilon = self.epsilon(progress)
-        rng = StackedGenerator([problem.rng(1, number) for problem in self.problems])
+        epsilon = self.epsilon(self.progress(number))
 
         def choose(x: Batch) -> Ints:
-            found: Ints = self.network.sample(p, x, 1, epsilon, rng)[..., 0, :]
+            found: Ints = self.network.sample(parameters.pull(), x, 1, epsilon, rng)[..., 0, :]
             return found
 
-        nodes = self.settings.work_nodes
-        seeds = [problem.training_seeds(number, nodes) for problem in self.problems]
-        steps = Steps.joined(list(self._player.play(seeds, choose)))
-        for training, memory in enumerate(self.memories):
-            memory.add(steps.transitions(training, self.reward_scale))
-        found = [self._gradient(p, self._minibatch(rng), progress) for _ in range(nodes)]
-        names = found[0].measures
-        learned = {name: np.mean([each.measures[name] for each in found], axis=0) for name in names}
-        played = {
-            "training_reward": steps.rewards.sum(axis=2).mean(axis=1),
-            "epsilon": np.full(len(self.problems), epsilon),
-        }
-        return [each.values for each in found], played | learned
+        seeds = [problem.training_seeds(number, self.runs) for problem in self.problems]
+        return self._player.play(seeds, choose, at_most=at_most)
+
+    def generators(self, number: int) -> StackedGenerator:
+        """Return the random generators of an iteration."""
+        return StackedGenerator([problem.rng(1, number) for problem in self.problems])
+
+    def progress(self, number: int) -> float:
+        """Return the share of the training that is done before an iteration."""
+        return number / self.iterations
 
     def evaluate(self, p: Arrays, stop_below: Floats) -> Floats:
         """Return the mean reward of runs of each policy on seeds that training does not use.
@@ -136,25 +148,64 @@ class EpisodeLearning(ABC):
 
     def state(self, training: int) -> Arrays:
         """Return what a training carries over from one iteration to the next, for a checkpoint."""
-        return self.memories[training].state()
+        del training
+        return {}
 
     def restore(self, training: int, state: Arrays) -> None:
         """Continue a training from what :meth:`state` returned."""
-        self.memories[training].restore(state)
+        del training, state
 
     @abstractmethod
     def learning_rates(self, problem: TrainingProblem) -> Flat:
         """Return the learning rate of every parameter of a training; shape (P,)."""
 
-    @abstractmethod
-    def _gradient(self, p: Arrays, batch: Transitions, progress: float) -> Gradient:
-        """Return the gradients of a loss at transitions with a leading axis S."""
+
+class MemoryLearning(EpisodeLearning):
+    """Algorithm 1: learn from a minibatch of the memory after each episode of every work node."""
+
+    def __init__(self, network: type[PolicyNetwork], problems: Sequence[TrainingProblem]) -> None:
+        super().__init__(network, problems, problems[0].settings.work_nodes)
+        size, blocks = self.settings.buffer_size, problems[0].spec.blocks
+        self.memories = [ReplayBuffer(size, self.encoder.inputs, blocks) for _ in problems]
+
+    def run_iteration(self, number: int, parameters: Parameters) -> Measures:
+        """Play an episode on every work node, then learn from a minibatch for each of them.
+
+        As the work nodes begin with the same parameters, so do their gradients.
+        """
+        p, rng = parameters.pull(), self.generators(number)
+        steps = Steps.joined(list(self.play(number, parameters, rng)))
+        for training, memory in enumerate(self.memories):
+            memory.add(steps.transitions(training, self.reward_scale))
+        progress = self.progress(number)
+        found = [self._gradient(p, self._minibatch(rng), progress) for _ in range(self.runs)]
+        for each in found:
+            parameters.push(each.values)
+        return measures_of(steps.rewards.sum(axis=2), [each.measures for each in found])
 
     def _minibatch(self, rng: StackedGenerator) -> Transitions:
         count = self.settings.batch_size
         pairs = zip(self.memories, rng.generators, strict=True)
         each = [memory.sample(count, own) for memory, own in pairs]
         return Transitions(*(np.stack(column) for column in zip(*each, strict=True)))
+
+    @abstractmethod
+    def _gradient(self, p: Arrays, batch: Transitions, progress: float) -> Gradient:
+        """Return the gradients of a loss at transitions with a leading axis S."""
+
+    def state(self, training: int) -> Arrays:
+        """Return the memory of a training, for a checkpoint."""
+        return self.memories[training].state()
+
+    def restore(self, training: int, state: Arrays) -> None:
+        """Continue a training from what :meth:`state` returned."""
+        self.memories[training].restore(state)
+
+
+def measures_of(rewards: Floats, learned: Sequence[Measures]) -> Measures:
+    """Return the mean measures of an iteration; ``rewards`` are those of runs, shape (S, W)."""
+    mean = {name: np.mean([each[name] for each in learned], axis=0) for name in learned[0]}
+    return {"training_reward": rewards.mean(axis=1)} | mean
 
 
 def leaves(p: Arrays) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from mecsim.learning import TrainingProblem
-from schedulers.rl.episode_learning import EpisodeLearning, Gradient, gradients, leaves
+from schedulers.rl.episode_learning import Gradient, MemoryLearning, gradients, leaves
 from schedulers.rl.layers import Arrays
 from schedulers.rl.parameters import Flat
 from schedulers.rl.policy_network import PolicyNetwork, ValueNetwork
@@ -20,7 +20,7 @@ from schedulers.rl.replay_buffer import Transitions
 _TARGET: Final = "target."
 
 
-class EpisodicQLearning(EpisodeLearning):
+class EpisodicQLearning(MemoryLearning):
     """Trains Q-networks with a target network."""
 
     network: ValueNetwork

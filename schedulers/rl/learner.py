@@ -64,9 +64,9 @@ class NetworkLearner(Learner):
     @classmethod
     def train(cls, problem: TrainingProblem, logger: TrainingLogger) -> TrainingResult:
         """Train the network by its algorithm. Raises ``TrainingError``."""
-        from schedulers.rl import trainer  # noqa: PLC0415 - policies decide without PyTorch
+        if cls._stacked(problem) is None:
+            from schedulers.rl import trainer  # noqa: PLC0415 - policies decide without PyTorch
 
-        if cls.stack_key(problem.settings) is None:
             make = partial(resolve_name(cls.algorithm), cls.network_for(problem.settings))
             return trainer.train(make, problem, logger)
         (found,) = cls.train_stack([problem], [logger])
@@ -76,19 +76,46 @@ class NetworkLearner(Learner):
 
     @classmethod
     def stack_key(cls, settings: Any) -> str | None:
-        """Return the settings without learning rates, if these learn after every episode."""
+        """Return the settings without learning rates, if their trainings can be stacked."""
         rates = {name for name in type(settings).model_fields if name.endswith("learning_rate")}
         alike: str = settings.model_dump_json(exclude=rates)
-        return alike if settings.train_freq == "episode" else None
+        return alike if cls.stacked(settings) else None
+
+    @classmethod
+    def stacked(cls, settings: Any) -> str | None:
+        """Return ``module:Class`` of the algorithm for stacks; None if there is none."""
+        return cls.episodic if settings.train_freq == "episode" else None
+
+    @classmethod
+    def _stacked(cls, problem: TrainingProblem) -> str | None:
+        found = cls.stacked(problem.settings)
+        if problem.settings.train_freq == "episode":
+            return found
+        return found if problem.serial and problem.spec.decision_epoch == "per_slot" else None
 
     @classmethod
     def train_stack(
         cls, problems: Sequence[TrainingProblem], loggers: Sequence[TrainingLogger]
     ) -> list[TrainingResult | TrainingError]:
         """Train networks of one shape in lockstep, see :mod:`schedulers.rl.stack`."""
-        if cls.stack_key(problems[0].settings) is None:
+        if (algorithm := cls._stacked(problems[0])) is None:
             return super().train_stack(problems, loggers)
         from schedulers.rl import stack  # noqa: PLC0415 - policies decide without PyTorch
 
         network = cls.network_for(problems[0].settings)
-        return stack.train_stack(partial(resolve_name(cls.episodic), network), problems, loggers)
+        return stack.train_stack(partial(resolve_name(algorithm), network), problems, loggers)
+
+
+class ActorCriticLearner(NetworkLearner):
+    """A learner with an actor and a critic."""
+
+    algorithm = "schedulers.rl.actor_critic:ActorCritic"
+    episodic = "schedulers.rl.episodic_actor_critic:EpisodicActorCritic"
+
+    @classmethod
+    def stacked(cls, settings: Any) -> str | None:
+        """Return ``module:Class`` of the algorithm for stacks; None with vine rollouts."""
+        found = super().stacked(settings)
+        if found is not None or settings.branched_share > 0.0:
+            return found
+        return "schedulers.rl.episodic_actor_critic:RolloutActorCritic"

@@ -58,88 +58,109 @@ def train_stack(
     return stack.outcomes()
 
 
-class _Stack:
-    """The parameters of all trainings, and their records."""
+class _StackedParameters:
+    """Parameters of S trainings and the running means of their squared gradients.
 
-    def __init__(self, learning: EpisodeLearning, loggers: Sequence[TrainingLogger]) -> None:
-        self._learning, self._loggers = learning, loggers
-        initial = learning.initial()
+    Attributes:
+        values: Shape (S, P).
+        square_avg: Shape (S, P).
+        failures: Why trainings have failed, by their numbers.
+    """
+
+    def __init__(self, initial: Sequence[Arrays], rates: Flat, max_norm: float) -> None:
         self._layout = layout_of(initial[0])
-        self._values = np.stack([flat(each) for each in initial])
-        self._square_avg = np.zeros_like(self._values)
-        self._rates = np.stack([learning.learning_rates(each) for each in learning.problems])
-        self._best, self._best_reward = self._values.copy(), np.full(len(initial), -np.inf)
-        self._failures: dict[int, TrainingError] = {}
-        self._max_norm = learning.settings.max_grad_norm
-        self._due = evaluations(learning.iterations, learning.iterations)
-        self._done, self._evaluated = 0, set[int]()
-        self._resume()
+        self.values = np.stack([flat(each) for each in initial])
+        self.square_avg = np.zeros_like(self.values)
+        self.failures: dict[int, TrainingError] = {}
+        self._rates, self._max_norm = rates, max_norm
 
-    def run(self) -> None:
-        """Run all iterations and evaluations."""
-        while True:
-            if self._done in self._due - self._evaluated:
-                self._evaluate()
-            if self._done == self._learning.iterations or len(self._failures) == len(self._loggers):
-                return
-            self._iterate()
+    def pull(self) -> Arrays:
+        """Return a copy of the parameters, each of shape (S, …)."""
+        return self.named(self.values.copy())
 
-    def outcomes(self) -> list[Outcome]:
-        """Return the best policy of each training, or why it failed."""
-        return [
-            self._failures.get(each)
-            or TrainingResult(self._learning.policy(named(self._layout, values)), float(reward))
-            for each, (values, reward) in enumerate(zip(self._best, self._best_reward, strict=True))
-        ]
+    def named(self, values: Flat) -> Arrays:
+        """Return parameters by name; shape (…, P)."""
+        return named(self._layout, values)
 
-    def _iterate(self) -> None:
-        parameters = named(self._layout, self._values.copy())
-        gradients, measures = self._learning.run_iteration(self._done, parameters)
-        for gradient in gradients:
-            self._push(gradient)
-        self._done += 1
-        self._log(measures)
-
-    def _push(self, gradient: Flat) -> None:
+    def push(self, gradient: Flat) -> None:
         """Apply gradients, each clipped; a training that diverges fails and stays where it is."""
         with np.errstate(over="ignore", invalid="ignore"):
             norm = np.linalg.norm(gradient, axis=1)
         self._fail(~np.isfinite(norm), NOT_FINITE)
         scale = np.minimum(1.0, self._max_norm / np.maximum(norm, 1e-12)).astype(np.float32)
-        clipped = np.where(self._active[:, None], gradient * scale[:, None], np.float32(0.0))
-        rmsprop(self._values, self._square_avg, clipped, self._rates)
-        self._fail(~(np.abs(self._values).max(axis=1) <= MAX_PARAMETER), TOO_LARGE)
+        clipped = np.where(self.active[:, None], gradient * scale[:, None], np.float32(0.0))
+        rmsprop(self.values, self.square_avg, clipped, self._rates)
+        self._fail(~(np.abs(self.values).max(axis=1) <= MAX_PARAMETER), TOO_LARGE)
 
     @property
-    def _active(self) -> NDArray[np.bool_]:
-        return np.array([each not in self._failures for each in range(len(self._loggers))])
+    def active(self) -> NDArray[np.bool_]:
+        """Whether each training goes on; shape (S,)."""
+        return np.array([each not in self.failures for each in range(len(self.values))])
 
     def _fail(self, which: NDArray[np.bool_], reason: str) -> None:
-        for each in np.flatnonzero(which & self._active).tolist():
-            self._failures[each] = TrainingError(reason)
-            self._values[each] = 0.0
+        for each in np.flatnonzero(which & self.active).tolist():
+            self.failures[each] = TrainingError(reason)
+            self.values[each] = 0.0
+
+
+class _Stack:
+    """The state of all trainings of a stack, and their records."""
+
+    def __init__(self, learning: EpisodeLearning, loggers: Sequence[TrainingLogger]) -> None:
+        self._learning, self._loggers = learning, loggers
+        rates = np.stack([learning.learning_rates(each) for each in learning.problems])
+        max_norm = learning.settings.max_grad_norm
+        self._parameters = _StackedParameters(learning.initial(), rates, max_norm)
+        self._best = self._parameters.values.copy()
+        self._best_reward = np.full(len(loggers), -np.inf)
+        self._due = evaluations(learning.iterations, learning.problems[0].episodes)
+        self._done, self._evaluated = 0, set[int]()
+        self._resume()
+
+    def run(self) -> None:
+        """Run all iterations and evaluations."""
+        while self._parameters.active.any():
+            if self._done in self._due - self._evaluated:
+                self._evaluate()
+            if self._done == self._learning.iterations:
+                return
+            measures = self._learning.run_iteration(self._done, self._parameters)
+            self._done += 1
+            self._log(measures)
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the best policy of each training, or why it failed."""
+        failures, pairs = self._parameters.failures, zip(self._best, self._best_reward, strict=True)
+        return [failures.get(each) or self._result(*pair) for each, pair in enumerate(pairs)]
+
+    def _result(self, values: Flat, reward: float) -> TrainingResult:
+        return TrainingResult(self._learning.policy(self._parameters.named(values)), float(reward))
 
     def _evaluate(self) -> None:
-        rewards = self._learning.evaluate(
-            named(self._layout, self._values), EARLY_STOP_FACTOR * self._best_reward
-        )
-        better = (rewards > self._best_reward) & self._active
-        self._best[better], self._best_reward[better] = self._values[better], rewards[better]
+        threshold, values = EARLY_STOP_FACTOR * self._best_reward, self._parameters.values
+        rewards = self._learning.evaluate(self._parameters.pull(), threshold)
+        better = (rewards > self._best_reward) & self._parameters.active
+        self._best[better], self._best_reward[better] = values[better], rewards[better]
         self._evaluated.add(self._done)
         self._log({"validation_reward": rewards})
 
     def _log(self, measures: Measures) -> None:
         share = self._done / self._learning.iterations
         for each, logger in enumerate(self._loggers):
-            if each not in self._failures:
+            if each not in self._parameters.failures:
                 logger.log(share, {name: float(x[each]) for name, x in measures.items()})
                 if logger.checkpoint_due:
                     logger.save_checkpoint(self._arrays(each), self._state(each).model_dump())
 
     def _arrays(self, each: int) -> Arrays:
-        rows = {"values": self._values, "square_avg": self._square_avg, "best": self._best}
+        rows = self._rows()
         state = {STATE + name: x for name, x in self._learning.state(each).items()}
         return {name: x[each] for name, x in rows.items()} | state
+
+    def _rows(self) -> dict[str, Flat]:
+        """Return the arrays of a checkpoint that have a row for each training."""
+        values, square_avg = self._parameters.values, self._parameters.square_avg
+        return {"values": values, "square_avg": square_avg, "best": self._best}
 
     def _state(self, each: int) -> ScheduleState:
         return ScheduleState(
@@ -160,8 +181,7 @@ class _Stack:
         self._done, self._evaluated = len(states[0].done), set(states[0].evaluated)
         for each, (checkpoint, state) in enumerate(zip(saved, states, strict=True)):
             self._best_reward[each] = state.best_reward
-            for name in ("values", "square_avg", "best"):
-                rows: Flat = getattr(self, f"_{name}")
+            for name, rows in self._rows().items():
                 rows[each] = checkpoint_vector(name, checkpoint, rows[each])
             own = checkpoint.arrays.items()
             self._learning.restore(
