@@ -165,7 +165,8 @@ class MemoryLearning(EpisodeLearning):
 
     def __init__(self, network: type[PolicyNetwork], problems: Sequence[TrainingProblem]) -> None:
         super().__init__(network, problems, problems[0].settings.work_nodes)
-        size, blocks = self.settings.buffer_size, problems[0].spec.blocks
+        size = self.settings.buffer_size or self.runs * problems[0].epochs
+        blocks = problems[0].spec.blocks
         self.memories = [ReplayBuffer(size, self.encoder.inputs, blocks) for _ in problems]
 
     def run_iteration(self, number: int, parameters: Parameters) -> Measures:
@@ -186,7 +187,7 @@ class MemoryLearning(EpisodeLearning):
     def _minibatch(self, rng: StackedGenerator) -> Transitions:
         count = self.settings.batch_size
         pairs = zip(self.memories, rng.generators, strict=True)
-        each = [memory.sample(count, own) for memory, own in pairs]
+        each = [memory.minibatch(count, own) for memory, own in pairs]
         return Transitions(*(np.stack(column) for column in zip(*each, strict=True)))
 
     @abstractmethod

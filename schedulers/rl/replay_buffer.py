@@ -63,6 +63,11 @@ class ReplayBuffer:
         """Sample transitions uniformly, with replacement."""
         return self._rows.rows(rng.integers(len(self), size=count))
 
+    def minibatch(self, count: int, rng: np.random.Generator) -> Transitions:
+        """Sample transitions uniformly: different ones if there are as many."""
+        few = len(self) < count
+        return self._rows.rows(rng.choice(len(self), size=count, replace=few))
+
     def state(self) -> Arrays:
         """Return the content and the position of the oldest transition, for a checkpoint."""
         columns: dict[str, NDArray[Any]] = self._rows._asdict()

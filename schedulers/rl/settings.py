@@ -53,8 +53,9 @@ class ActorCriticSettings(VineSettings):
     """``pool``: the best of all recent branches; ``group``: the best of each state."""
     batch_size: Count = 128
     """Decisions in an update (paper: 32)."""
-    buffer_size: Annotated[int, Field(ge=1)] = 600
-    """Transitions in the memory of Algorithm 1 (paper: not given)."""
+    buffer_size: Annotated[int, Field(ge=0)] = 0
+    """Transitions in the memory of Algorithm 1; 0: those of the latest episode (paper: not given).
+    Older ones are of other policies, for which the gradient is not that of Eq. 21."""
     n_steps: Count = 8
     """k of the k-step returns (paper: not given)."""
     gamma: Share = 0.95
