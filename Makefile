@@ -40,8 +40,8 @@ verify: $(DEV) ## run the slow tests, all tests with the compiler off, then the 
 
 policies: $(DEV) ## train the shipped policies again (some minutes)
 	for learner in mtl-a3c a3c dqn; do \
-	  $(BIN)/mecsim train scenarios/vgg16_4es.yaml --scheduler $$learner --serial \
-	    --out results/policies/vgg16_4es-$$learner.safetensors || exit; done
+	  $(BIN)/mecsim train scenarios/vgg16_loaded.yaml --scheduler $$learner --serial \
+	    --out results/policies/vgg16_loaded-$$learner.safetensors || exit; done
 
 bench: $(DEV) ## run the benchmarks, one at a time
 	$(BIN)/python -m pytest -m benchmark --benchmark-enable $(ARGS)

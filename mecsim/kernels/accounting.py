@@ -129,6 +129,7 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
     mask: int,
     offset: Ints,
     release_s: Floats,
+    weight: Floats,
     to: int,
     tasks: TaskTable,
     blocks: BlockTable,
@@ -143,6 +144,7 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         mask: See ``rows``.
         offset: The hops of task i are those from ``offset[i]`` to ``offset[i + 1]``.
         release_s: Releases of the tasks; shape (n,).
+        weight: Weights of their costs in the reward; shape (n,).
         to: Row of the first task in ``tasks``.
         tasks: Filled in.
         blocks: Filled in from row 0 on, unless it is empty.
@@ -178,7 +180,7 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                     ended_s = arrived_s
                 at += 1
             delay_s = arrived_s - ready_s
-            price = block_cost(delay_s, tolerated_s[block], arrived_s, beta)
+            price = block_cost(delay_s, tolerated_s[block], arrived_s, beta, weight[task])
             energy_j += spent_j
             if delay_s == delay_s:
                 cost += price

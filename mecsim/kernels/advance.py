@@ -24,7 +24,7 @@ from mecsim.kernels.accounting import (
 from mecsim.kernels.epochs import EpochTable
 from mecsim.kernels.event_loop import run
 from mecsim.kernels.hops import Records, build_hops
-from mecsim.kernels.reward import epoch_reward
+from mecsim.kernels.reward import epoch_reward, weight_of
 from mecsim.kernels.state import (
     END_BATCH,
     END_HOP,
@@ -79,7 +79,8 @@ def submit_epoch(
     )
     if end_hop > out.end:
         return end_hop - first_hop
-    enter(s, offset, epochs.release_s[begin:end], device)
+    slot, in_slot = epochs.slot[epoch], epochs.in_slot[epoch]
+    enter(s, offset, epochs.release_s[begin:end], device, slot, in_slot)
     return 0
 
 
@@ -95,17 +96,21 @@ def account_ended(
     """Account for the leading batches that have ended, and remove them; ``blocks`` is empty."""
     while True:
         task, hop = s.counters[FIRST_TASK], s.counters[FIRST_HOP]
+        batch = s.batches[s.counters[FIRST_BATCH] & (len(s.batches) - 1)]
         if not drop_first(s):
             return
         count = s.counters[FIRST_TASK] - task
         offset, release_s = np.empty(count + 1, np.int64), np.empty(count)
+        weight = np.full(count, weight_of(batch["in_slot"], tables.averages))
         offset[0] = hop
         for i in range(count):
             row = s.tasks[(task + i) & (len(s.tasks) - 1)]
             offset[i + 1] = row["end"]
             release_s[i] = row["release_s"]
         mask, to, none = len(s.hops) - 1, filled[TASKS], release_s[:0]
-        account(tables, s.hops, mask, offset, release_s, to, tasks, blocks, none, services)
+        account(
+            tables, s.hops, mask, offset, release_s, weight, to, tasks, blocks, none, services
+        )
         filled[TASKS] += count
 
 

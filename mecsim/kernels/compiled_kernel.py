@@ -41,7 +41,8 @@ class CompiledKernel:
         if len(tasks):
             self._check_order(tasks.release_s)
         self.state = self.state.with_room(len(tasks), len(hops))
-        submit(self.state, hops.rows, hops.offset, tasks.release_s, tasks.device)
+        columns = tasks.release_s, tasks.device, tasks.slot, tasks.in_slot
+        submit(self.state, hops.rows, hops.offset, *columns)
         self._batches.append(hops)
 
     def advance(self, until_s: float) -> None:

@@ -35,6 +35,10 @@ class EpochTable(NamedTuple):
     """Expected size factors; shape (E, 1) or (E, M)."""
     placed: Ints
     """Device of the epoch's task, or −1 where an epoch is a slot; shape (E,)."""
+    in_slot: Ints
+    """Number of tasks released in the slot; shape (E,)."""
+    expected_in_slot: Floats
+    """What a scheduler should expect it to be, a whole number; shape (E,)."""
     # A row per task.
     release_s: Floats
     """Shape (n,)."""
@@ -59,6 +63,8 @@ class EpochTable(NamedTuple):
             load=_load(chunk.expected_tasks, size),
             expected_size=size,
             placed=np.full(count, -1),
+            in_slot=np.diff(chunk.bounds),
+            expected_in_slot=np.rint(chunk.expected_tasks),
             release_s=chunk.release_s,
             device=chunk.device,
             size=chunk.size,
@@ -77,6 +83,8 @@ class EpochTable(NamedTuple):
             load=_load(np.ones(count), self.size),
             expected_size=self.size,
             placed=self.device,
+            in_slot=np.repeat(self.in_slot, tasks),
+            expected_in_slot=np.repeat(self.expected_in_slot, tasks),
         )
 
     @classmethod
@@ -92,6 +100,8 @@ class EpochTable(NamedTuple):
             load=_load(np.array([slot.expected_tasks]), expected),
             expected_size=expected,
             placed=np.full(1, -1),
+            in_slot=np.array([tasks.in_slot]),
+            expected_in_slot=np.rint([slot.expected_tasks]),
             release_s=tasks.release_s,
             device=tasks.device,
             size=tasks.size,
@@ -112,6 +122,8 @@ class EpochTable(NamedTuple):
             load=_load(np.zeros(1), size),
             expected_size=size,
             placed=np.array([-1 if model.scenario.decision_epoch == "per_slot" else 0]),
+            in_slot=np.zeros(1, dtype=np.int64),
+            expected_in_slot=np.zeros(1),
             release_s=chunk.release_s[none],
             device=chunk.device[none],
             size=chunk.size[none],

@@ -1,4 +1,8 @@
-"""The reward (Eq. 14): minus the cost L + β·max(L − τ, 0) of the blocks that finish in an epoch."""
+"""The reward (Eq. 14): minus the cost L + β·max(L − τ, 0) of the blocks that finish in an epoch.
+
+The cost of a block is divided by the number of tasks released in its task's slot, unless the
+scenario asks for the sum over tasks.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from mecsim.kernels.hops import Hops, Records, ScalarRule
 from mecsim.kernels.state import END_BATCH, FIRST_BATCH, FIRST_HOP, FIRST_TASK, State
 from mecsim.kernels.tables import KernelTables
 from mecsim.model import equations
+from mecsim.model.workload import Tasks
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.jit import compiled
 
@@ -18,16 +23,25 @@ tardiness = cast(ScalarRule, compiled(equations.penalty))
 _cost = cast(ScalarRule, compiled(equations.cost))
 
 
+weight_of = cast(ScalarRule, compiled(equations.reward_weight))
+
+
 @compiled
-def block_cost(delay_s: float, tolerated_s: float, finish_s: float, beta: float) -> float:
-    """Return the cost of a block with the delay L, the deadline τ and the given finish."""
-    return _cost(delay_s, tardiness(delay_s, tolerated_s, finish_s), beta)
+def block_cost(
+    delay_s: float, tolerated_s: float, finish_s: float, beta: float, weight: float
+) -> float:
+    """Return the cost of a block with the delay L, the deadline τ and the given finish.
+
+    ``weight`` is that of its task; see :func:`mecsim.model.equations.reward_weight`.
+    """
+    return weight * _cost(delay_s, tardiness(delay_s, tolerated_s, finish_s), beta)
 
 
 @compiled
 def gather_costs(
     tolerated_s: Floats,
     beta: float,
+    weight: float,
     rows: Records,
     mask: int,
     begin: int,
@@ -43,6 +57,7 @@ def gather_costs(
     Args:
         tolerated_s: Deadline τ of every block; shape (M,).
         beta: Weight of the penalty in Eq. 14.
+        weight: Weight of the task.
         rows: Hops, in a ring buffer of ``mask`` + 1 rows, or in an array if the mask is −1.
         mask: See ``rows``.
         begin: The task's first hop.
@@ -64,14 +79,21 @@ def gather_costs(
             arrived_s = hop["start_s"] + hop["service_s"] + hop["latency_s"]
             at += 1
         if after_s < arrived_s <= until_s:
-            costs[count] = block_cost(arrived_s - ready_s, tolerated_s[block], arrived_s, beta)
+            delay_s = arrived_s - ready_s
+            costs[count] = block_cost(delay_s, tolerated_s[block], arrived_s, beta, weight)
             count += 1
     return count
 
 
 @compiled
 def gather_epoch_costs(
-    s: State, tables: KernelTables, acted_s: float, until_s: float, costs: Floats
+    s: State,
+    tables: KernelTables,
+    acted_s: float,
+    until_s: float,
+    slot: int,
+    expected: float,
+    costs: Floats,
 ) -> int:
     """Fill in the costs that count for the epoch submitted last, up to ``until_s``.
 
@@ -84,6 +106,8 @@ def gather_epoch_costs(
         tables: Constants of the model.
         acted_s: Time of the epoch.
         until_s: Time of the next epoch, or infinity.
+        slot: A slot whose number of tasks is not known, or −1.
+        expected: The number of tasks expected in that slot.
         costs: Filled in; must have room for M costs of every task in flight.
 
     Returns:
@@ -98,12 +122,16 @@ def gather_epoch_costs(
         if batch["active"]:
             batch["active"] = 0
             after_s = -math.inf if number == end_batch - 1 else acted_s
+            weight = weight_of(
+                expected if batch["slot"] == slot else batch["in_slot"], tables.averages
+            )
             while task < batch["end_task"]:
                 row = tasks[task & task_mask]
                 end, release_s = row["end"], row["release_s"]
                 count = gather_costs(
                     tolerated_s,
                     beta,
+                    weight,
                     hops,
                     mask,
                     hop,
@@ -124,7 +152,7 @@ def gather_epoch_costs(
 def epoch_reward(s: State, tables: KernelTables, acted_s: float, until_s: float) -> float:
     """Return the reward of the epoch submitted last; see :func:`gather_epoch_costs`."""
     costs = np.empty(len(s.tasks) * len(tables.tolerated_s))
-    count = gather_epoch_costs(s, tables, acted_s, until_s, costs)
+    count = gather_epoch_costs(s, tables, acted_s, until_s, -1, 0.0, costs)
     return 0.0 - exact_sum(costs[:count])
 
 
@@ -178,6 +206,7 @@ def _gather_all(
     rows: Records,
     offset: Ints,
     release_s: Floats,
+    weight: float,
     after_s: float,
     until_s: float,
     costs: Floats,
@@ -188,6 +217,7 @@ def _gather_all(
         count = gather_costs(
             tables.tolerated_s,
             tables.beta,
+            weight,
             rows,
             -1,
             begin,
@@ -201,9 +231,15 @@ def _gather_all(
     return count
 
 
+def task_weight(tables: KernelTables, tasks: Tasks) -> float:
+    """Return the weight of the costs of some tasks of a slot."""
+    return weight_of(float(tasks.in_slot), tables.averages)
+
+
 def costs_between(tables: KernelTables, hops: Hops, after_s: float, until_s: float) -> Floats:
     """Return the costs of the blocks that finish in (after_s, until_s], whatever the kernel."""
     costs = np.empty(len(hops.tasks) * len(tables.tolerated_s))
-    release_s = hops.tasks.release_s
-    count = _gather_all(tables, hops.rows, hops.offset, release_s, after_s, until_s, costs)
+    weight = task_weight(tables, hops.tasks)
+    columns = hops.rows, hops.offset, hops.tasks.release_s
+    count = _gather_all(tables, *columns, weight, after_s, until_s, costs)
     return costs[:count]

@@ -101,7 +101,8 @@ def rollout(
         if has_room(base, epochs, epoch):
             needed[b] = 0
             _copy(s, base)
-            now = epochs.time_s[epoch]
+            now, slot = epochs.time_s[epoch], epochs.slot[epoch]
+            expected = epochs.expected_in_slot[epoch]
             for row in range(placements.shape[1]):
                 _restore(s, base)
                 needed[b] = submit_epoch(s, tables, epochs, epoch, placements[b, row : row + 1])
@@ -109,7 +110,8 @@ def rollout(
                     break
                 run(s, math.inf)
                 cost = 0.0
-                for i in range(gather_epoch_costs(s, tables, now, math.inf, costs)):
+                count = gather_epoch_costs(s, tables, now, math.inf, slot, expected, costs)
+                for i in range(count):
                     cost += costs[i]
                 out.cost[b, row], out.failed[b, row] = cost, _failed(s)
 
@@ -183,7 +185,17 @@ def expected_arrivals(epochs: EpochTable, rows: Ints, model: Model) -> tuple[Epo
     return expected, np.arange(len(rows))
 
 
-_OF_EPOCHS = ("time_s", "rates", "network", "slot", "load", "expected_size", "placed")
+_OF_EPOCHS = (
+    "time_s",
+    "rates",
+    "network",
+    "slot",
+    "load",
+    "expected_size",
+    "placed",
+    "in_slot",
+    "expected_in_slot",
+)
 
 
 def _spread(epochs: EpochTable, row: int, model: Model) -> tuple[Floats, Ints, Floats]:

@@ -49,6 +49,8 @@ _BATCH: Final = np.dtype(
         ("end_task", "i8"),
         ("end_hop", "i8"),
         ("unfinished", "i8"),  # tasks that have not ended
+        ("slot", "i8"),
+        ("in_slot", "i8"),  # tasks released in the slot, in this batch or others
         ("active", "i8"),  # whether a task had an event since this was last cleared
     ]
 )
@@ -137,8 +139,13 @@ def output_slice(s: State) -> OutputSlice:
 
 
 @compiled
-def enter(s: State, offset: Ints, release_s: Floats, device: Ints) -> None:
-    """Add a batch of n tasks whose hops are in the buffer; ``offset`` has shape (n + 1,)."""
+def enter(
+    s: State, offset: Ints, release_s: Floats, device: Ints, slot: int, in_slot: int
+) -> None:
+    """Add a batch of n tasks of a slot whose hops are in the buffer.
+
+    ``offset`` has shape (n + 1,); ``in_slot`` tasks are released in the slot.
+    """
     counters, count, tasks = s.counters, len(release_s), s.tasks
     batch, first, mask = counters[END_BATCH], counters[END_TASK], len(tasks) - 1
     for i in range(count):
@@ -156,16 +163,26 @@ def enter(s: State, offset: Ints, release_s: Floats, device: Ints) -> None:
     row["end_task"] = counters[END_TASK]
     row["end_hop"] = counters[END_HOP]
     row["unfinished"] = count
+    row["slot"] = slot
+    row["in_slot"] = in_slot
     row["active"] = 0
 
 
 @compiled
-def submit(s: State, rows: Records, offset: Ints, release_s: Floats, device: Ints) -> None:
-    """Add a batch of n tasks with their hops; ``offset`` has shape (n + 1,)."""
+def submit(
+    s: State,
+    rows: Records,
+    offset: Ints,
+    release_s: Floats,
+    device: Ints,
+    slot: int,
+    in_slot: int,
+) -> None:
+    """Add a batch of n tasks with their hops; see :func:`enter`."""
     at, hops, mask = s.counters[END_HOP], s.hops, len(s.hops) - 1
     for row in range(len(rows)):
         hops[(at + row) & mask] = rows[row]
-    enter(s, offset + at, release_s, device)
+    enter(s, offset + at, release_s, device, slot, in_slot)
 
 
 @compiled

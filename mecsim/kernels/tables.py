@@ -41,6 +41,8 @@ class KernelTables(NamedTuple):
     """Whether every transfer costs the device energy, as Eq. 7 prints it, or only the uplink's."""
     returns_result: bool
     beta: float
+    averages: bool
+    """Whether the reward is a mean over the tasks of a slot, or their sum."""
     kappa: float
     power_w: float
 
@@ -66,6 +68,7 @@ class KernelTables(NamedTuple):
             literal_eq7=scenario.energy.literal_eq7,
             returns_result=scenario.return_result,
             beta=scenario.reward.beta,
+            averages=scenario.reward.aggregation == "mean",
             kappa=scenario.energy.kappa,
             power_w=scenario.radio.transmit_power,
         )

@@ -111,6 +111,19 @@ def penalty(delay_s: Real, tolerated_s: Real, finish_s: Real = 0.0) -> Real:
     return np.maximum(excess_s, 0.0) * (excess_s > CLOCK_ROUNDING * finish_s)
 
 
+def reward_weight(tasks: float, averages: bool) -> float:
+    """Return the weight of a task's cost in the reward (Eq. 14).
+
+    Args:
+        tasks: Number of tasks released in the task's slot; less than 1 counts as 1.
+        averages: Whether the reward is a mean over the tasks of a slot, or their sum.
+
+    Returns:
+        1 / tasks for the mean, 1 for the sum.
+    """
+    return 1.0 / max(tasks, 1.0) if averages else 1.0
+
+
 def cost(delay_s: Real, penalty_s: Real, beta: float) -> Real:
     """Return the cost of a block in seconds: L + β·max(L - τ, 0) (a term of -Eq. 14)."""
     return delay_s + beta * penalty_s

@@ -47,14 +47,16 @@ class Tasks:
     """0-based; shape (n,)."""
     size: Floats
     """Size factor s, one for all blocks or one each; shape (n, 1) or (n, M)."""
+    in_slot: int
+    """Number of all tasks released in the slot; n, or more if these are some of them."""
 
     def __len__(self) -> int:
         return len(self.release_s)
 
     def __getitem__(self, rows: slice) -> Tasks:
         start = rows.indices(len(self))[0]
-        first = self.first + start
-        return Tasks(self.slot, first, self.release_s[rows], self.device[rows], self.size[rows])
+        columns = self.release_s[rows], self.device[rows], self.size[rows]
+        return Tasks(self.slot, self.first + start, *columns, self.in_slot)
 
 
 class Slot(NamedTuple):
@@ -94,10 +96,10 @@ class Chunk(NamedTuple):
     """Shape (K, 1) or (K, M)."""
 
     def tasks(self, slot: int, begin: int, end: int) -> Tasks:
-        """Return some tasks of a slot."""
+        """Return all tasks of a slot, those from ``begin`` to ``end``."""
         rows = slice(begin, end)
-        first = self.first_task + begin
-        return Tasks(slot, first, self.release_s[rows], self.device[rows], self.size[rows])
+        columns = self.release_s[rows], self.device[rows], self.size[rows]
+        return Tasks(slot, self.first_task + begin, *columns, end - begin)
 
     def slots(self) -> Iterator[Slot]:
         """Yield the slots one by one."""

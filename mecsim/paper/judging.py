@@ -47,7 +47,9 @@ def judge(claim: AnyClaim, evidence: Evidence) -> Finding:
     """Return the finding for a claim, with that for the settings of the paper in its reason."""
     found = _judged(claim, evidence)
     if not any(
-        evidence.rows.get(each) or evidence.curves.get(each) for each in claim.paper_settings
+        row["scenario"] == DEFAULT
+        for each in claim.paper_settings
+        for row in (*evidence.rows.get(each, ()), *evidence.curves.get(each, ()))
     ):
         return found
     plain = _judged(claim.model_copy(update={"where": claim.paper_settings}), evidence)

@@ -152,3 +152,6 @@ class Reward(Section):
 
     beta: NonNegative = 1.0
     """β, the weight of the penalty for missed deadlines."""
+    aggregation: Literal["mean", "sum"] = "mean"
+    """How the costs of the tasks of a slot make up its reward: ``mean`` divides the cost of each
+    task by the number of tasks released in its slot, ``sum`` adds the costs up."""

@@ -13,6 +13,8 @@ from mecsim.model.empty_network import EmptyNetwork
 from mecsim.model.model import Model
 from mecsim.model.random_streams import generator
 from mecsim.model.topology import Links
+from mecsim.model.workload import mean_rate
+from mecsim.scenario.schema import RecordedTasks
 from mecsim.support.arrays import Floats, Ints
 
 Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
@@ -135,6 +137,17 @@ class SchedulerSpec:
     def beta(self) -> float:
         """β, the weight of the deadline penalty in the reward (Eq. 14)."""
         return self._model.scenario.reward.beta
+
+    @property
+    def aggregation(self) -> Literal["mean", "sum"]:
+        """Whether the reward is a mean over the tasks of a slot, or their sum."""
+        return self._model.scenario.reward.aggregation
+
+    @property
+    def tasks_a_slot(self) -> float | None:
+        """Mean number of tasks released in a slot; None where the tasks are recorded."""
+        recorded = isinstance(self._model.scenario.arrivals, RecordedTasks)
+        return None if recorded else mean_rate(self._model)
 
     @property
     def transmit_power_w(self) -> float:

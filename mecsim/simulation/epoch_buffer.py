@@ -18,8 +18,8 @@ SLOTS: Final = 256
 """Most slots of a replica that are drawn at once: they share the work of Python per table."""
 ITEMS: Final = 1 << 15
 """Most tasks and radio rates in a replica's table, roughly: this bounds memory."""
-OF_EPOCHS: Final = EpochTable._fields[:8]
-OF_TASKS: Final = EpochTable._fields[8:11]
+OF_EPOCHS: Final = EpochTable._fields[:10]
+OF_TASKS: Final = EpochTable._fields[10:13]
 
 _Table: TypeAlias = tuple[EpochTable | None, float]
 """A table of epochs, None after the last one, and the time of the epoch after it, or infinity."""

@@ -1,6 +1,7 @@
 """Lower bound on the cost of a run, whatever the scheduler.
 
-The cost of a task is Σ_m L_m + β·max(L_m − τ_m, 0), minus its part of the reward (Eqs. 13 and 14).
+The cost of a task is Σ_m L_m + β·max(L_m − τ_m, 0) (Eqs. 13 and 14). Minus the reward of a run is the
+sum over slots of the mean cost of their tasks, or of the sum, as the scenario asks.
 Its bound is the least cost of all (N + 1)^M placements on an empty network. No policy gets below
 it for a task that completes: whatever placement it chose, the task crosses the same hops, for as
 long at each as on an empty network; queues can only add waiting to an L_m, and the cost grows with
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mecsim.model import equations
 from mecsim.model.empty_network import EmptyNetwork, Work, cheapest_chain, costs_to_go
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
@@ -40,14 +42,17 @@ class LowerBound:
 
     def __init__(self, model: Model) -> None:
         self._network = EmptyNetwork(model)
+        self._averages = model.scenario.reward.aggregation == "mean"
         self._cycles = model.cycles[:, None]
         self._input_bits, self._result_bits = model.input_bits[:, None], model.result_bits
         self.total = 0.0
-        """Sum of the bounds of all tasks added."""
+        """Minus the reward of the slots added, at least."""
 
     def add(self, slot: Slot) -> None:
         """Add the tasks that are released in a slot."""
-        self.total += math.fsum(self.costs(slot.tasks, slot.rate_bps).tolist())
+        costs = self.costs(slot.tasks, slot.rate_bps)
+        weight = float(equations.reward_weight(float(slot.tasks.in_slot), self._averages))
+        self.total += weight * math.fsum(costs.tolist())
 
     @property
     def reward(self) -> float:
@@ -62,7 +67,7 @@ class LowerBound:
         return 100 * (-reward - self.total) / self.total if self.total else None
 
     def costs(self, tasks: Tasks, rate_bps: Floats) -> Floats:
-        """Return what each task costs at least, shape (n,).
+        """Return what each task costs at least, whatever its weight in the reward; shape (n,).
 
         ``rate_bps`` holds the radio rates of the slot in which they are released, shape (D,).
         """

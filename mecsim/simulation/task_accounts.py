@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mecsim.kernels.accounting import BlockTable, ServiceTotals, TaskTable, account
 from mecsim.kernels.hops import HOP, Hops
-from mecsim.kernels.reward import exact_sum
+from mecsim.kernels.reward import exact_sum, task_weight
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.support.arrays import Floats, Ints, raw
@@ -58,6 +58,7 @@ class Accounts:
             -1,
             self._offset,
             release_s,
+            np.repeat([task_weight(kernel_tables, t.tasks) for t in tables], self.tasks_of),
             0,
             self.tasks,
             self.blocks,

@@ -102,7 +102,7 @@ class Totals:
         return self._model.scenario.slots * self._model.scenario.slot_length
 
     def reward(self) -> float:
-        """Return the reward of the episode: minus the cost of all tasks (Eq. 14)."""
+        """Return the reward of the episode: minus the weighted cost of all tasks (Eq. 14)."""
         return 0.0 - float(self._costs.read().sum())
 
     def resources(self) -> tuple[ResourceUse, ...]:

@@ -255,8 +255,8 @@ def _policy_file(policy: bytes | None) -> Iterator[Path | None]:
 def _bound(job: Job) -> Outcome:
     scenario = from_json(job.scenario, f"job {job.key}")
     free = scenario.model_copy(
-        update={"reward": Reward(beta=0.0)}
-    )  # without tardiness the cost is the delay
+        update={"reward": Reward(beta=0.0, aggregation="sum")}
+    )  # without tardiness the cost is the delay, of all tasks
     model = resolve(scenario, job.seed)
     cost, delay, tasks = LowerBound(model), LowerBound(resolve(free, job.seed)), 0
     with arrivals_of(model) as recording:

@@ -65,6 +65,7 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
         },
         energy={"kappa": 1.0, "literal_eq7": draw(st.booleans())},
         return_result=draw(st.booleans()),
+        reward={"aggregation": draw(st.sampled_from(["mean", "sum"]))},
     )
     placement = st.lists(st.integers(0, servers), min_size=blocks, max_size=blocks)
     return spec, draw(st.lists(placement, min_size=1, max_size=6))
@@ -100,7 +101,10 @@ def networks(draw: st.DrawFn, most: int = 256) -> dict[str, Any]:
         "device": {"capacity": {"uniform": [0.5, 5]}},
         "radio": {"rate": {"uniform": [1, draw(st.floats(1, 50))], "redraw": "run"}},
         "wired": draw(wired(servers)),
-        "reward": {"beta": draw(st.sampled_from([0.0, 1.0, 3.5]))},
+        "reward": {
+            "beta": draw(st.sampled_from([0.0, 1.0, 3.5])),
+            "aggregation": draw(st.sampled_from(["mean", "sum"])),
+        },
         "return_result": draw(st.booleans()),
         "arrivals": {"process": "slotted", "rate": 1},
     }

@@ -158,19 +158,81 @@ def test_nothing_of_a_spent_device_goes_on_and_others_do() -> None:
 # ---------------------------------------------------------------- rewards
 
 
-def test_rewards_by_hand() -> None:
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+@pytest.mark.parametrize("scheduler", ["local", LISTENING])
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
+def test_rewards_by_hand(kernel: str, scheduler: str, epoch: str) -> None:
     """Two tasks of 1 s a slot at one device, τ = 1.5 s, β = 1; the last epoch has the rest."""
+    heard: list[tuple[int, float]] = []
+    options = {"placements": [[0]], "heard": heard} if scheduler == LISTENING else {}
+    # delays 1, 2, 2, 3; the first ends at 1 s, when slot 1 begins, and belongs to slot 0
+    # costs 1, 2 + 0.5, 2 + 0.5, 3 + 1.5
+    for how, known in (("sum", [-1.0, -9.5]), ("mean", [-0.5, -4.75])):
+        spec = scenario(
+            slots=2,
+            decision_epoch=epoch,
+            dnn=chain([1], [1], max_tolerated_delay=1.5),
+            arrivals={"process": "slotted", "rate": 2},
+            device={"capacity": 1.0},
+            reward={"aggregation": how},
+        )
+        heard.clear()
+        summary, trace = simulate(spec, scheduler, options, kernel=kernel)
+        rewards = trace["decisions/reward"]
+        if epoch == "per_task":  # two epochs at the start of each slot; the second has the cost
+            assert rewards[::2].tolist() == [0.0, 0.0]
+            rewards = rewards[1::2]
+        assert rewards.tolist() == known
+        assert summary["reward"] == sum(known)
+        assert [reward for _, reward in heard if reward] == (known if heard else [])
+
+
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+def test_slots_of_different_sizes_weigh_the_same(kernel: str) -> None:
+    """1.5 tasks a slot: 1, 2, 1 and 2 tasks of 1 s, one after the other; slots of 10 s."""
     spec = scenario(
-        slots=2,
-        dnn=chain([1], [1], max_tolerated_delay=1.5),
-        arrivals={"process": "slotted", "rate": 2},
+        slots=4,
+        slot_length=10.0,
+        dnn=chain([1], [1]),
+        arrivals={"process": "slotted", "rate": 1.5},
         device={"capacity": 1.0},
     )
-    summary, trace = simulate(spec, "local")
-    # delays 1, 2, 2, 3; the first ends at 1 s, when epoch 1 begins, and belongs to epoch 0
-    # costs 1, 2 + 0.5, 2 + 0.5, 3 + 1.5
-    assert trace["decisions/reward"].tolist() == [-1.0, -9.5]
-    assert summary["reward"] == -10.5
+    summary, trace = simulate(spec, "local", kernel=kernel)
+    assert trace["slots/released"].tolist() == [1, 2, 1, 2]
+    assert trace["decisions/reward"].tolist() == [-1.0, -1.5, -1.0, -1.5]
+    assert summary["reward"] == -5.0
+
+
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+@pytest.mark.parametrize("scheduler", ["local", LISTENING])
+def test_a_cost_is_divided_by_the_tasks_of_its_own_slot(kernel: str, scheduler: str) -> None:
+    """One task in slot 0 and two in slot 1, of 3 s each; they end at 3, 6 and 9 s, in slot 1."""
+    spec = scenario(
+        slots=2,
+        dnn=chain([3], [1], max_tolerated_delay=9),
+        arrivals={"process": "slotted", "rate": 1.5},
+        device={"capacity": 1.0},
+    )
+    heard: list[tuple[int, float]] = []
+    options = {"placements": [[0]], "heard": heard} if scheduler == LISTENING else {}
+    _, trace = simulate(spec, scheduler, options, kernel=kernel)
+    # delays 3, 5 and 8
+    assert trace["decisions/reward"].tolist() == [0.0, -(3 / 1 + (5 + 8) / 2)]
+    assert heard in ([], list(enumerate(trace["decisions/reward"].tolist())))
+
+
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
+def test_the_mean_times_the_tasks_is_the_sum_where_slots_have_as_many(epoch: str) -> None:
+    """In a crowded network too: every task has the same weight."""
+    rewards = []
+    for how in ("mean", "sum"):
+        reward = {"beta": 1.7, "aggregation": how}
+        arrivals = {"process": "slotted", "rate": 9}
+        spec = crowded(decision_epoch=epoch, reward=reward, arrivals=arrivals)
+        _, trace = simulate(spec, SCRIPTED, {"placements": PLACEMENTS}, seed=6)
+        rewards.append(trace["decisions/reward"])
+    assert rewards[0] * 9 == pytest.approx(rewards[1], rel=1e-12)
+    assert len(set(rewards[1].tolist())) > 3
 
 
 def crowded(**overrides: Any) -> Scenario:
@@ -204,14 +266,25 @@ TIED = {
 }
 
 
+def weights(trace: MemoryTrace, how: str) -> Any:
+    """Of every task: 1, or 1 / n if n tasks are released in its slot."""
+    slot = trace["tasks/slot"]
+    return 1.0 / np.bincount(slot)[slot] if how == "mean" else np.ones(len(slot))
+
+
+@pytest.mark.parametrize("how", ["mean", "sum"])
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("ties", [{}, TIED], ids=["random times", "many ties"])
-def test_rewards_add_up_to_minus_the_cost_of_all_tasks(epoch: str, ties: dict[str, Any]) -> None:
-    spec = crowded(decision_epoch=epoch, **ties)
+def test_rewards_add_up_to_minus_the_cost_of_all_tasks(
+    epoch: str, ties: dict[str, Any], how: str
+) -> None:
+    reward = {"beta": 1.7, "aggregation": how}
+    spec = crowded(decision_epoch=epoch, reward=reward, **ties)
     summary, trace = simulate(spec, SCRIPTED, {"placements": PLACEMENTS}, seed=3)
     tolerated = spec.dnn.max_tolerated_delay
     delay = trace["blocks/delay_s"].reshape(-1, 3)
     cost = delay + 1.7 * np.maximum(delay - np.array(tolerated), 0)
+    cost *= weights(trace, how)[:, None]
     assert (delay > np.array(tolerated)).any()
     assert trace["decisions/reward"].sum() == pytest.approx(-np.nansum(cost), rel=1e-12)
     assert summary["reward"] == pytest.approx(-np.nansum(cost), rel=1e-12)
@@ -231,14 +304,15 @@ def test_the_hook_hears_the_reward_that_is_recorded(epoch: str, ties: dict[str, 
         assert 0 < trace["tasks/status"].sum() < len(trace["tasks/status"])
 
 
-def test_rewards_go_to_the_epoch_in_which_a_block_finishes() -> None:
+@pytest.mark.parametrize("how", ["mean", "sum"])
+def test_rewards_go_to_the_epoch_in_which_a_block_finishes(how: str) -> None:
     """Recomputed block by block: the last epoch that began before the finish."""
-    _, trace = simulate(
-        crowded(decision_epoch="per_task"), SCRIPTED, {"placements": PLACEMENTS}, seed=4
-    )
+    spec = crowded(decision_epoch="per_task", reward={"beta": 1.7, "aggregation": how})
+    _, trace = simulate(spec, SCRIPTED, {"placements": PLACEMENTS}, seed=4)
     began, finish = trace["decisions/time_s"], trace["blocks/finish_s"]
     delay = trace["blocks/delay_s"].reshape(-1, 3)
-    cost = (delay + 1.7 * np.maximum(delay - [0.4, 0.9, 0.5], 0)).reshape(-1)
+    cost = delay + 1.7 * np.maximum(delay - [0.4, 0.9, 0.5], 0)
+    cost = (cost * weights(trace, how)[:, None]).reshape(-1)
     rewards = [0.0] * len(began)
     for time, lost in zip(finish.tolist(), cost.tolist(), strict=True):
         if not math.isnan(time):

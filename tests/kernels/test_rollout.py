@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,8 +111,8 @@ def until(model: Model, at: Branching) -> Iterator[Slot]:
         release_s = np.array([start_s + gap_s * n for n in range(count)])
         device = (slot.number * count + np.arange(count)) % model.devices
         size = np.ones((count, tasks.size.shape[1])) * slot.expected_size
-        tasks = Tasks(slot.number, tasks.first, release_s, device, size)
-    yield slot._replace(tasks=tasks)
+        tasks = Tasks(slot.number, tasks.first, release_s, device, size, count)
+    yield slot._replace(tasks=replace(tasks, in_slot=round(slot.expected_tasks)))
 
 
 def really(spec: Scenario, at: Branching, candidate: Sequence[int]) -> MemoryTrace:
@@ -158,9 +159,12 @@ def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     ("name", "sets"),
     [
         ("vgg16_4es", ["slots=6", "arrivals.rate=9"]),
+        ("vgg16_loaded", ["slots=6", "arrivals.rate=9"]),
         ("small_battery", ["slots=12", "device.battery=5"]),
         ("bursty", ["slots=3", "decision_epoch=per_task"]),
         ("bursty", ["slots=4"]),
+        ("bursty", ["slots=3", "decision_epoch=per_task", "reward.aggregation=mean"]),
+        ("bursty", ["slots=4", "reward.aggregation=mean"]),
     ],
 )
 def test_shipped_scenarios(name: str, sets: list[str]) -> None:
