@@ -1,7 +1,7 @@
 # mecsim: `make help` lists what there is. PYTHON=python3.12 chooses another interpreter.
 PYTHON   ?= python3
 JOBS     ?= 2
-SCENARIO ?= scenarios/vgg16_4es.yaml
+SCENARIO ?= scenarios/vgg16_loaded.yaml
 ARGS     ?=
 
 # Trainings and batches would take hours without the compiler, and nothing of theirs is compiled.
@@ -21,7 +21,7 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: $(WARM) ## simulate the default scenario (SCENARIO=..., ARGS=...)
+run: $(WARM) ## simulate a scenario (SCENARIO=..., ARGS=...)
 	$(BIN)/mecsim run $(SCENARIO) $(ARGS)
 
 test: $(DEV) $(WARM) ## run the tests, except slow ones and benchmarks (ARGS=...)

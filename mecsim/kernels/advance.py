@@ -108,9 +108,7 @@ def account_ended(
             offset[i + 1] = row["end"]
             release_s[i] = row["release_s"]
         mask, to, none = len(s.hops) - 1, filled[TASKS], release_s[:0]
-        account(
-            tables, s.hops, mask, offset, release_s, weight, to, tasks, blocks, none, services
-        )
+        account(tables, s.hops, mask, offset, release_s, weight, to, tasks, blocks, none, services)
         filled[TASKS] += count
 
 

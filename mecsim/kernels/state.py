@@ -139,9 +139,7 @@ def output_slice(s: State) -> OutputSlice:
 
 
 @compiled
-def enter(
-    s: State, offset: Ints, release_s: Floats, device: Ints, slot: int, in_slot: int
-) -> None:
+def enter(s: State, offset: Ints, release_s: Floats, device: Ints, slot: int, in_slot: int) -> None:
     """Add a batch of n tasks of a slot whose hops are in the buffer.
 
     ``offset`` has shape (n + 1,); ``in_slot`` tasks are released in the slot.

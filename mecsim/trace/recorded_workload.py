@@ -133,7 +133,7 @@ def _slot_tasks(model: Model, trace: TraceFile) -> Iterator[Tasks]:
                 break
             held = _joined(held, more)
         count = int(np.searchsorted(held[0], end_s))
-        yield Tasks(slot, first, *(column[:count] for column in held), count)
+        yield Tasks(slot, first, held[0][:count], held[1][:count], held[2][:count], count)
         held = (held[0][count:], held[1][count:], held[2][count:])
         first += count
 

@@ -110,8 +110,8 @@ def anneal(begin: float, end: float, progress: float) -> float:
 def reward_scale(spec: SchedulerSpec, tasks: float) -> float:
     """Return a typical cost of an epoch, in seconds, by which rewards are divided.
 
-    It is the delay of all ``tasks`` if the servers share their work and half of them wait. Where the
-    reward is a mean over the tasks of a slot, it is divided by their mean number.
+    It is the delay of all ``tasks`` if the servers share their work and half of them wait. It is
+    divided by the mean number of tasks a slot where the reward is a mean over those tasks.
     """
     together_hz = float((spec.server_hz * spec.cores).sum())
     seconds = max(tasks, 1.0) * (1.0 + tasks) / 2.0 * float(spec.cycles.sum()) / together_hz

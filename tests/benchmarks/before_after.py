@@ -28,7 +28,7 @@ from statistics import median
 from typing import Any, Final, Self, TextIO, TypeAlias
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SCENARIO: Final = "scenarios/vgg16_4es.yaml"
+SCENARIO: Final = "scenarios/vgg16_loaded.yaml"
 PLACEMENT: Final = [3, 4, 2, 1, 1, 0]
 REPLICAS: Final = 16
 EPOCHS_A_CALL: Final = 64

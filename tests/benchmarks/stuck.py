@@ -72,7 +72,7 @@ def reward(setting: Setting, seed: int) -> float:
     learner, episodes, workers, options = setting
     with tempfile.TemporaryDirectory() as folder:
         request = TrainingRequest(
-            scenario=load("scenarios/vgg16_4es.yaml"),
+            scenario=load("scenarios/vgg16_loaded.yaml"),
             scheduler=learner,
             options=json.loads(options),
             episodes=episodes,

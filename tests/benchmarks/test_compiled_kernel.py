@@ -128,7 +128,7 @@ def test_compiled_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     profile["the rest: resolving, sums, percentiles, Python"] = whole - sum(profile.values())
     a_task = State.of(model, 2).tasks.itemsize
     lines = [
-        f"# Compiled kernel on vgg16_4es under fixed {PLACEMENT}: {count:,} hops",
+        f"# Compiled kernel on vgg16_loaded under fixed {PLACEMENT}: {count:,} hops",
         "",
         timed,
         "",

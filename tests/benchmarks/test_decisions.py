@@ -54,7 +54,7 @@ def rates(name: str, devices: int, seed: int) -> list[float]:
     slots = max(1, 2 * DECISIONS // devices)
     changes = ["decision_epoch=per_task", f"devices={devices}", f"slots={slots}"]
     changes.append(f"arrivals={{process: poisson, rate: {devices / 2}}}")
-    scenario = load(ROOT / "scenarios" / "vgg16_4es.yaml", changes)
+    scenario = load(ROOT / "scenarios" / "vgg16_loaded.yaml", changes)
     found: list[float] = []
     run_scenario(scenario, f"{__name__}:{name}", {"rates": found}, seed=seed, kernel="compiled")
     return found

@@ -47,7 +47,7 @@ def test_replicas(capsys: pytest.CaptureFixture[str]) -> None:
         "gives observations and rewards."
     )
     lines = [
-        f"# {REPLICAS} replicas of vgg16_4es, {scenario.slots} epochs each",
+        f"# {REPLICAS} replicas of vgg16_loaded, {scenario.slots} epochs each",
         "",
         how,
         "",

@@ -24,7 +24,7 @@ from mecsim.trace.schema import MemoryTrace
 from tests.benchmarks import lean_simpy
 
 ROOT = Path(__file__).parents[2]
-SCENARIO = ROOT / "scenarios" / "vgg16_4es.yaml"
+SCENARIO = ROOT / "scenarios" / "vgg16_loaded.yaml"
 ROUNDS = 15
 
 pytestmark = pytest.mark.benchmark
@@ -92,7 +92,7 @@ def test_simpy_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     }
     rounds = [{name: seconds(work) for name, work in works.items()} for _ in range(ROUNDS)]
     lines = [
-        f"# SimPy kernel on vgg16_4es under greedy: {hops:,} hops",
+        f"# SimPy kernel on vgg16_loaded under greedy: {hops:,} hops",
         "",
         f"Python {platform.python_version()}; medians of {ROUNDS} rounds, the programs in turn in",
         "one process. The whole of `mecsim.run` is timed, resolving and summary included.",

@@ -71,7 +71,7 @@ def score(
     changes: Sequence[str] = (),
 ) -> float:
     """Train once; return the reward of the best policy under the seeds of validation."""
-    scenario = load("scenarios/vgg16_4es.yaml", changes)
+    scenario = load("scenarios/vgg16_loaded.yaml", changes)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "policy.safetensors")
         try:

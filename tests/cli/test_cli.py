@@ -19,7 +19,7 @@ from mecsim.simulation.run import run as run_scenario
 from tests.helpers.cli import COMMAND, answer, mecsim, mecsim_process
 
 ROOT = Path(__file__).parents[2]
-SCENARIO = str(ROOT / "scenarios" / "vgg16_4es.yaml")
+SCENARIO = str(ROOT / "scenarios" / "vgg16_loaded.yaml")
 GREEDY = ("--scheduler", "greedy")
 STATISTICS = {"mean", "std", "p50", "p95", "p99", "max"}
 
@@ -80,7 +80,7 @@ def test_run_json(tmp_path: Path) -> None:
         "resources", "events", "drained_s", "wall_s", "trace",
     ]  # fmt: skip
     assert (document["scenario"], document["scheduler"], document["seed"]) == (
-        "vgg16_4es (slots=3)",
+        "vgg16_loaded (slots=3)",
         "greedy",
         5,
     )
@@ -195,7 +195,7 @@ def test_check_of_nonconforming_scheduler(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["greedy", "single-cut", "rpdi"])
-@pytest.mark.parametrize("scenario", ["bursty", "vgg16_4es"])
+@pytest.mark.parametrize("scenario", ["bursty", "vgg16_loaded"])
 def test_replay_with_equals_run(scenario: str, scheduler: str, tmp_path: Path) -> None:
     """Also the expectations that it receives for unknown tasks."""
     spec = load(ROOT / "scenarios" / f"{scenario}.yaml", ["slots=10"])

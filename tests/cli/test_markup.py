@@ -19,7 +19,7 @@ from mecsim.study.job_queue import Status
 from tests.helpers.cli import Finished, mecsim
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENARIO = str(ROOT / "scenarios" / "vgg16_4es.yaml")
+SCENARIO = str(ROOT / "scenarios" / "vgg16_loaded.yaml")
 MARKED = "a[red]b[/old]c:smile:"
 """A tag, an end tag of no tag (an error in markup), and an emoji code."""
 CONSTANT = (

@@ -14,7 +14,7 @@ from mecsim.support import streams
 from tests.helpers.cli import COMMAND
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENARIO = str(ROOT / "scenarios" / "vgg16_4es.yaml")
+SCENARIO = str(ROOT / "scenarios" / "vgg16_loaded.yaml")
 RUN = ("run", SCENARIO, "--set", "slots=2", "--scheduler", "greedy", "--kernel", "compiled")
 FULL = b"mecsim: the output cannot be written: No space left on device\n"
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import EXTRAS
 
 ROOT = Path(__file__).parents[2]
-POLICY = ROOT / "results" / "policies" / "vgg16_4es-mtl-a3c.safetensors"
+POLICY = ROOT / "results" / "policies" / "vgg16_loaded-mtl-a3c.safetensors"
 LEARNED = ("--scheduler", "mtl-a3c", "--option", f"policy={POLICY}")
 COMPARE = ("compare", "s.yaml", "--seeds", "1", "--schedulers", "greedy,rpdi", "--jobs", "1")
 COMMANDS: dict[str, tuple[str, ...]] = {

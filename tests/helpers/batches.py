@@ -10,7 +10,7 @@ from mecsim.study.executors import Executor, ExecutorLostError
 from mecsim.study.jobs import Job, Outcome, execute
 from tests.helpers.waiting import until
 
-SCENARIO = Path(__file__).parents[2] / "scenarios" / "vgg16_4es.yaml"
+SCENARIO = Path(__file__).parents[2] / "scenarios" / "vgg16_loaded.yaml"
 
 
 class Inline(Executor):

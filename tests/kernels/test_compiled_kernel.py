@@ -152,7 +152,7 @@ def test_shipped_scenarios(path: Path, scheduler: str) -> None:
     assert assert_same(spec, scheduler, options, seed=3) > 300
 
 
-@pytest.mark.parametrize("name", ["vgg16_4es", "small_battery", "bursty"])
+@pytest.mark.parametrize("name", ["vgg16_loaded", "small_battery", "bursty"])
 def test_every_step_of_shipped_scenarios(name: str) -> None:
     spec = load(
         FOLDER / f"{name}.yaml",
@@ -201,7 +201,7 @@ def test_a_crowd_of_ties() -> None:
 
 
 def test_the_comparison_can_fail() -> None:
-    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=2"])
+    spec = load(FOLDER / "vgg16_loaded.yaml", ["slots=2"])
     one = simulate(spec, "edge", kernel="compiled").trace
     assert one.first_difference(simulate(spec, "local", kernel="compiled").trace) is not None
 

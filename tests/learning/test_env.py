@@ -35,7 +35,7 @@ from tests.helpers.schedulers import SCRIPTED
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "scenarios").glob("*.yaml"))
-DEFAULT = ROOT / "scenarios" / "vgg16_4es.yaml"
+DEFAULT = ROOT / "scenarios" / "vgg16_loaded.yaml"
 
 SHORT = load(DEFAULT, ["slots=5"])
 CASES = {

@@ -88,7 +88,7 @@ def python(name: str, *arguments: str) -> str:
 @pytest.mark.parametrize("scheduler", [None, "rpdi"])
 def test_a_trace_of_another_cpu_replays(scheduler: str | None, tmp_path: Path) -> None:
     trace, shorter = tmp_path / "t.h5", ("--set", "slots=3", "--set", "radio.fading=rayleigh")
-    run = "-m", "mecsim", "run", str(FOLDER / "vgg16_4es.yaml"), "--scheduler", "greedy"
+    run = "-m", "mecsim", "run", str(FOLDER / "vgg16_loaded.yaml"), "--scheduler", "greedy"
     python("numpy without AVX-512, libm without FMA", *run, *shorter, "--out", str(trace))
     if scheduler is None:
         assert replay(trace).difference is None

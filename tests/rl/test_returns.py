@@ -223,10 +223,23 @@ def test_anneal(begin: float, end: float, progress: float, found: float) -> None
 
 def test_the_reward_scale_by_hand() -> None:
     """Three tasks of 6 cycles on two servers of 2 Hz: 3·(1 + 3)/2 = 6 times 6 cycles / 4 Hz."""
-    made = scenario(dnn=chain([2, 4], [1, 1]), edge_server={"capacity": 2.0})
+    values = {"dnn": chain([2, 4], [1, 1]), "edge_server": {"capacity": 2.0}}
+    arrivals = {"process": "slotted", "rate": 3}
+    made = scenario(**values, arrivals=arrivals, reward={"aggregation": "sum"})
     spec = SchedulerSpec.of(resolve(made))
     assert reward_scale(spec, 3.0) == pytest.approx(9.0)
     assert reward_scale(spec, 0.0) == reward_scale(spec, 1.0) * 0.5 > 0.0
+    spec = SchedulerSpec.of(resolve(scenario(**values, arrivals=arrivals)))
+    assert reward_scale(spec, 3.0) == pytest.approx(3.0)  # of their mean
+    assert reward_scale(spec, 1.0) == pytest.approx(0.5)  # of one of three tasks of a slot
+
+
+def test_without_known_arrivals_the_reward_is_scaled_by_the_tasks_of_an_epoch() -> None:
+    recorded = {"process": "trace", "file": "x.h5"}
+    made = scenario(dnn=chain([6], [1]), edge_server={"capacity": 2.0}, arrivals=recorded)
+    spec = SchedulerSpec.of(resolve(made))
+    assert (spec.tasks_a_slot, spec.aggregation) == (None, "mean")
+    assert reward_scale(spec, 3.0) == pytest.approx(3.0)
 
 
 # ---------------------------------------------------------------- targets of Q-learning

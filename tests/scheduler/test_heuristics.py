@@ -25,7 +25,7 @@ from tests.helpers.builders import chain, costs_of_all, scenario, simulate
 from tests.helpers.strategies import networks, size_factors
 
 ROOT = Path(__file__).parents[2]
-DEFAULT = ROOT / "scenarios" / "vgg16_4es.yaml"
+DEFAULT = ROOT / "scenarios" / "vgg16_loaded.yaml"
 
 
 def placements(scenario: Scenario, name: str, **options: Any) -> list[list[int]]:

@@ -113,7 +113,7 @@ def test_one_slot_equals_best_fixed_placement() -> None:
         assert reward == max(rewards)
 
 
-@pytest.mark.parametrize("name", ["vgg16_4es", "nin", "small_battery"])
+@pytest.mark.parametrize("name", ["vgg16_loaded", "nin", "small_battery"])
 def test_one_slot_beats_other_schedulers(name: str) -> None:
     spec = load(FOLDER / f"{name}.yaml", ["slots=1"])
     best = run_scenario(spec, LOOKAHEAD, kernel="compiled").summary
@@ -169,7 +169,7 @@ def test_search_ends_at_a_local_optimum() -> None:
 
 
 def test_larger_budget_is_better() -> None:
-    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=8"])
+    spec = load(FOLDER / "vgg16_loaded.yaml", ["slots=8"])
     one, two, three = (
         run_scenario(spec, LOOKAHEAD, {"budget": n}, kernel="compiled").summary.reward
         for n in (1, 30, 300)
@@ -212,7 +212,7 @@ def test_invalid_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_invalid_option_on_the_command_line() -> None:
-    run = ["run", str(FOLDER / "vgg16_4es.yaml"), "--no-trace", "--scheduler", LOOKAHEAD]
+    run = ["run", str(FOLDER / "vgg16_loaded.yaml"), "--no-trace", "--scheduler", LOOKAHEAD]
     done = mecsim(*run, "--option", "budget=0", code=2)
     assert len(done.stderr.splitlines()) == 1
     assert "budget: 0 should be at least 1" in done.stderr

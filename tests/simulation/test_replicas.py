@@ -137,7 +137,7 @@ def shaken(**overrides: Any) -> Scenario:
 @pytest.mark.parametrize(
     ("name", "sets"),
     [
-        ("vgg16_4es", ["slots=70", "arrivals.rate=8"]),
+        ("vgg16_loaded", ["slots=70", "arrivals.rate=8"]),
         ("small_battery", ["slots=30"]),
         ("bursty", ["slots=15", "decision_epoch=per_task"]),
         ("resnet32", ["slots=5"]),
@@ -150,7 +150,7 @@ def test_shipped_scenarios(name: str, sets: list[str], threads: int) -> None:
 
 def test_pages_as_large_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mecsim.simulation.epoch_buffer.SLOTS", 256)
-    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=300", "arrivals.rate=8"])
+    spec = load(FOLDER / "vgg16_loaded.yaml", ["slots=300", "arrivals.rate=8"])
     assert len(Watched(spec, [4, 5], 2).finish()) == 2
 
 
@@ -492,7 +492,7 @@ POISSON = ["arrivals.process=poisson", "size_factor={distribution: exponential}"
 @pytest.mark.parametrize("sets", [[], POISSON], ids=["slotted", "poisson"])
 def test_what_if_of_replicas_is_that_of_single_runs(sets: list[str], threads: int) -> None:
     """Neither sees more of the slot's tasks than a scheduler may know."""
-    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=6", *sets])
+    spec = load(FOLDER / "vgg16_loaded.yaml", ["slots=6", *sets])
     rng, replicas = np.random.default_rng(5), Replicas(spec, 3, threads=threads)
     replicas.reset([4, 5, 6])
     taken = rng.integers(5, size=(5, 3, 6))
@@ -522,7 +522,7 @@ def _what_ifs_of_a_run(spec: Scenario, seed: int, taken: Ints, asked: Ints) -> l
 
 
 def test_what_if_leaves_the_replicas_where_they_are() -> None:
-    spec = load(FOLDER / "vgg16_4es.yaml", ["slots=4"])
+    spec = load(FOLDER / "vgg16_loaded.yaml", ["slots=4"])
     asked, alone = Replicas(spec, 2), Replicas(spec, 2)
     asked.reset([1, 2])
     alone.reset([1, 2])
@@ -535,7 +535,7 @@ def test_what_if_leaves_the_replicas_where_they_are() -> None:
 
 
 def test_what_if_refuses_places_out_of_range() -> None:
-    replicas = Replicas(load(FOLDER / "vgg16_4es.yaml", ["slots=4"]), 2)
+    replicas = Replicas(load(FOLDER / "vgg16_loaded.yaml", ["slots=4"]), 2)
     replicas.reset([1, 2])
     with pytest.raises(PlacementError, match="replica 1, placement 1 puts block 2 at 9"):
         replicas.what_if(np.array([[[0] * 6] * 3, [[0] * 6, [0, 0, 9, 0, 0, 0], [0] * 6]]))

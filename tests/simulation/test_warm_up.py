@@ -16,7 +16,7 @@ from numba.core import caching
 from mecsim.support import jit
 
 ROOT = Path(__file__).parents[2]
-SCENARIO = "scenarios/vgg16_4es.yaml"
+SCENARIO = "scenarios/vgg16_loaded.yaml"
 FIXED = ("--scheduler", "fixed", "--option", "placement=[3,4,2,1,1,0]")
 LOCATOR: Final[Any] = caching._CacheLocator  # numba has no types
 BRIEF = ("--set", "slots=2", "--quiet")

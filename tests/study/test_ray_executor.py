@@ -198,7 +198,7 @@ def test_training_with_killed_node(cluster: Any, tmp_path: Path) -> None:
     cluster.remove_node(doomed)
     assert (learning.returncode, out) == (0, ""), err
     assert "a worker died; another one replaces it" in err
-    assert len(list(tmp_path.glob("vgg16_4es-mtl-a3c-0*.safetensors"))) == 1
+    assert len(list(tmp_path.glob("vgg16_loaded-mtl-a3c-0*.safetensors"))) == 1
 
 
 # ---------------------------------------------------------------- without a cluster

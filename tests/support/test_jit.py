@@ -23,7 +23,7 @@ from mecsim.support import jit
 Run: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).parents[2]
-RUN = ("-W", "error", "-m", "mecsim", "run", "scenarios/vgg16_4es.yaml", "--scheduler", "greedy")
+RUN = ("-W", "error", "-m", "mecsim", "run", "scenarios/vgg16_loaded.yaml", "--scheduler", "greedy")
 BRIEF = ("--set", "slots=1", "--no-trace", "--json", "--kernel", "compiled")
 
 TINY = """\

@@ -14,7 +14,7 @@ import pytest
 from mecsim.cli import main
 from mecsim.trace import superblock
 
-SCENARIO = Path(__file__).parents[2] / "scenarios" / "vgg16_4es.yaml"
+SCENARIO = Path(__file__).parents[2] / "scenarios" / "vgg16_loaded.yaml"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
