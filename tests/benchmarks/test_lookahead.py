@@ -36,8 +36,8 @@ def reported(interval: Interval) -> str:
 def test_lookahead(capsys: pytest.CaptureFixture[str]) -> None:
     told_how = (
         "vgg16_loaded, 600 slots, seeds 0 to 9: mean reward of lookahead, and by how much it is "
-        "above the others' on the same tasks and channels, with 95% confidence intervals. Decisions are "
-        "timed on the compiled kernel, the copy of the network's state included."
+        "above the others' on the same tasks and channels, with 95% confidence intervals. "
+        "Decisions are timed on the compiled kernel, the copy of the network's state included."
     )
     lines = [
         "# lookahead against the other schedulers that do not learn",
