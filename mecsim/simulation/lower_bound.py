@@ -1,11 +1,11 @@
 """Lower bound on the cost of a run, whatever the scheduler.
 
-The cost of a task is Σ_m L_m + β·max(L_m − τ_m, 0) (Eqs. 13 and 14). Minus the reward of a run
-is the sum over slots of the mean cost of their tasks, or of all costs, as the scenario asks.
-A task's bound is the least cost of all (N + 1)^M placements on an empty network. No policy gets
-below it for a task that completes: whatever placement it chose, the task crosses the same hops, for
-as long at each as on an empty network; queues can only add waiting to an L_m, and the cost grows
-with every L_m (β ≥ 0). A task that fails (its device's battery is spent) costs only the blocks that it
+The cost of a task is Σ_m L_m + β·max(L_m − τ_m, 0) (Eqs. 13 and 14). Minus the reward of a run is
+the sum over slots of the mean cost of their tasks, or of all costs, as the scenario asks. A task's
+bound is the least cost of all (N + 1)^M placements on an empty network. No policy gets below it
+for a task that completes: whatever placement it chose, the task crosses the same hops, for as long
+at each as on an empty network; queues can only add waiting to an L_m, and the cost grows with
+every L_m (β ≥ 0). A task that fails (its device's battery is spent) costs only the blocks that it
 finished, which may be less than its bound: compare runs in which every task completes.
 
 The sums here are rounded otherwise than the clock of a simulation, from whose times L_m are
