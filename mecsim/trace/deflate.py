@@ -5,7 +5,7 @@ Many planes are constant. The low bytes of times are noise, on which zlib spends
 deflate stream may consist of pieces, and any piece may be stored without compression: so the code
 of a constant plane is cached, a plane that does not compress is stored, and only the other planes
 are compressed. Any HDF5 reader reads the result as an ordinary chunk. Measured: a traced run of
-``vgg16_loaded`` takes 2.4 times as long with h5py's gzip filter, for files that are a tenth smaller.
+``vgg16_loaded`` takes 2.4 times as long with h5py's gzip filter, for files a tenth smaller.
 Format: RFC 1950 (zlib, with its checksum), RFC 1951 (deflate, section 3.2.4: stored blocks).
 """
 
