@@ -25,7 +25,7 @@ from tests.helpers.builders import chain, costs_of_all, scenario, simulate
 from tests.helpers.strategies import networks, size_factors
 
 ROOT = Path(__file__).parents[2]
-DEFAULT = ROOT / "scenarios" / "vgg16_loaded.yaml"
+LOADED = ROOT / "scenarios" / "vgg16_loaded.yaml"
 
 
 def placements(scenario: Scenario, name: str, **options: Any) -> list[list[int]]:
@@ -184,7 +184,7 @@ def test_one_task_on_an_empty_network_against_all_placements(
 
 def test_single_cut_counts_backlogs() -> None:
     """A busy server, uplink or link is as much dearer as its backlog says."""
-    small = load(DEFAULT, ["slots=2", "size_factor={distribution: constant}"])
+    small = load(LOADED, ["slots=2", "size_factor={distribution: constant}"])
     before, after = seen(small)
     cut = SingleCut(before.spec)
     dearer = cut.predict(after) - cut.predict(before)
@@ -216,7 +216,7 @@ def test_observation_has_size_drawn_per_slot() -> None:
 
 
 def test_server_rate_is_mean_of_its_devices() -> None:
-    (observation,) = seen(load(DEFAULT, ["slots=1"]))
+    (observation,) = seen(load(LOADED, ["slots=1"]))
     spec: SchedulerSpec = observation.spec
     for server in range(4):
         mine = [
@@ -230,14 +230,14 @@ def test_common_random_numbers(name: str) -> None:
     options: dict[str, Any] = {"placement": [1] * 6} if name == "fixed" else {}
     if issubclass(registry.load(name), Learner):
         options = {"policy": "untrained"}
-    run = simulate(load(DEFAULT, ["slots=3", "radio.fading=rayleigh"]), name, options)
-    other = simulate(load(DEFAULT, ["slots=3", "radio.fading=rayleigh"]), "local")
+    run = simulate(load(LOADED, ["slots=3", "radio.fading=rayleigh"]), name, options)
+    other = simulate(load(LOADED, ["slots=3", "radio.fading=rayleigh"]), "local")
     for path in ("tasks/release_s", "tasks/device", "tasks/size_factor", "slots/rate_bps"):
         assert (run.trace[path] == other.trace[path]).all()
 
 
-def test_ranking_on_the_default_scenario() -> None:
-    spec = load(DEFAULT)
+def test_ranking_on_the_loaded_scenario() -> None:
+    spec = load(LOADED)
     names = ("greedy", "rpdi", "apdi", "local")
     rewards = [run_scenario(spec, name).summary.reward for name in names]
     assert rewards == sorted(rewards, reverse=True)

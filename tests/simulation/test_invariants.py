@@ -132,13 +132,14 @@ def test_littles_law_holds_on_every_resource(run: Run, model: Model, visits: Vis
     busy, _ = visits.swept(visits.start, visits.finish)
     used = busy / time / model.capacity
     assert_allclose(by_name(run, model, "utilization"), used, 1e-9, 1e-12)
-    assert used.max() > 0.05
+    assert used.max() > 0.01
 
 
 def test_busy_time_is_the_sum_of_services(run: Run, visits: Visits) -> None:
     services = visits.total(visits.finish - visits.start)
-    assert_allclose(run.trace["resources/busy_s"], services, 1e-9, 1e-12)
     served = np.bincount(visits.resource, minlength=visits.resources)
+    clock = float(served.max() * np.spacing(visits.finish.max()))  # each difference is rounded
+    assert_allclose(run.trace["resources/busy_s"], services, 1e-9, max(1e-12, clock))
     assert run.trace["resources/served"].tolist() == served.tolist()
 
 
