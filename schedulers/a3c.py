@@ -152,7 +152,10 @@ class A3C(ActorCriticLearner):
 
     name = "a3c"
     settings = A3CSettings
-    presets = {"tuned": {}, "paper": PAPER_ACTOR_CRITIC}  # noqa: RUF012
+    presets = {  # noqa: RUF012
+        "tuned": {},
+        "paper": PAPER_ACTOR_CRITIC | {"branched_share": 0.0, "gae_lambda": 1.0},
+    }
 
     @classmethod
     def network_for(cls, settings: A3CSettings) -> type[ActorCriticNetwork]:

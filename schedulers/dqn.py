@@ -88,5 +88,8 @@ class DQN(NetworkLearner):
     settings = DQNSettings
     network = QNetworks
     algorithm = "schedulers.rl.q_learning:QLearning"
-    presets = {"tuned": {}, "paper": PAPER | {"learning_rate": 0.01}}  # noqa: RUF012
+    presets = {  # noqa: RUF012
+        "tuned": {},
+        "paper": PAPER | {"train_freq": "episode", "learning_rate": 0.01},
+    }
     episodic = "schedulers.rl.episodic_q_learning:EpisodicQLearning"

@@ -84,4 +84,7 @@ class MTLA3C(ActorCriticLearner):
     name = "mtl-a3c"
     settings = MTLSettings
     network = MultiTaskNetwork
-    presets = {"tuned": {}, "paper": PAPER_ACTOR_CRITIC}  # noqa: RUF012
+    presets = {  # noqa: RUF012
+        "tuned": {},
+        "paper": PAPER_ACTOR_CRITIC | {"train_freq": "episode"},
+    }

@@ -87,19 +87,16 @@ class ActorCriticSettings(VineSettings):
 
 
 PAPER: Final[dict[str, Any]] = {
-    "train_freq": "episode",
     "observe": "paper",
     "batch_size": 32,
     "gamma": 0.95,
     "epsilon_start": 1.0,
     "epsilon_end": 0.01,
-    "max_grad_norm": 1e6,
 }
-"""What the paper says of all learners (section 5.1)."""
+"""What the paper says of all learners (sections 4.1 and 5.1)."""
 PAPER_ACTOR_CRITIC: Final[dict[str, Any]] = PAPER | {
     "actor_learning_rate": 0.01,
     "critic_learning_rate": 0.01,
-    "normalize_advantage": False,
     "critic_loss": "squared",
 }
-"""What it says of actor-critic learners."""
+"""What it says of actor-critic learners (Eq. 19)."""
