@@ -95,7 +95,8 @@ class Learner(Scheduler):
     settings: ClassVar[type[TrainingSettings]]
     """Training options, all with defaults."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tuned": {}}
-    """Training options by the name of a preset; ``tuned`` are the defaults."""
+    """Training options by the name of a preset; ``tuned`` are the defaults. Given options override
+    those of a preset."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules of the extra ``torch`` that training imports."""
 
@@ -166,7 +167,8 @@ class Learner(Scheduler):
     def stack_key(cls, settings: Any) -> str | None:
         """Return a text that is equal for settings whose trainings can be one stack.
 
-        None: such trainings gain nothing from :meth:`train_stack`.
+        A stack is computed in one process, also a stack of one. None: such trainings gain nothing
+        from :meth:`train_stack`, and may have several workers.
         """
         del settings
         return None

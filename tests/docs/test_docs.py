@@ -21,7 +21,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from mecsim.cli import app
-from mecsim.learning.training import settings_of
+from mecsim.learning.options import settings_of
 from mecsim.scenario.loading import json_schema, load, validate
 from mecsim.scenario.yaml_source import parse
 from mecsim.scheduler import registry
