@@ -124,9 +124,7 @@ def _check_serial(*, serial: bool, engine: str, workers: int | None) -> None:
         raise InputError("--serial: runs in one process; allowed: without --workers")
 
 
-def _workers(
-    scheduler: str, settings: TrainingSettings, workers: int | None, engine: str
-) -> int:
+def _workers(scheduler: str, settings: TrainingSettings, workers: int | None, engine: str) -> int:
     """Return the number of workers. Raises ``InputError`` if the training cannot have them."""
     from mecsim.learning.options import check_workers, in_one_process
 

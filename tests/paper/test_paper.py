@@ -6,11 +6,9 @@ import csv
 import json
 import math
 import re
-import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import cast
 
 import numpy as np
@@ -513,9 +511,7 @@ panels:
 
 
 def test_reproduction_with_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("mecsim.learning.training")
-    module.train = toy_learner.train  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    toy_learner.use(monkeypatch)
     (tmp_path / "tiny.yaml").write_text(TINY, encoding="utf-8")
     figures = {"fig8": read(tmp_path / "tiny.yaml", Figure)}
     plans = reproduce.plan(figures)

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 import h5py
@@ -115,7 +114,7 @@ def test_options_of_training_and_runs() -> None:
     wishing = Competitor("toy", TOY.scheduler, {"wish": 2}, workers=4)
     plan = plan_module.plan(asked(wishing, baseline="toy", training=Training(5)))
     assert [(trial.job.kind, trial.job.options) for trial in plan] == [
-        ("train", '{"wish": 2}'), ("run", "{}"), ("run", "{}"),
+        ("train", '{"episode_slots": 0, "wish": 2}'), ("run", "{}"), ("run", "{}"),
     ]  # fmt: skip
     assert plan[0].job.training == Training(5, workers=4)
     wrong = Competitor("toy", TOY.scheduler, {"wishes": 2})
@@ -185,9 +184,7 @@ def test_lower_bound_in_summary(tmp_path: Path) -> None:
 
 
 def test_summary_of_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("mecsim.learning.training")
-    module.train = toy_learner.train  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    toy_learner.use(monkeypatch)
     competitors = (Competitor("greedy", "greedy"), TOY)
     trials = plan_module.plan(asked(*competitors, training=Training(5), training_seeds=range(2)))
     done = run_batch([trial.job for trial in trials], ResultStore(tmp_path, resume=False), Inline())
@@ -203,9 +200,7 @@ def test_summary_of_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_train_once_with_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    module = ModuleType("mecsim.learning.training")
-    module.train = toy_learner.train  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    toy_learner.use(monkeypatch)
     once = Competitor("toy, once", "tests.helpers.toy_learner:Wary", train_once=True)
     places = {"few": ["arrivals.rate=2"], "faded": ["radio.fading=rayleigh", "arrivals.rate=2"]}
     points = plan_module.grid({plan_module.SETTING: list(places)})
