@@ -568,3 +568,17 @@ def test_reproduce_unknown_scheduler(tmp_path: Path) -> None:
 def test_help_names_every_figure() -> None:
     shown = " ".join(mecsim("reproduce", "--help").stdout.replace("│", " ").split())
     assert all(name in shown for name in BEYOND)
+
+
+def test_preset_of_a_competitor_in_a_figure() -> None:
+    """The figure's own values of options belong to the defaults."""
+    both = ({"name": "dqn", "preset": "paper", "options": {"gamma": 0.5}}, "dqn")
+    figure = load_figure("fig6")
+    document = figure.model_dump() | {"schedulers": both, "options": {"dqn": {"batch_size": 64}}}
+    document["schedulers"][0]["label"] = "DQN of the paper"
+    made = Figure.model_validate(document).make_study("default")
+    assert made is not None
+    paper, tuned = made.competitors
+    assert (paper.label, paper.preset) == ("DQN of the paper", "paper")
+    assert (tuned.label, tuned.preset) == ("dqn", None)
+    assert (paper.options, tuned.options) == ({"gamma": 0.5}, {"batch_size": 64})
