@@ -75,9 +75,9 @@ def check_workers(
     scheduler: str, settings: TrainingSettings, workers: int, engine: str = "local"
 ) -> None:
     """Raise ``InputError`` for workers or an engine that a training in one process cannot use."""
-    if (workers == 1 and engine == "local") or not in_one_process(scheduler, settings):
+    if (workers <= 1 and engine == "local") or not in_one_process(scheduler, settings):
         return
-    if workers == 1:
+    if workers <= 1:
         given, remedy = f"engine: {engine}", "--engine local"
     elif hasattr(settings, "work_nodes"):  # what the paper has in place of workers
         given, remedy = f"workers: {workers}", f"--option work_nodes={workers} without --workers"
