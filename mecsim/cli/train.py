@@ -126,10 +126,10 @@ def _check_serial(*, serial: bool, engine: str, workers: int | None) -> None:
 
 def _workers(scheduler: str, settings: TrainingSettings, workers: int | None, engine: str) -> int:
     """Return the number of workers. Raises ``InputError`` if the training cannot have them."""
-    from mecsim.learning.options import check_workers, in_one_process
+    from mecsim.learning.options import check_workers, find_learner
 
     if workers is None:
-        workers = 1 if in_one_process(scheduler, settings) else 2
+        workers = 1 if find_learner(scheduler).in_one_process(settings) else 2
     check_workers(scheduler, settings, workers, engine)
     return workers
 

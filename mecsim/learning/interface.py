@@ -164,11 +164,16 @@ class Learner(Scheduler):
         """
 
     @classmethod
+    def in_one_process(cls, settings: Any) -> bool:
+        """Whether trainings with these settings always run in one process, without workers."""
+        del settings
+        return False
+
+    @classmethod
     def stack_key(cls, settings: Any) -> str | None:
         """Return a text that is equal for settings whose trainings can be one stack.
 
-        A stack is computed in one process, also a stack of one. None: such trainings gain nothing
-        from :meth:`train_stack`, and may have several workers.
+        None: such trainings gain nothing from :meth:`train_stack`.
         """
         del settings
         return None

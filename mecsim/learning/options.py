@@ -66,16 +66,11 @@ def stack_key(scheduler: str, options: Mapping[str, Any]) -> str | None:
     return find_learner(scheduler).stack_key(resolve_settings(scheduler, options))
 
 
-def in_one_process(scheduler: str, settings: TrainingSettings) -> bool:
-    """Whether a training with these settings runs in one process: stacks have no workers."""
-    return find_learner(scheduler).stack_key(settings) is not None
-
-
 def check_workers(
     scheduler: str, settings: TrainingSettings, workers: int, engine: str = "local"
 ) -> None:
     """Raise ``InputError`` for workers or an engine that a training in one process cannot use."""
-    if (workers <= 1 and engine == "local") or not in_one_process(scheduler, settings):
+    if (workers <= 1 and engine == "local") or not find_learner(scheduler).in_one_process(settings):
         return
     if workers <= 1:
         given, remedy = f"engine: {engine}", "--engine local"

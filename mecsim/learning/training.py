@@ -10,7 +10,7 @@ from typing import Any
 
 from mecsim.errors import InputError, Interrupted, TrainingError
 from mecsim.learning.interface import Learner, TrainingResult
-from mecsim.learning.options import check_workers, find_learner, in_one_process, resolve_settings
+from mecsim.learning.options import check_workers, find_learner, resolve_settings
 from mecsim.learning.policy_file import Policy, PolicyHeader, write_policy
 from mecsim.learning.problem import TrainingProblem, TrainingRequest
 from mecsim.learning.recorder import (
@@ -96,7 +96,7 @@ class _Training:
 
     def __init__(self, learner: type[Learner], request: TrainingRequest) -> None:
         self._learner, self._request = learner, request
-        self.problem = problem = _problem(request)
+        self.problem = problem = _problem(learner, request)
         learner.untrained(problem.spec, problem.settings)  # reports a misfit before any file
         self._files, self._identity = TrainingFiles(request.out), _identity(request, problem)
 
@@ -126,12 +126,12 @@ class _Training:
         }
 
 
-def _problem(request: TrainingRequest) -> TrainingProblem:
+def _problem(learner: type[Learner], request: TrainingRequest) -> TrainingProblem:
     """Check a request and return its problem. Raises ``InputError``."""
     settings = resolve_settings(request.scheduler, request.options, request.preset)
     request.check()
     check_workers(request.scheduler, settings, request.workers, request.engine)
-    serial = request.serial or in_one_process(request.scheduler, settings)
+    serial = request.serial or learner.in_one_process(settings)
     problem = TrainingProblem(
         _drawn_scenario(request.scenario),
         settings,

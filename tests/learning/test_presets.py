@@ -94,14 +94,21 @@ def test_training_in_one_process_has_no_workers(tmp_path: Path) -> None:
 class _Own(toy_learner.Stacked):
     """Has no work nodes."""
 
+    @classmethod
+    def in_one_process(cls, settings: Any) -> bool:
+        return True
+
 
 def test_workers_of_a_learner_of_ones_own() -> None:
     own = f"{__name__}:_Own"
     with pytest.raises(InputError, match=r"one process\. Try: omit --workers$"):
         check_workers(own, resolve_settings(own, {}), 2)
     check_workers(own, resolve_settings(own, {}), 1)
-    toy = "tests.helpers.toy_learner:Toy"
-    check_workers(toy, resolve_settings(toy, {}), 2, "ray")
+    stacked = "tests.helpers.toy_learner:Stacked"
+    check_workers(stacked, resolve_settings(stacked, {}), 2, "ray")
+    plain = resolve_settings("mtl-a3c", {"branched_share": 0.0})
+    assert find_learner("mtl-a3c").stack_key(plain) is not None
+    check_workers("mtl-a3c", plain, 2)  # a stack if it is serial
 
 
 # ---------------------------------------------------------------- the command line
