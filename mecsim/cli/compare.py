@@ -47,6 +47,14 @@ def compare(
             help="An option of a scheduler. Repeatable.",
         ),
     ] = None,
+    preset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="Training options of all learners that are not given: tuned (default) or paper.",
+        ),
+    ] = None,
     baseline: Annotated[
         str,
         typer.Option(
@@ -100,6 +108,7 @@ def compare(
         sweep=sweep or (),
         overrides=set_ or (),
         options=option or (),
+        preset=preset,
         baseline=baseline,
         lower_bound=lower_bound,
         episodes=episodes,

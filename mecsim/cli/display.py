@@ -221,7 +221,8 @@ def training_table(summary: Mapping[str, Any]) -> Table:
     rate = f"{summary['episodes']} episodes in {summary['wall_s']:.1f} s"
     how = "serial" if summary["serial"] else f"{summary['workers']} workers"
     title = (
-        f"{summary['scheduler']} on {summary['scenario']}, seed {summary['seed']}: {rate}, {how}"
+        f"{summary['scheduler']} ({summary['preset']}) on {summary['scenario']}, "
+        f"seed {summary['seed']}: {rate}, {how}"
     )
     rows = [[f"{row['episode']:.0f}", number(row["reward"])] for row in summary["curve"]]
     rows.append(["best", number(summary["validation_reward"])])

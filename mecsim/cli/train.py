@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mecsim.learning.problem import TrainingRequest
+    from mecsim.learning.settings import TrainingSettings
 
 Settings = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this form
@@ -36,14 +37,26 @@ def train(
         typer.Argument(metavar="SCENARIO", help="A scenario file (YAML).", show_default=False),
     ] = None,
     scheduler: SchedulerName = "mtl-a3c",
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="Training options that are not given: tuned (the defaults) or paper.",
+        ),
+    ] = "tuned",
     option: Settings = None,
     set_: Overrides = None,
     episodes: Annotated[
-        int, typer.Option("--episodes", metavar="N", help="Runs of the scenario to simulate.")
+        int, typer.Option("--episodes", metavar="N", help="Episodes to simulate.")
     ] = 400,
     workers: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--workers", metavar="N", help="Parallel workers, 1 to 16. Default: 2."),
+        typer.Option(
+            "--workers",
+            metavar="N",
+            help="Parallel workers, 1 to 16. Default: 2; none with --option train_freq=episode.",
+        ),
     ] = None,
     serial: Annotated[
         bool,
@@ -70,6 +83,7 @@ def train(
     output: Output,
 ) -> None:
     """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
+    from mecsim.learning.options import TUNED, resolve_settings
     from mecsim.learning.policy_file import SUFFIX
     from mecsim.learning.problem import TrainingRequest
     from mecsim.scenario import yaml_source
@@ -77,20 +91,24 @@ def train(
     from mecsim.support.names import output_path, run_name, scenario_label
 
     if settings:
-        _report_settings(scheduler, output)
+        _report_settings(scheduler, preset, output)
         return
     if scenario is None:
         raise InputError("train: SCENARIO is missing; allowed: a scenario file (YAML)")
     _check_serial(serial=serial, engine=engine, workers=workers)
-    default = run_name(scenario, scheduler, seed, set_, option)
+    options = yaml_source.assigned(option or (), "--option")
+    workers = _workers(scheduler, resolve_settings(scheduler, options, preset), workers, engine)
+    named = [] if preset == TUNED else [f"preset={preset}"]
+    default = run_name(scenario, scheduler, seed, set_, named, option)
     request = TrainingRequest(
         scenario=load(scenario, set_ or []),
         scheduler=scheduler,
         out=output_path(out, default, [SUFFIX], Path("results", "training")),
         episodes=episodes,
         seed=seed,
-        options=yaml_source.assigned(option or (), "--option"),
-        workers=2 if workers is None else workers,
+        options=options,
+        preset=preset,
+        workers=workers,
         serial=serial,
         engine=engine,
         scenario_name=scenario_label(scenario, set_),
@@ -104,6 +122,16 @@ def _check_serial(*, serial: bool, engine: str, workers: int | None) -> None:
         raise InputError(f"--serial: runs in one process; allowed: without --engine {engine}")
     if serial and workers is not None:
         raise InputError("--serial: runs in one process; allowed: without --workers")
+
+
+def _workers(scheduler: str, settings: TrainingSettings, workers: int | None, engine: str) -> int:
+    """Return the number of workers. Raises ``InputError`` if the training cannot have them."""
+    from mecsim.learning.options import check_workers, find_learner
+
+    if workers is None:
+        workers = 1 if find_learner(scheduler).in_one_process(settings) else 2
+    check_workers(scheduler, settings, workers, engine)
+    return workers
 
 
 def _train(
@@ -141,11 +169,11 @@ def _tables(
     yield usage
 
 
-def _report_settings(scheduler: str, output: Output) -> None:
+def _report_settings(scheduler: str, preset: str, output: Output) -> None:
     from mecsim.cli import display
-    from mecsim.learning.training import settings_of
+    from mecsim.learning.options import settings_of
 
-    settings = settings_of(scheduler)
+    settings = settings_of(scheduler, preset)
     head = ["option", "allowed", "default", "meaning"]
     rows = [[each["name"], each["allowed"], each["default"], each["meaning"]] for each in settings]
     output.report({"settings": settings}, lambda: [display.plain_table(head, rows, text=4)])

@@ -95,7 +95,8 @@ class Learner(Scheduler):
     settings: ClassVar[type[TrainingSettings]]
     """Training options, all with defaults."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tuned": {}}
-    """Training options by the name of a preset; ``tuned`` are the defaults."""
+    """Training options by the name of a preset; ``tuned`` are the defaults. Given options override
+    those of a preset."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules of the extra ``torch`` that training imports."""
 
@@ -161,6 +162,12 @@ class Learner(Scheduler):
         Raises:
             TrainingError: If the training fails.
         """
+
+    @classmethod
+    def in_one_process(cls, settings: Any) -> bool:
+        """Whether trainings with these settings always run in one process, without workers."""
+        del settings
+        return False
 
     @classmethod
     def stack_key(cls, settings: Any) -> str | None:

@@ -36,6 +36,7 @@ class TrainingRequest:
         episodes: The amount to simulate, in runs of the scenario.
         seed: The seed of the training.
         options: Training options, see ``mecsim train --settings``.
+        preset: The preset whose values options that are not given have; None for the defaults.
         workers: The number of parallel workers, 1 to 16.
         serial: Train in this process and in a fixed order; the same seed then gives the same
             policy to the last bit. ``workers`` is ignored.
@@ -50,6 +51,7 @@ class TrainingRequest:
     episodes: int
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
     workers: int = 1
     serial: bool = False
     engine: str = "local"

@@ -28,11 +28,11 @@ class TrainingSettings(BaseModel):
     """Slots of an episode of training or evaluation; 0: as many as the scenario has."""
 
 
-def describe_settings(settings: type[TrainingSettings]) -> list[dict[str, str]]:
+def describe_settings(settings: TrainingSettings) -> list[dict[str, str]]:
     """Describe training options for ``mecsim train --settings``.
 
     Args:
-        settings: The class of a learner's training options.
+        settings: The training options of a learner, with the values to show as defaults.
 
     Returns:
         A row an option: its ``name``, ``allowed`` values, ``default`` and ``meaning``.
@@ -42,10 +42,10 @@ def describe_settings(settings: type[TrainingSettings]) -> list[dict[str, str]]:
         {
             "name": name,
             "allowed": _allowed(schemas[name]),
-            "default": str(field.default),
+            "default": str(getattr(settings, name)),
             "meaning": " ".join((field.description or "").replace("``", "").split()),
         }
-        for name, field in settings.model_fields.items()
+        for name, field in type(settings).model_fields.items()
     ]
 
 

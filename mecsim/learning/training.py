@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from mecsim.errors import InputError, Interrupted, SchedulerError, TrainingError
+from mecsim.errors import InputError, Interrupted, TrainingError
 from mecsim.learning.interface import Learner, TrainingResult
+from mecsim.learning.options import check_workers, find_learner, resolve_settings
 from mecsim.learning.policy_file import Policy, PolicyHeader, write_policy
 from mecsim.learning.problem import TrainingProblem, TrainingRequest
 from mecsim.learning.recorder import (
@@ -18,10 +19,8 @@ from mecsim.learning.recorder import (
     TrainingIdentity,
     TrainingRecorder,
 )
-from mecsim.learning.settings import describe_settings
 from mecsim.model.model import self_contained
 from mecsim.scenario.schema import RecordedTasks, Scenario
-from mecsim.scheduler import registry
 from mecsim.scheduler.observation import feature_names
 
 
@@ -63,7 +62,7 @@ def train_stack(
 
     Args:
         requests: Trainings of one scheduler, scenario and length; options of equal
-            :func:`stack_key`.
+            :func:`mecsim.learning.options.stack_key`.
         resume: Continue from the last checkpoints if there are some.
         progress: Called after each step of the first training.
 
@@ -127,54 +126,19 @@ class _Training:
         }
 
 
-def stack_key(scheduler: str, options: Mapping[str, Any]) -> str | None:
-    """Return a text that is equal for options whose trainings can be one stack; None for none.
-
-    Raises:
-        SchedulerError: If the scheduler does not learn, or an option is wrong.
-    """
-    learner = find_learner(scheduler)
-    return learner.stack_key(
-        learner.settings(**registry.check_options(scheduler, learner.settings, options))
-    )
-
-
-def settings_of(scheduler: str) -> list[dict[str, str]]:
-    """Describe the training options of a learner, see :func:`describe_settings`.
-
-    Raises:
-        SchedulerError: If the scheduler does not learn.
-    """
-    return describe_settings(find_learner(scheduler).settings)
-
-
-def find_learner(scheduler: str) -> type[Learner]:
-    """Return the class of a learner. Raises ``SchedulerError`` if the scheduler does not learn."""
-    found = registry.load(scheduler)
-    if not issubclass(found, Learner):
-        learners = ", ".join(name for name in registry.names() if _learns(name))
-        raise SchedulerError(f"scheduler {scheduler!r}: does not learn; allowed: {learners}")
-    return found
-
-
-def _learns(name: str) -> bool:
-    try:
-        return issubclass(registry.load(name), Learner)
-    except SchedulerError:
-        return False  # a broken scheduler does not hide the others
-
-
 def _problem(learner: type[Learner], request: TrainingRequest) -> TrainingProblem:
     """Check a request and return its problem. Raises ``InputError``."""
-    options = registry.check_options(request.scheduler, learner.settings, request.options)
+    settings = resolve_settings(request.scheduler, request.options, request.preset)
     request.check()
+    check_workers(request.scheduler, settings, request.workers, request.engine)
+    serial = request.serial or learner.in_one_process(settings)
     problem = TrainingProblem(
         _drawn_scenario(request.scenario),
-        learner.settings(**options),
+        settings,
         request.seed,
         request.episodes,
-        1 if request.serial else request.workers,
-        request.serial,
+        1 if serial else request.workers,
+        serial,
         request.engine,
     )
     with request.scenario.locating():
@@ -215,7 +179,7 @@ def _identity(request: TrainingRequest, problem: TrainingProblem) -> TrainingIde
         settings=problem.settings.model_dump(mode="json"),
         episodes=request.episodes,
         seed=request.seed,
-        serial=request.serial,
+        serial=problem.serial,
     )
 
 
@@ -225,10 +189,11 @@ def _summary(
     return {
         "scenario": request.scenario_name,
         "scheduler": request.scheduler,
+        "preset": request.preset,
         "seed": request.seed,
         "episodes": request.episodes,
         "workers": problem.workers,
-        "serial": request.serial,
+        "serial": problem.serial,
         "validation_reward": result.validation_reward,
     }
 

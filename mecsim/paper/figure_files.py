@@ -30,6 +30,8 @@ class CompetitorSpec(Section):
     name: str
     label: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    preset: str | None = None
+    """A preset of a learner's training options; the figure's ``options`` then do not apply."""
     seeds: Count | None = None
     """Run only the first n seeds; None for all."""
     workers: Count | None = None
@@ -125,7 +127,7 @@ class Figure(Section):
     quick: Quick
     schedulers: tuple[str | CompetitorSpec, ...]
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Default options of schedulers in this figure, by name."""
+    """Default options of schedulers in this figure, by name; not of those with a ``preset``."""
     baseline: str = "greedy"
     lower_bound: bool = True
     studies: Annotated[dict[str, StudySpec], Field(min_length=1)]
@@ -181,8 +183,16 @@ class Figure(Section):
     def _competitor(self, given: str | CompetitorSpec) -> plan.Competitor:
         spec = CompetitorSpec(name=given) if isinstance(given, str) else given
         label = spec.label or spec.name
-        options = self.options.get(spec.name, {}) | spec.options
-        return plan.Competitor(label, spec.name, options, spec.seeds, spec.workers, spec.train_once)
+        shared = self.options.get(spec.name, {}) if spec.preset is None else {}
+        return plan.Competitor(
+            label=label,
+            scheduler=spec.name,
+            options=shared | spec.options,
+            preset=spec.preset,
+            seeds=spec.seeds,
+            workers=spec.workers,
+            train_once=spec.train_once,
+        )
 
 
 def shipped_scenario(name: str) -> Path:

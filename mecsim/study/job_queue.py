@@ -8,6 +8,7 @@ running the jobs that have no stored result, in any order and on any number of p
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,13 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from mecsim.errors import InputError, Interrupted
 from mecsim.study.executors import Executor
 from mecsim.study.jobs import Job, Outcome
 from mecsim.support.files import as_output_error, remove_unfinished, write_whole
 from mecsim.support.signals import between_steps
+
+MAX_STACK: Final = 10
+"""Trainings of a stack, at most: all of them are lost if its process dies."""
 
 
 class TimeLeft(NamedTuple):
@@ -137,7 +141,8 @@ def run_batch(
 ) -> Results:
     """Run all jobs (and the jobs that they need) that have no stored result.
 
-    Trainings start first, since runs wait for them. A failed job only fails the jobs that need it.
+    Trainings start first, since runs wait for them. Trainings that can be one stack are computed in
+    one process, at most :data:`MAX_STACK` of them. A failed job only fails the jobs that need it.
     A job whose process dies is retried once, alone.
 
     Args:
@@ -175,7 +180,7 @@ class _Batch:
         self._store, self._executor, self._on_progress = store, executor, on_progress
         self.total = len(jobs)
         self.results = Results()
-        self._running: dict[Future[Outcome], tuple[Job, float]] = {}
+        self._running: dict[Future[list[Outcome]], tuple[list[Job], float]] = {}
         self._suspects: list[Job] = []  # running when a process died: retried one by one
         self._alone: Job | None = None
         self._took: dict[tuple[str, str], list[float]] = {}
@@ -204,17 +209,29 @@ class _Batch:
         if self._suspects:
             if not self._running:
                 self._alone = self._suspects.pop(0)
-                self._submit(self._alone)
+                self._submit([self._alone])
             return
         while self._waiting and len(self._running) < self._executor.slots:
             job = next((job for job in self._waiting if self._ready(job)), None)
             if job is None:
                 return
-            self._waiting.remove(job)
+            stack = self._stack(job)
+            for each in stack:
+                self._waiting.remove(each)
             if job.needs is not None and job.needs.key in self.results.failures:
                 self.results.failures[job.key] = f"the training that it needs failed ({job.needs})"
             else:
-                self._submit(job)
+                self._submit(stack)
+
+    def _stack(self, job: Job) -> list[Job]:
+        """Return a job with those that are computed with it, fewer where slots would be idle."""
+        if job.stack is None:
+            return [job]
+        alike = [each for each in self._waiting if each.stack == job.stack]
+        others = sum(self._ready(each) for each in self._waiting) - len(alike)
+        free = self._executor.slots - len(self._running)
+        parts = max(1, free - others)
+        return alike[: min(MAX_STACK, math.ceil(len(alike) / parts))]
 
     def _ready(self, job: Job) -> bool:
         need = job.needs
@@ -222,34 +239,40 @@ class _Batch:
             return True
         return need.key in self.results.failures
 
-    def _submit(self, job: Job) -> None:
-        policy = None if job.needs is None else self._store.policy(job.needs)
-        self._running[self._executor.submit(job, policy)] = job, time.monotonic()
+    def _submit(self, jobs: list[Job]) -> None:
+        need = jobs[0].needs
+        policy = None if need is None else self._store.policy(need)
+        self._running[self._executor.submit(jobs, policy)] = jobs, time.monotonic()
 
-    def _take(self, future: Future[Outcome]) -> None:
-        job, began = self._running.pop(future)
+    def _take(self, future: Future[list[Outcome]]) -> None:
+        jobs, began = self._running.pop(future)
         error = future.exception()
         if error is not None and self._executor.lost(error):
-            if job is self._alone:
-                self.results.failures[job.key] = "its process died (out of memory or killed)"
+            if jobs == [self._alone]:
+                self.results.failures[jobs[0].key] = "its process died (out of memory or killed)"
             else:
-                self._suspects.append(job)
+                self._suspects += jobs
             return
-        outcome = future.result()
+        took = (time.monotonic() - began) / len(jobs)
+        for job, outcome in zip(jobs, future.result(), strict=True):
+            self._keep(job, outcome, took)
+
+    def _keep(self, job: Job, outcome: Outcome, took: float) -> None:
         if outcome.result is None:
             self.results.failures[job.key] = outcome.error
             return
         self._store.keep(job, outcome)
         self.results.warnings |= set(outcome.warnings)
         self.results.results[job.key] = outcome.result
-        self._took.setdefault((job.kind, job.scheduler), []).append(time.monotonic() - began)
+        self._took.setdefault((job.kind, job.scheduler), []).append(took)
 
     def _report(self) -> None:
         if self._on_progress is not None:
             done, failed = len(self.results.results), len(self.results.failures)
-            todo = [*self._waiting, *self._suspects, *(job for job, _ in self._running.values())]
+            running = [job for jobs, _ in self._running.values() for job in jobs]
+            todo = [*self._waiting, *self._suspects, *running]
             left = time_left(self._took, todo, self._executor.slots)
-            self._on_progress(Status(done, len(self._running), failed, self.total, left))
+            self._on_progress(Status(done, len(running), failed, self.total, left))
 
 
 def time_left(

@@ -1,4 +1,4 @@
-"""A job: a small frozen value that describes one computation, and the function that computes it.
+"""A job: a small frozen value that describes one computation, and the functions that compute it.
 
 A job is equal on every machine and in every process; its key identifies its result for good.
 """
@@ -9,15 +9,15 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from mecsim.errors import InputError
+from mecsim.errors import InputError, TrainingError
 from mecsim.model import workload
 from mecsim.model.model import resolve, self_contained
 from mecsim.scenario.loading import from_json
@@ -29,6 +29,9 @@ from mecsim.simulation.run import run as run_scenario
 from mecsim.support.files import temporary_folder, write_whole
 from mecsim.support.text import finite
 from mecsim.trace.recorded_workload import arrivals_of
+
+if TYPE_CHECKING:
+    from mecsim.learning import TrainingRequest
 
 RESOURCES: Final = 12
 """Number of resources kept of each run, the busiest ones."""
@@ -85,6 +88,17 @@ class Job:
             "files": dict(self.files),
             "scenario": json.loads(self.scenario),
         }
+
+    @cached_property
+    def stack(self) -> tuple[Hashable, ...] | None:
+        """What trainings that can be one stack have in common; None for all other jobs."""
+        from mecsim.learning.options import stack_key  # noqa: PLC0415 - takes its time to load
+
+        if self.training is None or self.training.workers > 1:
+            return None
+        key = stack_key(self.scheduler, json.loads(self.options))
+        alike = self.scenario, self.scheduler, self.kernel, self.training, self.files
+        return None if key is None else (key, *alike)
 
     def __str__(self) -> str:
         """Describe the job in a few words."""
@@ -149,27 +163,47 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def execute(job: Job, policy: bytes | None = None) -> Outcome:
-    """Compute a job, given the policy of the training that it needs. Never raises for a failure."""
+def execute(jobs: Sequence[Job], policy: bytes | None = None) -> list[Outcome]:
+    """Compute a job, or the trainings of a stack. Never raises for a failure.
+
+    Args:
+        jobs: One job, or trainings of equal :attr:`Job.stack`.
+        policy: The policy file of the training that the job needs.
+
+    Returns:
+        The outcome of each job.
+    """
+    outcomes = _attempt(jobs, policy)
+    if isinstance(outcomes, Outcome):  # the stack failed as a whole: find out whose fault it is
+        return [outcomes] if len(jobs) == 1 else [execute([job])[0] for job in jobs]
+    return outcomes
+
+
+def _attempt(jobs: Sequence[Job], policy: bytes | None) -> list[Outcome] | Outcome:
+    """Return the outcome of each job, or an outcome with the error that all of them met."""
     try:
         with redirect_stdout(sys.stderr):  # a scheduler may print
-            outcome = _computed(job, policy)
-        return replace(outcome, result=finite(outcome.result))
+            outcomes = _computed(jobs, policy)
+        return [replace(each, result=finite(each.result)) for each in outcomes]
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - an error fails this job only
-        known = isinstance(error, InputError)
-        return Outcome(None, error=" ".join(str(error).split()) if known else one_line(error))
+    except BaseException as error:  # noqa: BLE001 - an error fails these jobs only
+        return _failed(error)
 
 
-def _computed(job: Job, policy: bytes | None) -> Outcome:
-    if job.kind == "run":
-        return _run(job, policy)
-    return _train(job) if job.kind == "train" else _bound(job)
+def _failed(error: BaseException) -> Outcome:
+    known = isinstance(error, InputError)
+    return Outcome(None, error=" ".join(str(error).split()) if known else one_line(error))
+
+
+def _computed(jobs: Sequence[Job], policy: bytes | None) -> list[Outcome]:
+    if jobs[0].kind == "train":
+        return _train(jobs)
+    return [_run(job, policy) if job.kind == "run" else _bound(job) for job in jobs]
 
 
 def contents(job: Job) -> dict[str, bytes]:
-    """Return the contents of the files that a job reads, by path.
+    """Return the contents of the files that a job reads, by path; a stack reads the same ones.
 
     Raises:
         InputError: A file cannot be read or has changed since the job was made.
@@ -182,19 +216,20 @@ def contents(job: Job) -> dict[str, bytes]:
     return found
 
 
-def execute_apart(job: Job, policy: bytes | None, files: Mapping[str, bytes]) -> Outcome:
-    """Compute a job on a machine without its files: their contents go to a temporary folder."""
+def execute_apart(
+    jobs: Sequence[Job], policy: bytes | None, files: Mapping[str, bytes]
+) -> list[Outcome]:
+    """Compute jobs on a machine without their files: the contents go to a temporary folder."""
     with temporary_folder() as folder:
         places = {}
         for number, (name, content) in enumerate(files.items()):
             place = folder / str(number) / Path(name).name
             write_whole(place, content)
             places[name] = str(place)
-        outcome = execute(_moved(job, places), policy)
-    error = outcome.error
+        outcomes = execute([_moved(job, places) for job in jobs], policy)
     for name, there in places.items():
-        error = error.replace(there, name)
-    return replace(outcome, error=error)
+        outcomes = [replace(each, error=each.error.replace(there, name)) for each in outcomes]
+    return outcomes
 
 
 def _moved(job: Job, places: Mapping[str, str]) -> Job:
@@ -268,24 +303,38 @@ def _bound(job: Job) -> Outcome:
     return Outcome({"cost": cost.total, "total_delay_s": mean})
 
 
-def _train(job: Job) -> Outcome:
+def _train(jobs: Sequence[Job]) -> list[Outcome]:
+    from mecsim.learning.training import train_stack  # noqa: PLC0415 - takes its time to load
+
+    with temporary_folder() as folder:
+        requests = [
+            _request(job, folder / f"policy-{number}.safetensors")
+            for number, job in enumerate(jobs)
+        ]
+        found = train_stack(requests)
+        return [
+            _failed(each) if isinstance(each, TrainingError) else _trained(each, request.out)
+            for each, request in zip(found, requests, strict=True)
+        ]
+
+
+def _request(job: Job, out: Path) -> TrainingRequest:
     from mecsim.learning import TrainingRequest  # noqa: PLC0415 - takes its time to load
-    from mecsim.learning.training import train  # noqa: PLC0415 - takes its time to load
 
     assert job.training is not None
-    with temporary_folder() as folder:
-        path = folder / "policy.safetensors"
-        request = TrainingRequest(
-            scenario=from_json(job.scenario, f"job {job.key}"),
-            scheduler=job.scheduler,
-            options=json.loads(job.options),
-            out=path,
-            episodes=job.training.episodes,
-            seed=job.seed,
-            workers=job.training.workers,
-            serial=job.training.workers == 1,  # then the seed determines every bit of the policy
-        )
-        summary = train(request)
-        files = ("policy", "curve_file", "events")  # deleted with the folder
-        kept = {name: value for name, value in summary.items() if name not in files}
-        return Outcome(json.loads(json.dumps(kept)), path.read_bytes())
+    return TrainingRequest(
+        scenario=from_json(job.scenario, f"job {job.key}"),
+        scheduler=job.scheduler,
+        options=json.loads(job.options),
+        out=out,
+        episodes=job.training.episodes,
+        seed=job.seed,
+        workers=job.training.workers,
+        serial=job.training.workers == 1,  # then the seed determines every bit of the policy
+    )
+
+
+def _trained(summary: Mapping[str, Any], policy: Path) -> Outcome:
+    gone = ("policy", "curve_file", "events", "preset")  # files of the folder; options are resolved
+    kept = {name: value for name, value in summary.items() if name not in gone}
+    return Outcome(json.loads(json.dumps(kept)), policy.read_bytes())

@@ -17,6 +17,8 @@ from typing import Any, Final, TypeAlias
 
 from mecsim.errors import InputError
 from mecsim.learning.interface import Learner
+from mecsim.learning.options import check_workers, resolve_settings
+from mecsim.learning.settings import TrainingSettings
 from mecsim.model.model import resolve
 from mecsim.scenario import yaml_source
 from mecsim.scenario.loading import load
@@ -40,6 +42,8 @@ class Competitor:
     """Name in the results."""
     scheduler: str
     options: dict[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    """Preset of a learner's training options; None for the defaults."""
     seeds: int | None = None
     """Run only the first n seeds of the study; None for all."""
     workers: int | None = None
@@ -155,16 +159,25 @@ def _check(study: Study) -> None:
     if len(set(labels)) < len(labels):
         raise InputError(f"--schedulers: {', '.join(labels)}: the same name twice")
     for competitor in study.competitors:
-        _options(competitor)
-        if trained(competitor) and study.training is None:
-            raise InputError(
-                f"scheduler {competitor.scheduler!r}: needs training: give --episodes N "
-                f"or --option {competitor.label}.policy=FILE"
-            )
-        if competitor.train_once and not trained(competitor):
-            raise InputError(
-                f"train_once: {competitor.label!r} is not trained; expected a learning scheduler"
-            )
+        _check_competitor(study, competitor)
+
+
+def _check_competitor(study: Study, competitor: Competitor) -> None:
+    _, settings = _options(competitor)
+    if settings is None:
+        for name in ("train_once", "preset"):
+            if getattr(competitor, name):
+                raise InputError(
+                    f"{name}: {competitor.label!r} is not trained; expected a learning scheduler"
+                )
+        return
+    training = _training(study, competitor)
+    if training is None:
+        raise InputError(
+            f"scheduler {competitor.scheduler!r}: needs training: give --episodes N "
+            f"or --option {competitor.label}.policy=FILE"
+        )
+    check_workers(competitor.scheduler, settings, training.workers)
 
 
 def trained(competitor: Competitor) -> bool:
@@ -173,23 +186,31 @@ def trained(competitor: Competitor) -> bool:
     return learns and "policy" not in competitor.options
 
 
-def _options(competitor: Competitor) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of the runs and those of the training. Raises ``SchedulerError``.
+def _training(study: Study, competitor: Competitor) -> Training | None:
+    if study.training is None or competitor.workers is None:
+        return study.training
+    return replace(study.training, workers=competitor.workers)
+
+
+def _options(competitor: Competitor) -> tuple[dict[str, Any], TrainingSettings | None]:
+    """Return the options of the runs, and all those of the training if there is one.
 
     Options that are no parameters of the scheduler's ``__init__`` belong to its training; the
     ``settings`` of the class list them.
+
+    Raises:
+        SchedulerError: An option or the preset is wrong.
     """
     name, given = competitor.scheduler, competitor.options
     cls = registry.load(name)
     if not trained(competitor):
         registry.check_options(name, cls, given)
-        return given, {}
+        return given, None
     known = inspect.signature(cls).parameters
     of_runs = {key: value for key, value in given.items() if key in known}
     of_training = {key: value for key, value in given.items() if key not in known}
     registry.check_options(name, cls, of_runs | {"policy": "its own"})
-    registry.check_options(name, getattr(cls, "settings", cls), of_training)
-    return of_runs, of_training
+    return of_runs, resolve_settings(name, of_training, competitor.preset)
 
 
 def _trials(
@@ -204,18 +225,16 @@ def _trials(
 
     With a ``base`` scenario (``train_once``) its trainings are yielded once, at the first point.
     """
-    of_runs, of_training = _options(competitor)
-    training = study.training
-    if training is not None and competitor.workers is not None:
-        training = replace(training, workers=competitor.workers)
-    for training_seed in study.training_seeds if trained(competitor) else (None,):
+    of_runs, settings = _options(competitor)
+    training = _training(study, competitor)
+    for training_seed in (None,) if settings is None else study.training_seeds:
         need = None
-        if training_seed is not None:
+        if settings is not None and training_seed is not None:
             need = make_job(
                 "train",
                 base or scenario,
                 competitor.scheduler,
-                of_training,
+                settings.model_dump(mode="json"),  # complete: the key holds presets and defaults
                 training_seed,
                 training=training,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from mecsim.study.executors.choice import check_executor
 from mecsim.study.job_queue import OnProgress, ResultStore, run_batch
 from mecsim.study.jobs import Training
 from mecsim.study.panel import comparison_panels
-from mecsim.study.plan import Competitor, Study, grid, name_scenarios, parse_sweep, plan
+from mecsim.study.plan import Competitor, Study, grid, name_scenarios, parse_sweep, plan, trained
 from mecsim.study.report import Document, failures, write_report
 from mecsim.study.summary import rows, summarise
 from mecsim.support.names import changes_suffix, scheduler_label
@@ -41,6 +41,8 @@ class StudyRequest:
     """``KEY.PATH=VALUE`` for all scenarios."""
     options: Sequence[str] = ()
     """``SCHEDULER.KEY=VALUE``."""
+    preset: str | None = None
+    """Preset of all learners that are trained; None for the defaults."""
     baseline: str = "greedy"
     lower_bound: bool = False
     episodes: int | None = None
@@ -106,7 +108,7 @@ def make_study(request: StudyRequest) -> Study:
     """Return the design of a comparison. Raises ``InputError``."""
     return Study(
         scenarios=name_scenarios(request.scenarios),
-        competitors=competitors(request.schedulers, request.options),
+        competitors=_with_preset(competitors(request.schedulers, request.options), request.preset),
         seeds=range(request.seeds),
         points=grid(parse_sweep(request.sweep)),
         overrides=tuple(request.overrides),
@@ -165,6 +167,15 @@ def competitors(schedulers: Sequence[str], options: Sequence[str] = ()) -> list[
         Competitor(scheduler_label(name), name, yaml_source.assigned(own[name], "--option"))
         for name in schedulers
     ]
+
+
+def _with_preset(found: Sequence[Competitor], preset: str | None) -> list[Competitor]:
+    """Return the competitors; those that are trained have the preset. Raises ``InputError``."""
+    if preset is not None and not any(trained(each) for each in found):
+        raise InputError(
+            f"--preset {preset}: no scheduler here is trained. Try: --schedulers with a learner"
+        )
+    return [replace(each, preset=preset) if trained(each) else each for each in found]
 
 
 def _default_folder(request: StudyRequest) -> Path:

@@ -75,6 +75,11 @@ class NetworkLearner(Learner):
         return found
 
     @classmethod
+    def in_one_process(cls, settings: Any) -> bool:
+        """Whether these learn after every episode, on work nodes that follow each other."""
+        return bool(settings.train_freq == "episode")
+
+    @classmethod
     def stack_key(cls, settings: Any) -> str | None:
         """Return the settings without learning rates, if their trainings can be stacked."""
         rates = {name for name in type(settings).model_fields if name.endswith("learning_rate")}

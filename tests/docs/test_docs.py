@@ -21,7 +21,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from mecsim.cli import app
-from mecsim.learning.training import settings_of
+from mecsim.learning.options import find_learner, settings_of
 from mecsim.scenario.loading import json_schema, load, validate
 from mecsim.scenario.yaml_source import parse
 from mecsim.scheduler import registry
@@ -308,13 +308,20 @@ def test_the_json_schema_is_current() -> None:
 
 @pytest.mark.parametrize(("column", "learner"), list(enumerate(LEARNERS)), ids=LEARNERS)
 def test_the_table_of_training_options_is_current(column: int, learner: str) -> None:
-    shown = {row[0]: row[1 + column] for row in option_rows() if row[1 + column]}
+    shown = {row[0]: row[1 + column] for row in option_rows("option") if row[1 + column]}
     assert shown == {row["name"]: row["default"] for row in settings_of(learner)}
 
 
-def option_rows() -> Iterator[list[str]]:
-    """Yield the rows of the table of training options, a cell each."""
-    table = prose_of("learning").partition("| option | mtl-a3c | a3c | dqn |")[2]
+@pytest.mark.parametrize(("column", "learner"), list(enumerate(LEARNERS)), ids=LEARNERS)
+def test_the_table_of_the_preset_of_the_paper_is_current(column: int, learner: str) -> None:
+    rows = option_rows("option in `paper`")
+    shown = {row[0]: row[1 + column] for row in rows if row[1 + column]}
+    assert shown == {name: str(x) for name, x in find_learner(learner).presets["paper"].items()}
+
+
+def option_rows(head: str) -> Iterator[list[str]]:
+    """Yield the rows of a table of training options, a cell each."""
+    table = prose_of("learning").partition(f"| {head} | mtl-a3c | a3c | dqn |")[2]
     for line in table.partition("\n\n")[0].splitlines()[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         yield [cells[0].strip("`"), *cells[1:4]]

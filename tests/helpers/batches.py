@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -14,21 +15,27 @@ SCENARIO = Path(__file__).parents[2] / "scenarios" / "vgg16_loaded.yaml"
 
 
 class Inline(Executor):
-    """Computes a job when it is submitted; some break the process, ``deaths[job.key]`` times."""
+    """Computes jobs when they are submitted; some break the process, ``deaths[job.key]`` times."""
 
     def __init__(self, slots: int = 2, deaths: dict[str, int] | None = None) -> None:
         self.slots = slots
         self.deaths = dict(deaths or {})
-        self.submitted: list[Job] = []
+        self.calls: list[list[Job]] = []
 
-    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
-        self.submitted.append(job)
-        future: Future[Outcome] = Future()
-        if self.deaths.get(job.key, 0):
-            self.deaths[job.key] -= 1
+    @property
+    def submitted(self) -> list[Job]:
+        return [job for jobs in self.calls for job in jobs]
+
+    def submit(self, jobs: Sequence[Job], policy: bytes | None) -> Future[list[Outcome]]:
+        self.calls.append(list(jobs))
+        future: Future[list[Outcome]] = Future()
+        doomed = [job.key for job in jobs if self.deaths.get(job.key, 0)]
+        for key in doomed:
+            self.deaths[key] -= 1
+        if doomed:
             future.set_exception(ExecutorLostError())
         else:
-            future.set_result(execute(job, policy))
+            future.set_result(execute(jobs, policy))
         return future
 
     def close(self) -> None: ...

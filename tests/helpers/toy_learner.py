@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
+
 from mecsim import Observation, Placement, Scheduler, SchedulerSpec
-from mecsim.learning import Arrays, Learner, TrainingRequest, TrainingResult, TrainingSettings
+from mecsim.learning import (
+    Arrays,
+    Learner,
+    TrainingError,
+    TrainingRequest,
+    TrainingResult,
+    TrainingSettings,
+)
 
 _log = logging.getLogger("mecsim.toy")
 
@@ -57,6 +69,14 @@ class Bad(Toy):
     """Cannot be trained."""
 
 
+class Stacked(Toy):
+    """Trainings of equal wishes can be one stack."""
+
+    @classmethod
+    def stack_key(cls, settings: Any) -> str | None:
+        return str(settings.wish)
+
+
 class Deadly(Scheduler):
     """Its process dies."""
 
@@ -87,8 +107,27 @@ class Faulty(Scheduler):
         return [1] * self.spec.blocks
 
 
-def train(request: TrainingRequest) -> dict[str, Any]:
-    """Stand in for ``mecsim.learning.training.train``."""
+def use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let jobs train by :func:`train_stack`."""
+    module = ModuleType("mecsim.learning.training")
+    module.train_stack = train_stack  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+
+
+def train_stack(requests: Sequence[TrainingRequest]) -> list[dict[str, Any] | TrainingError]:
+    """Stand in for ``mecsim.learning.training.train_stack``.
+
+    A training of seed 13 diverges, and one of seed 14 raises an error of all.
+    """
+    if any(request.seed == 14 for request in requests):
+        raise MemoryError("too large")
+    return [
+        TrainingError("the training diverged") if each.seed == 13 else _train(each)
+        for each in requests
+    ]
+
+
+def _train(request: TrainingRequest) -> dict[str, Any]:
     if request.scheduler.endswith("Bad"):
         raise ValueError("no policy found")
     assert request.serial == (request.workers == 1)

@@ -6,11 +6,9 @@ import csv
 import json
 import math
 import re
-import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import cast
 
 import numpy as np
@@ -513,9 +511,7 @@ panels:
 
 
 def test_reproduction_with_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("mecsim.learning.training")
-    module.train = toy_learner.train  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    toy_learner.use(monkeypatch)
     (tmp_path / "tiny.yaml").write_text(TINY, encoding="utf-8")
     figures = {"fig8": read(tmp_path / "tiny.yaml", Figure)}
     plans = reproduce.plan(figures)
@@ -572,3 +568,17 @@ def test_reproduce_unknown_scheduler(tmp_path: Path) -> None:
 def test_help_names_every_figure() -> None:
     shown = " ".join(mecsim("reproduce", "--help").stdout.replace("│", " ").split())
     assert all(name in shown for name in BEYOND)
+
+
+def test_preset_of_a_competitor_in_a_figure() -> None:
+    """The figure's own values of options belong to the defaults."""
+    both = ({"name": "dqn", "preset": "paper", "options": {"gamma": 0.5}}, "dqn")
+    figure = load_figure("fig6")
+    document = figure.model_dump() | {"schedulers": both, "options": {"dqn": {"batch_size": 64}}}
+    document["schedulers"][0]["label"] = "DQN of the paper"
+    made = Figure.model_validate(document).make_study("default")
+    assert made is not None
+    paper, tuned = made.competitors
+    assert (paper.label, paper.preset) == ("DQN of the paper", "paper")
+    assert (tuned.label, tuned.preset) == ("dqn", None)
+    assert (paper.options, tuned.options) == ({"gamma": 0.5}, {"batch_size": 64})

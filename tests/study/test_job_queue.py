@@ -6,13 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -34,16 +32,14 @@ TOY = "tests.helpers.toy_learner:Toy"
 class Pressed(Inline):
     """Somebody presses Ctrl-C with every job."""
 
-    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
+    def submit(self, jobs: Sequence[Job], policy: bytes | None) -> Future[list[Outcome]]:
         signal.raise_signal(signal.SIGINT)
-        return super().submit(job, policy)
+        return super().submit(jobs, policy)
 
 
 @pytest.fixture(autouse=True)
 def training(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("mecsim.learning.training")
-    module.train = toy_learner.train  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    toy_learner.use(monkeypatch)
 
 
 def jobs(*schedulers: str, seeds: int = 2, servers: int = 4) -> list[Job]:
@@ -110,7 +106,8 @@ def test_scheduler_that_raises_or_prints(
     (tmp_path / "own.py").write_text(text, encoding="utf-8")
     for servers in (3, 4):
         scenario = load(SCENARIO, ["slots=3", f"edge_servers={servers}"])
-        outcome = execute(make_job("run", scenario, f"{tmp_path / 'own.py'}:Own", {}, 0))
+        job = make_job("run", scenario, f"{tmp_path / 'own.py'}:Own", {}, 0)
+        (outcome,) = execute([job])
         assert (outcome.result is None) == (servers == 3)
     assert capsys.readouterr().out == ""
 
@@ -165,7 +162,8 @@ def test_training_runs_first_and_once(tmp_path: Path) -> None:
     assert need is not None
     assert (tmp_path / "policies" / f"{need.key}.safetensors").read_bytes() == b'{"server": 1}'
     assert results.results[need.key]["curve"][-1] == {"episode": 10, "reward": -100 / 11}
-    edge = execute(make_job("run", load(SCENARIO, ["slots=3"]), "fixed", {"placement": [1] * 6}, 0))
+    everywhere = {"placement": [1] * 6}
+    (edge,) = execute([make_job("run", load(SCENARIO, ["slots=3"]), "fixed", everywhere, 0)])
     assert edge.result is not None
     assert results.results[found[2].key]["reward"] == edge.result["reward"]
 
@@ -301,9 +299,9 @@ def test_close_just_after_submit(
     job = jobs("greedy", seeds=1)[0]
     for _ in range(2):
         with LocalExecutor(2) as engine:
-            running = [engine.submit(job, None) for _ in range(2)]
+            running = [engine.submit([job], None) for _ in range(2)]
             wait(running, return_when=FIRST_COMPLETED)
-            engine.submit(job, None)
+            engine.submit([job], None)
     assert died == []
 
 
@@ -395,7 +393,7 @@ def test_job_carries_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         make_job("run", load(SCENARIO, ["slots=3"]), TOY, {"policy": "toy.json"}, 0),
         make_job("run", load(SCENARIO, ["edge_servers=3"]), "own.py:Own", {}, 0),
     ]
-    here = [execute(job) for job in found]
+    here = [execute([job])[0] for job in found]
     assert here[2].error.endswith("three is too many")
     files = [contents(job) for job in found]
     assert [sorted(each) for each in files] == [
@@ -405,7 +403,7 @@ def test_job_carries_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
     for each in ("own.py", "toy.json", "tasks.h5"):
         Path(each).unlink()
-    there = [execute_apart(job, None, each) for job, each in zip(found, files, strict=True)]
+    there = [execute_apart([job], None, each)[0] for job, each in zip(found, files, strict=True)]
     for one, other in zip(here, there, strict=True):
         assert one.error == other.error
         for outcome in (one, other):

@@ -6,20 +6,22 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 import h5py
 import pytest
 
 from mecsim.errors import InputError, MecsimError
+from mecsim.learning.options import resolve_settings
 from mecsim.study import plan as plan_module
 from mecsim.study import report
 from mecsim.study import summary as summary_module
 from mecsim.study.job_queue import ResultStore, run_batch
 from mecsim.study.jobs import Training
 from mecsim.study.plan import Competitor, Study
+from mecsim.study.run import StudyRequest, make_study
 from mecsim.study.summary import Entry, Row
 from tests.helpers import toy_learner
 from tests.helpers.batches import SCENARIO, Inline
@@ -115,7 +117,7 @@ def test_options_of_training_and_runs() -> None:
     wishing = Competitor("toy", TOY.scheduler, {"wish": 2}, workers=4)
     plan = plan_module.plan(asked(wishing, baseline="toy", training=Training(5)))
     assert [(trial.job.kind, trial.job.options) for trial in plan] == [
-        ("train", '{"wish": 2}'), ("run", "{}"), ("run", "{}"),
+        ("train", '{"episode_slots": 0, "wish": 2}'), ("run", "{}"), ("run", "{}"),
     ]  # fmt: skip
     assert plan[0].job.training == Training(5, workers=4)
     wrong = Competitor("toy", TOY.scheduler, {"wishes": 2})
@@ -185,9 +187,7 @@ def test_lower_bound_in_summary(tmp_path: Path) -> None:
 
 
 def test_summary_of_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("mecsim.learning.training")
-    module.train = toy_learner.train  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    toy_learner.use(monkeypatch)
     competitors = (Competitor("greedy", "greedy"), TOY)
     trials = plan_module.plan(asked(*competitors, training=Training(5), training_seeds=range(2)))
     done = run_batch([trial.job for trial in trials], ResultStore(tmp_path, resume=False), Inline())
@@ -203,9 +203,7 @@ def test_summary_of_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_train_once_with_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    module = ModuleType("mecsim.learning.training")
-    module.train = toy_learner.train  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mecsim.learning.training", module)
+    toy_learner.use(monkeypatch)
     once = Competitor("toy, once", "tests.helpers.toy_learner:Wary", train_once=True)
     places = {"few": ["arrivals.rate=2"], "faded": ["radio.fading=rayleigh", "arrivals.rate=2"]}
     points = plan_module.grid({plan_module.SETTING: list(places)})
@@ -335,3 +333,45 @@ def test_closed_stdout(tmp_path: Path) -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     assert (tmp_path / "o" / "rows.csv").exists()
+
+
+PAPER_MODE = {"train_freq": "episode", "learning_rate": 0.01, "batch_size": 32}
+
+
+def test_preset_of_competitors_is_in_their_training_jobs() -> None:
+    paper = Competitor("of the paper", "dqn", {"gamma": 0.5}, preset="paper")
+    all_options = resolve_settings("dqn", {"gamma": 0.5}, "paper").model_dump()
+    spelt = Competitor("spelt out", "dqn", all_options)
+    trials = plan_module.plan(
+        asked(paper, spelt, Competitor("dqn", "dqn"), baseline="dqn", training=Training(5))
+    )
+    jobs = [trial.job for trial in trials if trial.job.kind == "train"]
+    assert jobs[0].key == jobs[1].key != jobs[2].key  # by content
+    options = [json.loads(job.options) for job in jobs]
+    assert PAPER_MODE.items() <= options[0].items()
+    assert (options[0]["gamma"], options[2]["gamma"]) == (0.5, 0.95)
+    assert options[2] == resolve_settings("dqn", {}).model_dump()  # defaults are in the key, too
+
+
+@pytest.mark.parametrize(
+    ("competitor", "problem"),
+    [
+        (Competitor("x", "dqn", preset="papers"), "has no preset 'papers'"),
+        (Competitor("x", "dqn", preset="paper", workers=2), "--option work_nodes=2"),
+        (Competitor("x", "greedy", preset="paper"), "preset: 'x' is not trained; expected a"),
+        (Competitor("x", "dqn", {"policy": "p"}, preset="paper"), "preset: 'x' is not trained"),
+    ],
+)
+def test_presets_that_are_wrong(competitor: Competitor, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        plan_module.plan(asked(competitor, baseline="x", training=Training(5)))
+
+
+def test_preset_of_a_comparison() -> None:
+    request = StudyRequest([SCENARIO], ["greedy", "dqn"], episodes=5, preset="paper")
+    assert [each.preset for each in make_study(request).competitors] == [None, "paper"]
+    with pytest.raises(InputError, match="--preset paper: no scheduler here is trained"):
+        make_study(replace(request, schedulers=["greedy"]))
+    given = replace(request, options=["dqn.policy=p.safetensors"])
+    with pytest.raises(InputError, match="no scheduler here is trained"):
+        make_study(given)

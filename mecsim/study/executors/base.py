@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
@@ -21,18 +22,18 @@ class Executor(ABC):
     """
 
     slots: int
-    """Number of jobs that can run in parallel."""
+    """Number of processes that can compute in parallel."""
 
     @abstractmethod
-    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
-        """Start a job.
+    def submit(self, jobs: Sequence[Job], policy: bytes | None) -> Future[list[Outcome]]:
+        """Start jobs that one process computes, see :func:`mecsim.study.jobs.execute`.
 
         Args:
-            job: The job.
-            policy: The policy file of the training that it needs.
+            jobs: One job, or trainings that are one stack.
+            policy: The policy file of the training that the job needs.
 
         Returns:
-            A future of the outcome; its error means that the process died, see :meth:`lost`.
+            A future of the outcomes; its error means that the process died, see :meth:`lost`.
         """
 
     def lost(self, error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -30,15 +31,15 @@ class LocalExecutor(Executor):
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._pool: ProcessPoolExecutor | None = None
-        self._last: Future[Outcome] | None = None
+        self._last: Future[list[Outcome]] | None = None
 
-    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
-        """Start a job in a process; new processes replace those that died."""
+    def submit(self, jobs: Sequence[Job], policy: bytes | None) -> Future[list[Outcome]]:
+        """Start jobs in a process; new processes replace those that died."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 self.slots, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),)
             )
-        self._last = self._pool.submit(execute, job, policy)
+        self._last = self._pool.submit(execute, jobs, policy)
         return self._last
 
     def lost(self, error: BaseException) -> bool:

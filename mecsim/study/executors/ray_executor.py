@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, redirect_stdout
 from importlib.metadata import version
@@ -114,24 +114,25 @@ class RayExecutor(Executor):
         self._execute = self._ray.remote(num_cpus=1)(_execute)
         self._submitted: set[str] = set()
 
-    def submit(self, job: Job, policy: bytes | None) -> Future[Outcome]:
-        """Submit a job; Ray retries it up to ``RETRIES`` times if its worker or node dies.
+    def submit(self, jobs: Sequence[Job], policy: bytes | None) -> Future[list[Outcome]]:
+        """Submit jobs; Ray retries them up to ``RETRIES`` times if their worker or node dies.
 
-        A resubmitted job is not retried.
+        Resubmitted jobs are not retried.
         """
         self.slots = self._jobs or self._cluster.cpus  # nodes come and go
-        retries = 0 if job.key in self._submitted else RETRIES
-        self._submitted.add(job.key)
-        outcome: Future[Outcome] = Future()
+        keys = {job.key for job in jobs}
+        retries = 0 if keys & self._submitted else RETRIES
+        self._submitted |= keys
+        outcomes: Future[list[Outcome]] = Future()
         try:
-            files = contents(job)
+            files = contents(jobs[0])
         except InputError as error:
-            outcome.set_result(Outcome(None, error=str(error)))
-            return outcome
+            outcomes.set_result([Outcome(None, error=str(error))] * len(jobs))
+            return outcomes
         remote = self._execute.options(max_retries=retries)
-        reference = remote.remote(job, policy, files, version("mecsim"))
-        reference.future().add_done_callback(lambda done: self._pass_on(done, outcome))
-        return outcome
+        reference = remote.remote(jobs, policy, files, version("mecsim"))
+        reference.future().add_done_callback(lambda done: self._pass_on(done, outcomes, len(jobs)))
+        return outcomes
 
     def lost(self, error: BaseException) -> bool:
         """Whether an error means that the process or node of a job died."""
@@ -148,28 +149,30 @@ class RayExecutor(Executor):
         """Disconnect; processes that still compute jobs of this batch end."""
         self._cluster.close()
 
-    def _pass_on(self, done: Future[Outcome], outcome: Future[Outcome]) -> None:
-        """Copy a future; an error of the node, other than its death, is a failure of the job."""
+    def _pass_on(
+        self, done: Future[list[Outcome]], outcomes: Future[list[Outcome]], count: int
+    ) -> None:
+        """Copy a future; an error of the node, other than its death, is a failure of its jobs."""
         error = done.exception()
         if error is None:
-            outcome.set_result(done.result())
+            outcomes.set_result(done.result())
         elif self.lost(error):
-            outcome.set_exception(error)
+            outcomes.set_exception(error)
         else:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            outcome.set_result(
-                Outcome(None, error=f"a node cannot compute it: {lines[-1].strip()}")
-            )
+            failed = Outcome(None, error=f"a node cannot compute it: {lines[-1].strip()}")
+            outcomes.set_result([failed] * count)
 
 
-def _execute(job: Job, policy: bytes | None, files: Mapping[str, bytes], expected: str) -> Outcome:
-    """Compute a job on a node."""
+def _execute(
+    jobs: Sequence[Job], policy: bytes | None, files: Mapping[str, bytes], expected: str
+) -> list[Outcome]:
+    """Compute jobs on a node."""
     if (here := version("mecsim")) != expected:
-        return Outcome(
-            None, error=f"a node has mecsim {here}; expected {expected}, as on this machine"
-        )
+        error = f"a node has mecsim {here}; expected {expected}, as on this machine"
+        return [Outcome(None, error=error)] * len(jobs)
     multiprocessing.set_start_method("spawn", force=True)  # Ray's threads would not survive a fork
-    return execute_apart(job, policy, files)
+    return execute_apart(jobs, policy, files)
 
 
 def _import_ray() -> Any:
