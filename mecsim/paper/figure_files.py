@@ -35,6 +35,10 @@ class CompetitorSpec(Section):
     seeds: Count | None = None
     """Run only the first n seeds; None for all."""
     workers: Count | None = None
+    episodes: Count | None = None
+    """Episodes of each training; None for those of the figure."""
+    trainings: Count | None = None
+    """Number of trainings, at most that of the figure; None for all."""
     train_once: bool = False
     """Train a learner once, on the scenario without sweep and ``evaluate_on``."""
 
@@ -191,6 +195,8 @@ class Figure(Section):
             preset=spec.preset,
             seeds=spec.seeds,
             workers=spec.workers,
+            episodes=spec.episodes,
+            trainings=spec.trainings,
             train_once=spec.train_once,
         )
 

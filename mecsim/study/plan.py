@@ -48,6 +48,10 @@ class Competitor:
     """Run only the first n seeds of the study; None for all."""
     workers: int | None = None
     """Number of training workers; None for that of the study."""
+    episodes: int | None = None
+    """Episodes of a training; None for those of the study."""
+    trainings: int | None = None
+    """Train only with the first n training seeds of the study; None for all."""
     train_once: bool = False
     """Train once on the base scenario and evaluate that policy at every point of the sweep."""
 
@@ -187,9 +191,10 @@ def trained(competitor: Competitor) -> bool:
 
 
 def _training(study: Study, competitor: Competitor) -> Training | None:
-    if study.training is None or competitor.workers is None:
-        return study.training
-    return replace(study.training, workers=competitor.workers)
+    if study.training is None:
+        return None
+    own = {"workers": competitor.workers, "episodes": competitor.episodes}
+    return replace(study.training, **{name: n for name, n in own.items() if n is not None})
 
 
 def _options(competitor: Competitor) -> tuple[dict[str, Any], TrainingSettings | None]:
@@ -227,7 +232,8 @@ def _trials(
     """
     of_runs, settings = _options(competitor)
     training = _training(study, competitor)
-    for training_seed in (None,) if settings is None else study.training_seeds:
+    seeds = study.training_seeds[: competitor.trainings]
+    for training_seed in (None,) if settings is None else seeds:
         need = None
         if settings is not None and training_seed is not None:
             need = make_job(
