@@ -33,8 +33,8 @@ class Claim(Section):
     """Figures and their studies, as ``fig8.servers``."""
     context: str = ""
     """A remark for the reader."""
-    paper_settings: tuple[str, ...] = ()
-    """The same studies with the settings of the paper only; reported in addition."""
+    fitted: bool = False
+    """Whether the default scenario was fitted to this number, so that it is no test."""
 
 
 class Improvement(Claim):
@@ -67,6 +67,8 @@ class Trend(Claim):
     scenarios: tuple[str, ...] = (DEFAULT,)
     along: Literal["sweep", "schedulers", "episodes"] = "sweep"
     best: str | None = None
+    lowest: str | None = None
+    """The place of the lowest value, from which on the shape is claimed."""
     gap_to: tuple[str, ...] = ()
     """Judge the gap from the metric up to that of each of these schedulers, not the metric."""
 
@@ -77,8 +79,6 @@ class Value(Claim):
     kind: Literal["value"]
     scheduler: str
     value: float
-    incomparable: str = ""
-    """The reason why the number cannot be compared, if there is one."""
 
 
 AnyClaim: TypeAlias = Annotated[Improvement | Order | Trend | Value, Discriminator("kind")]

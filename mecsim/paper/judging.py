@@ -34,7 +34,7 @@ from mecsim.study import statistics
 from mecsim.study.statistics import Ratio
 from mecsim.support.arrays import Floats
 
-PAPER_SETTINGS: Final = "with the settings of the paper only (beyond_plain)"
+FITTED: Final = "the scenario was fitted to this number, so it is no test"
 
 
 def judge_all(evidence: Evidence) -> list[tuple[AnyClaim, Finding]]:
@@ -44,17 +44,10 @@ def judge_all(evidence: Evidence) -> list[tuple[AnyClaim, Finding]]:
 
 
 def judge(claim: AnyClaim, evidence: Evidence) -> Finding:
-    """Return the finding for a claim, with that for the settings of the paper in its reason."""
+    """Return the finding for a claim; its reason says whether the scenario was fitted to it."""
     found = _judged(claim, evidence)
-    if not any(
-        row["scenario"] == DEFAULT
-        for each in claim.paper_settings
-        for row in (*evidence.rows.get(each, ()), *evidence.curves.get(each, ()))
-    ):
-        return found
-    plain = _judged(claim.model_copy(update={"where": claim.paper_settings}), evidence)
-    remark = f"{PAPER_SETTINGS}: {plain.text}: {plain.verdict}"
-    return replace(found, reason="; ".join(part for part in (found.reason, remark) if part))
+    reasons = [found.reason, FITTED if claim.fitted else ""]
+    return replace(found, reason="; ".join(filter(None, reasons)))
 
 
 def _judged(claim: AnyClaim, evidence: Evidence) -> Finding:
@@ -201,7 +194,7 @@ def _along_sweep(claim: Trend, evidence: Evidence, scheduler: str, scenario: str
     if len({sample.shape for sample in samples}) > 1:
         raise MissingError(f"some runs of {scheduler} in {where} failed")
     places = [", ".join(str(value) for value in point.values()) for point in points]
-    found = trend_verdict(claim.shape, places, samples, claim.best)
+    found = trend_verdict(claim.shape, places, samples, claim.best, claim.lowest)
     about = [*claim.gap_to, *([claim.metric] if claim.more_metrics else [])]
     about += [scenario] if scenario != DEFAULT else []
     return replace(found, measured=": ".join([*about, found.measured]))
@@ -210,7 +203,4 @@ def _along_sweep(claim: Trend, evidence: Evidence, scheduler: str, scenario: str
 def _judge_value(claim: Value, evidence: Evidence) -> Finding:
     (where,) = claim.where
     (sample,) = evidence.samples(where, claim.metric, (claim.scheduler,), {}, DEFAULT)
-    found = value_verdict(statistics.estimate(sample), claim.value)
-    if claim.incomparable:
-        return Finding(Verdict.INCOMPARABLE, found.measured, claim.incomparable)
-    return found
+    return value_verdict(statistics.estimate(sample), claim.value)

@@ -114,7 +114,11 @@ def value_verdict(measured: Estimate, claimed: float) -> Finding:
 
 
 def trend_verdict(
-    shape: str, places: Sequence[str], samples: Sequence[Floats], best: str | None = None
+    shape: str,
+    places: Sequence[str],
+    samples: Sequence[Floats],
+    best: str | None = None,
+    lowest: str | None = None,
 ) -> Finding:
     """Judge how a quantity changes along places.
 
@@ -124,22 +128,26 @@ def trend_verdict(
         samples: A sample (T, E) at each place, of the same seeds.
         best: The place where the quantity is claimed to be highest, or lowest if the shape is
             falling or rising. If it is elsewhere, the claim holds in direction only.
+        lowest: The place where the quantity is claimed to be lowest; the shape is claimed from
+            there on. If it is elsewhere, the claim holds in direction only.
 
     Raises:
         KeyError: The shape is unknown.
     """
-    found = SHAPES[shape](samples)
+    begin = 0 if lowest is None or lowest not in places else places.index(lowest)
+    found = SHAPES[shape](samples[begin:])
     means = [float(sample.mean()) for sample in samples]
     text = ", ".join(f"{_short(mean)} at {p}" for mean, p in zip(means, places, strict=True))
     found = replace(found, measured=text)
-    if best is None or found.verdict is not Verdict.HOLDS:
+    claimed = best or lowest
+    if claimed is None or found.verdict is not Verdict.HOLDS:
         return found
-    lowest = shape in ("falling", "rising")
-    top = places[int(np.argmin(means) if lowest else np.argmax(means))]
-    if top == best:
+    least = lowest is not None or shape in ("falling", "rising")
+    top = places[int(np.argmin(means) if least else np.argmax(means))]
+    if top == claimed:
         return found
-    kind = "lowest" if lowest else "highest"
-    return Finding(Verdict.DIRECTION, text, f"{kind} at {top}, not at {best}")
+    kind = "lowest" if least else "highest"
+    return Finding(Verdict.DIRECTION, text, f"{kind} at {top}, not at {claimed}")
 
 
 def _falling(samples: Sequence[Floats]) -> Finding:
@@ -196,9 +204,10 @@ def _falls_then_rises(samples: Sequence[Floats]) -> Finding:
 
 
 def _rises_then_flat(samples: Sequence[Floats]) -> Finding:
-    """Holds: first to last is a shown rise, and the last step no shown change.
+    """Holds: first to last is a shown rise, and the last step is shown to be at most 5%.
 
-    In direction only: the last mean is above the first.
+    In direction only: the last mean is above the first. (That no change is shown in the last step
+    is no evidence of flatness: few trainings show no change.)
     """
     whole = statistics.paired(samples[-1], samples[0])
     last = statistics.paired(samples[-1], samples[-2])
@@ -206,9 +215,9 @@ def _rises_then_flat(samples: Sequence[Floats]) -> Finding:
         return Finding(Verdict.NOT, "", "does not rise from end to end")
     if _sign(whole) == 0:
         return Finding(Verdict.DIRECTION, "", "the rise is not significant")
-    if _sign(last) != 0:
+    if not _within(last, samples[-2]):
         moved = "rise" if last.mean > 0 else "fall"
-        return Finding(Verdict.DIRECTION, "", f"the last step is a {moved}")
+        return Finding(Verdict.DIRECTION, "", f"the last step may be a {moved} of more than 5%")
     return Finding(Verdict.HOLDS, "")
 
 
@@ -219,14 +228,19 @@ def _flat(samples: Sequence[Floats]) -> Finding:
     """
     whole = statistics.paired(samples[-1], samples[0])
     level = abs(float(samples[0].mean()))
-    ends = [100 * end / level for end in (whole.low, whole.high) if end is not None]
-    if ends and max(map(abs, ends)) <= NEAR_PERCENT:
+    if _within(whole, samples[0]):
         return Finding(Verdict.HOLDS, "")
     if _sign(whole) == 0:
         return Finding(Verdict.DIRECTION, "", "neither a change nor its absence is significant")
     change = abs(100 * whole.mean / level)
     verdict = Verdict.DIRECTION if change <= NEAR_PERCENT else Verdict.NOT
     return Finding(verdict, "", f"changes by {change:.1f}%")
+
+
+def _within(change: Estimate, level: Floats) -> bool:
+    """Whether a change is shown to be at most 5% of the mean of a sample."""
+    ends = [abs(end) for end in (change.low, change.high) if end is not None]
+    return bool(ends) and max(ends) <= NEAR_PERCENT / 100 * abs(float(level.mean()))
 
 
 SHAPES: Final[dict[str, Callable[[Sequence[Floats]], Finding]]] = {
