@@ -132,7 +132,7 @@ def test_littles_law_holds_on_every_resource(run: Run, model: Model, visits: Vis
     busy, _ = visits.swept(visits.start, visits.finish)
     used = busy / time / model.capacity
     assert_allclose(by_name(run, model, "utilization"), used, 1e-9, 1e-12)
-    assert used.max() > 0.01
+    assert used.max() > 1e-3  # long slots are idle for most of their time
 
 
 def test_busy_time_is_the_sum_of_services(run: Run, visits: Visits) -> None:
