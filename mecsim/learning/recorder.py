@@ -97,8 +97,6 @@ class _Pending(NamedTuple):
 
     arrays: Arrays
     state: dict[str, Any]
-    rows: int
-    """Length of the learning curve at that time."""
 
 
 class TrainingRecorder:
@@ -133,6 +131,7 @@ class TrainingRecorder:
         self._earlier_s = 0.0
         self._pending: _Pending | None = None
         self._checkpoint = self._read(resume=resume)
+        self._kept_rows = len(self._rows)  # those of the latest checkpoint
         with as_output_error(files.policy.parent):
             files.policy.parent.mkdir(parents=True, exist_ok=True)
             if self._checkpoint is None and files.events.is_dir():
@@ -173,7 +172,7 @@ class TrainingRecorder:
     def save_checkpoint(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Keep a checkpoint; write it if the last one is :data:`CHECKPOINT_SECONDS` old."""
         copies = {name: x.copy() for name, x in arrays.items()}
-        self._pending = _Pending(copies, dict(state), len(self._rows))
+        self._pending, self._kept_rows = _Pending(copies, dict(state)), len(self._rows)
         if self.checkpoint_due:
             self._write()
 
@@ -185,8 +184,7 @@ class TrainingRecorder:
         """Write the latest checkpoint and return a message that says what was saved."""
         if self._pending is None and self._checkpoint is None:
             return "stopped; no checkpoint was saved yet"
-        if self._pending is not None:
-            del self._rows[self._pending.rows :]  # later rows are computed again
+        del self._rows[self._kept_rows :]  # later rows are computed again
         self._write()
         done = self._rows[-1]["episode"] if self._rows else 0.0
         saved = f"{done:.0f} of {self._episodes} episodes are saved in {self._files.checkpoint}"

@@ -203,8 +203,9 @@ class Replicas:
             that have ended have no meaning.
         """
         buffer, alive = self._buffer, ~self._buffer.ended
-        count = int((buffer.end - buffer.epoch)[alive].min(initial=np.iinfo(np.int64).max))
-        steps = np.arange(count if alive.any() else 0)[:, None]
+        if not alive.any():
+            return np.zeros((0, self.replicas, self.features))
+        steps = np.arange((buffer.end - buffer.epoch)[alive].min())[:, None]
         rows = np.where(alive, buffer.epoch + steps, buffer.epoch).ravel()
         idle_s = np.zeros((len(rows), self._backlog_s.shape[1]))
         battery_j = np.tile(self._state.battery_j, (len(steps), 1))

@@ -29,6 +29,10 @@ from schedulers.rl.stacked_generator import StackedGenerator
 VALIDATION_RUNS: Final = 8
 """Runs of an evaluation."""
 
+_OF_MEMORY: Final = 3
+"""Number of the random generators of minibatches. They are others than those of episodes, which
+draw on while runs of other trainings go on."""
+
 Measures: TypeAlias = Mapping[str, Floats]
 """Values of all trainings by name, each of shape (S,)."""
 
@@ -114,9 +118,9 @@ class EpisodeLearning(ABC):
         seeds = [problem.training_seeds(number, self.runs) for problem in self.problems]
         return self._player.play(seeds, choose, at_most=at_most)
 
-    def generators(self, number: int) -> StackedGenerator:
-        """Return the random generators of an iteration."""
-        return StackedGenerator([problem.rng(1, number) for problem in self.problems])
+    def generators(self, number: int, part: int = 1) -> StackedGenerator:
+        """Return the random generators of a part of an iteration."""
+        return StackedGenerator([problem.rng(part, number) for problem in self.problems])
 
     def progress(self, number: int) -> float:
         """Return the share of the training that is done before an iteration."""
@@ -174,15 +178,16 @@ class MemoryLearning(EpisodeLearning):
 
         As the work nodes begin with the same parameters, so do their gradients.
         """
-        p, rng = parameters.pull(), self.generators(number)
-        steps = Steps.joined(list(self.play(number, parameters, rng)))
+        p = parameters.pull()
+        steps = Steps.joined(list(self.play(number, parameters, self.generators(number))))
         for training, memory in enumerate(self.memories):
             memory.add(steps.transitions(training, self.reward_scale))
-        progress = self.progress(number)
+        progress, rng = self.progress(number), self.generators(number, _OF_MEMORY)
         found = [self._gradient(p, self._minibatch(rng), progress) for _ in range(self.runs)]
         for each in found:
             parameters.push(each.values)
-        return measures_of(steps.rewards.sum(axis=2), [each.measures for each in found])
+        rewards = steps.rewards.cumsum(axis=2)[..., -1]  # zeros after the end do not change it
+        return measures_of(rewards, [each.measures for each in found])
 
     def _minibatch(self, rng: StackedGenerator) -> Transitions:
         count = self.settings.batch_size

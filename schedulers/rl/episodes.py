@@ -47,10 +47,14 @@ class Steps(NamedTuple):
         return cls(*joined, parts[-1].next_x, parts[-1].ended)  # type: ignore[call-arg]
 
     def transitions(self, training: int, reward_scale: float) -> Transitions:
-        """Return the transitions of whole runs of one training, rewards by ``reward_scale``."""
+        """Return the transitions of whole runs of one training, rewards by ``reward_scale``.
+
+        Those that end a run have a next state of zeros.
+        """
         x, placements, rewards, alive, after, _ = (each[training] for each in self)
         following = np.concatenate([x[:, 1:], after], axis=1)
         last = alive & ~np.concatenate([alive[:, 1:], np.zeros_like(alive[:, :1])], axis=1)
+        following[last] = 0.0
         scaled = (rewards[alive] / reward_scale).astype(np.float32)
         return Transitions(x[alive], placements[alive], scaled, following[alive], last[alive])
 
@@ -61,8 +65,7 @@ class EpisodePlayer:
     Args:
         problems: The trainings.
         encoder: Encodes observations.
-        foreseeable: Whether inputs do not depend on earlier placements; many steps are then
-            simulated at once.
+        foreseeable: Whether many steps can be simulated at once, see :func:`foreseeable`.
         runs: W.
     """
 
@@ -130,10 +133,14 @@ def at_least(count: int, parts: Iterable[Steps]) -> Iterator[Steps]:
 
 
 def foreseeable(problem: TrainingProblem, features: Floats) -> bool:
-    """Whether the inputs of a learner do not depend on its placements.
+    """Whether many steps can be simulated at once.
 
-    That is so if it does not observe backlogs, and no battery is limited.
+    That is so if the inputs of a learner do not depend on its placements: it does not observe
+    backlogs, and no battery is limited. And runs must have equally many decision epochs, for
+    otherwise a training would depend on how far the runs of others are.
     """
+    if problem.spec.decision_epoch != "per_slot":
+        return False
     names = feature_names(problem.spec)
     battery = next(n for n, name in enumerate(names) if name.endswith("battery_J"))
     return problem.settings.observe == "paper" and bool(np.isinf(features[:, battery]).all())

@@ -40,7 +40,21 @@ def dense(name: str, inputs: int, outputs: int, gain: float, rng: np.random.Gene
 
 def apply(p: Tensors, name: str, x: Any) -> Any:
     """Return the outputs of a layer; shape (…, n, outputs)."""
-    return x @ p[f"{name}.weight"] + p[f"{name}.bias"][..., None, :]
+    return _product(x, p[f"{name}.weight"]) + p[f"{name}.bias"][..., None, :]
+
+
+def _product(x: Any, weight: Any) -> Any:
+    """Return the product of rows and a matrix, or of a stack of them.
+
+    PyTorch rounds products with vectors differently where the stack has one entry. Written as a
+    sum, they are equal in every stack.
+    """
+    inputs, outputs = weight.shape[-2:]
+    if weight.ndim == 2 or min(inputs, outputs) > 1:
+        return x @ weight
+    if inputs == 1:
+        return x * weight
+    return (x * weight.swapaxes(-1, -2)).sum(-1, keepdims=True)
 
 
 def hidden_layers(name: str, inputs: int, units: int, rng: np.random.Generator) -> Arrays:

@@ -79,9 +79,9 @@ def rmsprop(
     epsilon: float = 1e-5,
 ) -> None:
     """Update parameters and the running mean of squared gradients in place (Eqs. 23 and 24)."""
-    square_avg *= decay
-    square_avg += (1.0 - decay) * gradient * gradient
     with np.errstate(over="ignore", invalid="ignore"):  # reported by the caller
+        square_avg *= decay
+        square_avg += (1.0 - decay) * gradient * gradient
         values -= learning_rate * gradient / np.sqrt(square_avg + epsilon)
 
 

@@ -76,7 +76,8 @@ class ActorCriticNetwork(PolicyNetwork):
         """Return the most probable placements, or sampled ones; shape (n, M)."""
         when = self.settings.sample_actions
         if when == "always" or when == self.decision_epoch:
-            return self.sample(p, x, 1, 0.0, rng)[:, 0]
+            found: Ints = self.sample(p, x, 1, 0.0, rng)[..., 0, :]
+            return found
         return self.greedy(p, x)
 
     def penalty(self, p: Tensors) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mecsim.learning import TrainingError
 from schedulers.rl.layers import Arrays, Batch, Ints
 
 
@@ -77,8 +78,11 @@ class ReplayBuffer:
         return found | {"added": np.array([added], np.float32)}
 
     def restore(self, state: Arrays) -> None:
-        """Continue from what :meth:`state` returned."""
+        """Continue from what :meth:`state` returned. Raises ``TrainingError`` if it misfits."""
         columns: dict[str, NDArray[Any]] = self._rows._asdict()
+        needed = {name: x.shape[1:] for name, x in columns.items()} | {"added": ()}
+        if needed != {name: state[name].shape[1:] for name in needed if name in state}:
+            raise TrainingError("the checkpoint belongs to a memory of another shape")
         for name, column in columns.items():
             column[: len(state[name])] = state[name]
         self._added = int(state["added"][0])

@@ -53,9 +53,27 @@ def train_stack(
     Raises:
         TrainingError: If a checkpoint does not fit.
     """
-    stack = _Stack(make(problems), loggers)
-    stack.run()
-    return stack.outcomes()
+    found: dict[int, Outcome] = {}
+    for group in _at_one_position(loggers):
+        own = [loggers[each] for each in group]
+        stack = _Stack(make([problems[each] for each in group]), own)
+        stack.run()
+        found |= zip(group, stack.outcomes(), strict=True)
+    return [found[each] for each in range(len(loggers))]
+
+
+def _at_one_position(loggers: Sequence[TrainingLogger]) -> list[list[int]]:
+    """Return the trainings in groups that have done the same iterations and evaluations.
+
+    Checkpoints differ if a training failed before the others, or was killed between writing two.
+    """
+    groups: dict[str, list[int]] = {}
+    for each, logger in enumerate(loggers):
+        saved = logger.checkpoint
+        state = None if saved is None else ScheduleState.read(saved.state)
+        position = "" if state is None else f"{state.done} {state.evaluated}"
+        groups.setdefault(position, []).append(each)
+    return list(groups.values())
 
 
 class _StackedParameters:
@@ -87,8 +105,9 @@ class _StackedParameters:
         with np.errstate(over="ignore", invalid="ignore"):
             norm = np.linalg.norm(gradient, axis=1)
         self._fail(~np.isfinite(norm), NOT_FINITE)
+        norm = np.where(self.active, norm, 0.0).astype(np.float64)
         scale = np.minimum(1.0, self._max_norm / np.maximum(norm, 1e-12)).astype(np.float32)
-        clipped = np.where(self.active[:, None], gradient * scale[:, None], np.float32(0.0))
+        clipped = np.where(self.active[:, None], gradient, np.float32(0.0)) * scale[:, None]
         rmsprop(self.values, self.square_avg, clipped, self._rates)
         self._fail(~(np.abs(self.values).max(axis=1) <= MAX_PARAMETER), TOO_LARGE)
 
@@ -146,11 +165,13 @@ class _Stack:
 
     def _log(self, measures: Measures) -> None:
         share = self._done / self._learning.iterations
-        for each, logger in enumerate(self._loggers):
-            if each not in self._parameters.failures:
-                logger.log(share, {name: float(x[each]) for name, x in measures.items()})
-                if logger.checkpoint_due:
-                    logger.save_checkpoint(self._arrays(each), self._state(each).model_dump())
+        numbers = np.flatnonzero(self._parameters.active).tolist()
+        active = {each: self._loggers[each] for each in numbers}
+        for each, logger in active.items():
+            logger.log(share, {name: float(x[each]) for name, x in measures.items()})
+        if all(logger.checkpoint_due for logger in active.values()):  # at the same iteration
+            for each, logger in active.items():
+                logger.save_checkpoint(self._arrays(each), self._state(each).model_dump())
 
     def _arrays(self, each: int) -> Arrays:
         rows = self._rows()
@@ -170,14 +191,12 @@ class _Stack:
         )
 
     def _resume(self) -> None:
-        """Continue from the checkpoints, if every training has one."""
+        """Continue from the checkpoints, if there are any: of all trainings, at one position."""
         found = [logger.checkpoint for logger in self._loggers]
         saved = [checkpoint for checkpoint in found if checkpoint is not None]
-        if len(saved) < len(found):
+        if not saved:
             return
         states = [ScheduleState.read(each.state) for each in saved]
-        if len({(len(state.done), *state.evaluated) for state in states}) > 1:
-            raise TrainingError("the checkpoints of a stack are of different iterations")
         self._done, self._evaluated = len(states[0].done), set(states[0].evaluated)
         for each, (checkpoint, state) in enumerate(zip(saved, states, strict=True)):
             self._best_reward[each] = state.best_reward

@@ -85,6 +85,14 @@ LEARNERS: Final = ("mtl-a3c", "a3c", "dqn")
 LOADS: Final = {"default": ("slots=60",), "light": ("slots=60", "arrivals.rate=30")}
 """A training keeps its best policy, which may be the untrained one: so each learner has two loads,
 and under one of them at least its policy gets better."""
+PAPER: Final = "paper"
+"""The preset of learners that learn after each episode, in stacks (Algorithm 1)."""
+PAPER_OVERRIDES: Final = ("slots=60",)
+TRAININGS: Final = (
+    *((learner, load) for learner in LEARNERS for load in LOADS),
+    ("mtl-a3c", PAPER),
+    ("dqn", PAPER),
+)
 TRAINING: Final = ("--serial", "--episodes", "20", "--seed", "0")
 
 
@@ -100,8 +108,11 @@ def run_arguments(case: Case, scheduler: str, seed: int, kernel: str, out: str) 
 
 
 def training_arguments(learner: str, load: str, out: str) -> list[str]:
-    """Return the command line of a training."""
-    arguments = ["train", f"scenarios/{LOADED}.yaml", "--scheduler", learner, *TRAINING]
-    for override in LOADS[load]:
+    """Return the command line of a training under a load, or of the preset in its scenario."""
+    scenario, overrides = (LOADED, LOADS[load]) if load != PAPER else ("vgg16_4es", PAPER_OVERRIDES)
+    arguments = ["train", f"scenarios/{scenario}.yaml", "--scheduler", learner, *TRAINING]
+    for override in overrides:
         arguments += ["--set", override]
+    if load == PAPER:
+        arguments += ["--preset", PAPER]
     return [*arguments, "--out", out, "--json"]

@@ -93,8 +93,7 @@ def compute_here(what: str) -> dict[str, Records]:
         if what == TRAININGS:
             trained = {
                 f"{learner} {load}": train(learner, load, Path(folder))
-                for learner in cases.LEARNERS
-                for load in cases.LOADS
+                for learner, load in cases.TRAININGS
             }
             return {TRAININGS: trained}
         return {name: _runs(case, Path(folder)) for name, case in cases.CASES.items()}

@@ -65,6 +65,7 @@ class MemoryLogger:
     """Keeps everything that is logged, and all checkpoints."""
 
     measures: ClassVar[tuple[str, ...]] = ()
+    checkpoint_due = True
 
     def __init__(self, checkpoint: Checkpoint | None = None) -> None:
         self.checkpoint = checkpoint

@@ -1,0 +1,114 @@
+"""Stacked trainings as callers see them: files, resuming, failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from mecsim.errors import Interrupted, TrainingError
+from mecsim.learning import TrainingRequest
+from mecsim.learning.options import stack_key
+from mecsim.learning.training import train as train_alone
+from mecsim.learning.training import train_stack
+from tests.learning.test_training import _Stop
+from tests.rl.test_learners import obvious, same
+
+EPISODIC: dict[str, Any] = {
+    "train_freq": "episode",
+    "observe": "paper",
+    "hidden_units": 8,
+    "batch_size": 8,
+    "work_nodes": 2,
+}
+RATES = {"dqn": "learning_rate", "mtl-a3c": "actor_learning_rate"}
+
+
+def request(out: Path, name: str, seed: int = 0, rate: float = 0.01) -> TrainingRequest:
+    options = EPISODIC | {RATES[name]: rate}
+    return TrainingRequest(
+        scenario=obvious(), scheduler=name, options=options, out=out, episodes=8, seed=seed
+    )
+
+
+def curve_of(policy: Path) -> dict[str, Any]:
+    with h5py.File(policy.with_name(f"{policy.stem}.curve.h5")) as file:
+        return {name: column[:] for name, column in file.items() if name != "wall_s"}
+
+
+@pytest.fixture
+def at_every_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecsim.learning.recorder.CHECKPOINT_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("at_every_iteration")
+@pytest.mark.parametrize("after", [2, 5, 9])
+@pytest.mark.parametrize("name", RATES)
+def test_a_resumed_training_ends_in_the_same_policy(name: str, after: int, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "p.safetensors"
+    train_alone(request(whole, name))
+    with pytest.raises(Interrupted, match=r"of 8 episodes are saved in .*Try: the same command"):
+        train_alone(request(out, name), progress=_Stop(after))
+    assert not out.exists()
+    train_alone(request(out, name), resume=True)
+    assert same(whole, out)
+    expected = curve_of(whole)
+    for column, found in curve_of(out).items():
+        np.testing.assert_array_equal(found, expected[column])
+    assert not list(tmp_path.glob("*.checkpoint.*"))
+
+
+@pytest.mark.usefixtures("at_every_iteration")
+@pytest.mark.parametrize("name", RATES)
+def test_a_resumed_stack_ends_in_the_policies_of_trainings_alone(name: str, tmp_path: Path) -> None:
+    def requests(kind: str) -> list[TrainingRequest]:
+        return [
+            request(tmp_path / f"{kind}{seed}.safetensors", name, seed, 0.01 * (1 + seed))
+            for seed in range(3)
+        ]
+
+    for each in requests("alone"):
+        train_alone(each)
+    with pytest.raises(Interrupted):
+        train_stack(requests("stack"), progress=_Stop(6))
+    (tmp_path / "stack1.checkpoint.safetensors").unlink()  # as if killed before it was written
+    found = train_stack(requests("stack"), resume=True)
+    for one, other, summary in zip(requests("alone"), requests("stack"), found, strict=True):
+        assert same(one.out, other.out)
+        assert not isinstance(summary, TrainingError)
+        assert summary["seed"] == one.seed
+        np.testing.assert_equal(curve_of(one.out), curve_of(other.out))
+
+
+def test_an_interruption_before_the_next_checkpoint_tells_what_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "p.safetensors"
+    monkeypatch.setattr("mecsim.learning.recorder.CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Interrupted, match="2 of 8 episodes are saved"):
+        train_alone(request(out, "dqn"), progress=_Stop(5))
+    monkeypatch.setattr("mecsim.learning.recorder.CHECKPOINT_SECONDS", 1e9)
+    with pytest.raises(Interrupted, match="2 of 8 episodes are saved"):
+        train_alone(request(out, "dqn"), progress=_Stop(3), resume=True)
+
+
+def test_a_failed_training_leaves_the_others_their_policies(tmp_path: Path) -> None:
+    outs = [tmp_path / f"{n}.safetensors" for n in range(2)]
+    requests = [request(out, "dqn", 0, rate) for out, rate in zip(outs, (1e30, 0.01), strict=True)]
+    failed, summary = train_stack(requests)
+    assert isinstance(failed, TrainingError)
+    assert not isinstance(summary, TrainingError)
+    assert [out.exists() for out in outs] == [False, True]
+    with pytest.raises(TrainingError, match=r"the training diverged: .* Try: lower learning rates"):
+        train_alone(requests[0])
+
+
+def test_trainings_of_one_key_differ_in_learning_rates_only() -> None:
+    own = stack_key("dqn", EPISODIC)
+    assert own is not None
+    assert stack_key("dqn", EPISODIC | {"learning_rate": 0.5}) == own
+    assert stack_key("dqn", EPISODIC | {"gamma": 0.5}) != own
+    assert stack_key("dqn", {"train_freq": "step"}) is None
