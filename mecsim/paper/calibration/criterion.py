@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,6 +26,8 @@ GAP_TOLERANCE: Final = 1.0
 """Percentage points by which a gap may be off its target."""
 CYCLES: Final = range(15, 47)
 """Cycles a FLOP that are tried."""
+ROUNDS: Final = 3
+"""Most searches for the placement whose reward is fitted."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +69,27 @@ class Candidate:
 def fitted(setting: Setting) -> Candidate:
     """Return a setting with the cycles a FLOP that bring its reward nearest to the target."""
     hints: list[Ints] = []
-
-    def excess(cycles: int) -> float:
-        scenario = replace(setting, cycles_per_flop=float(cycles)).scenario()
-        cost, placement = PlacementSearch(scenario).best(hints)
-        hints[:] = [placement]
-        return cost + TARGET_REWARD / SLOTS
-
-    low, high = CYCLES[0], CYCLES[-1]
-    over = excess(high)
-    while high - low > 1:  # the cost grows with the cycles
-        middle = (low + high) // 2
-        if (found := excess(middle)) > 0:
-            high, over = middle, found
-        else:
-            low = middle
-    cycles = high if abs(over) < abs(excess(low)) else low
+    cycles, before = CYCLES[len(CYCLES) // 2], 0
+    for _ in range(ROUNDS):
+        at = replace(setting, cycles_per_flop=float(cycles))
+        hints.append(PlacementSearch(at.scenario()).best(hints)[1])
+        cycles, before = nearest_cycles(setting, hints[-1]), cycles
+        if cycles == before:
+            break
     chosen = replace(setting, cycles_per_flop=float(cycles))
-    four = levels(chosen, hints)
+    four = levels(chosen, hints, starts=1)
     six = levels(replace(chosen, edge_servers=6), [np.array(four.placement)])
     return Candidate(chosen, four, six)
+
+
+def nearest_cycles(setting: Setting, placement: Ints) -> int:
+    """Return the cycles a FLOP with which the reward of a placement is nearest to the target."""
+
+    def excess(cycles: int) -> float:
+        """Return the cost above the target, which grows with the cycles."""
+        scenario = replace(setting, cycles_per_flop=float(cycles)).scenario()
+        return float(PlacementSearch(scenario).costs(placement[None])[0]) + TARGET_REWARD / SLOTS
+
+    high = bisect_right(CYCLES, 0.0, hi=len(CYCLES) - 1, key=excess)
+    pair = CYCLES[max(high - 1, 0)], CYCLES[high]
+    return min(pair, key=lambda cycles: abs(excess(cycles)))
