@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from mecsim.paper.calibration.criterion import Candidate, fitted
 from mecsim.paper.calibration.page import Calibration, page, search_table, trend_table
-from mecsim.paper.calibration.sensitivity import SEEDS, episode, exact_gap_percent, moved, steps
+from mecsim.paper.calibration.sensitivity import SEEDS, episode, excess_percent, moved, steps
 from mecsim.paper.calibration.settings import grid
 from mecsim.paper.calibration.trends import trends
 from mecsim.study.report import as_csv
@@ -30,10 +30,7 @@ def choose(candidates: Iterable[Candidate]) -> Candidate:
     admitted = [
         each
         for each in candidates
-        if each.meets_levels
-        and each.uses_devices
-        and each.setting.pattern != "alike"
-        and each.setting.tolerated_s == 4
+        if each.meets_levels and each.uses_devices and each.setting.pattern != "alike"
     ]
     return min(admitted, key=lambda each: each.distance)
 
@@ -52,18 +49,15 @@ def calibrate() -> Calibration:
 
         candidates = each(fitted, grid(), "settings")
         meeting = [candidate for candidate in candidates if candidate.meets_levels]
-        chosen = choose(meeting).setting
+        nearest = choose(meeting)
+        chosen = nearest.setting
         return Calibration(
             candidates=candidates,
-            chosen=choose(meeting),
+            chosen=nearest,
             trends=each(trends, [candidate.setting for candidate in meeting], "trends"),
             moved=each(partial(moved, chosen), steps(chosen), "steps"),
             episodes=each(partial(episode, chosen), SEEDS, "episodes"),
-            exact_gaps=each(
-                exact_gap_percent,
-                [replace(chosen, edge_servers=servers) for servers in (4, 6)],
-                "exact",
-            ),
+            excess_percent=excess_percent(replace(chosen, edge_servers=6), nearest.six.placement),
         )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from mecsim.paper.calibration.levels import SLOTS, Levels, PlacementSearch, levels
+from mecsim.paper.calibration.levels import SLOTS, STARTS, Levels, PlacementSearch, levels
 from mecsim.paper.calibration.settings import Setting
 from mecsim.support.arrays import Ints
 
@@ -72,12 +72,12 @@ def fitted(setting: Setting) -> Candidate:
     cycles, before = CYCLES[len(CYCLES) // 2], 0
     for _ in range(ROUNDS):
         at = replace(setting, cycles_per_flop=float(cycles))
-        hints.append(PlacementSearch(at.scenario()).best(hints)[1])
+        hints.append(PlacementSearch(at.scenario()).best(hints, 0 if hints else STARTS)[1])
         cycles, before = nearest_cycles(setting, hints[-1]), cycles
         if cycles == before:
             break
     chosen = replace(setting, cycles_per_flop=float(cycles))
-    four = levels(chosen, hints, starts=1)
+    four = levels(chosen, hints)
     six = levels(replace(chosen, edge_servers=6), [np.array(four.placement)])
     return Candidate(chosen, four, six)
 

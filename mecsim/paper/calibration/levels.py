@@ -20,6 +20,8 @@ SLOTS: Final = 600
 DRAWN: Final = 200
 """Placements drawn at random; the search starts from the best of them."""
 STARTS: Final = 3
+EXHAUSTIVE: Final = 20_000
+"""Most placements of which all are simulated: those of six blocks and four servers are 15,625."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,16 @@ class Levels:
 
 
 class PlacementSearch:
-    """Local search for the best placement of a scenario's first slot, by simulating many."""
+    """Search for the best placement of a scenario's first slot, by simulating many."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._slot = Replicas(scenario, replicas=1)
         self._slot.reset([0])
-        self._tasks = round(scenario.arrivals.rate)  # type: ignore[union-attr]  # slotted
         self._blocks, self._places = self._slot.blocks, self._slot.places
 
     def costs(self, placements: Ints) -> Floats:
         """Return the mean cost of a task (Eq. 14) under each of C placements; shape (C, M)."""
-        return self._slot.what_if(placements[None]).cost[0] / self._tasks
+        return self._slot.what_if(placements[None]).cost[0]
 
     def all_placements(self) -> Ints:
         """Return all (N + 1)^M placements."""
@@ -69,8 +70,13 @@ class PlacementSearch:
     def best(self, hints: Sequence[Ints] = (), starts: int = STARTS) -> tuple[float, Ints]:
         """Return the least cost found and its placement.
 
-        The search starts from the hints and from the best ``starts`` of some random placements.
+        Without many placements all are simulated. Otherwise the search starts from the hints and
+        from the best ``starts`` of some random placements; with hints alone if ``starts`` is 0.
         """
+        if starts and self._places**self._blocks <= EXHAUSTIVE:
+            every = self.all_placements()
+            costs = self.costs(every)
+            return float(costs.min()), every[costs.argmin()]
         rng = np.random.default_rng(0)
         random = rng.integers(self._places, size=(DRAWN, self._blocks))
         first = random[np.argsort(self.costs(random), kind="stable")[:starts]]
@@ -114,7 +120,7 @@ def outcome(setting: Setting, scheduler: str, size: float, **options: object) ->
         summary.local_delay_s,
         summary.energy_J,
     )
-    reward = SLOTS * summary.reward / setting.rate
+    reward = SLOTS * summary.reward
     return Outcome(size * reward, *(size * (each.mean or 0.0) for each in per_task))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -89,12 +90,11 @@ def episode(setting: Setting, seed: int) -> Episode:
     best, greedy = summary(4, "lookahead", budget=BUDGET), summary(4, "greedy")
     six = summary(6, "lookahead", budget=BUDGET).total_delay_s.mean
     gap = 100 * (1 - six / summary(6, "greedy").total_delay_s.mean)
-    return Episode(seed, best.reward / setting.rate, greedy.reward / setting.rate, gap)
+    return Episode(seed, best.reward, greedy.reward, gap)
 
 
-def exact_gap_percent(setting: Setting) -> float:
-    """Return by how many per cent the best placement found costs more than the best of all."""
+def excess_percent(setting: Setting, placement: Sequence[int]) -> float:
+    """Return by how many per cent a placement costs more than the best of all placements."""
     search = PlacementSearch(setting.scenario())
-    found, _ = search.best()
     least = search.costs(search.all_placements()).min()
-    return float(100 * (found / least - 1))
+    return float(100 * (search.costs(np.array([placement]))[0] / least - 1))
