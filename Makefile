@@ -16,7 +16,7 @@ WARM := $(VENV)/.kernels-compiled
 PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-bare coverage verify policies bench lint format pins clean distclean
+.PHONY: help run test test-bare coverage verify policies calibration bench lint format pins clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ policies: $(DEV) ## train the shipped policies again (some minutes)
 	for learner in mtl-a3c a3c dqn; do \
 	  $(BIN)/mecsim train scenarios/vgg16_loaded.yaml --scheduler $$learner --serial \
 	    --out results/policies/vgg16_loaded-$$learner.safetensors || exit; done
+
+calibration: $(WARM) ## search the numbers that the paper leaves out again (some minutes)
+	$(BIN)/python -m mecsim.paper.calibration
 
 bench: $(DEV) ## run the benchmarks, one at a time
 	$(BIN)/python -m pytest -m benchmark --benchmark-enable $(ARGS)

@@ -57,6 +57,14 @@ def test_greedy_by_hand() -> None:
     assert second == [1, 2, 3]
 
 
+def test_greedy_over_servers_only() -> None:
+    # Block 0 to ES 1: 2·4/4 = 2 s; block 1 to ES 2: 4·4/2 = 8 s; block 2 to ES 3: 1·4/1 = 4 s.
+    # One second later ES 1 has finished two blocks (0.5 s each) and has 1 s left, ES 2 has 3.5 s of
+    # these tasks, ES 3 nothing: block 0 to ES 3 (8 s), block 1 to ES 1, block 2 to ES 2.
+    first, second = placements(busy(), "greedy", places="servers")
+    assert (first, second) == ([1, 2, 3], [3, 1, 2])
+
+
 def test_greedy_per_task() -> None:
     first, *_ = placements(busy(decision_epoch="per_task"), "greedy")
     # 2 s at the device, then ES 1 (4 cycles at 4 Hz = 1 s), then ES 2.
