@@ -98,5 +98,8 @@ PAPER_ACTOR_CRITIC: Final[dict[str, Any]] = PAPER | {
     "actor_learning_rate": 0.01,
     "critic_learning_rate": 0.01,
     "critic_loss": "squared",
+    "ent_coef": 0.1,
+    "ent_coef_end": 0.01,
 }
-"""What it says of actor-critic learners (Eq. 19)."""
+"""What it says of actor-critic learners (Eq. 19). It does not give the weight β of the entropy in
+Eq. 18; these are the best of four (results/tuning_paper.csv)."""
