@@ -6,7 +6,8 @@ import csv
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -15,12 +16,20 @@ import numpy as np
 import pytest
 
 from mecsim.errors import InputError, ScenarioError
-from mecsim.paper import pages, panels, reproduce
-from mecsim.paper.claims import load_claims
+from mecsim.paper import figure_files, pages, panels, reproduce
+from mecsim.paper.claims import (
+    PROPOSED,
+    AnyClaim,
+    Improvement,
+    Order,
+    Trend,
+    Value,
+    load_claims,
+)
 from mecsim.paper.curves import episodes_to_converge, final_reward
 from mecsim.paper.evidence import Evidence
 from mecsim.paper.figure_files import Figure, figure_names, load_figure, load_figures, read
-from mecsim.paper.judging import PAPER_SETTINGS
+from mecsim.paper.judging import FITTED, judge
 from mecsim.paper.verdicts import (
     Finding,
     Verdict,
@@ -48,8 +57,8 @@ BEYOND = [
         "224",
         "ablation",
         "bursts",
+        "episodes",
         "generalisation",
-        "plain",
         "poisson",
         "sparse",
         "task_epochs",
@@ -128,6 +137,10 @@ def test_value_verdict(measured: Estimate, claimed: float, verdict: Verdict) -> 
         ("falls then rises", moving(5, 4.9, 5, noise=1), DIRECTION),
         ("falls then rises", moving(5, 4, 3), NOT),
         ("rises then flat", moving(1, 3, 3), HOLDS),
+        ("rises then flat", moving(1, 3, 3.1), HOLDS),  # by 3%, shown
+        ("rises then flat", moving(1, 3, 2.8), DIRECTION),  # a fall of 7%
+        ("rises then flat", moving(1, 3, 3, noise=0.1), DIRECTION),  # no change shown: no evidence
+        ("rises then flat", moving(1, 3, 1.1, noise=1), DIRECTION),  # nor is the rise
         ("rises then flat", moving(1, 3, 4), DIRECTION),
         ("rises then flat", moving(3, 2, 1), NOT),
         ("flat", moving(3, 3.1), HOLDS),
@@ -149,6 +162,32 @@ def test_trend_verdict_with_best_place() -> None:
     found = trend_verdict("rising", places, moving(1, 2, 3), best="50")
     assert (found.verdict, found.reason) == (DIRECTION, "lowest at 30, not at 50")
     assert trend_verdict("rises then flat", places, moving(1, 3, 3), best="50").verdict is HOLDS
+
+
+@pytest.mark.parametrize(
+    ("means", "verdict", "reason"),
+    [
+        ((2, 1, 3, 4), HOLDS, ""),  # what comes before the lowest does not count
+        ((0.5, 1, 3, 4), DIRECTION, "lowest at 30, not at 50"),
+        ((5, 2, 1, 4), DIRECTION, "falls in 1 of 2 steps"),
+        ((5, 4, 3, 2), NOT, "falls from end to end"),
+        ((2, 3, 3, 3), NOT, "does not rise from end to end"),
+    ],
+)
+def test_trend_verdict_from_lowest_place(
+    means: tuple[float, ...], verdict: Verdict, reason: str
+) -> None:
+    found = trend_verdict("rising", ["30", "50", "70", "90"], moving(*means), lowest="50")
+    assert (found.verdict, found.reason) == (verdict, reason)
+    assert found.measured == ", ".join(
+        f"{mean:g} at {place}" for mean, place in zip(means, (30, 50, 70, 90), strict=True)
+    )
+
+
+def test_trend_verdict_without_the_claimed_place() -> None:
+    for claimed in ({"lowest": "50"}, {"best": "50"}):
+        found = trend_verdict("rising", ["30", "70"], moving(1, 2), **claimed)
+        assert found == Finding(INCOMPARABLE, "1 at 30, 2 at 70", "not run at 50")
 
 
 def test_worst_finding() -> None:
@@ -190,7 +229,7 @@ def test_figure_names() -> None:
     assert list(load_figures([])) == list(load_figures(["all"])) == figure_names()
     sizes = {name: len(figure.panels) for name, figure in load_figures(PAPER).items()}
     assert sizes == {
-        "fig6": 1, "fig7": 3, "fig8": 3, "fig9": 3, "fig10": 3, "fig11": 3, "fig12": 8, "fig13": 5,
+        "fig6": 1, "fig7": 3, "fig8": 3, "fig9": 3, "fig10": 3, "fig11": 3, "fig12": 3, "fig13": 5,
     }  # fmt: skip
     assert list(load_figures(["fig9", "fig9"])) == ["fig9"]
     with pytest.raises(InputError, match="expected one of fig6, fig7"):
@@ -201,8 +240,7 @@ def test_figure_names() -> None:
 @pytest.mark.parametrize("name", [*PAPER, *BEYOND])
 def test_plan_of_every_figure(name: str, quick: bool) -> None:
     plans = reproduce.plan({name: load_figure(name)}, quick=quick, only=HEURISTICS)
-    if name != "fig7":
-        assert all(plans.values())
+    assert all(plans.values())
 
 
 @pytest.mark.parametrize("name", BEYOND)
@@ -214,20 +252,92 @@ def test_figures_beyond_the_paper(name: str) -> None:
     for each in figure.studies:
         made = figure.make_study(each)
         assert made is not None
-        learners = {"mtl-a3c", "a3c", "dqn"}
+        learners = set() if each == "readings" else {"mtl-a3c", "a3c", "dqn"}
         most = {
-            "default": {"greedy", "single-cut", "lookahead"},
-            "servers": {"greedy", "single-cut", "lookahead"},
+            "readings": {"greedy", "lookahead"},
             "settings": {"greedy", "single-cut", "lookahead"},
             "ablation": {"greedy", "lookahead"},
         }.get(each, set(HEURISTICS))
         assert learners | most <= {competitor.label for competitor in made.competitors}
-        assert made.lower_bound
+        assert made.lower_bound == (each != "readings")
         assert made.baseline == "greedy"
 
 
+def competitors_of(
+    figure: Figure, name: str, *, quick: bool = False, only: Sequence[str] = ()
+) -> dict[str, plan.Competitor]:
+    """The competitors of a study, by label."""
+    made = figure.make_study(name, quick=quick, only=only)
+    assert made is not None
+    return {each.label: each for each in made.competitors}
+
+
+def test_episodes_and_trainings_of_a_competitor() -> None:
+    """The paper's MTL-A3C: 10 trainings of 2,000 episodes; tuned: 3 of 100, as its file says."""
+    figure = load_figure("fig10")
+    competitors = competitors_of(figure, "rates")
+    given = {label: (each.episodes, each.trainings) for label, each in competitors.items()}
+    assert given["mtl-a3c"] == (None, None)
+    assert given["a3c"] == (400, None)
+    assert given["mtl-a3c tuned"] == (100, 3)
+    trials = reproduce.plan({"fig10": figure}, only=("mtl-a3c", "mtl-a3c tuned"))["fig10.rates"]
+    trainings = [
+        (trial.competitor.label, trial.job.training.episodes)
+        for trial in trials
+        if trial.competitor and trial.job.training and trial.point == {"arrivals.rate": 30}
+    ]
+    assert Counter(trainings) == {("mtl-a3c", 2000): 10, ("mtl-a3c tuned", 100): 3}
+
+
+def test_quick_limits_the_episodes_of_a_competitor() -> None:
+    """--quick trains for 200 episodes: not for a3c's 400, nor for more than tuned's 100."""
+    competitors = competitors_of(load_figure("fig10"), "rates", quick=True)
+    assert {label: each.episodes for label, each in competitors.items() if each.episodes} == {
+        "a3c": 200,
+        "mtl-a3c tuned": 100,
+    }
+
+
+@pytest.mark.parametrize("key", ["episodes", "trainings"])
+def test_invalid_counts_of_a_competitor(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "fig.yaml"
+    text = f"extends: {shipped('common.yaml')}\ntitle: x\nstudies: {{a: {{}}}}\n"
+    text += f"panels: [{{study: a, metric: reward}}]\nschedulers: [{{name: dqn, {key}: 0}}]\n"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ScenarioError, match=rf"fig.yaml:5: .*{key}: 0"):
+        read(path, Figure)
+
+
+def shipped(name: str) -> Path:
+    return Path(figure_files.__file__).parent / "figures" / name
+
+
+@pytest.mark.parametrize(
+    ("name", "study", "only", "labels"),
+    [
+        ("fig8", "servers", ["mtl-a3c"], ["mtl-a3c"]),  # the paper's: a label comes first
+        ("fig8", "servers", ["mtl-a3c tuned", "greedy"], ["mtl-a3c tuned", "greedy"]),
+        ("fig7", "batches", ["mtl-a3c"], [f"batch of {n}" for n in (16, 32, 64, 128)]),
+        ("fig7", "batches", ["batch of 64"], ["batch of 64"]),
+        ("beyond_generalisation", "settings", ["dqn"], ["dqn, trained at 60", "dqn"]),
+        ("fig8", "servers", [], ["mtl-a3c", "a3c", "dqn", "mtl-a3c tuned", *HEURISTICS]),
+    ],
+)
+def test_chosen_schedulers(name: str, study: str, only: list[str], labels: list[str]) -> None:
+    assert list(competitors_of(load_figure(name), study, only=only)) == labels
+
+
+def test_every_competitor_can_be_chosen() -> None:
+    for figure in load_figures([]).values():
+        for study in figure.studies:
+            for label in competitors_of(figure, study):
+                name = label.partition(",")[0]
+                assert name in figure.names_of()
+                assert label in competitors_of(figure, study, only=[name])
+
+
 def test_options_of_figure() -> None:
-    figure = load_figure("fig7").model_copy(
+    figure = load_figure("beyond_ablation").model_copy(
         update={
             "options": {
                 "mtl-a3c": {"actor_learning_rate": 0.5, "hidden_units": 8},
@@ -235,14 +345,15 @@ def test_options_of_figure() -> None:
             }
         }
     )
-    made = [figure.make_study(name) for name in ("rates", "batches")]
-    found = {e.label: e.options for each in made if each is not None for e in each.competitors}
-    assert found["batch of 16"] == {"actor_learning_rate": 0.5, "hidden_units": 8, "batch_size": 16}
-    assert found["actor 0.01, critic 0.001"] == {
-        "actor_learning_rate": 0.01,
-        "critic_learning_rate": 0.001,
+    found = {label: each.options for label, each in competitors_of(figure, "ablation").items()}
+    assert found["hard sharing"] == {
+        "actor_learning_rate": 0.5,
         "hidden_units": 8,
+        "sharing": "hard",
     }
+    assert found["paper's numbers"]["actor_learning_rate"] == 0.01
+    assert found["paper's numbers"]["hidden_units"] == 8
+    assert found["a3c"] == {}
 
 
 def test_sweeps_have_reference_schedulers() -> None:
@@ -286,14 +397,13 @@ def test_sweep_and_settings(tmp_path: Path) -> None:
 
 
 def test_plan_of_generalisation() -> None:
-    figures = load_figures(["beyond_generalisation", "fig6", "fig10"])
+    figures = load_figures(["beyond_generalisation"])
     plans = reproduce.plan(figures)
     ours, jobs = plans["beyond_generalisation.settings"], reproduce.all_jobs(plans)
     points = {trial.point.get("evaluated_on") for trial in ours if trial.job.kind == "run"}
     assert points == {f"{n} tasks" for n in (30, 50, 70, 90, 110)} | {"fading", "bursts"}
-    of_figures = {trial.job.key for trial in [*plans["fig6.default"], *plans["fig10.rates"]]}
-    further = [job for job in jobs if job.kind == "train" and job.key not in of_figures]
-    assert len(further) == 3 * 3 * 3  # the default, fading and bursts; others are the figures'
+    trainings = [job for job in jobs if job.kind == "train"]
+    assert len(trainings) == 3 * 3 * (1 + 7)  # three learners, thrice: once for all and in each
     quick = figures["beyond_generalisation"].make_study("settings", quick=True)
     assert quick is not None
     assert len(quick.points) == 3
@@ -321,7 +431,7 @@ def test_claims_file() -> None:
     claims, figures = load_claims(), load_figures([])
     assert len({claim.id for claim in claims}) == len(claims) == 33
     for claim in claims:
-        for where in (*claim.where, *claim.paper_settings):
+        for where in claim.where:
             figure, _, name = where.partition(".")
             assert name in figures[figure].studies, claim.id
         if claim.kind == "improvement":
@@ -332,6 +442,37 @@ def test_claims_file() -> None:
             assert all(point in made.points for point in claim.at), claim.id
         else:
             assert claim.kind in ("order", "trend", "value")
+
+
+def schedulers_in(claim: AnyClaim) -> set[str]:
+    match claim:
+        case Improvement():
+            return {PROPOSED, *claim.over}
+        case Order():
+            pairs = claim.pairs if claim.among == "scheduler" else ()
+            return {PROPOSED} if not pairs else {name for pair in pairs for name in pair}
+        case Trend():
+            return {*claim.schedulers, *claim.gap_to}
+        case Value():
+            return {claim.scheduler}
+
+
+@pytest.mark.parametrize("claim", load_claims(), ids=lambda claim: claim.id)
+def test_claims_are_about_the_preset_of_the_paper(claim: AnyClaim) -> None:
+    """Each learner in a claim has the preset, and as many trainings as the figure."""
+    for where in claim.where:
+        figure, _, study = where.partition(".")
+        competitors = competitors_of(load_figure(figure), study)
+        named = [competitors[name] for name in schedulers_in(claim)]
+        learners = [each for each in named if plan.trained(each)]
+        assert {each.preset for each in learners} <= {"paper"}
+        assert {each.trainings for each in learners} <= {None}
+
+
+def test_fitted_claims() -> None:
+    """The two numbers of results/calibration.md; the other levels of Fig. 6 are tests."""
+    fitted = {claim.id for claim in load_claims() if claim.fitted}
+    assert fitted == {"fig6-reward-mtl", "fig8a-n6-greedy"}
 
 
 # Everything together -------------------------------------------------------------------------
@@ -401,9 +542,10 @@ def test_verdict_of_every_claim() -> None:
     assert found["fig8a-trend"].verdict is NOT  # here everything rises
     assert found["fig6-order"].verdict is HOLDS
     assert found["fig6-flat"].verdict is HOLDS
-    assert found["fig6-reward-mtl"].verdict is INCOMPARABLE
+    assert found["fig6-reward-mtl"].verdict is NOT  # -953
     assert found["fig10bc-trend"].verdict is HOLDS
-    assert found["fig10a-gap"].verdict is DIRECTION  # it is smallest at 30
+    assert found["fig10a-gap"].verdict is DIRECTION  # it rises, but is smallest at 30
+    assert "lowest at 30, not at 50" in found["fig10a-gap"].reason
     assert found["fig11-order"].verdict is HOLDS
     assert found["fig13-order"].verdict is NOT  # all four alike
     page = pages.claims_page(list(reproduce.judged(everything())), quick=True)
@@ -455,16 +597,105 @@ def test_improvement_over_zero() -> None:
     assert (found.verdict, found.text) == (INCOMPARABLE, "local_delay_s is zero in fig8.servers")
 
 
-def test_paper_settings_in_reason() -> None:
-    def at_6(figures: Mapping[str, Figure]) -> Finding:
-        found = {claim.id: each for claim, each in reproduce.judged(invented(figures))}
-        return found["fig8a-n6-a3c"]
+def gap_rows(extra: Mapping[int, float]) -> list[Row]:
+    """Fig. 10(a): greedy and the other baselines take ``extra`` seconds more at each rate."""
+    baselines = ("a3c", "dqn", "greedy", "apdi", "rpdi")
+    return [
+        invented_row("vgg16_4es", {"arrivals.rate": rate}, label, None, seed, 20 + more)
+        for rate, gap in extra.items()
+        for label, more in [("mtl-a3c", 0.0), *((name, gap) for name in baselines)]
+        for seed in range(3)
+    ]
 
-    usual = at_6(load_figures(["fig8"]))
-    besides = at_6(load_figures(["fig8", "beyond_plain"]))
-    assert (besides.verdict, besides.measured) == (usual.verdict, usual.measured)
-    reported = "at 6: 5.0% [5.0, 5.0]: holds"
-    assert besides.reason == f"{usual.reason}; {PAPER_SETTINGS}: {reported}"
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict", "reason"),
+    [
+        ({30: 2, 50: 1, 70: 3, 90: 4}, HOLDS, ""),
+        ({30: 1, 50: 2, 70: 3, 90: 4}, DIRECTION, "lowest at 30, not at 50"),
+        ({30: 4, 50: 3, 70: 2, 90: 1}, NOT, "falls from end to end"),
+        ({30: 1, 70: 2, 110: 3}, INCOMPARABLE, "not run at 50"),  # the points of --quick
+    ],
+)
+def test_smallest_gap(gaps: Mapping[int, float], verdict: Verdict, reason: str) -> None:
+    """A tuned variant whose gap is the other way round changes nothing."""
+    (claim,) = [each for each in load_claims() if each.id == "fig10a-gap"]
+    rows = gap_rows(gaps)
+    found = judge(claim, Evidence({"fig10.rates": rows}, {}))
+    assert (found.verdict, found.reason) == (verdict, reason)
+    tuned = [
+        invented_row("vgg16_4es", {"arrivals.rate": rate}, "mtl-a3c tuned", None, seed, 10 + gap)
+        for rate, gap in zip(gaps, reversed(gaps.values()), strict=True)
+        for seed in range(3)
+    ]
+    both = Evidence({"fig10.rates": [*tuned, *rows]}, {})
+    assert judge(claim, both) == found
+
+
+def test_tuned_is_not_judged() -> None:
+    """Whatever the tuned variants do, and whether they ran or not."""
+    whole = everything()
+    usual = reproduce.judged(whole)
+    for better in (None, 0.5):
+        rows = {
+            place: [
+                cast(
+                    Row, row | ({"reward": -1.0, "total_delay_s": {"mean": better}} if own else {})
+                )
+                for row in found
+                if not (own := row["scheduler"].endswith(" tuned")) or better is not None
+            ]
+            for place, found in whole.rows.items()
+        }
+        assert rows != whole.rows
+        assert reproduce.judged(panels.Results(rows, whole.summary, whole.curves)) == usual
+
+
+def test_tuned_does_not_stand_in() -> None:
+    """Without the paper's MTL-A3C its claims cannot be compared."""
+    whole = everything()
+    rows = {
+        place: [row for row in found if row["scheduler"] != "mtl-a3c"]
+        for place, found in whole.rows.items()
+    }
+    assert any(row["scheduler"] == "mtl-a3c tuned" for row in rows["fig8.servers"])
+    found = {claim.id: each for claim, each in reproduce.judged(panels.Results(rows, {}, {}))}
+    for name in ("fig8a-n6-a3c", "fig10a-gap", "fig11-order", "fig13-trend"):
+        assert found[name].verdict is INCOMPARABLE
+        assert "not run: mtl-a3c" in found[name].reason
+
+
+def test_fitted_in_the_finding() -> None:
+    """5% against A3C is a test; the gap to greedy was fitted, whatever the verdict."""
+    found = {claim.id: each for claim, each in reproduce.judged(everything())}
+    assert FITTED not in found["fig8a-n6-a3c"].reason
+    assert found["fig8a-n6-greedy"].verdict is HOLDS
+    assert found["fig8a-n6-greedy"].reason == f"at 6: more than the 7.53% claimed; {FITTED}"
+    assert found["fig6-reward-mtl"].verdict is NOT
+    assert found["fig6-reward-mtl"].reason == f"off by 95% from -18300; {FITTED}"
+
+
+def test_fitted_on_the_page() -> None:
+    """A fitted claim counts as no test if it holds."""
+    found = reproduce.judged(everything())
+    page = pages.claims_page(found, quick=False)
+    (counted,) = re.findall(r"^Of 33 claims, .*$", page, re.MULTILINE)
+    hold = Counter(each.verdict for _, each in found)[HOLDS]
+    assert f"claims, {hold} hold, " in counted
+    assert counted.endswith(
+        f"The scenario was fitted to 1 of the {hold} that hold, so that is no test of them."
+    )
+    assert "All are judged on the preset `paper` of the learners." in page
+    assert page.count(FITTED) == 2
+    unfitted = [(claim, each) for claim, each in found if not claim.fitted]
+    assert f"fitted to 0 of the {hold - 1} that hold" in pages.claims_page(unfitted, quick=False)
+
+
+def test_files_on_the_page_of_claims() -> None:
+    named = re.findall(r"`(mecsim/[^`]+)`", pages.claims_page([], quick=False))
+    assert len(named) == 2
+    root = Path(figure_files.__file__).parents[2]
+    assert all((root / name).is_file() for name in named)
 
 
 def test_verdicts_without_results() -> None:
@@ -487,11 +718,11 @@ def test_write_figures(tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
         assert (tmp_path / f"{name}.svg").stat().st_size > 1000
     page = (tmp_path / "fig12.md").read_text(encoding="utf-8")
-    assert page.count("\n## ") == 8
-    assert "Deadlines that bind" in page
+    assert page.count("\n## ") == 3
+    assert "they bind here" in page
     assert "--quick" not in page
     with (tmp_path / "fig6.default.curves.csv").open(encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 3 * 3 * 4
+        assert len(list(csv.DictReader(file))) == 4 * 3 * 4  # learners, trainings, episodes
     assert "nin, 0.8 MB/s" in (tmp_path / "fig13.md").read_text(encoding="utf-8")
 
 
@@ -573,12 +804,10 @@ def test_help_names_every_figure() -> None:
 def test_preset_of_a_competitor_in_a_figure() -> None:
     """The figure's own values of options belong to the defaults."""
     both = ({"name": "dqn", "preset": "paper", "options": {"gamma": 0.5}}, "dqn")
-    figure = load_figure("fig6")
+    figure = load_figure("fig10")
     document = figure.model_dump() | {"schedulers": both, "options": {"dqn": {"batch_size": 64}}}
     document["schedulers"][0]["label"] = "DQN of the paper"
-    made = Figure.model_validate(document).make_study("default")
-    assert made is not None
-    paper, tuned = made.competitors
+    paper, tuned = competitors_of(Figure.model_validate(document), "rates").values()
     assert (paper.label, paper.preset) == ("DQN of the paper", "paper")
     assert (tuned.label, tuned.preset) == ("dqn", None)
     assert (paper.options, tuned.options) == ({"gamma": 0.5}, {"batch_size": 64})
