@@ -127,9 +127,12 @@ def _counted(found: Sequence[tuple[AnyClaim, Finding]]) -> str:
     counts = Counter(finding.verdict for _, finding in found)
     counted = ", ".join(f"{counts[verdict]} {_PLURAL[verdict]}" for verdict in Verdict)
     fitted = sum(claim.fitted and each.verdict is Verdict.HOLDS for claim, each in found)
+    of_holding = f"{fitted} of the {counts[Verdict.HOLDS]}" if fitted else "none of those"
+    verb = "is" if fitted == 1 else "are"
+    remark = f", which {verb} therefore no test" if fitted else ""
     return (
-        f"Of {len(found)} claims, {counted}. The scenario was fitted to {fitted} of the "
-        f"{counts[Verdict.HOLDS]} that hold, so that is no test of them."
+        f"Of {len(found)} claims, {counted}. The scenario was fitted to {of_holding} that "
+        f"hold{remark}."
     )
 
 

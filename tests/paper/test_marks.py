@@ -12,7 +12,7 @@ from mecsim.paper.figure_files import figure_names, load_figure
 from mecsim.paper.marks import marks
 from mecsim.study.panel import Line, Mark, Panel
 from mecsim.study.plots import rows_of
-from tests.paper.test_paper import everything
+from tests.helpers.results import everything
 
 
 def line(label: str, x: list[Any], y: list[float]) -> Line:
