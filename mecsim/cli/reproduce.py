@@ -18,7 +18,7 @@ def reproduce(
         typer.Argument(
             metavar="FIGURE...",
             help="fig6 to fig13, and beyond the paper beyond_224, beyond_ablation, "
-            "beyond_bursts, beyond_generalisation, beyond_plain, beyond_poisson, "
+            "beyond_bursts, beyond_episodes, beyond_generalisation, beyond_poisson, "
             "beyond_sparse, beyond_task_epochs. Default: all.",
             show_default=False,
         ),
@@ -29,7 +29,12 @@ def reproduce(
     ] = False,
     schedulers: Annotated[
         str,
-        typer.Option("--schedulers", metavar="A,B,C", help="Only these schedulers of each figure."),
+        typer.Option(
+            "--schedulers",
+            metavar="A,B,C",
+            help="Only these schedulers of each figure, by label (mtl-a3c, mtl-a3c tuned). A name "
+            "that is no label in a figure stands for all its variants there.",
+        ),
     ] = "",
     jobs: Jobs = None,
     engine: EngineName = "local",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
@@ -36,7 +37,7 @@ class CompetitorSpec(Section):
     """Run only the first n seeds; None for all."""
     workers: Count | None = None
     episodes: Count | None = None
-    """Episodes of each training; None for those of the figure."""
+    """Episodes of each training; None for those of the figure. With ``--quick``, at most its."""
     trainings: Count | None = None
     """Number of trainings, at most that of the figure; None for all."""
     train_once: bool = False
@@ -145,10 +146,10 @@ class Figure(Section):
                 raise ValueError(f"has a panel of study {panel.study!r}; expected one of {allowed}")
         return self
 
-    def schedulers_of(self) -> set[str]:
-        """Return the names of all schedulers in the figure."""
-        of_studies = (each.schedulers or self.schedulers for each in self.studies.values())
-        return {self._competitor(each).scheduler for some in of_studies for each in some}
+    def names_of(self) -> set[str]:
+        """Return the names by which ``make_study`` knows the schedulers of the figure."""
+        found = [each for name in self.studies for each in self._competitors(name)]
+        return {name for each in found for name in (each.scheduler, _short_label(each))}
 
     def make_study(
         self, name: str, *, quick: bool = False, only: Sequence[str] = ()
@@ -158,7 +159,8 @@ class Figure(Section):
         Args:
             name: The name of the study.
             quick: Whether to use the values for ``--quick``.
-            only: Keep only these schedulers, if any are given.
+            only: Keep only these schedulers, if any are given: labels up to a comma, or names of
+                schedulers. A name that is no label in the study stands for all variants.
 
         Returns:
             The study; None if no scheduler is left.
@@ -166,8 +168,9 @@ class Figure(Section):
         spec = self.studies[name]
         training = self.quick.training if quick else self.training
         seeds = self.quick.seeds if quick else self.seeds
-        competitors = [self._competitor(each) for each in spec.schedulers or self.schedulers]
-        competitors = [each for each in competitors if not only or each.scheduler in only]
+        competitors = _chosen(self._competitors(name), only)
+        if quick:
+            competitors = [_at_most(each, training.episodes) for each in competitors]
         if not competitors:
             return None
         labels = [each.label for each in competitors]
@@ -184,6 +187,10 @@ class Figure(Section):
             training_seeds=range(training.seeds),
         )
 
+    def _competitors(self, study: str) -> list[plan.Competitor]:
+        given = self.studies[study].schedulers or self.schedulers
+        return [self._competitor(each) for each in given]
+
     def _competitor(self, given: str | CompetitorSpec) -> plan.Competitor:
         spec = CompetitorSpec(name=given) if isinstance(given, str) else given
         label = spec.label or spec.name
@@ -199,6 +206,28 @@ class Figure(Section):
             trainings=spec.trainings,
             train_once=spec.train_once,
         )
+
+
+def _short_label(competitor: plan.Competitor) -> str:
+    """Return a label without the remark after a comma, which lists of names cannot hold."""
+    return competitor.label.partition(",")[0]
+
+
+def _chosen(competitors: list[plan.Competitor], only: Sequence[str]) -> list[plan.Competitor]:
+    labels = {_short_label(each) for each in competitors}
+    of_schedulers = set(only) - labels
+    return [
+        each
+        for each in competitors
+        if not only or _short_label(each) in only or each.scheduler in of_schedulers
+    ]
+
+
+def _at_most(competitor: plan.Competitor, episodes: int) -> plan.Competitor:
+    """Return a competitor that trains for no more than a number of episodes."""
+    if competitor.episodes is None:
+        return competitor
+    return replace(competitor, episodes=min(competitor.episodes, episodes))
 
 
 def shipped_scenario(name: str) -> Path:

@@ -69,7 +69,7 @@ def _improvement(claim: Improvement, by_label: dict[str, Line]) -> list[Mark]:
 
 
 def _smallest_gap(claim: Trend, by_label: dict[str, Line]) -> list[Mark]:
-    if not claim.gap_to or claim.best is None or PROPOSED not in by_label:
+    if not claim.gap_to or claim.lowest is None or PROPOSED not in by_label:
         return []
-    places = [x for x in by_label[PROPOSED].x if str(x) == claim.best]
+    places = [x for x in by_label[PROPOSED].x if str(x) == claim.lowest]
     return [Mark(PROPOSED, x, text="claimed: smallest gap", legend=SMALLEST) for x in places]

@@ -106,8 +106,6 @@ def _reached_table(results: Results, place: str) -> str:
 
 def claims_page(found: Sequence[tuple[AnyClaim, Finding]], *, quick: bool) -> str:
     """Return the table of claims in Markdown."""
-    counts = Counter(finding.verdict for _, finding in found)
-    counted = ", ".join(f"{counts[verdict]} {_PLURAL[verdict]}" for verdict in Verdict)
     rows = [
         [claim.id, claim.says, finding.measured, str(finding.verdict), _reason(claim, finding)]
         for claim, finding in found
@@ -115,12 +113,27 @@ def claims_page(found: Sequence[tuple[AnyClaim, Finding]], *, quick: bool) -> st
     head = ["claim", "the paper says", "measured, with 95% intervals", "verdict", "reason"]
     parts = [
         "# The claims of the paper\n",
-        f"Of {len(found)} claims, {counted}.\n",
+        f"{_counted(found)}\n",
+        "All are judged on the preset `paper` of the learners.\n",
         "Claims: `mecsim/paper/figures/claims.yaml`. Rules: `mecsim/paper/verdicts.py`.\n",
         *([f"**{QUICK}**\n"] if quick else []),
         as_markdown(head, rows, text=len(head)),
     ]
     return "\n".join(parts)
+
+
+def _counted(found: Sequence[tuple[AnyClaim, Finding]]) -> str:
+    """Return how many claims have each verdict, and how many of those that hold were fitted."""
+    counts = Counter(finding.verdict for _, finding in found)
+    counted = ", ".join(f"{counts[verdict]} {_PLURAL[verdict]}" for verdict in Verdict)
+    fitted = sum(claim.fitted and each.verdict is Verdict.HOLDS for claim, each in found)
+    of_holding = f"{fitted} of the {counts[Verdict.HOLDS]}" if fitted else "none of those"
+    verb = "is" if fitted == 1 else "are"
+    remark = f", which {verb} therefore no test" if fitted else ""
+    return (
+        f"Of {len(found)} claims, {counted}. The scenario was fitted to {of_holding} that "
+        f"hold{remark}."
+    )
 
 
 _PLURAL: Final = {

@@ -39,7 +39,7 @@ class ReproductionRequest:
     figures: Sequence[str] = ()
     """Names of figure files; empty for all."""
     schedulers: Sequence[str] = ()
-    """Only these schedulers of each figure; empty for all."""
+    """Only these schedulers of each figure, by label or name; empty for all."""
     quick: bool = False
     """Use fewer points, seeds and episodes."""
     executor: ExecutorChoice = field(default_factory=ExecutorChoice)
@@ -150,7 +150,7 @@ def run(request: ReproductionRequest, on_progress: OnProgress | None = None) -> 
 
 
 def _check_schedulers(only: Sequence[str], figures: Mapping[str, Figure]) -> None:
-    known = set[str]().union(*(figure.schedulers_of() for figure in figures.values()))
+    known = set[str]().union(*(figure.names_of() for figure in figures.values()))
     if unknown := ", ".join(sorted(set(only) - known)):
         expected = ", ".join(sorted(known))
         raise InputError(

@@ -127,19 +127,21 @@ def trend_verdict(
         places: Names of the places, in order.
         samples: A sample (T, E) at each place, of the same seeds.
         best: The place where the quantity is claimed to be highest, or lowest if the shape is
-            falling or rising. If it is elsewhere, the claim holds in direction only.
-        lowest: The place where the quantity is claimed to be lowest; the shape is claimed from
-            there on. If it is elsewhere, the claim holds in direction only.
+            falling or rising. If it is elsewhere, the claim holds in direction only; if it is none
+            of the places, the claim cannot be compared.
+        lowest: As ``best``, where the quantity is claimed to be lowest. The shape is claimed from
+            there on.
 
     Raises:
         KeyError: The shape is unknown.
     """
-    begin = 0 if lowest is None or lowest not in places else places.index(lowest)
-    found = SHAPES[shape](samples[begin:])
     means = [float(sample.mean()) for sample in samples]
     text = ", ".join(f"{_short(mean)} at {p}" for mean, p in zip(means, places, strict=True))
-    found = replace(found, measured=text)
     claimed = best or lowest
+    if claimed is not None and claimed not in places:
+        return Finding(Verdict.INCOMPARABLE, text, f"not run at {claimed}")
+    begin = 0 if lowest is None else places.index(lowest)
+    found = replace(SHAPES[shape](samples[begin:]), measured=text)
     if claimed is None or found.verdict is not Verdict.HOLDS:
         return found
     least = lowest is not None or shape in ("falling", "rising")

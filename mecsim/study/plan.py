@@ -169,7 +169,7 @@ def _check(study: Study) -> None:
 def _check_competitor(study: Study, competitor: Competitor) -> None:
     _, settings = _options(competitor)
     if settings is None:
-        for name in ("train_once", "preset"):
+        for name in ("train_once", "preset", "episodes", "trainings"):
             if getattr(competitor, name):
                 raise InputError(
                     f"{name}: {competitor.label!r} is not trained; expected a learning scheduler"

@@ -113,6 +113,27 @@ def test_trainings_of_plan() -> None:
     assert all(trial.job.needs is None for trial in plan_module.plan(asked(given, baseline="toy")))
 
 
+def test_episodes_and_trainings_of_a_competitor() -> None:
+    """Two of the three trainings of the study, of 2 episodes in place of 5."""
+    fewer = replace(TOY, label="fewer", episodes=2, trainings=2)
+    more = replace(TOY, label="more", trainings=9)  # no more than those of the study
+    study = asked(TOY, fewer, more, training=Training(5), training_seeds=range(3), baseline="toy")
+    trials = plan_module.plan(study)
+    trainings = {
+        label: [
+            (trial.training_seed, trial.job.training)
+            for trial in trials
+            if trial.job.kind == "train" and trial.competitor and trial.competitor.label == label
+        ]
+        for label in ("toy", "fewer", "more")
+    }
+    assert trainings["toy"] == trainings["more"] == [(seed, Training(5)) for seed in range(3)]
+    assert trainings["fewer"] == [(seed, Training(2)) for seed in range(2)]
+    runs = [(t.competitor.label, t.training_seed) for t in trials if t.competitor and t.job.needs]
+    assert runs.count(("fewer", 0)) == runs.count(("fewer", 1)) == len(study.seeds)
+    assert ("fewer", 2) not in runs
+
+
 def test_options_of_training_and_runs() -> None:
     wishing = Competitor("toy", TOY.scheduler, {"wish": 2}, workers=4)
     plan = plan_module.plan(asked(wishing, baseline="toy", training=Training(5)))
@@ -137,6 +158,8 @@ def test_options_of_training_and_runs() -> None:
         ((Competitor("greedy", "greedy", {"x": 1}),), {}, "has no option 'x'"),
         ((Competitor("greedy", "greedi"),), {}, "did you mean 'greedy'"),
         ((Competitor("greedy", "greedy"),) * 2, {}, "the same name twice"),
+        ((Competitor("greedy", "greedy", episodes=5),), {}, "episodes: 'greedy' is not trained"),
+        ((Competitor("greedy", "greedy", trainings=2),), {}, "trainings: 'greedy' is not trained"),
         ((), {"points": [{"edge_servers": 0}]}, "edge_servers"),
         ((), {"points": [{"dnn.blocks": 99}]}, "99"),
     ],
