@@ -78,7 +78,7 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     for row in rows:
-        print(row)  # noqa: T201
+        print(row)
 
 
 if __name__ == "__main__":
