@@ -55,9 +55,9 @@ def reproduce(
     task rate, Fig. 11 their energy, Fig. 12 deadlines, and Fig. 13 four DNNs. beyond_* are other
     settings and trainings. Writes a page, a picture and tables for each figure, and claims.md.
 
-    Each learner is trained up to ten times at every point, for up to 2,000 episodes, which takes
-    most of the time; with --quick twice, for up to 200. Figs. 8 to 10 share their jobs with Fig. 11.
-    --resume continues a stopped reproduction.
+    Each learner is trained up to ten times at every point, for up to 2,000 episodes; with --quick
+    at most twice, for up to 200. Fig. 11 uses the jobs of Figs. 8 to 10. --resume continues a
+    stopped reproduction.
 
     Example: mecsim reproduce fig8 --quick --schedulers greedy,single-cut
     """
