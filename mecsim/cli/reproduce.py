@@ -51,8 +51,13 @@ def reproduce(
 ) -> None:
     """Reproduce the figures of Li et al. and check the claims of the paper.
 
-    The figures named beyond_* make the same comparison in other settings. Writes a page, a picture
-    and tables for each figure, and claims.md. --resume continues a stopped reproduction.
+    Fig. 6 shows convergence, Fig. 7 training options, Figs. 8 to 10 sweeps of servers, blocks and
+    task rate, Fig. 11 their energy, Fig. 12 deadlines, and Fig. 13 four DNNs. beyond_* are other
+    settings and trainings. Writes a page, a picture and tables for each figure, and claims.md.
+
+    Each learner is trained up to ten times at every point, for up to 2,000 episodes; with --quick
+    at most twice, for up to 200. Fig. 11 uses the jobs of Figs. 8 to 10. --resume continues a
+    stopped reproduction.
 
     Example: mecsim reproduce fig8 --quick --schedulers greedy,single-cut
     """
