@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -52,30 +53,38 @@ def test_figures_beyond_the_paper(name: str) -> None:
         assert made.baseline == "greedy"
 
 
-def test_episodes_and_trainings_of_a_competitor() -> None:
-    """The paper's MTL-A3C: 10 trainings of 2,000 episodes; tuned: 3 of 100, as its file says."""
-    figure = load_figure("fig10")
-    competitors = competitors_of(figure, "rates")
-    given = {label: (each.episodes, each.trainings) for label, each in competitors.items()}
-    assert given["mtl-a3c"] == (None, None)
-    assert given["a3c"] == (400, None)
-    assert given["mtl-a3c tuned"] == (100, 3)
-    trials = reproduce.plan({"fig10": figure}, only=("mtl-a3c", "mtl-a3c tuned"))["fig10.rates"]
-    trainings = [
+def with_own_lengths() -> Figure:
+    """Fig. 10 with four trainings of 50 episodes, of which two learners have fewer or others."""
+    document = load_figure("fig10").model_dump() | {
+        "training": {"episodes": 50, "seeds": 4},
+        "quick": {"seeds": 1, "training": {"episodes": 20, "seeds": 2}},
+        "schedulers": (
+            {"name": "dqn"},
+            {"name": "dqn", "label": "longer", "episodes": 80},
+            {"name": "dqn", "label": "dqn tuned", "episodes": 10, "trainings": 3},
+            "greedy",
+        ),
+    }
+    return Figure.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("quick", "trainings"),
+    [
+        (False, {("dqn", 50): 4, ("longer", 80): 4, ("dqn tuned", 10): 3}),
+        (True, {("dqn", 20): 2, ("longer", 20): 2, ("dqn tuned", 10): 2}),  # its limits are upper
+    ],
+)
+def test_episodes_and_trainings_of_a_competitor(
+    quick: bool, trainings: Mapping[tuple[str, int], int]
+) -> None:
+    planned = reproduce.plan({"fig10": with_own_lengths()}, quick=quick)["fig10.rates"]
+    found = [
         (trial.competitor.label, trial.job.training.episodes)
-        for trial in trials
+        for trial in planned
         if trial.competitor and trial.job.training and trial.point == {"arrivals.rate": 30}
     ]
-    assert Counter(trainings) == {("mtl-a3c", 2000): 10, ("mtl-a3c tuned", 100): 3}
-
-
-def test_quick_limits_the_episodes_of_a_competitor() -> None:
-    """--quick trains for 200 episodes: not for a3c's 400, nor for more than tuned's 100."""
-    competitors = competitors_of(load_figure("fig10"), "rates", quick=True)
-    assert {label: each.episodes for label, each in competitors.items() if each.episodes} == {
-        "a3c": 200,
-        "mtl-a3c tuned": 100,
-    }
+    assert Counter(found) == trainings
 
 
 @pytest.mark.parametrize("key", ["episodes", "trainings"])
