@@ -55,7 +55,8 @@ class Evidence:
         found = [self._sample(where, name, each, point, scenario) for each in competitors]
         seeds = sorted(set.intersection(*(set(statistics.complete_seeds(each)) for each in found)))
         if not seeds:
-            raise MissingError(f"not run: {', '.join(competitors)}, not all, in {where}")
+            at = f" at {', '.join(str(value) for value in point.values())}" if point else ""
+            raise MissingError(f"not run: {', '.join(competitors)}, not all, in {where}{at}")
         return statistics.truncated(*(statistics.matrix(each, seeds) for each in found))
 
     def _sample(

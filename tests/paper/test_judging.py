@@ -225,6 +225,7 @@ def test_tuned_does_not_stand_in() -> None:
     ):  # fmt: skip
         assert found[name].verdict is INCOMPARABLE
         assert "not run: mtl-a3c" in found[name].reason
+    assert found["fig8a-n6-a3c"].reason == "not run: mtl-a3c, a3c, not all, in fig8.servers at 6"
 
 
 def test_fitted_in_the_finding() -> None:
