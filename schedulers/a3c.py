@@ -154,7 +154,7 @@ class A3C(ActorCriticLearner):
     settings = A3CSettings
     presets = {  # noqa: RUF012
         "tuned": {},
-        "paper": PAPER_ACTOR_CRITIC | {"branched_share": 0.0, "gae_lambda": 1.0},
+        "paper": PAPER_ACTOR_CRITIC | {"ent_coef": 0.3, "ent_coef_end": 0.03},
     }
 
     @classmethod

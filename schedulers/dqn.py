@@ -90,8 +90,8 @@ class DQN(NetworkLearner):
     algorithm = "schedulers.rl.q_learning:QLearning"
     presets = {  # noqa: RUF012
         "tuned": {},
-        # The paper does not give the interval: the best of four (results/tuning_paper.csv).
+        # The paper gives neither interval nor memory: the best of four (results/tuning_paper.csv).
         "paper": PAPER
-        | {"train_freq": "episode", "learning_rate": 0.01, "target_update_interval": 10},
+        | {"learning_rate": 0.01, "target_update_interval": 10, "buffer_size": 3_200},
     }
     episodic = "schedulers.rl.episodic_q_learning:EpisodicQLearning"

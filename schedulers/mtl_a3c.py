@@ -86,5 +86,5 @@ class MTLA3C(ActorCriticLearner):
     network = MultiTaskNetwork
     presets = {  # noqa: RUF012
         "tuned": {},
-        "paper": PAPER_ACTOR_CRITIC | {"train_freq": "episode"},
+        "paper": PAPER_ACTOR_CRITIC | {"ent_coef": 0.1, "ent_coef_end": 0.01},
     }

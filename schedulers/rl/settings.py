@@ -87,19 +87,19 @@ class ActorCriticSettings(VineSettings):
 
 
 PAPER: Final[dict[str, Any]] = {
+    "train_freq": "episode",
     "observe": "paper",
     "batch_size": 32,
     "gamma": 0.95,
     "epsilon_start": 1.0,
     "epsilon_end": 0.01,
 }
-"""What the paper says of all learners (sections 4.1 and 5.1)."""
+"""What the paper says of all learners (sections 4.1 and 5.1): each learns from a minibatch of 32 after
+an episode, as in Algorithm 1."""
 PAPER_ACTOR_CRITIC: Final[dict[str, Any]] = PAPER | {
     "actor_learning_rate": 0.01,
     "critic_learning_rate": 0.01,
     "critic_loss": "squared",
-    "ent_coef": 0.1,
-    "ent_coef_end": 0.01,
 }
 """What it says of actor-critic learners (Eq. 19). It does not give the weight β of the entropy in
-Eq. 18; these are the best of four (results/tuning_paper.csv)."""
+Eq. 18: each has the best of four (results/tuning_paper.csv)."""

@@ -22,21 +22,21 @@ from mecsim.learning.training import train_stack
 from mecsim.scenario.loading import load
 
 TRAININGS: Final = 10
+EPISODES: Final = 400
 SLOTS: Final = 32
-"""Slots of an episode of those that learn from 32 transitions of each."""
+"""Slots of an episode: as many as an update learns from."""
 
 ENTROPY: Final[list[dict[str, Any]]] = [
     {"ent_coef": begin, "ent_coef_end": begin / 10} for begin in (0.01, 0.03, 0.1, 0.3)
 ]
 SETTINGS: Final[dict[str, list[dict[str, Any]]]] = {
-    "mtl-a3c": [each | {"episode_slots": SLOTS} for each in ENTROPY],
+    "mtl-a3c": ENTROPY,
     "a3c": ENTROPY,
     "dqn": [
-        {"target_update_interval": every, "buffer_size": size, "episode_slots": SLOTS}
+        {"target_update_interval": every, "buffer_size": size}
         for every, size in ((10, 20_000), (50, 20_000), (200, 20_000), (10, 3_200))
     ],
 }
-EPISODES: Final = {"mtl-a3c": 400, "a3c": 200, "dqn": 400}
 
 
 def tried(learner: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -48,21 +48,20 @@ def tried(learner: str, options: dict[str, Any]) -> dict[str, Any]:
                 scenario=scenario,
                 scheduler=learner,
                 out=Path(folder, f"{seed}.safetensors"),
-                episodes=EPISODES[learner],
+                episodes=EPISODES,
                 seed=seed,
-                options=options,
+                options=options | {"episode_slots": SLOTS},
                 preset="paper",
                 serial=True,
             )
             for seed in range(TRAININGS)
         ]
         found = [each for each in train_stack(requests) if not isinstance(each, MecsimError)]
-    slots = scenario.slots / (options.get("episode_slots") or scenario.slots)
-    rewards = np.array([each["validation_reward"] for each in found]) * slots
+    rewards = np.array([each["validation_reward"] for each in found]) * scenario.slots / SLOTS
     return {
         "learner": learner,
         "options": json.dumps(options),
-        "episodes": EPISODES[learner],
+        "episodes": EPISODES,
         "trainings": len(found),
         "mean_reward": round(float(rewards.mean()), 1),
         "standard_error": round(float(rewards.std(ddof=1) / len(rewards) ** 0.5), 1),
