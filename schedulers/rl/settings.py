@@ -94,8 +94,8 @@ PAPER: Final[dict[str, Any]] = {
     "epsilon_start": 1.0,
     "epsilon_end": 0.01,
 }
-"""What the paper says of all learners (sections 4.1 and 5.1): each learns from a minibatch of 32 after
-an episode, as in Algorithm 1."""
+"""What the paper says of all learners (sections 4.1 and 5.1): each learns from a minibatch of 32
+after an episode, as in Algorithm 1."""
 PAPER_ACTOR_CRITIC: Final[dict[str, Any]] = PAPER | {
     "actor_learning_rate": 0.01,
     "critic_learning_rate": 0.01,
