@@ -1,7 +1,7 @@
 # mecsim: `make help` lists what there is. PYTHON=python3.12 chooses another interpreter.
 PYTHON   ?= python3
 JOBS     ?= 2
-SCENARIO ?= scenarios/vgg16_loaded.yaml
+SCENARIO ?= scenarios/vgg16_4es.yaml
 ARGS     ?=
 
 # Trainings and batches would take hours without the compiler, and nothing of theirs is compiled.
@@ -39,9 +39,9 @@ verify: $(DEV) ## run the slow tests, all tests with the compiler off, then the 
 	$(BIN)/mecsim verify
 
 policies: $(DEV) ## train the shipped policies again (some minutes)
-	for learner in mtl-a3c a3c dqn; do \
-	  $(BIN)/mecsim train scenarios/vgg16_loaded.yaml --scheduler $$learner --serial \
-	    --out results/policies/vgg16_loaded-$$learner.safetensors || exit; done
+	for scenario in vgg16_4es vgg16_loaded; do for learner in mtl-a3c a3c dqn; do \
+	  $(BIN)/mecsim train scenarios/$$scenario.yaml --scheduler $$learner --serial \
+	    --out results/policies/$$scenario-$$learner.safetensors || exit; done; done
 
 calibration: $(WARM) ## search the numbers that the paper leaves out again (some minutes)
 	$(BIN)/python -m mecsim.paper.calibration
