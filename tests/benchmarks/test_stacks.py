@@ -1,0 +1,72 @@
+"""`make bench`: ten trainings of preset `paper` as a stack and one alone, in turn, on one core.
+
+Nothing is asserted about time: machines are shared and noisy. The table goes to results/.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from mecsim.learning import TrainingRequest
+from mecsim.learning.training import train_stack
+from mecsim.scenario.loading import load
+from tests.benchmarks.test_simpy_kernel import ROOT
+
+STACK, EPISODES, ROUNDS = 10, 400, 3
+
+pytestmark = pytest.mark.benchmark
+
+
+def seconds(learner: str, seeds: range, episodes: int, slots: int) -> float:
+    """What a stack takes; ``slots`` are those of an episode, 0 for all of the scenario."""
+    scenario = load(ROOT / "scenarios" / "vgg16_4es.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        requests = [
+            TrainingRequest(
+                scenario=scenario,
+                scheduler=learner,
+                out=Path(folder, f"{seed}.safetensors"),
+                episodes=episodes,
+                seed=seed,
+                options={"episode_slots": slots},
+                preset="paper",
+                serial=True,
+            )
+            for seed in seeds
+        ]
+        began = time.perf_counter()
+        train_stack(requests)
+        return time.perf_counter() - began
+
+
+def test_stacks(capsys: pytest.CaptureFixture[str]) -> None:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    how = (
+        "",
+        "| learner | slots an episode | stack of ten | one alone | ten alone / stack |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for learner, slots in (("mtl-a3c", 600), ("mtl-a3c", 32), ("a3c", 32), ("dqn", 32)):
+        seconds(learner, range(1), 2, slots)
+        rounds = [
+            (
+                seconds(learner, range(STACK), EPISODES, slots),
+                seconds(learner, range(1), EPISODES, slots),
+            )
+            for _ in range(ROUNDS)
+        ]
+        stack, alone = (median(column) for column in zip(*rounds, strict=True))
+        ratio = median(STACK * one / ten for ten, one in rounds)
+        lines.append(f"| {learner} | {slots} | {stack:.1f} s | {alone:.1f} s | {ratio:.1f} |")
+    report = "\n".join(lines) + "\n"
+    (ROOT / "results" / "benchmarks_stacks.md").write_text(report, encoding="utf-8")
+    with capsys.disabled():
+        sys.stdout.write("\n" + report)
