@@ -50,6 +50,13 @@ def seconds(learner: str, seeds: range, episodes: int, slots: int) -> float:
 def test_stacks(capsys: pytest.CaptureFixture[str]) -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     how = (
+        f"Python {platform.python_version()}; one core; medians of {ROUNDS} rounds, in which a "
+        f"stack of {STACK} and one training alone are timed in turn."
+    )
+    lines = [
+        f"# {STACK} trainings of preset `paper`, {EPISODES} episodes each",
+        "",
+        how,
         "",
         "| learner | slots an episode | stack of ten | one alone | ten alone / stack |",
         "|---|---:|---:|---:|---:|",
