@@ -111,6 +111,11 @@ class TrainingProblem:
         slots = getattr(self.settings, "episode_slots", 0)
         return self.scenario.model_copy(update={"slots": slots}) if slots else self.scenario
 
+    @property
+    def episodes_a_run(self) -> float:
+        """Episodes that have as many slots as a run; reported rewards are those of a run."""
+        return self.scenario.slots / self._episode.slots
+
     @cached_property
     def spec(self) -> SchedulerSpec:
         """The part of the scenario that schedulers know."""

@@ -25,7 +25,8 @@ class TrainingSettings(BaseModel):
     )
 
     episode_slots: Annotated[int, Field(ge=0)] = 0
-    """Slots of an episode of training or evaluation; 0: as many as the scenario has."""
+    """Slots of an episode of training or evaluation; 0: as many as the scenario has. Rewards are
+    reported for as many slots as the scenario has."""
 
 
 def describe_settings(settings: TrainingSettings) -> list[dict[str, str]]:

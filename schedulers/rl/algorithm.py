@@ -98,8 +98,8 @@ def evaluate(algorithm: Algorithm, parameters: Arrays, stop_below: float = -math
     seeds = algorithm.problem.validation_seeds(VALIDATION_RUNS)
     envs = algorithm.envs(len(seeds))
     features, total = envs.reset(seeds), 0.0
-    rng = algorithm.problem.rng(2)
-    while not envs.ended.all() and total >= stop_below * len(seeds):
+    rng, scale = algorithm.problem.rng(2), algorithm.problem.episodes_a_run
+    while not envs.ended.all() and total * scale >= stop_below * len(seeds):
         features, rewards, _ = envs.step(algorithm.decide(parameters, features, rng))
         total += float(rewards.sum())
-    return total / len(seeds)
+    return total / len(seeds) * scale

@@ -135,12 +135,18 @@ class EpisodeLearning(ABC):
         rng = StackedGenerator([problem.rng(2) for problem in self.problems])
         seeds = [problem.validation_seeds(VALIDATION_RUNS) for problem in self.problems]
         mean, going = np.zeros(len(seeds)), np.ones(len(seeds), np.bool_)
+        scale = self.problems[0].episodes_a_run
         for steps in self._validation.play(seeds, lambda x: self.network.decide(p, x, rng)):
             mean[going] += steps.rewards[going].sum(axis=(1, 2)) / VALIDATION_RUNS
-            going &= mean >= stop_below
+            going &= mean * scale >= stop_below
             if not going.any():
                 break
-        return mean
+        return mean * scale
+
+    def measures(self, rewards: Floats, learned: Sequence[Measures]) -> Measures:
+        """Return the mean measures of an iteration; ``rewards`` are of episodes, shape (S, W)."""
+        mean = {name: np.mean([each[name] for each in learned], axis=0) for name in learned[0]}
+        return {"training_reward": rewards.mean(axis=1) * self.problems[0].episodes_a_run} | mean
 
     def policy(self, parameters: Arrays) -> Arrays:
         """Return the arrays of a policy file of one training."""
@@ -187,7 +193,7 @@ class MemoryLearning(EpisodeLearning):
         for each in found:
             parameters.push(each.values)
         rewards = steps.rewards.cumsum(axis=2)[..., -1]  # zeros after the end do not change it
-        return measures_of(rewards, [each.measures for each in found])
+        return self.measures(rewards, [each.measures for each in found])
 
     def _minibatch(self, rng: StackedGenerator) -> Transitions:
         count = self.settings.batch_size
@@ -206,12 +212,6 @@ class MemoryLearning(EpisodeLearning):
     def restore(self, training: int, state: Arrays) -> None:
         """Continue a training from what :meth:`state` returned."""
         self.memories[training].restore(state)
-
-
-def measures_of(rewards: Floats, learned: Sequence[Measures]) -> Measures:
-    """Return the mean measures of an iteration; ``rewards`` are those of runs, shape (S, W)."""
-    mean = {name: np.mean([each[name] for each in learned], axis=0) for name in learned[0]}
-    return {"training_reward": rewards.mean(axis=1)} | mean
 
 
 def leaves(p: Arrays) -> dict[str, Tensor]:

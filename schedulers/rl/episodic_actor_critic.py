@@ -17,7 +17,6 @@ from schedulers.rl.episode_learning import (
     Parameters,
     gradients,
     leaves,
-    measures_of,
 )
 from schedulers.rl.episodes import Steps, at_least
 from schedulers.rl.layers import Arrays, Floats
@@ -87,7 +86,7 @@ class RolloutActorCritic(_ActorCritic):
             parameters.push(gradient.values)
             rewards.append(steps.rewards.sum(axis=2))
             found.append(gradient.measures)
-        return measures_of(np.sum(rewards, axis=0), found)
+        return self.measures(np.sum(rewards, axis=0), found)
 
     def _gradient(self, p: Arrays, steps: Steps, progress: float) -> Gradient:
         s, stack, inputs = self.settings, len(self.problems), steps.x.shape[-1]

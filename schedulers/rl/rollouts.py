@@ -100,7 +100,9 @@ class RolloutAlgorithm(Algorithm):
         """Run a vine rollout, or full episodes after the last one of these."""
         rng = self.problem.rng(1, number)
         run = self.vine_iteration if number < self._vines else self.episode_iteration
-        return run(number, shared, rng)
+        measures = run(number, shared, rng)
+        measures["training_reward"] *= self.problem.episodes_a_run
+        return measures
 
     @abstractmethod
     def vine_iteration(

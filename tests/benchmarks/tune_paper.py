@@ -57,7 +57,7 @@ def tried(learner: str, options: dict[str, Any]) -> dict[str, Any]:
             for seed in range(TRAININGS)
         ]
         found = [each for each in train_stack(requests) if not isinstance(each, MecsimError)]
-    rewards = np.array([each["validation_reward"] for each in found]) * scenario.slots / SLOTS
+    rewards = np.array([each["validation_reward"] for each in found])
     return {
         "learner": learner,
         "options": json.dumps(options),
