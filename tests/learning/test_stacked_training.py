@@ -112,3 +112,22 @@ def test_trainings_of_one_key_differ_in_learning_rates_only() -> None:
     assert stack_key("dqn", EPISODIC | {"learning_rate": 0.5}) == own
     assert stack_key("dqn", EPISODIC | {"gamma": 0.5}) != own
     assert stack_key("dqn", {"train_freq": "step"}) is None
+
+
+@pytest.mark.parametrize("options", [EPISODIC, {}, {"branched_share": 0.0}])
+@pytest.mark.parametrize("name", RATES)
+def test_rewards_of_short_episodes_are_reported_as_those_of_a_run(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    slots = obvious().slots
+    found = {}
+    for times in (1, 3):
+        short = {"episode_slots": slots} if times > 1 else {}
+        longer = obvious().model_copy(update={"slots": times * slots})
+        how = {"scenario": longer, "scheduler": name, "episodes": 4, "serial": True}
+        out = tmp_path / f"{times}.safetensors"
+        found[times] = train_alone(TrainingRequest(out=out, options=options | short, **how))
+    for one, three in zip(found[1]["curve"], found[3]["curve"], strict=True):
+        assert three["reward"] == pytest.approx(3.0 * one["reward"], rel=1e-12)
+    one, three = (curve_of(tmp_path / f"{n}.safetensors")["training_reward"] for n in (1, 3))
+    np.testing.assert_allclose(three, 3.0 * one, rtol=1e-6)
