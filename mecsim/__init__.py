@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from mecsim.scheduler.base import Scheduler
     from mecsim.scheduler.observation import Observation
     from mecsim.scheduler.spec import Placement, SchedulerSpec
-    from mecsim.simulation.run import RunResult, run
+    from mecsim.simulation.result import RunResult
+    from mecsim.simulation.run import run
     from mecsim.support.arrays import Floats, Ints
 
 __all__ = [
@@ -36,7 +37,7 @@ _HOME = {
     "MecsimError": "errors",
     "Observation": "scheduler",
     "Placement": "scheduler",
-    "RunResult": "simulation.run",
+    "RunResult": "simulation.result",
     "Scenario": "scenario",
     "Scheduler": "scheduler",
     "SchedulerSpec": "scheduler",

@@ -62,14 +62,14 @@ ID: Final = "mecsim/Partition-v0"
 Observations: TypeAlias = NDArray[np.float32]
 """An observation, shape (features,), or those of B runs, shape (B, features)."""
 Source: TypeAlias = Scenario | str | os.PathLike[str]
-"""A scenario, or the path of its file."""
+"""A scenario, the path of its file, or a shipped name."""
 
 
 class PartitionEnv(gymnasium.Env[Observations, Ints]):
     """A single environment; see :mod:`mecsim.env`.
 
     Args:
-        scenario: A scenario, or the path of its file.
+        scenario: A scenario, the path of its file, or a shipped name.
         overrides: Changes of the scenario, each as ``KEY.PATH=VALUE``.
 
     Attributes:
@@ -150,7 +150,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
     returns the first observation of the next episode, with reward 0.
 
     Args:
-        scenario: A scenario, or the path of its file.
+        scenario: A scenario, the path of its file, or a shipped name.
         num_envs: B.
         overrides: Changes of the scenario, each as ``KEY.PATH=VALUE``.
         threads: Threads that step runs in parallel; results do not depend on it.

@@ -36,6 +36,10 @@ class PolicyError(SchedulerError):
     """A policy file is missing, damaged, or does not fit the scenario or the scheduler."""
 
 
+class NoPolicyError(PolicyError):
+    """No policy was trained on the scenario."""
+
+
 class TrainingError(MecsimError):
     """A training failed: it diverged, or its workers died."""
 

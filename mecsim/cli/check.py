@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mecsim.cli.options import Overrides, Seed
+from mecsim.cli.options import SCENARIO_HELP, Overrides, Seed
 from mecsim.cli.output import Output, show_comment, with_output, write
 from mecsim.errors import InputError
 
@@ -16,7 +16,7 @@ from mecsim.errors import InputError
 def check(
     scenario: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads this form
-        typer.Argument(metavar="SCENARIO", help="A scenario file (YAML).", show_default=False),
+        typer.Argument(metavar="SCENARIO", help=SCENARIO_HELP, show_default=False),
     ] = None,
     set_: Overrides = None,
     seed: Seed = 0,
@@ -36,13 +36,16 @@ def check(
         write(json_schema())
         return
     if scenario is None:
-        raise InputError("SCENARIO: missing. Give a scenario file, or --schema")
+        raise InputError("SCENARIO: missing. Give a scenario file or a shipped name, or --schema")
     from mecsim.cli import display
     from mecsim.model.model import resolve
     from mecsim.scenario import yaml_source
+    from mecsim.trace.recorded_workload import arrivals_of
 
     loaded = load(scenario, set_ or [])
     model = resolve(loaded, seed)
+    with arrivals_of(model):  # recorded tasks fit, as a run would find
+        pass
     values, blocks = loaded.model_dump(mode="json"), model.block_table()
     if output.silent:
         output.report({"scenario": values, "blocks": blocks}, list)

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from mecsim.cli.options import (
+    SCENARIO_HELP,
     EngineName,
     Jobs,
     KernelName,
@@ -22,7 +23,7 @@ from mecsim.cli.output import Output, echo_error, with_output
 @with_output
 def compare(
     scenarios: Annotated[
-        list[Path], typer.Argument(metavar="SCENARIO...", help="Scenario files (YAML).")
+        list[Path], typer.Argument(metavar="SCENARIO...", help=f"{SCENARIO_HELP} Repeatable.")
     ],
     schedulers: Annotated[
         str, typer.Option("--schedulers", metavar="A,B,C", help="The schedulers to compare.")

@@ -14,38 +14,30 @@ from mecsim.support.text import number
 if TYPE_CHECKING:
     from mecsim.study.summary import Entry, Versus
 
-_STATISTICS = ("mean", "std", "p50", "p95", "p99", "max")
-
 
 def summary_table(summary: RunSummary) -> Table:
     """Return delays and energy of a run with their percentiles."""
     table = Table(title=_title(summary), title_justify="left", box=None, pad_edge=False)
-    table.add_column("per task", no_wrap=True)
-    for name in _STATISTICS:
+    (first, *others), *rows = summary.statistics()
+    table.add_column(first, no_wrap=True)
+    for name in others:
         table.add_column(name, justify="right")
-    for key in PER_TASK:
-        values = (getattr(getattr(summary, key), name) for name in _STATISTICS)
-        table.add_row(METRICS[key].axis.replace(" per task", ""), *map(number, values))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def _title(summary: RunSummary) -> Text:
-    run = f"{summary.scheduler} on {summary.scenario}, seed {summary.seed}"
-    return Text.assemble((run, "bold"), f" ({summary.kernel} kernel)")
+    run, kernel = summary.title.rsplit(" (", 1)
+    return Text.assemble((run, "bold"), f" ({kernel}")
 
 
 def totals_line(summary: RunSummary) -> Text:
     """Return counts and reward of a run in one line."""
-    failed = Text.assemble((f"{summary.failed:,} failed", "red"), ", ") if summary.failed else ""
-    drained = summary.drained_s
-    after = f", last task done {number(drained)} s after the last slot" if drained else ""
-    return Text.assemble(
-        f"{summary.completed:,} of {summary.tasks:,} tasks completed, ",
-        failed,
-        f"{summary.late_blocks:,} deadline misses, reward ",
-        (f"{summary.reward:,.1f}", "bold"),
-        after,
-    )
+    line = Text(summary.outcome)
+    line.highlight_regex(r"[\d,]+ failed", "red")
+    line.highlight_regex(r"(?<=reward )-?[\d,.]*\d", "bold")
+    return line
 
 
 def bound_line(bound: BoundGap) -> str:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Final, Optional
 
 import typer
 
-ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario file (YAML).")]
+SCENARIO_HELP: Final = "A scenario file (YAML), or the name of a shipped one: vgg16_4es."
+ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help=SCENARIO_HELP)]
 TracePath = Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file (HDF5).")]
-SchedulerName = Annotated[
-    str,
-    typer.Option(
-        "--scheduler",
-        metavar="NAME",
-        help="An installed name (see `mecsim schedulers`), package.module:Class or file.py:Class.",
-    ),
-]
+SCHEDULER_HELP: Final = (
+    "An installed name (see `mecsim schedulers`), package.module:Class or file.py:Class."
+)
+SchedulerName = Annotated[str, typer.Option("--scheduler", metavar="NAME", help=SCHEDULER_HELP)]
 Options = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this form
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the scheduler. Repeatable."),

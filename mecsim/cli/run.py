@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from mecsim.cli.options import KernelName, Options, Overrides, ScenarioPath, SchedulerName, Seed
-from mecsim.cli.output import Output, with_output
+from mecsim.cli.options import SCHEDULER_HELP, KernelName, Options, Overrides, ScenarioPath, Seed
+from mecsim.cli.output import Output, echo_error, with_output
 from mecsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 @with_output
 def run(
     scenario: ScenarioPath,
-    scheduler: SchedulerName = "mtl-a3c",
+    scheduler: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads this form
+        typer.Option(
+            "--scheduler",
+            metavar="NAME",
+            help=f"{SCHEDULER_HELP} Default: mtl-a3c, if it was trained on this scenario, "
+            "else greedy.",
+            show_default=False,
+        ),
+    ] = None,
     option: Options = None,
     set_: Overrides = None,
     seed: Seed = 0,
@@ -41,35 +50,41 @@ def run(
 ) -> None:
     """Simulate one scenario under one scheduler; write a trace and print a summary.
 
-    Example: mecsim run scenarios/vgg16_4es.yaml --scheduler greedy --set slots=100
+    Example: mecsim run vgg16_4es --scheduler greedy --set slots=100
     """
     from mecsim.cli.progress import progress
     from mecsim.scenario import yaml_source
     from mecsim.scenario.loading import load
+    from mecsim.simulation.run import default_scheduler
     from mecsim.simulation.run import run as run_scenario
-    from mecsim.support.names import output_path, run_name, scenario_label
+    from mecsim.support.names import output_path, run_name
 
     if no_trace and out is not None:
         raise InputError("--out: not valid with --no-trace")
     loaded = load(scenario, set_ or [])
-    name = run_name(scenario, scheduler, seed, set_, option)
+    options = yaml_source.assigned(option or (), "--option")
+    decides = scheduler or default_scheduler(loaded, options, seed).name
+    name = run_name(scenario, decides, seed, set_, option)
     path = None if no_trace else output_path(out, name)
     with (
-        progress(f"{scheduler} on {scenario.stem}", quiet=output.silent) as update,
+        progress(f"{decides} on {scenario.stem}", quiet=output.silent) as update,
         output.reserve_stdout(),
     ):
         result = run_scenario(
             loaded,
             scheduler,
-            yaml_source.assigned(option or (), "--option"),
-            name=scenario_label(scenario, set_),
+            options,
             seed=seed,
             kernel=kernel,
             out=path,
             lower_bound=lower_bound,
             progress=update,
         )
-    output.report(result.summary.as_json(), lambda: _tables(result.summary))
+    summary = result.summary
+    if summary.scheduler_reason is not None and not output.silent:
+        reason = f"as {summary.scheduler_reason} (--scheduler NAME chooses another)"
+        echo_error(f"scheduler: {decides}, {reason}")
+    output.report(summary.as_json(), lambda: _tables(summary))
 
 
 def _tables(summary: RunSummary) -> Iterator[RenderableType]:

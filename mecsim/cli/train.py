@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from mecsim.cli.options import EngineName, Overrides, RayAddress, SchedulerName, Seed
+from mecsim.cli.options import SCENARIO_HELP, EngineName, Overrides, RayAddress, SchedulerName, Seed
 from mecsim.cli.output import Output, echo_error, with_output
 from mecsim.errors import InputError, TrainingError
 
@@ -34,7 +34,7 @@ Settings = Annotated[
 def train(
     scenario: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Argument(metavar="SCENARIO", help="A scenario file (YAML).", show_default=False),
+        typer.Argument(metavar="SCENARIO", help=SCENARIO_HELP, show_default=False),
     ] = None,
     scheduler: SchedulerName = "mtl-a3c",
     preset: Annotated[
@@ -94,7 +94,7 @@ def train(
         _report_settings(scheduler, preset, output)
         return
     if scenario is None:
-        raise InputError("train: SCENARIO is missing; allowed: a scenario file (YAML)")
+        raise InputError("train: SCENARIO is missing; allowed: a scenario file or a shipped name")
     _check_serial(serial=serial, engine=engine, workers=workers)
     options = yaml_source.assigned(option or (), "--option")
     workers = _workers(scheduler, resolve_settings(scheduler, options, preset), workers, engine)

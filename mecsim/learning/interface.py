@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
-from mecsim.errors import PolicyError, SchedulerError, TrainingError
+from mecsim.errors import NoPolicyError, PolicyError, SchedulerError, TrainingError
 from mecsim.learning.policy_file import SUFFIX, Arrays, PolicyHeader, read_header, read_policy
 from mecsim.learning.problem import TrainingProblem
 from mecsim.learning.settings import TrainingSettings
@@ -20,6 +20,7 @@ from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.observation import feature_names
 from mecsim.scheduler.registry import check_options
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.support.files import packaged
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +87,9 @@ class Learner(Scheduler):
         policy: A policy file. By default the one for this scenario is searched in
             ``results/policies`` and ``results/training``.
 
+    Attributes:
+        policy_file: The file of the policy; None for the untrained one.
+
     Raises:
         PolicyError: If there is no policy, or if it does not fit.
     """
@@ -102,10 +106,12 @@ class Learner(Scheduler):
 
     def __init__(self, spec: SchedulerSpec, *, policy: str = "") -> None:
         super().__init__(spec)
+        self.policy_file: Path | None = None
         if policy == UNTRAINED:
             self.load(self.settings(), self.untrained(spec, self.settings()))
             return
         path = Path(policy) if policy else find_policy(self.name, spec)
+        self.policy_file = path
         found = read_policy(path)
         _check_fits(path, found.header, self.name, spec)
         settings = self._settings_in(path, found.header)
@@ -220,7 +226,7 @@ def find_policy(scheduler: str, spec: SchedulerSpec) -> Path:
         spec: The part of the scenario that schedulers know.
 
     Raises:
-        PolicyError: If there is none.
+        NoPolicyError: If there is none.
     """
     for path in _policy_files():
         try:
@@ -229,15 +235,15 @@ def find_policy(scheduler: str, spec: SchedulerSpec) -> Path:
             continue  # another kind of file, or another version
         if header.scheduler == scheduler and header.scenario_sha256 == spec.scenario_sha256:
             return path
-    raise PolicyError(
+    raise NoPolicyError(
         f"scheduler {scheduler!r}: there is no policy for this scenario. Try: "
-        f"`mecsim train SCENARIO --scheduler {scheduler}` (with the same --set), or "
-        "--option policy=FILE"
+        f"`mecsim train SCENARIO --scheduler {scheduler}` (with the same --set), "
+        "--option policy=FILE, or --scheduler greedy, which needs none"
     )
 
 
 def _policy_files() -> list[Path]:
-    shipped = Path(__file__).resolve().parents[2] / POLICY_FOLDERS[0]
+    shipped = packaged("policies", str(POLICY_FOLDERS[0]))
     folders = dict.fromkeys(folder.resolve() for folder in (*POLICY_FOLDERS, shipped))
     return [path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))]
 

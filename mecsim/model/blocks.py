@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +12,11 @@ from mecsim.dnn import cuts, profile_file
 from mecsim.errors import ProfileError, ScenarioError
 from mecsim.scenario.schema import BlockTable, Scenario
 from mecsim.support.arrays import Floats
+
+_WRITE: Final = (
+    ". Try: `mecsim profile MODEL --save FILE` writes a profile; "
+    "file names are relative to the file that holds them"
+)
 
 
 def blocks_of(scenario: Scenario) -> cuts.Blocks:
@@ -24,7 +30,7 @@ def blocks_of(scenario: Scenario) -> cuts.Blocks:
     if isinstance(spec.model, BlockTable):
         blocks, how = _given_blocks(spec.model), "the table of blocks"
     else:
-        with _naming("dnn.model"):
+        with _naming("dnn.model", _WRITE if spec.model.endswith(".json") else ""):
             graph = profile_file.load_graph(spec.model)
         if spec.cut == "balanced":
             if spec.blocks is None:
@@ -45,12 +51,12 @@ def blocks_of(scenario: Scenario) -> cuts.Blocks:
 
 
 @contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Put the key of a scenario before errors about its DNN."""
+def _naming(key: str, remedy: str = "") -> Iterator[None]:
+    """Put the key of a scenario before errors about its DNN, and a remedy after them."""
     try:
         yield
     except ProfileError as error:
-        raise ProfileError(f"{key}: {error}") from error
+        raise ProfileError(f"{key}: {error}{remedy}") from error
 
 
 def _given_blocks(table: BlockTable) -> cuts.Blocks:

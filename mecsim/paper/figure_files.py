@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from mecsim.errors import InputError, ScenarioError
-from mecsim.scenario import messages, yaml_source
+from mecsim.scenario import messages, shipped, yaml_source
 from mecsim.scenario.schema import Section
 from mecsim.study import plan
 from mecsim.study.jobs import Training
@@ -175,7 +175,7 @@ class Figure(Section):
             return None
         labels = [each.label for each in competitors]
         return plan.Study(
-            scenarios={each: shipped_scenario(each) for each in spec.scenarios},
+            scenarios={each: shipped.path(each) for each in spec.scenarios},
             competitors=competitors,
             seeds=range(seeds),
             points=spec.points(quick=quick),
@@ -228,15 +228,6 @@ def _at_most(competitor: plan.Competitor, episodes: int) -> plan.Competitor:
     if competitor.episodes is None:
         return competitor
     return replace(competitor, episodes=min(competitor.episodes, episodes))
-
-
-def shipped_scenario(name: str) -> Path:
-    """Return the path of a scenario shipped with mecsim. Raises ``InputError``."""
-    package = Path(str(resources.files("mecsim")))
-    for folder in (package / "scenarios", package.parent / "scenarios"):  # a wheel, a checkout
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    raise InputError(f"scenario {name!r}: is not shipped with mecsim")
 
 
 def figure_names() -> list[str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from mecsim.errors import ScenarioError
-from mecsim.scenario import messages, yaml_source
-from mecsim.scenario.schema import Origin, Scenario
+from mecsim.scenario import messages, shipped, yaml_source
+from mecsim.scenario.schema import UNNAMED, Origin, Scenario
+from mecsim.support.names import scenario_label
 
 MAX_FAULTS: Final = 10
 """Most faults that one message reports; a thousand wrong values say no more than ten."""
@@ -21,29 +24,47 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Scenari
     """Read a scenario file, apply overrides, and validate it.
 
     Args:
-        path: A YAML file.
-        overrides: ``KEY.PATH=VALUE`` each, applied in order; the value is read as YAML.
+        path: A YAML file, or the name of a shipped scenario. A file comes first.
+        overrides: ``KEY.PATH=VALUE``, one or a list that is applied in order; the value is read
+            as YAML.
 
     Returns:
         The scenario, with all values in SI units.
 
     Raises:
-        ScenarioError: If the file or an override is not valid. The message has one line for each
-            fault: file and line (or the override), key, value and what is allowed.
+        ScenarioError: If there is no such scenario, or the file or an override is not valid. The
+            message has one line for each fault: file and line (or the override), key, value and
+            what is allowed.
 
     Example:
-        >>> scenario = load("scenarios/vgg16_4es.yaml", ["devices=20", "wired.rate=10 Gbit/s"])
+        >>> scenario = load("vgg16_4es", ["devices=20", "wired.rate=10 Gbit/s"])
         >>> scenario.devices, scenario.wired.rate
         (20, 10000000000.0)
-        >>> load("scenarios/vgg16_4es.yaml", ["wird.rate=10 Gbit/s"])  # doctest: +ELLIPSIS
+        >>> load("vgg16_4es", ["wird.rate=10 Gbit/s"])  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
         mecsim.errors.ScenarioError: ...: wird: is not a known key; did you mean 'wired'? ...
     """
-    document = yaml_source.read(path)
-    for override in overrides:
+    if not isinstance(path, str | os.PathLike):
+        raise ScenarioError(
+            f"scenario: {reprlib.repr(path)}; expected a Scenario, a path or a name"
+        )
+    changes = _texts(overrides)
+    document = yaml_source.read(shipped.find(path))
+    for override in changes:
         yaml_source.assign(document, override)
-    return validate(document)
+    return validate(document, scenario_label(Path(path), changes))
+
+
+def _texts(overrides: Sequence[str]) -> list[str]:
+    """Return overrides as a list; a single text is one override."""
+    found = [overrides] if isinstance(overrides, str) else overrides
+    if not (isinstance(found, list | tuple) and all(isinstance(each, str) for each in found)):
+        raise ScenarioError(
+            f"overrides: {reprlib.repr(overrides)}; expected 'KEY.PATH=VALUE' texts, "
+            "for example ['slots=60']"
+        )
+    return list(found)
 
 
 def with_overrides(
@@ -52,7 +73,7 @@ def with_overrides(
     """Return a scenario, or that of a file, with overrides.
 
     Args:
-        source: A scenario, or the path of its file.
+        source: A scenario, or what :func:`load` takes.
         overrides: As for :func:`load`.
 
     Returns:
@@ -63,19 +84,21 @@ def with_overrides(
     """
     if not isinstance(source, Scenario):
         return load(source, overrides)
-    if not overrides:
+    changes = _texts(overrides)
+    if not changes:
         return source
     document = yaml_source.Document(source.model_dump(mode="json"))
-    for override in overrides:
+    for override in changes:
         yaml_source.assign(document, override)
-    return validate(document)
+    return validate(document, f"{source.label} ({', '.join(changes)})")
 
 
-def validate(document: yaml_source.Document) -> Scenario:
+def validate(document: yaml_source.Document, label: str = UNNAMED) -> Scenario:
     """Validate plain data as a scenario.
 
     Args:
         document: Plain values, and where each of them was written.
+        label: Its name in results.
 
     Returns:
         The scenario; it remembers the document, for messages.
@@ -90,14 +113,15 @@ def validate(document: yaml_source.Document) -> Scenario:
         if len(lines) > MAX_FAULTS:
             lines[MAX_FAULTS:] = [f"... and {len(lines) - MAX_FAULTS} more faults"]
         raise ScenarioError("\n".join(lines)) from error
-    scenario._origin = Origin(document)
+    scenario._origin = Origin(document, label)
     return scenario
 
 
 def json_schema() -> str:
     """Return the JSON Schema of scenario files, for editors and for the reference of all keys."""
     schema = Scenario.model_json_schema()
-    base = {"type": "string", "description": "Path of the scenario on which this one builds."}
+    meaning = "The scenario on which this one builds: a path, or a shipped name."
+    base = {"type": "string", "description": meaning}
     schema["properties"] = {"extends": base, **schema["properties"]}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mecsim scenario"}
     return json.dumps(schema | head, indent=1, ensure_ascii=False)

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -70,11 +70,17 @@ __all__ = [
 ]
 
 
+UNNAMED: Final = "scenario"
+"""The label of a scenario that was read from no file."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a scenario was written. All are equal: scenarios compare by their values."""
 
     document: yaml_source.Document = dataclasses.field(compare=False)
+    label: str = dataclasses.field(default=UNNAMED, compare=False)
+    """The name of the file with its overrides."""
 
     def located(self, message: str) -> str:
         """Put file and line before a message that begins with the path of a key and a colon."""
@@ -149,6 +155,11 @@ class Scenario(Section):
         for key, values in (("capacity", section.capacity), ("positions", section.positions)):
             if isinstance(values, tuple) and len(values) != count:
                 raise fault((name, key), f"has {len(values)} entries; allowed: {count}, one each")
+
+    @property
+    def label(self) -> str:
+        """Its name in results: that of its file with the overrides, as ``city (slots=2)``."""
+        return self._origin.label
 
     @contextmanager
     def locating(self) -> Iterator[None]:

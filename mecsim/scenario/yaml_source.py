@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import yaml
 
 from mecsim.errors import ScenarioError
+from mecsim.scenario import shipped
 
 Keys: TypeAlias = tuple[str | int, ...]
 
@@ -102,7 +103,10 @@ def _read(path: Path, above: tuple[str, ...]) -> Document:
         raise ScenarioError(f"{where} {reprlib.repr(base)} is not the path of a scenario file")
     base_path = path.parent / base
     if not os.path.isfile(base_path):  # noqa: PTH113 - Path.is_file raises for a name too long
-        raise ScenarioError(f"{where} {base!r:.99} does not exist (seen from this file's folder)")
+        if base not in shipped.names():
+            seen = "does not exist (seen from this file's folder)"
+            raise ScenarioError(f"{where} {base!r:.99} {seen}; {shipped.expected(base)}")
+        base_path = shipped.path(base)
     chain = (*above, os.path.realpath(path))
     if os.path.realpath(base_path) in chain:
         raise ScenarioError(f"{where} {base!r} goes round in a circle: it builds on this file")

@@ -157,7 +157,13 @@ def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Schedu
     Raises:
         SchedulerError: If it cannot be loaded or made, or an option is unknown or invalid.
     """
-    cls = load(name)
+    return make(name, load(name), spec, options)
+
+
+def make(
+    name: str, cls: type[Scheduler], spec: SchedulerSpec, options: Mapping[str, Any]
+) -> Scheduler:
+    """Make a scheduler of a class; ``name`` is for messages. Otherwise as :func:`create`."""
     checked = check_options(name, cls, options)
     with scheduler_errors(f"scheduler {name!r}: cannot be made:"):
         return cls(spec, **checked)

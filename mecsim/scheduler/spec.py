@@ -159,6 +159,11 @@ class SchedulerSpec:
         """Hash of the scenario without its description and number of slots."""
         return self._model.scenario.sha256_of_slots()
 
+    def same_run(self, other: SchedulerSpec) -> bool:
+        """Return whether another spec has the same scenario, but for its slots, and seed."""
+        same_seed = self._model.seed == other._model.seed
+        return same_seed and self.scenario_sha256 == other.scenario_sha256
+
     @cached_property
     def empty_network(self) -> EmptyNetwork:
         """Delays and costs of blocks on a network without queues."""

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from mecsim.support.arrays import Floats, without_scale
-from mecsim.support.text import finite
+from mecsim.support.text import finite, number
 
 
 class Metric(NamedTuple):
@@ -130,10 +130,38 @@ class RunSummary(_Numbers):
     """Path of the trace file; None if none was written."""
     lower_bound: BoundGap | None = None
     """None unless the run was asked for it."""
+    scheduler_reason: str | None = None
+    """Why the scheduler was chosen, if none was named."""
+
+    @property
+    def title(self) -> str:
+        """What was run, in one line."""
+        return f"{self.scheduler} on {self.scenario}, seed {self.seed} ({self.kernel} kernel)"
+
+    @property
+    def outcome(self) -> str:
+        """Counts and reward in one line."""
+        failed = f"{self.failed:,} failed, " if self.failed else ""
+        drained = number(self.drained_s)
+        after = f", last task done {drained} s after the last slot" if self.drained_s else ""
+        return (
+            f"{self.completed:,} of {self.tasks:,} tasks completed, {failed}"
+            f"{self.late_blocks:,} deadline misses, reward {self.reward:,.1f}{after}"
+        )
+
+    def statistics(self) -> list[list[str]]:
+        """Return delays and energy with their percentiles as the cells of a table, head first."""
+        names = list(Statistics.model_fields)
+        rows = [
+            [METRICS[key].axis.replace(" per task", "")]
+            + [number(getattr(getattr(self, key), name)) for name in names]
+            for key in PER_TASK
+        ]
+        return [["per task", *names], *rows]
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that ``mecsim run --json`` prints; see :func:`finite` for null."""
-        exclude = None if self.lower_bound else {"lower_bound"}
+        exclude = {n for n in ("lower_bound", "scheduler_reason") if getattr(self, n) is None}
         document: dict[str, Any] = finite(self.model_dump(mode="json", exclude=exclude))
         return document
 

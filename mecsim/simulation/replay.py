@@ -14,11 +14,13 @@ from mecsim.model.model import Model, resolve
 from mecsim.model.workload import size_columns
 from mecsim.scenario.schema import RecordedTasks
 from mecsim.scheduler import registry
+from mecsim.scheduler.observation import feature_names
 from mecsim.scheduler.placement_checks import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import Progress, SchedulerPolicy, Source, drive
 from mecsim.simulation.metrics import RunSummary
-from mecsim.simulation.run import RunResult, trace_writer, working_s
+from mecsim.simulation.result import RunResult
+from mecsim.simulation.run import trace_writer, working_s
 from mecsim.simulation.session import Session
 from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Ints
@@ -226,4 +228,5 @@ def replay_with(
             source = Source(model, spec, made_by.kernel, recorded, sinks, progress=progress)
             totals = drive(source, policy)
         wall_s = working_s() - began
-        return RunResult(totals.summary(path.stem, made_by, wall_s=wall_s, trace=out), out)
+        summary = totals.summary(path.stem, made_by, wall_s=wall_s, trace=out)
+        return RunResult(summary, out, tuple(feature_names(spec)))

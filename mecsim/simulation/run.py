@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import reprlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mecsim.errors import Interrupted, OverloadedError
+from mecsim.errors import InputError, Interrupted, OverloadedError
 from mecsim.model.clock_resolution import warn_of_short_services
 from mecsim.model.model import Model, resolve, self_contained
 from mecsim.model.workload import size_columns
+from mecsim.scenario.loading import with_overrides
 from mecsim.scenario.schema import Scenario
-from mecsim.scheduler import registry
+from mecsim.scheduler.base import Scheduler
+from mecsim.scheduler.choice import Choice, SchedulerLike, choose
+from mecsim.scheduler.observation import feature_names
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import Progress, SchedulerPolicy, Source, drive
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.metrics import BoundGap, RunSummary
+from mecsim.simulation.result import KeptRows, RunResult
 from mecsim.simulation.totals import Totals
 from mecsim.support import jit
 from mecsim.trace import Provenance, TraceWriter
@@ -26,24 +32,15 @@ from mecsim.trace.recorded_workload import arrivals_of
 from mecsim.trace.schema import MemoryTrace, Sink
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """The result of a finished run."""
-
-    summary: RunSummary
-    trace: Path | None
-    """The trace file, None if none was written."""
-
-
 def run(
-    scenario: Scenario,
-    scheduler: str = "greedy",
+    scenario: Scenario | str | os.PathLike[str],
+    scheduler: SchedulerLike | None = None,
     options: Mapping[str, Any] | None = None,
     *,
-    name: str = "scenario",
+    name: str | None = None,
     seed: int = 0,
     kernel: str = "simpy",
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     memory: MemoryTrace | None = None,
     lower_bound: bool = False,
     progress: Progress | None = None,
@@ -51,10 +48,13 @@ def run(
     """Simulate a scenario under a scheduler.
 
     Args:
-        scenario: The scenario, see :func:`mecsim.load`.
-        scheduler: An installed name, ``package.module:Class`` or ``path/file.py:Class``.
+        scenario: A scenario, the path of its file, or the name of a shipped one.
+        scheduler: An installed name, ``package.module:Class`` or ``path/file.py:Class``; a
+            subclass of :class:`mecsim.Scheduler`; a function that makes a scheduler of a
+            :class:`mecsim.SchedulerSpec`; or an instance that was made for this scenario and seed.
+            By default ``mtl-a3c``, if a policy was trained on this scenario, else ``greedy``.
         options: Options of the scheduler.
-        name: Name of the scenario in the summary.
+        name: Name of the scenario in the summary; by default that of its file.
         seed: Seed of all random numbers.
         kernel: ``simpy`` (reference) or ``compiled`` (fast); both give the same results.
         out: Trace file to write.
@@ -64,7 +64,7 @@ def run(
         progress: Called with the slots done and the slots in all.
 
     Returns:
-        The summary and the path of the trace.
+        The summary, the path of the trace, and the rows of the run.
 
     Raises:
         InputError: The scenario, the scheduler or its options are not valid.
@@ -74,33 +74,78 @@ def run(
 
     Example:
         >>> from mecsim import load
-        >>> result = run(load("scenarios/vgg16_4es.yaml", ["slots=2"]), "greedy", seed=1)
+        >>> result = run(load("vgg16_4es", ["slots=2"]), "greedy", seed=1)
         >>> result.summary.tasks, result.trace
         (120, None)
     """
-    with scenario.locating():
-        scenario = self_contained(scenario)
-    model, options = resolve(scenario, seed), dict(options or {})
+    scenario, options = _whole(scenario), _mapping(options)
+    model = resolve(scenario, seed)
     warn_of_short_services(model)
     spec = SchedulerSpec.of(model)
-    policy = SchedulerPolicy(registry.create(scheduler, spec, options), scheduler)
-    made_by = Provenance(scheduler, options, seed, kernel)
+    chosen = choose(scheduler, spec, options)
+    policy = SchedulerPolicy(chosen.scheduler, chosen.name)
+    made_by = Provenance(chosen.name, options, seed, kernel)
+    path = None if out is None else Path(out)
     began = working_s()
     least = LowerBound(model) if lower_bound else None
     with (
         arrivals_of(model) as recorded,
-        trace_writer(out, model, spec, made_by, size_columns(model, recorded)) as writer,
+        trace_writer(path, model, spec, made_by, size_columns(model, recorded)) as writer,
     ):
         sinks: list[Sink] = [sink for sink in (writer, memory) if sink is not None]
         totals = drive(Source(model, spec, kernel, recorded, sinks, least, progress), policy)
     summary = totals.summary(
-        name,
+        name or scenario.label,
         made_by,
         wall_s=working_s() - began,
-        trace=out,
+        trace=path,
         lower_bound=None if least is None else _bound_gap(least, totals),
-    )
-    return RunResult(summary, out)
+    ).model_copy(update={"scheduler_reason": chosen.reason})
+    again = chosen.name if scheduler is None else scheduler
+    repeated = None  # an instance may have learned from the run
+    if not isinstance(again, Scheduler):
+        repeated = partial(_repeated, scenario, again, options, summary)
+    rows = repeated if memory is None else partial(_given, memory)
+    return RunResult(summary, path, tuple(feature_names(spec)), rows)
+
+
+def default_scheduler(scenario: Scenario, options: Mapping[str, Any], seed: int = 0) -> Choice:
+    """Return the scheduler that :func:`run` chooses if none is named. Raises ``InputError``."""
+    return choose(None, SchedulerSpec.of(resolve(_whole(scenario), seed)), options)
+
+
+def _whole(scenario: Scenario | str | os.PathLike[str]) -> Scenario:
+    """Return a scenario that needs no profile file."""
+    found = with_overrides(scenario)
+    with found.locating():
+        return self_contained(found)
+
+
+def _mapping(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    if not isinstance(options, Mapping | None):
+        shown = reprlib.repr(options)
+        raise InputError(f"options: {shown}; expected a mapping of names to values")
+    return dict(options or {})
+
+
+def _given(memory: MemoryTrace) -> MemoryTrace:
+    return memory
+
+
+def _repeated(
+    scenario: Scenario, scheduler: SchedulerLike, options: Mapping[str, Any], first: RunSummary
+) -> MemoryTrace:
+    """Repeat a run and return its rows. Raises ``InputError`` if the decisions differ."""
+    kept = KeptRows()
+    again = run(
+        scenario, scheduler, options, seed=first.seed, kernel="compiled", memory=kept
+    ).summary
+    if (again.reward, again.completed) != (first.reward, first.completed):
+        raise InputError(
+            f"scheduler {first.scheduler!r}: decided differently when the run was repeated for "
+            "its rows. Try: give the first run out=FILE"
+        )
+    return kept
 
 
 def _bound_gap(least: LowerBound, totals: Totals) -> BoundGap:

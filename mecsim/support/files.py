@@ -6,9 +6,22 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 from mecsim.errors import OutputError
+
+
+def packaged(name: str, in_checkout: str = "") -> Path:
+    """Return a folder that comes with mecsim: inside the package, or in a checkout beside it.
+
+    Args:
+        name: Its name inside an installed package.
+        in_checkout: Its path in a checkout; by default the name.
+    """
+    package = Path(str(resources.files("mecsim")))
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / (in_checkout or name)
 
 
 @contextlib.contextmanager

@@ -50,7 +50,10 @@ def _named(file: str) -> TraceFile:
     try:
         return TraceFile(Path(file))
     except TraceError as error:
-        raise TraceError(f"arrivals.file: {error}") from error
+        raise TraceError(
+            f"arrivals.file: {error}. Try: `mecsim run SCENARIO --out FILE.h5` writes a trace; "
+            "file names are relative to the file that holds them"
+        ) from error
 
 
 def recorded_tasks(model: Model, trace: TraceFile, where: str = "") -> RecordedWorkload:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from mecsim.paper.figure_files import shipped_scenario
+from mecsim.scenario import shipped
 from mecsim.scenario.loading import load, with_overrides
 from mecsim.scenario.schema import Scenario
 
@@ -84,7 +84,7 @@ class Setting:
         ]
         changes += [f"radio.rate={self.radio_rate}"] if self.radio_rate else []
         changes += [] if self.blocks is None else ["dnn.cut=balanced", f"dnn.blocks={self.blocks}"]
-        return load(shipped_scenario("vgg16_4es"), changes)
+        return load(shipped.path("vgg16_4es"), changes)
 
     def episode(self) -> Scenario:
         """Return the scenario of an episode of 600 slots, with sizes uniform over [0.8, 1.2]."""
