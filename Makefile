@@ -1,7 +1,7 @@
 # mecsim: `make help` lists what there is. PYTHON=python3.12 chooses another interpreter.
 PYTHON   ?= python3
 JOBS     ?= 2
-SCENARIO ?= scenarios/vgg16_4es.yaml
+SCENARIO ?= vgg16_4es
 ARGS     ?=
 
 # Trainings and batches would take hours without the compiler, and nothing of theirs is compiled.

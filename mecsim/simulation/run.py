@@ -121,7 +121,7 @@ def _whole(scenario: Scenario | str | os.PathLike[str]) -> Scenario:
         return self_contained(found)
 
 
-def _mapping(options: Mapping[str, Any] | None) -> dict[str, Any]:
+def _mapping(options: Any) -> dict[str, Any]:
     if not isinstance(options, Mapping | None):
         shown = reprlib.repr(options)
         raise InputError(f"options: {shown}; expected a mapping of names to values")

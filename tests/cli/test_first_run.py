@@ -101,14 +101,13 @@ def test_the_library_chooses_as_the_command_does(
 
 
 def test_commands_take_the_name_of_a_shipped_scenario(tmp_path: Path) -> None:
-    there = {"cwd": tmp_path}
-    assert answer("check", "city", **there)["scenario"]["edge_servers"] > 4
-    mecsim("run", "vgg16_4es", "--set", "slots=1", "--quiet", **there)
+    assert answer("check", "city", cwd=tmp_path)["scenario"]["edge_servers"] > 4
+    mecsim("run", "vgg16_4es", "--set", "slots=1", "--quiet", cwd=tmp_path)
     (trace,) = (tmp_path / "results").glob("vgg16_4es-*.h5")
     assert trace.is_file()
     compared = answer(
         "compare", "vgg16_4es", "--schedulers", "greedy,local", "--seeds", "1", "--jobs", "1",
-        "--set", "slots=1", "--no-figures", "--out", "out", **there,
+        "--set", "slots=1", "--no-figures", "--out", "out", cwd=tmp_path,
     )  # fmt: skip
     assert {row["scenario"] for row in compared["rows"]} == {"vgg16_4es"}
     said = mecsim("train", "vgg16_4ez", cwd=tmp_path, code=2).stderr

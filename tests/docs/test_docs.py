@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from mecsim.cli import app
 from mecsim.learning.options import find_learner, settings_of
+from mecsim.scenario import shipped
 from mecsim.scenario.loading import json_schema, load, validate
 from mecsim.scenario.yaml_source import parse
 from mecsim.scheduler import registry
@@ -76,6 +77,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in SHIPPED:
         short = path.read_text(encoding="utf-8").replace("slots: 600", "slots: 5")
         (tmp_path / "scenarios" / path.name).write_text(short, encoding="utf-8")
+    short_ones = {path.stem: tmp_path / "scenarios" / path.name for path in SHIPPED}
+    monkeypatch.setattr(shipped, "_files", lambda: short_ones)
     shutil.copytree(ROOT / "results" / "policies", tmp_path / "results" / "policies")
     monkeypatch.setattr(local, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.chdir(tmp_path)
@@ -126,7 +129,8 @@ def run_console(text: str) -> None:
     """
     command, *shown = text.removeprefix("$ ").splitlines()
     arguments = shlex.split(command)[1:]
-    arguments[1] = str(ROOT / arguments[1])
+    named = "/" not in arguments[1]
+    arguments[1] = str(ROOT / (f"scenarios/{arguments[1]}.yaml" if named else arguments[1]))
     printed = mecsim([*arguments, "--kernel", "compiled", "--no-trace"])
     found = [numbers(line) for line in printed.splitlines()]
     for line in shown:

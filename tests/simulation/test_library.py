@@ -115,7 +115,7 @@ def test_run_takes_a_function_of_the_spec() -> None:
     with pytest.raises(SchedulerError, match="cannot be made: ZeroDivisionError"):
         run(scenario(), lambda spec: AllAt(spec, place=1 // 0))
     with pytest.raises(SchedulerError, match=r"made a list; expected a mecsim.Scheduler"):
-        run(scenario(), lambda spec: [spec])  # type: ignore[arg-type, return-value]
+        run(scenario(), lambda spec: [spec])  # type: ignore[arg-type]
 
 
 def test_run_takes_an_instance_that_was_made_for_the_run() -> None:
@@ -243,7 +243,7 @@ def test_a_plot_of_the_delays() -> None:
     assert np.array_equal(np.unique(ours.get_xdata()), np.unique(result.tasks["total_s"]))
     assert (ours.get_label(), local.get_label()) == (result.summary.scheduler, "local")
     assert "(s)" in axes.get_xlabel()
-    plt.close(axes.figure)
+    plt.close("all")
 
 
 def test_a_result_can_be_pickled() -> None:
