@@ -286,7 +286,7 @@ def test_the_scenario_is_missing(
     code, _, err = mecsim(monkeypatch, capsys, "train")
     assert (code, err) == (
         2,
-        "mecsim: train: SCENARIO is missing; allowed: a scenario file (YAML)\n",
+        "mecsim: train: SCENARIO is missing; allowed: a scenario file or a shipped name\n",
     )
 
 
