@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from mecsim.errors import ScenarioError
 from mecsim.scenario import messages, yaml_source
+from mecsim.scenario.alternatives import apply_assigned, take_idle
 from mecsim.scenario.schema import Origin, Scenario
+
+_log = logging.getLogger(__name__)
+_POWER: Final = ("radio", "transmit_power")
+USUAL_WATTS: Final = 5
+"""Mobile devices transmit with less."""
 
 MAX_FAULTS: Final = 10
 """Most faults that one message reports; a thousand wrong values say no more than ten."""
@@ -40,10 +48,7 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Scenari
         ...
         mecsim.errors.ScenarioError: ...: wird: is not a known key; did you mean 'wired'? ...
     """
-    document = yaml_source.read(path)
-    for override in overrides:
-        yaml_source.assign(document, override)
-    return validate(document)
+    return _with_assigned(yaml_source.read(path), overrides)
 
 
 def with_overrides(
@@ -65,17 +70,41 @@ def with_overrides(
         return load(source, overrides)
     if not overrides:
         return source
-    document = yaml_source.Document(source.model_dump(mode="json"))
+    return _with_assigned(yaml_source.Document(source.model_dump(mode="json")), overrides)
+
+
+def _with_assigned(document: yaml_source.Document, overrides: Sequence[str]) -> Scenario:
     for override in overrides:
         yaml_source.assign(document, override)
-    return validate(document)
+    apply_assigned(document)
+    scenario = validate(document, take_idle(document))
+    _warn_of_watts(document)
+    return scenario
 
 
-def validate(document: yaml_source.Document) -> Scenario:
+def _warn_of_watts(document: yaml_source.Document) -> None:
+    """Log a warning about a transmit power without unit that is likely meant in dBm."""
+    power = document.value(_POWER)
+    text = str(power).strip()
+    if document.locate(_POWER) and text[-1:].isdecimal() and float(text) > USUAL_WATTS:
+        _warn(
+            f"{document.locate(_POWER)}: radio.transmit_power: {text} without a unit is {text} W, "
+            f"and devices send with less than {USUAL_WATTS} W; write '{text} dBm' or '{text} W'"
+        )
+
+
+@cache
+def _warn(message: str) -> None:
+    """Log a warning once in a process: a comparison loads a scenario for each of its points."""
+    _log.warning("%s", message)
+
+
+def validate(document: yaml_source.Document, faults: Sequence[str] = ()) -> Scenario:
     """Validate plain data as a scenario.
 
     Args:
         document: Plain values, and where each of them was written.
+        faults: Messages about faults that are known already.
 
     Returns:
         The scenario; it remembers the document, for messages.
@@ -86,12 +115,17 @@ def validate(document: yaml_source.Document) -> Scenario:
     try:
         scenario = Scenario.model_validate(document.values)
     except ValidationError as error:
-        lines = messages.messages(document, error)
-        if len(lines) > MAX_FAULTS:
-            lines[MAX_FAULTS:] = [f"... and {len(lines) - MAX_FAULTS} more faults"]
-        raise ScenarioError("\n".join(lines)) from error
+        raise _error([*faults, *messages.messages(document, error)]) from error
+    if faults:
+        raise _error(faults)
     scenario._origin = Origin(document)
     return scenario
+
+
+def _error(lines: Sequence[str]) -> ScenarioError:
+    more = len(lines) - MAX_FAULTS
+    shown = [*lines[:MAX_FAULTS], *([f"... and {more} more faults"] if more > 0 else [])]
+    return ScenarioError("\n".join(shown))
 
 
 def json_schema() -> str:
