@@ -313,9 +313,20 @@ def test_load_own_profile(tmp_path: Path) -> None:
     )
 
 
+def test_integers_of_a_profile_may_have_an_exponent(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    text = json.dumps(PROFILE).replace("[4]", "[4.0]").replace("128", "1.28e2")
+    path.write_text(text.replace('"flops": 8', '"flops": 12.5e6'))
+    graph = load_graph(str(path))
+    assert (graph.layers[0].flops, graph.input_bits, graph.input_shape) == (12_500_000, 128, (4,))
+    assert type(graph.layers[0].flops) is int
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"input_bits": 12.5}, "input_bits: 12.5 should be a valid integer"),
+        ({"input_bits": 1e300}, r"input_bits: 1e\+300 should be a valid integer"),
         ({"input_bits": 0}, "input_bits: 0 should be at least 1"),
         ({"input_bits": True}, "input_bits: True should be a valid integer"),
         ({"input_bits": 1e-3}, "input_bits: 0.001 should be a valid integer"),
