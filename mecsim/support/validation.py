@@ -50,10 +50,11 @@ class Within:
             or (high is not None and value > high)
             or (above is not None and value <= above)
         ):
-            raise ValueError(f"should be {self._words()}")
+            raise ValueError(f"should be {self.words()}")
         return value
 
-    def _words(self) -> str:
+    def words(self) -> str:
+        """Return the bounds in words."""
         upper = "" if self._high is None else f" and at most {_short(self._high)}"
         if self._low is None:
             return f"above {_short(self._above or 0)}{upper}"
@@ -80,12 +81,12 @@ Whole: Final = BeforeValidator(_whole)
 """Pydantic annotation: an integer that may be written as ``12.5e6``."""
 
 _BOUNDS: Final = {
-    "greater than or equal to": "at least",
-    "less than or equal to": "at most",
-    "greater than": "above",
-    "less than": "below",
+    "greater_than_equal": ("greater than or equal to", "at least"),
+    "less_than_equal": ("less than or equal to", "at most"),
+    "greater_than": ("greater than", "above"),
+    "less_than": ("less than", "below"),
 }
-"""Words of pydantic for a bound, and those of :class:`Within`."""
+"""Pydantic's name of an error, its words for the bound, and those of :class:`Within`."""
 
 
 def faults(error: ValidationError) -> Iterator[ErrorDetails]:
@@ -116,21 +117,35 @@ def in_words(details: ErrorDetails) -> str:
     text = details["msg"].removeprefix("Value error, ")
     for subject in ("Input", "Tuple", "List", "String"):
         text = text.replace(f"{subject} should", "should")
-    for theirs, ours in _BOUNDS.items():
+    for theirs, ours in _BOUNDS.values():
         text = text.replace(f"should be {theirs}", f"should be {ours}")
     for technical in ("valid tuple", "valid array"):
         text = text.replace(technical, "list")
     return text.replace(" after validation", "").replace("1 items", "1 item")
 
 
-def first_fault(error: ValidationError, *above: str) -> str:
+def first_fault(error: ValidationError, *above: str, declared: Any = None) -> str:
     """Return the first fault in one line: path of the key, value, what is allowed.
 
     Args:
         error: The errors of a validation.
         *above: Keys that lead to what was validated.
+        declared: The annotation of what was validated; gives both bounds of a number.
     """
     details = next(faults(error))
     path = ".".join(str(step) for step in (*above, *details["loc"])) or "the document"
     shown = "" if details["type"] == "missing" else f"{reprlib.repr(details['input'])} "
-    return f"{path}: {shown}{in_words(details)}"
+    bounds = _declared_bounds(declared) if details["type"] in _BOUNDS else None
+    problem = in_words(details) if bounds is None else f"should be {bounds.words()}"
+    return f"{path}: {shown}{problem}"
+
+
+def _declared_bounds(annotation: Any) -> Within | None:
+    """Return the bounds that pydantic's ``Field`` or its constraints put into an annotation."""
+    bounds: dict[str, float] = {}
+    for item in getattr(annotation, "__metadata__", ()):
+        for each in (item, *getattr(item, "metadata", ())):
+            for name, ours in (("ge", "low"), ("le", "high"), ("gt", "above")):
+                if getattr(each, name, None) is not None:
+                    bounds[ours] = getattr(each, name)
+    return Within(**bounds) if bounds else None
