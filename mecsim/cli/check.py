@@ -26,7 +26,9 @@ def check(
     *,
     output: Output,
 ) -> None:
-    """Validate a scenario and print every value that it has, in SI units.
+    """Validate a scenario; print every value that has an effect, in SI units.
+
+    Comments tell the blocks of a task and which devices each server serves.
 
     Example: mecsim check scenarios/vgg16_4es.yaml --set edge_servers=6
     """
@@ -38,17 +40,21 @@ def check(
     if scenario is None:
         raise InputError("SCENARIO: missing. Give a scenario file or a shipped name, or --schema")
     from mecsim.cli import display
+    from mecsim.model.coverage import coverage_table
     from mecsim.model.model import resolve
     from mecsim.scenario import yaml_source
+    from mecsim.scenario.alternatives import without_idle
     from mecsim.trace.recorded_workload import arrivals_of
 
     loaded = load(scenario, set_ or [])
     model = resolve(loaded, seed)
     with arrivals_of(model):  # recorded tasks fit, as a run would find
         pass
-    values, blocks = loaded.model_dump(mode="json"), model.block_table()
+    values = without_idle(loaded.model_dump(mode="json"))
+    blocks, servers = model.block_table(), coverage_table(model)
     if output.silent:
-        output.report({"scenario": values, "blocks": blocks}, list)
+        output.report({"scenario": values, "blocks": blocks, "servers": servers}, list)
         return
     write(yaml_source.dump(values))
     show_comment(display.blocks_table(blocks, "Blocks (per task of size factor 1)"))
+    show_comment(display.coverage_table(servers, seed))

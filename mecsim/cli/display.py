@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 from rich.text import Text
@@ -152,6 +152,36 @@ def blocks_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         for row in rows
     ]
     return plain_table(head, texts, title, text=2)
+
+
+MAX_SERVERS: Final = 20
+"""Most servers in a table; a city has a thousand."""
+
+
+def coverage_table(rows: Sequence[Mapping[str, Any]], seed: int) -> Table:
+    """Return how many devices each server serves, how far they are and how fast their radio is."""
+    head = ["server", "x, y (m)", "devices", "distance (m)", "radio (Mbit/s)"]
+    texts = [
+        [
+            f"ES {row['server']}",
+            ", ".join(f"{each:,.0f}" for each in row["position_m"]),
+            f"{row['devices']:,}",
+            _span(row["distance_m"], 1),
+            _span(row["rate_bps"], 1e6),
+        ]
+        for row in rows[:MAX_SERVERS]
+    ]
+    if len(rows) > MAX_SERVERS:
+        texts.append([f"… {len(rows) - MAX_SERVERS:,} more with --json", "", "", "", ""])
+    title = f"Servers (seed {seed}, radio without fading)"
+    return plain_table(head, texts, title)
+
+
+def _span(bounds: Sequence[float] | None, unit: float) -> str:
+    if bounds is None:
+        return number(None)
+    low, high = (number(each / unit) for each in bounds)
+    return low if low == high else f"{low} to {high}"
 
 
 def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -26,6 +26,7 @@ from pydantic.dataclasses import dataclass
 
 from mecsim.errors import ProfileError
 from mecsim.support.text import did_you_mean
+from mecsim.support.validation import Whole, Within
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -34,8 +35,8 @@ RAW_INPUT: Final = "input"
 """The name by which layers refer to the raw input of the network."""
 
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
-Natural: TypeAlias = Annotated[int, Field(ge=0)]
-Positive: TypeAlias = Annotated[int, Field(ge=1)]
+Natural: TypeAlias = Annotated[int, Within(0), Whole]
+Positive: TypeAlias = Annotated[int, Within(1), Whole]
 
 _STRICT: Final = ConfigDict(strict=True, extra="forbid")
 

@@ -26,9 +26,9 @@ def blocks_of(scenario: Scenario) -> cuts.Blocks:
         ScenarioError: If the number of blocks is missing or does not fit.
         ProfileError: If the DNN is unknown or cannot be cut as asked.
     """
-    spec = scenario.dnn
+    spec, other = scenario.dnn, ". For another number give cut: balanced"
     if isinstance(spec.model, BlockTable):
-        blocks, how = _given_blocks(spec.model), "the table of blocks"
+        blocks, how, other = _given_blocks(spec.model), "the table of blocks", ""
     else:
         with _naming("dnn.model", _WRITE if spec.model.endswith(".json") else ""):
             graph = profile_file.load_graph(spec.model)
@@ -45,7 +45,7 @@ def blocks_of(scenario: Scenario) -> cuts.Blocks:
     if spec.blocks not in (None, len(blocks)):
         raise ScenarioError(
             f"dnn.blocks: {spec.blocks} does not go with {how}, which makes {len(blocks)} blocks; "
-            "leave it out, or use cut: balanced for any other number"
+            f"allowed: {len(blocks)}, or null for whatever number it makes{other}"
         )
     return blocks
 

@@ -9,10 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from mecsim.model import equations
+from mecsim.model.coverage import radio_rates
 from mecsim.model.model import Model
-from mecsim.scenario.schema import UniformRate
-from mecsim.support.arrays import Floats
 
 _log = logging.getLogger(__name__)
 
@@ -46,22 +44,10 @@ def _services(model: Model) -> Iterator[tuple[float, str]]:
     moved = model.input_bits
     if model.scenario.return_result:
         moved = np.append(moved, model.result_bits)
-    links = [float(_radio_rates(model).max()), *model.links.rate_bps.tolist()]
+    links = [float(radio_rates(model)[1].max()), *model.links.rate_bps.tolist()]
     for work, speed, what in [
         (model.cycles, fastest, "a block"),
         (moved, max(links), "a transfer"),
     ]:
         if (work > 0).any():
             yield float(work[work > 0].min()) / speed, what
-
-
-def _radio_rates(model: Model) -> Floats:
-    """Return the highest radio rates without fading, bits a second."""
-    radio = model.scenario.radio
-    if isinstance(radio.rate, UniformRate):
-        return np.array(radio.rate.uniform)
-    if radio.rate is not None:
-        return np.array([radio.rate])
-    return equations.shannon_rate(
-        radio.bandwidth, radio.transmit_power, model.gain, radio.noise_density
-    )

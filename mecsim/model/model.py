@@ -198,7 +198,7 @@ def reseeded(model: Model, seed: int) -> Model:
 
 def _check_seed(seed: int) -> None:
     if not 0 <= seed <= MAX_SEED:
-        raise ScenarioError(f"seed: {seed} should be between 0 and {MAX_SEED}")
+        raise ScenarioError(f"seed: {seed} should be from 0 to {MAX_SEED}")
 
 
 def _resolve(scenario: Scenario, seed: int) -> Model:
@@ -231,8 +231,8 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
 def _drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
     """Return the fields of a model that depend on the seed."""
     servers = topology.server_positions(scenario.edge_server, scenario.edge_servers)
-    devices = topology.device_positions(scenario.device, servers, scenario.devices, seed)
     coverage = scenario.edge_server.coverage_radius
+    devices = topology.device_positions(scenario.device, servers, coverage, scenario.devices, seed)
     serving_server, gain = topology.associate(devices, servers, coverage, scenario.radio)
     draws = Stream(seed, "capacities").uniform(0, np.array([len(servers) + len(devices)]))
     drawn = len(servers) if isinstance(scenario.edge_server.capacity, Uniform) else 0

@@ -19,6 +19,9 @@ from mecsim.support.portable_math import cos_sin_each
 PAIRS_AT_ONCE: Final = 1 << 19
 """Most pairs of a device and a server that are compared together; bounds memory."""
 
+_ROUNDING: Final = 1 + 1e-12
+"""Factor on the coverage radius: a device at the edge of the coverage is covered."""
+
 LEAST_GAIN: Final = 1e-200
 """Least path gain; a rate below it would be lost in rounding."""
 
@@ -63,22 +66,33 @@ def grid_columns(count: int) -> int:
     return math.ceil(math.sqrt(count))
 
 
-def device_positions(spec: Device, servers: Floats, count: int, seed: int) -> Floats:
+def device_positions(
+    spec: Device, servers: Floats, coverage_m: float, count: int, seed: int
+) -> Floats:
     """Return the positions of devices in metres.
 
     Args:
         spec: Gives the positions, or the ring around a server in which devices are placed.
         servers: Positions of the servers in metres; shape (N, 2).
+        coverage_m: Largest distance of a device from its server.
         count: D, the number of devices.
         seed: Device d is placed uniformly over the ring around server d mod N.
 
     Returns:
         x and y of every device; shape (D, 2).
+
+    Raises:
+        ScenarioError: If the ring is larger than the coverage.
     """
     if spec.positions is not None:
         return np.array(spec.positions, dtype=np.float64)
     draws = Stream(seed, "positions").uniform(0, np.array([2 * count])).reshape(-1, 2)
     near, far = spec.distance
+    if far > coverage_m * _ROUNDING:
+        raise ScenarioError(
+            f"device.distance: reaches {far:g} m, and a device may be placed at any distance up to "
+            f"that from its server; allowed: at most edge_server.coverage_radius = {coverage_m:g} m"
+        )
     radius = np.sqrt(near * near + (far * far - near * near) * draws[:, 0])
     around = servers[np.arange(count) % len(servers)]
     return around + radius[:, None] * cos_sin_each(draws[:, 1])
@@ -102,7 +116,7 @@ def associate(
     Raises:
         ScenarioError: If a device is out of coverage, or its path gain is too small.
     """
-    reach = coverage_m * (1 + 1e-12)
+    reach = coverage_m * _ROUNDING
     nearest = np.zeros(len(devices), dtype=np.int64)
     distance = np.full(len(devices), np.inf)
     for group in _neighbourhoods(devices, max(1, min(1024, PAIRS_AT_ONCE // len(servers)))):

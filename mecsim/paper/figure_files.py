@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -123,6 +123,8 @@ class PanelSpec(Section):
 
 class Figure(Section):
     """A figure of the paper: studies and panels."""
+
+    keys_of_files: ClassVar[tuple[str, ...]] = ("extends",)
 
     title: str
     note: str = ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import reprlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +15,14 @@ from pydantic import ValidationError
 
 from mecsim.errors import ScenarioError
 from mecsim.scenario import messages, shipped, yaml_source
+from mecsim.scenario.alternatives import apply_assigned, take_idle
 from mecsim.scenario.schema import UNNAMED, Origin, Scenario
 from mecsim.support.names import scenario_label
+
+_log = logging.getLogger(__name__)
+_POWER: Final = ("radio", "transmit_power")
+USUAL_WATTS: Final = 5
+"""Mobile devices transmit with less."""
 
 MAX_FAULTS: Final = 10
 """Most faults that one message reports; a thousand wrong values say no more than ten."""
@@ -51,9 +59,7 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Scenari
         )
     changes = _texts(overrides)
     document = yaml_source.read(shipped.find(path))
-    for override in changes:
-        yaml_source.assign(document, override)
-    return validate(document, scenario_label(Path(path), changes))
+    return _with_assigned(document, changes, scenario_label(Path(path), changes))
 
 
 def _texts(overrides: Sequence[str]) -> list[str]:
@@ -88,17 +94,46 @@ def with_overrides(
     if not changes:
         return source
     document = yaml_source.Document(source.model_dump(mode="json"))
-    for override in changes:
+    return _with_assigned(document, changes, f"{source.label} ({', '.join(changes)})")
+
+
+def _with_assigned(
+    document: yaml_source.Document, overrides: Sequence[str], label: str
+) -> Scenario:
+    for override in overrides:
         yaml_source.assign(document, override)
-    return validate(document, f"{source.label} ({', '.join(changes)})")
+    apply_assigned(document)
+    scenario = validate(document, label, take_idle(document))
+    _warn_of_watts(document)
+    return scenario
 
 
-def validate(document: yaml_source.Document, label: str = UNNAMED) -> Scenario:
+def _warn_of_watts(document: yaml_source.Document) -> None:
+    """Log a warning about a transmit power without unit that is likely meant in dBm."""
+    power = document.value(_POWER)
+    text = str(power).strip()
+    if document.locate(_POWER) and text[-1:].isdecimal() and float(text) > USUAL_WATTS:
+        _warn(
+            f"{document.locate(_POWER)}: radio.transmit_power: {text} without a unit is {text} W, "
+            f"and devices send with less than {USUAL_WATTS} W; write '{text} dBm' or '{text} W'"
+        )
+
+
+@cache
+def _warn(message: str) -> None:
+    """Log a warning once in a process: a comparison loads a scenario for each of its points."""
+    _log.warning("%s", message)
+
+
+def validate(
+    document: yaml_source.Document, label: str = UNNAMED, faults: Sequence[str] = ()
+) -> Scenario:
     """Validate plain data as a scenario.
 
     Args:
         document: Plain values, and where each of them was written.
         label: Its name in results.
+        faults: Messages about faults that are known already.
 
     Returns:
         The scenario; it remembers the document, for messages.
@@ -109,12 +144,17 @@ def validate(document: yaml_source.Document, label: str = UNNAMED) -> Scenario:
     try:
         scenario = Scenario.model_validate(document.values)
     except ValidationError as error:
-        lines = messages.messages(document, error)
-        if len(lines) > MAX_FAULTS:
-            lines[MAX_FAULTS:] = [f"... and {len(lines) - MAX_FAULTS} more faults"]
-        raise ScenarioError("\n".join(lines)) from error
+        raise _error([*faults, *messages.messages(document, error)]) from error
+    if faults:
+        raise _error(faults)
     scenario._origin = Origin(document, label)
     return scenario
+
+
+def _error(lines: Sequence[str]) -> ScenarioError:
+    more = len(lines) - MAX_FAULTS
+    shown = [*lines[:MAX_FAULTS], *([f"... and {more} more faults"] if more > 0 else [])]
+    return ScenarioError("\n".join(shown))
 
 
 def json_schema() -> str:

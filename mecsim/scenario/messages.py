@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mecsim.scenario import yaml_source
-from mecsim.scenario.units import LARGEST
+from mecsim.scenario.section import UnknownKey
 from mecsim.support.validation import faults, in_words
 
 
@@ -33,7 +33,7 @@ def messages(document: yaml_source.Document, error: ValidationError) -> list[str
 def _shown(values: Any, keys: yaml_source.Keys, details: ErrorDetails) -> str:
     """Return the faulty value as it was written and a space, or nothing where it does not help."""
     value = details["input"]
-    if details["type"] in ("unknown_key", "missing", "fault"):
+    if details["type"] in ("extra_forbidden", "missing", "fault"):
         return ""
     for key in keys:
         values = values[key]
@@ -53,10 +53,9 @@ def _problem(details: ErrorDetails) -> str:
         return f"needs {context['discriminator']} to say what it is"
     if kind in ("model_type", "model_attributes_type"):
         return "should be a mapping of keys to values"
-    text = in_words(details)
-    if context.get("le") == LARGEST:  # pydantic writes out all its zeros
-        text = text.replace("1" + 30 * "0", f"{LARGEST:g}")
-    return text
+    if kind == "extra_forbidden" and isinstance(details["input"], UnknownKey):
+        return details["input"].problem(str(details["loc"][-1]))
+    return in_words(details)
 
 
 def _keys_in(values: Any, details: ErrorDetails) -> yaml_source.Keys:
@@ -71,7 +70,6 @@ def _keys_in(values: Any, details: ErrorDetails) -> yaml_source.Keys:
     context = details.get("ctx", {})
     more: dict[str, Sequence[Any]] = {
         "missing": details["loc"][-1:],
-        "unknown_key": (context.get("key"),),
         "fault": context.get("keys", ()),
         "union_tag_invalid": (str(context.get("discriminator")).strip("'"),),
     }

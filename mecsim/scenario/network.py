@@ -24,9 +24,11 @@ from mecsim.scenario.units import (
     Latency,
     Metres,
     NonNegative,
+    PositiveMetres,
     Watts,
     WattsPerHertz,
 )
+from mecsim.support.validation import Whole, Within
 
 Position: TypeAlias = Pair[Coordinate]
 
@@ -36,11 +38,11 @@ class EdgeServer(Section):
 
     capacity: Capacity = 15e9
     """F_n, cycles per second of each core of a server."""
-    cores: Annotated[int, Field(ge=1, le=1024)] = 1
+    cores: Annotated[int, Within(1, 1024), Whole] = 1
     """Number of cores of each server."""
-    coverage_radius: Annotated[Metres, Field(gt=0)] = 750.0
+    coverage_radius: PositiveMetres = 750.0
     """Largest distance of a device from its server in m."""
-    spacing: Annotated[Metres, Field(gt=0)] = 1500.0
+    spacing: PositiveMetres = 1500.0
     """Distance in m between neighbours on the square grid on which servers stand by default."""
     positions: tuple[Position, ...] | None = None
     """Position [x, y] of each server in m; by default a square grid."""
@@ -74,9 +76,9 @@ class Radio(Section):
     """p, the transmit power of a device in W; 22 dBm by default."""
     noise_density: WattsPerHertz = 3.981071705534972e-21  # -174 dBm/Hz
     """N0, the power density of the noise in W/Hz; -174 dBm/Hz by default."""
-    path_loss_intercept_db: Annotated[float, Field(ge=-500, le=500)] = 128.1
+    path_loss_intercept_db: Annotated[float, Within(-500, 500)] = 128.1
     """Path loss in dB at a distance of 1 km."""
-    path_loss_slope_db: Annotated[float, Field(ge=0, le=500)] = 37.6
+    path_loss_slope_db: Annotated[float, Within(0, 500)] = 37.6
     """Path loss in dB that a tenfold distance adds: intercept + slope · log10(distance / km)."""
     fading: Literal["none", "rayleigh"] = "none"
     """Small-scale fading, drawn for every device and slot."""
@@ -102,9 +104,9 @@ class Link(Section):
 
     model_config = ConfigDict(populate_by_name=False, serialize_by_alias=True)
 
-    source: Annotated[int, Field(ge=1, alias="from")]
+    source: Annotated[int, Within(1), Whole, Field(alias="from")]
     """Number of the server that sends, from 1."""
-    target: Annotated[int, Field(ge=1, alias="to")]
+    target: Annotated[int, Within(1), Whole, Field(alias="to")]
     """Number of the server that receives, from 1."""
     rate: BitsPerSecond | None = None
     """Rate of this link in bit/s; by default ``wired.rate``."""
@@ -123,7 +125,7 @@ class Wired(Section):
     """R_max, the rate of each link in bit/s."""
     latency: Latency = 0.0
     """Time in s that a bit takes over a link after it is sent."""
-    branching: Annotated[int, Field(ge=1)] = 2
+    branching: Annotated[int, Within(1), Whole] = 2
     """Number of children of each server in a ``tree``."""
     links: tuple[Link, ...] | None = None
     """The links of an ``explicit`` topology."""

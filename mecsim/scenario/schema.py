@@ -14,9 +14,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import PrivateAttr, model_validator
 
 from mecsim.errors import InputError
 from mecsim.scenario import yaml_source
@@ -38,6 +38,7 @@ from mecsim.scenario.tasks import (
     UniformSize,
 )
 from mecsim.scenario.units import Seconds
+from mecsim.support.validation import Whole, Within
 
 __all__ = [
     "Arrivals",
@@ -94,11 +95,12 @@ class Origin:
 class Scenario(Section):
     """A network, a DNN and its tasks, and the length of a run."""
 
+    keys_of_files: ClassVar[tuple[str, ...]] = ("extends",)
     _origin: Origin = PrivateAttr(Origin(yaml_source.Document({})))
 
     description: str = ""
     """A text for people; it changes no result."""
-    slots: Annotated[int, Field(ge=1, le=10_000_000)] = 600
+    slots: Annotated[int, Within(1, 10_000_000), Whole] = 600
     """Number of slots in which tasks are released."""
     slot_length: Seconds = 1.0
     """Length of a slot in s."""
@@ -110,11 +112,11 @@ class Scenario(Section):
     """The scale of a task's cycles and bits; its mean is 1."""
     arrivals: Arrivals = Slotted()
     """When tasks are released and by which devices."""
-    edge_servers: Annotated[int, Field(ge=1, le=100_000)] = 4
+    edge_servers: Annotated[int, Within(1, 100_000), Whole] = 4
     """N, the number of edge servers."""
     edge_server: EdgeServer = EdgeServer()
     """The properties of the edge servers."""
-    devices: Annotated[int, Field(ge=1, le=10_000_000)] = 30
+    devices: Annotated[int, Within(1, 10_000_000), Whole] = 30
     """D, the number of devices."""
     device: Device = Device()
     """The properties of the devices."""

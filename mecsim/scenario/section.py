@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -31,18 +32,33 @@ class Section(BaseModel):
         strict=True, frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
+    keys_of_files: ClassVar[tuple[str, ...]] = ()
+    """Keys that a file may have in addition; they are gone when its values are validated."""
+
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
         names = [field.alias or name for name, field in cls.model_fields.items()]
-        for key in data:
-            if key not in names:
-                hint = f"{did_you_mean(str(key), names)}allowed: {', '.join(names)}"
-                context = {"key": str(key), "advice": f"is not a known key; {hint}"}
-                raise PydanticCustomError("unknown_key", "{advice}", context)
-        return {key: _tuples(value) for key, value in data.items()}
+        unknown = UnknownKey((*cls.keys_of_files, *names), cls.keys_of_files)
+        return {key: _tuples(data[key]) if key in names else unknown for key in data}
+
+
+@dataclass(frozen=True)
+class UnknownKey:
+    """Stands for the value of an unknown key: pydantic reports all of them, each with this."""
+
+    known: tuple[str, ...]
+    only_in_files: tuple[str, ...]
+
+    def problem(self, key: str) -> str:
+        """Return what is wrong with a key and what is allowed."""
+        if key in self.only_in_files:
+            return "can only be given in a file, at its top level"
+        return (
+            f"is not a known key; {did_you_mean(key, self.known)}allowed: {', '.join(self.known)}"
+        )
 
 
 def _tuples(value: Any) -> Any:

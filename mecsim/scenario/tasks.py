@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from mecsim.scenario.section import Section, fault
 from mecsim.scenario.units import NonNegative, Positive, Seconds
+from mecsim.support.validation import Whole, Within
 
 
 class BlockTable(Section):
@@ -47,7 +48,7 @@ class Dnn(Section):
     ] = "vgg16"
     """A shipped profile (``mecsim profile --list``), the path of a profile's JSON file, or a table
     of blocks."""
-    blocks: Annotated[int, Field(ge=1)] | None = None
+    blocks: Annotated[int, Within(1), Whole] | None = None
     """M, the number of blocks; needed for ``cut: balanced``, otherwise only checked."""
     cut: Literal["balanced", "stages"] | Annotated[tuple[str, ...], Field(strict=True)] = "balanced"
     """Where the DNN is cut: ``balanced`` by cycles, after the model's ``stages``, or after the
@@ -109,7 +110,7 @@ class LognormalSize(Section):
 
     distribution: Literal["lognormal"]
     """The size factor is lognormal."""
-    sigma: Annotated[float, Field(gt=0, le=5)]
+    sigma: Annotated[float, Within(high=5, above=0)]
     """Standard deviation of the logarithm of the size factor."""
     per: Per = "task"
     """Whether a factor is drawn for each slot, each task or each block."""
@@ -119,7 +120,7 @@ SizeFactor: TypeAlias = Annotated[
     ConstantSize | UniformSize | ExponentialSize | LognormalSize, Discriminator("distribution")
 ]
 
-Rate = Annotated[float, Field(ge=0, le=1e7)]
+Rate = Annotated[float, Within(0, 1e7)]
 """Tasks per slot."""
 
 

@@ -14,8 +14,11 @@ from decimal import Context, Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from mecsim.support.text import did_you_mean
+from mecsim.support.validation import Within
 
 if TYPE_CHECKING:
     from pint import UnitRegistry
@@ -113,7 +116,7 @@ def _convert(number: Decimal, name: str, unit: str) -> float:
         factor = (registry.Quantity(1.0, numerator) / divisor).to(unit).magnitude
         return float(number * Decimal(repr(factor)))
     except (pint.UndefinedUnitError, ValueError) as error:  # ValueError for "nan"
-        known = f"write for example {example(unit)!r}"
+        known = f"{_meant(name, unit)}write for example {example(unit)!r}"
         raise ValueError(f"has no unit that mecsim knows ({name!r}); {known}") from error
     except pint.DimensionalityError as error:
         wanted = f"a quantity in {unit or 'no unit'} is needed"
@@ -132,6 +135,29 @@ _EXAMPLES: Final = {
     "J": "2 kJ",
     "bit": "24 kbit",
 }
+
+
+_SPELLINGS: Final = {
+    "Hz": "Hz kHz MHz GHz THz",
+    "W": "W mW kW dBm dBW",
+    "W/Hz": "W/Hz mW/Hz dBm/Hz dBW/Hz",
+    "bit/s": "bit/s kbit/s Mbit/s Gbit/s Tbit/s B/s kB/s MB/s GB/s bps kbps Mbps Gbps",
+    "m": "m mm km",
+    "s": "s ms µs ns min h",
+    "J": "J mJ kJ MJ Wh kWh",
+    "bit": "bit kbit Mbit Gbit B kB MB GB",
+}
+"""Usual units of each dimension."""
+
+
+def _meant(name: str, unit: str) -> str:
+    """Return a hint for a unit that is unknown because of its case or a wrong letter."""
+    wrong = "".join(name.split()).lower().replace("bits", "bit")
+    spellings = _SPELLINGS[unit].split()
+    same = [each for each in spellings if wrong in (each.lower(), each.lower().replace("bit", "b"))]
+    if same:
+        return f"did you mean {' or '.join(map(repr, same))}? "
+    return did_you_mean(name, spellings)
 
 
 def example(unit: str) -> str:
@@ -166,25 +192,17 @@ LARGEST: Final = 1e30
 """Above every quantity; squares and products of such numbers and their inverses are finite."""
 
 
-def _not_tiny(value: float) -> float:
-    if value < 1 / LARGEST:
-        raise ValueError(f"should be at least {1 / LARGEST:g}")
-    return value
-
-
-Finite = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
-NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=LARGEST)]
-Positive = Annotated[
-    float,
-    Field(strict=True, allow_inf_nan=False, gt=0, le=LARGEST),
-    AfterValidator(_not_tiny),
-]
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Finite = Annotated[_Number, Within(-LARGEST, LARGEST)]
+NonNegative = Annotated[_Number, Within(0, LARGEST)]
+Positive = Annotated[_Number, Within(1 / LARGEST, LARGEST, above=0)]
 
 Hertz = Annotated[Positive, Unit("Hz")]
 Watts = Annotated[Positive, Unit("W")]
 WattsPerHertz = Annotated[Positive, Unit("W/Hz")]
 BitsPerSecond = Annotated[Positive, Unit("bit/s")]
 Metres = Annotated[NonNegative, Unit("m")]
+PositiveMetres = Annotated[Positive, Unit("m")]
 Coordinate = Annotated[Finite, Unit("m")]
 Seconds = Annotated[Positive, Unit("s")]
 Latency = Annotated[NonNegative, Unit("s")]

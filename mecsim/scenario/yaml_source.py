@@ -11,31 +11,25 @@ import os
 import re
 import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import yaml
 
 from mecsim.errors import ScenarioError
 from mecsim.scenario import shipped
+from mecsim.scenario.alternatives import inherit
+from mecsim.scenario.document import FORMS, Document, Keys, dotted, holds
 
-Keys: TypeAlias = tuple[str | int, ...]
+__all__ = ["Document", "Keys", "assign", "assigned", "dump", "holds", "parse", "read"]
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
 PATH_KEYS: Final = (("arrivals", "file"), ("dnn", "model"))
 """Keys that hold the names of other files."""
 
-KIND_KEYS: Final = ("process", "distribution", "topology")
-"""Keys that give the kind of a mapping. A different kind replaces the whole mapping."""
-
 UNION_KEYS: Final = ("process", "distribution")
 """Those kinds that also determine which other keys the mapping may have."""
-
-FORMS: Final = ("repeat", "uniform")
-"""Keys that give the form of a mapping of values. A different form replaces the whole mapping."""
-
 
 _CORE: Final = "tag:yaml.org,2002:"
 _BASES: Final = {"0o": 8, "0x": 16}
@@ -61,26 +55,6 @@ for _tag, _pattern, _first in (
     _CoreSchemaLoader.add_implicit_resolver(
         f"{_CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), _first
     )
-
-
-@dataclass
-class Document:
-    """Plain data and the place where each value was written.
-
-    Attributes:
-        values: Nested dictionaries and lists.
-        where: The place of each path of keys, as ``file:line`` or the text of an option.
-    """
-
-    values: dict[str, Any]
-    where: dict[Keys, str] = field(default_factory=dict)
-
-    def locate(self, keys: Keys) -> str:
-        """Return where ``keys``, or the nearest thing above it, was written."""
-        for end in range(len(keys), -1, -1):
-            if keys[:end] in self.where:
-                return self.where[keys[:end]]
-        return ""
 
 
 def read(path: str | os.PathLike[str]) -> Document:
@@ -112,7 +86,9 @@ def _read(path: Path, above: tuple[str, ...]) -> Document:
         raise ScenarioError(f"{where} {base!r} goes round in a circle: it builds on this file")
     if len(chain) > MAX_DEPTH:
         raise ScenarioError(f"{where} is a chain of more than {MAX_DEPTH} files")
-    return _merge(_read(base_path, chain), document)
+    below = _read(base_path, chain)
+    below.drop(("description",))  # it describes the other scenario
+    return inherit(below, document)
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
@@ -203,7 +179,7 @@ def _plain(node: yaml.Node, keys: Keys, name: str, where: dict[Keys, str]) -> An
             key = _key(key_node, name)
             line = _line(key_node, name)
             if key in values:
-                raise ScenarioError(f"{line}: {_dotted((*keys, key))}: is given twice")
+                raise ScenarioError(f"{line}: {dotted((*keys, key))}: is given twice")
             where[(*keys, key)] = line
             values[key] = _plain(value_node, (*keys, key), name, where)
         return values
@@ -212,7 +188,7 @@ def _plain(node: yaml.Node, keys: Keys, name: str, where: dict[Keys, str]) -> An
     try:
         return _scalar(node)
     except ValueError as error:
-        raise ScenarioError(f"{line}: {_dotted(keys)}: cannot be read: {error}") from error
+        raise ScenarioError(f"{line}: {dotted(keys)}: cannot be read: {error}") from error
 
 
 def _scalar(node: yaml.Node) -> Any:
@@ -252,46 +228,6 @@ def _key(node: yaml.Node, name: str) -> str:
             raise ScenarioError(f"{_line(node, name)}: the key {error}") from error
     shown = reprlib.repr(node.value) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
     raise ScenarioError(f"{_line(node, name)}: {shown} is not a key (a word)")
-
-
-def _dotted(keys: Iterable[str | int]) -> str:
-    return ".".join(str(key) for key in keys)
-
-
-def _merge(base: Document, over: Document) -> Document:
-    values = _merged(base.values, over.values)
-    kept = {keys: line for keys, line in base.where.items() if _has(values, keys)}
-    return Document(values, kept | over.where)
-
-
-def _has(values: Any, keys: Keys) -> bool:
-    for key in keys:
-        if not holds(values, key):
-            return False
-        values = values[key]
-    return True
-
-
-def holds(values: Any, key: str | int) -> bool:
-    """Return whether a mapping or a list has ``values[key]``."""
-    if isinstance(values, dict):
-        return key in values
-    return isinstance(values, list | tuple) and isinstance(key, int) and 0 <= key < len(values)
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = {} if _of_other_kind(base, over) else dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
-    return result
-
-
-def _of_other_kind(base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
-    forms = {key for key in FORMS if key in over}
-    other_form = bool(forms) and forms != {key for key in FORMS if key in base}
-    return other_form or any(key in over and base.get(key) != over[key] for key in KIND_KEYS)
 
 
 def dump(values: Mapping[str, Any]) -> str:
@@ -352,6 +288,7 @@ def _put(document: Document, keys: list[str], value: Any, where: str) -> None:
             target[step] = target = {}
     document.where = {k: w for k, w in document.where.items() if k[: len(taken)] != tuple(taken)}
     document.where[tuple(taken)] = where
+    document.assigned.append(tuple(taken))
 
 
 def _step(target: Any, key: str, where: str, taken: list[str | int]) -> str | int:
@@ -360,4 +297,4 @@ def _step(target: Any, key: str, where: str, taken: list[str | int]) -> str | in
     if isinstance(target, list) and key in map(str, range(len(target))):
         return int(key)
     allowed = f"0 to {len(target) - 1}" if isinstance(target, list) else "nothing below it"
-    raise ScenarioError(f"{where}: {_dotted(taken)}: has no {key!r} (allowed: {allowed})")
+    raise ScenarioError(f"{where}: {dotted(taken)}: has no {key!r} (allowed: {allowed})")

@@ -209,7 +209,7 @@ def _checked(name: str, parameter: inspect.Parameter, value: Any) -> Any:
         with scheduler_errors(f"scheduler {name!r}: option {parameter.name}:", let=ValidationError):
             return _adapter(parameter.annotation).validate_python(value)
     except ValidationError as error:
-        fault = first_fault(error, parameter.name)
+        fault = first_fault(error, parameter.name, declared=parameter.annotation)
         raise SchedulerError(f"scheduler {name!r}: option {fault}") from error
 
 

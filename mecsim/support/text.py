@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from itertools import takewhile
+from typing import Any, Final
+
+_MOST_HINTS: Final = 3
 
 
 def number(value: float | None) -> str:
@@ -48,13 +51,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         known: The names that are.
 
     Returns:
-        A question with a space after it, or nothing if no known name is similar.
+        A question with a space after it, or nothing if no known name is similar. Of equally similar
+        names it has those with the longest common beginning, at most three.
 
     Example:
         >>> did_you_mean("greedi", ["edge", "greedy", "local"])
         "did you mean 'greedy'? "
+        >>> did_you_mean("conv1", ["conv1_1", "conv1_2", "conv5_1"])
+        "did you mean 'conv1_1' or 'conv1_2'? "
         >>> did_you_mean("lookahead", ["edge", "greedy", "local"])
         ''
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
+    names = list(dict.fromkeys(known))
+    scores: dict[str, tuple[float, int]] = {}
+    for each in difflib.get_close_matches(name, names, n=max(1, len(names))):
+        alike = difflib.SequenceMatcher(None, each, name).ratio()
+        beginning = takewhile(lambda pair: pair[0] == pair[1], zip(each, name, strict=False))
+        scores[each] = (alike, len(list(beginning)))
+    best = max(scores.values(), default=None)
+    close = [each for each in names if each in scores and scores[each] == best][:_MOST_HINTS]
+    return f"did you mean {' or '.join(map(repr, close))}? " if close else ""

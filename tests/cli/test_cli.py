@@ -242,6 +242,29 @@ def test_check_output_is_a_scenario(tmp_path: Path) -> None:
     assert one["blocks"] == other["blocks"]
 
 
+def test_check_tells_which_devices_each_server_serves() -> None:
+    far = "edge_server.positions=[[0, 0], [1 km, 0], [0, 1 km], [1000 km, 0]]"
+    arguments = ["check", SCENARIO, "--set", far, "--set", "devices=20"]
+    servers = answer(*arguments)["servers"]
+    assert sum(each["devices"] for each in servers) == 20
+    assert servers[3]["position_m"] == [1e6, 0.0]
+    assert servers[3]["devices"] == 5
+    assert 310 <= servers[3]["distance_m"][0] <= servers[3]["distance_m"][1] <= 750
+    shown = mecsim(*arguments).stdout
+    assert re.search(r"^# ES 4 +1,000,000, 0 +5 +\d+\S* to \d+", shown, re.MULTILINE)
+    many = mecsim("check", SCENARIO, "--set", "edge_servers=25", "--set", "devices=1").stdout
+    assert re.search(r"^# ES 20 +\S+, \S+ +0 +– +–$", many, re.MULTILINE)
+    assert "# … 5 more with --json" in many
+
+
+def test_check_output_leaves_out_what_has_no_effect(tmp_path: Path) -> None:
+    resolved = mecsim("check", SCENARIO, "--set", "radio.rate=1 MB/s").stdout
+    assert "bandwidth" not in resolved
+    assert "branching" not in resolved
+    (tmp_path / "again.yaml").write_text(resolved, encoding="utf-8")
+    assert answer("check", str(tmp_path / "again.yaml"))["scenario"]["radio"]["rate"] == 8e6
+
+
 def test_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(mecsim("check", "--schema").stdout)

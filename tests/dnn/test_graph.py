@@ -313,13 +313,24 @@ def test_load_own_profile(tmp_path: Path) -> None:
     )
 
 
+def test_integers_of_a_profile_may_have_an_exponent(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    text = json.dumps(PROFILE).replace("[4]", "[4.0]").replace("128", "1.28e2")
+    path.write_text(text.replace('"flops": 8', '"flops": 12.5e6'))
+    graph = load_graph(str(path))
+    assert (graph.layers[0].flops, graph.input_bits, graph.input_shape) == (12_500_000, 128, (4,))
+    assert type(graph.layers[0].flops) is int
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"input_bits": 0}, "input_bits: 0 should be greater than or equal to 1"),
+        ({"input_bits": 12.5}, "input_bits: 12.5 should be a valid integer"),
+        ({"input_bits": 1e300}, r"input_bits: 1e\+300 should be a valid integer"),
+        ({"input_bits": 0}, "input_bits: 0 should be at least 1"),
         ({"input_bits": True}, "input_bits: True should be a valid integer"),
-        ({"input_bits": 1e3}, "input_bits: 1000.0 should be a valid integer"),
-        ({"input_shape": [3, 0]}, "input_shape.1: 0 should be greater than or equal to 1"),
+        ({"input_bits": 1e-3}, "input_bits: 0.001 should be a valid integer"),
+        ({"input_shape": [3, 0]}, "input_shape.1: 0 should be at least 1"),
         ({"input_shape": 3}, "input_shape: 3 should be a list"),
         ({"input_shape": []}, r"input_shape: \[\] should have at least 1 item, not 0"),
         ({"name": ""}, "name: '' should have at least 1 character"),
@@ -327,7 +338,7 @@ def test_load_own_profile(tmp_path: Path) -> None:
         ({"layers": 7}, "layers: 7 should be a list"),
         ({"layers": ["a"]}, "layers.0: 'a' should be an object"),
         ({"layers": [{"name": "a"}]}, "layers.0.flops: is missing"),
-        ({"layers": [LAYER | {"flops": -1}]}, "layers.0.flops: -1 should be greater"),
+        ({"layers": [LAYER | {"flops": -1}]}, "layers.0.flops: -1 should be at least 0"),
         (
             {"layers": [LAYER | {"inputs": []}]},
             r"layers.0.inputs: \[\] should have at least 1 item",

@@ -413,7 +413,7 @@ def test_module_is_unchanged() -> None:
             (8,),
             "has 128 FLOPs between its input and its result, but 160 in all; remove",
         ),
-        (nn.ReLU(), (0,), "a layer's output_bits: 0 should be greater than or equal to 1"),
+        (nn.ReLU(), (0,), "a layer's output_bits: 0 should be at least 1"),
         (ValueDependent(), (8,), r"neither by torch\.fx \(TraceError.*nor by torch\.export \("),
     ],
 )

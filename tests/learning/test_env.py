@@ -255,7 +255,7 @@ def test_wrong_options_and_seeds(make: Any) -> None:
     env = make(SHORT)
     with pytest.raises(InputError, match="'wokload' is not a known option; allowed: workload_seed"):
         env.reset(options={"wokload": 3})
-    with pytest.raises(ScenarioError, match="seed: -1 should be between 0 and"):
+    with pytest.raises(ScenarioError, match="seed: -1 should be from 0 to"):
         env.reset(options={"workload_seed": -1})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from mecsim.errors import ScenarioError
 from mecsim.model import equations
 from mecsim.model import topology as topology_module
-from mecsim.model.model import resolve
+from mecsim.model.coverage import coverage_table
+from mecsim.model.model import reseeded, resolve
 from mecsim.model.routes import next_links
 from mecsim.model.topology import (
     Links,
@@ -22,7 +24,7 @@ from mecsim.model.topology import (
     wired_links,
 )
 from mecsim.scenario.loading import load
-from mecsim.scenario.schema import Device, EdgeServer, Poisson, Radio, Wired
+from mecsim.scenario.schema import Device, EdgeServer, Poisson, Radio, Scenario, Wired
 from tests.helpers.builders import both_ways, scenario
 
 Pairs = list[tuple[int, int]]
@@ -136,7 +138,7 @@ def test_device_positions_uniform_in_ring() -> None:
     servers = np.array([[0.0, 0.0], [1500.0, 0.0], [0.0, 1500.0]])
     spec = Device.model_validate({"distance": [310.0, 750.0]})
     count = 3000
-    away = device_positions(spec, servers, count, seed=1) - servers[np.arange(count) % 3]
+    away = device_positions(spec, servers, 750.0, count, seed=1) - servers[np.arange(count) % 3]
     distance = np.hypot(*away.T)
     assert distance.min() >= 310.0 - 1e-9
     assert distance.max() <= 750.0 + 1e-9
@@ -146,6 +148,45 @@ def test_device_positions_uniform_in_ring() -> None:
     assert np.histogram(area, 10)[0] == pytest.approx(count / 10, abs=4 * np.sqrt(count * 0.09))
     # cos and sin of a uniform angle: mean 0, variance 1/2
     assert (away / distance[:, None]).mean(axis=0) == pytest.approx(0, abs=4 / np.sqrt(2 * count))
+
+
+def test_devices_placed_by_distance_are_covered() -> None:
+    """Under any seed: some draws of such a ring are all within the coverage."""
+    ring = {"device": {"distance": [10.0, 751.0]}, "devices": 1, "dnn": {"blocks": 3}}
+    for seed in range(5):
+        with pytest.raises(ScenarioError, match=r"distance: reaches 751 m.* at most .* = 750 m"):
+            resolve(Scenario.model_validate(ring), seed)
+    wide = Scenario.model_validate(ring | {"edge_server": {"coverage_radius": 751.0}})
+    model = resolve(wide, 0)
+    with pytest.raises(ScenarioError, match=r"device\.distance: reaches"):
+        reseeded(replace(model, scenario=Scenario.model_validate(ring)), 1)
+
+
+def test_coverage_of_servers() -> None:
+    """Devices 300 and 400 m from ES 1, one 500 m from ES 3; nobody near ES 2."""
+    described = {
+        "dnn": {"blocks": 3},
+        "edge_servers": 3,
+        "edge_server": {"positions": [[0.0, 0.0], [1e6, 0.0], [5e3, 0.0]]},
+        "devices": 3,
+        "device": {"positions": [[300.0, 0.0], [5300.0, 400.0], [0.0, -400.0]]},
+    }
+    first, second, third = coverage_table(resolve(Scenario.model_validate(described)))
+    assert (first["server"], first["devices"], first["distance_m"]) == (1, 2, [300.0, 400.0])
+    assert second == {
+        "server": 2, "position_m": [1e6, 0.0], "devices": 0, "distance_m": None, "rate_bps": None,
+    }  # fmt: skip
+    assert (third["devices"], third["distance_m"]) == (1, [500.0, 500.0])
+
+    def rate(metres: float) -> float:
+        loss = 128.1 + 37.6 * np.log10(metres / 1000)
+        return float(2e6 * np.log2(1 + 0.158489319246 * 10 ** (-loss / 10) / (3.98107e-21 * 2e6)))
+
+    assert first["rate_bps"] == pytest.approx([rate(400), rate(300)], rel=1e-4)
+    assert third["rate_bps"] == pytest.approx([rate(500), rate(500)], rel=1e-4)
+    for given, bounds in ((5e6, [5e6, 5e6]), ({"uniform": [1e6, 2e6]}, [1e6, 2e6])):
+        radio = Scenario.model_validate(described | {"radio": {"rate": given}})
+        assert coverage_table(resolve(radio))[0]["rate_bps"] == bounds
 
 
 def test_associate_nearest() -> None:

@@ -80,7 +80,7 @@ def test_invalid_scenario(name: str, scenarios: Path) -> None:
     message = fault_of(scenarios / "invalid" / name)
     for pattern in declared(name):
         assert re.search(pattern, message) or pattern in message, (pattern, message)
-    assert len(message.splitlines()) <= 3
+    assert len(message.splitlines()) <= 4
     assert len(message) < 1500
     assert not [word for word in CLASS_NAMES if word in message], message
 

@@ -76,6 +76,37 @@ def test_parse_refuses_thousandths(text: str, unit: str, meant: str) -> None:
         parse(text, unit)
 
 
+@pytest.mark.parametrize(
+    ("text", "unit", "meant"),
+    [
+        ("1 gbit/s", "bit/s", "'Gbit/s'"),
+        ("1 Gbits / S", "bit/s", "'Gbit/s'"),
+        ("1 Mb/s", "bit/s", "'Mbit/s' or 'MB/s'"),
+        ("1 GBPS", "bit/s", "'Gbps'"),
+        ("22 dbm", "W", "'dBm'"),
+        ("22 dB", "W", "'dBm' or 'dBW'"),
+        ("-174 dbm/hz", "W/Hz", "'dBm/Hz'"),
+        ("2 MHZ", "Hz", "'MHz'"),
+        ("15 ghz", "Hz", "'GHz'"),
+        ("750 M", "m", "'m'"),
+        ("1 KM", "m", "'km'"),
+        ("5 Ms", "s", None),  # megaseconds are a unit
+        ("1 mins", "s", None),
+        ("5 S", "s", "'s'"),
+        ("1 kj", "J", "'kJ'"),
+        ("1 WH", "J", "'Wh'"),
+        ("24 KBIT", "bit", "'kbit'"),
+    ],
+)
+def test_parse_suggests_the_unit_that_was_meant(text: str, unit: str, meant: str | None) -> None:
+    if meant is None:
+        assert parse(text, unit) > 0
+        return
+    with pytest.raises(ValueError, match="no unit that mecsim knows") as caught:
+        parse(text, unit)
+    assert f"did you mean {meant}? write for example" in str(caught.value)
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_examples_can_be_parsed(unit: str) -> None:
     assert parse(example(unit), unit) > 0

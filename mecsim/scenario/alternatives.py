@@ -1,0 +1,211 @@
+"""Settings that leave others without effect, and what becomes of those.
+
+A key without effect is refused. Only where it is inherited does the choice of the file that builds
+on another one replace it, and likewise that of ``--set``. This is decided on plain data: a resolved
+scenario has all keys, and nobody can tell which of them were given.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mecsim.scenario.document import Document, Keys, dotted, merge, value_of
+
+TOPOLOGIES: Final = ("full_mesh", "ring", "star", "line", "tree", "grid", "explicit")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting that leaves other keys without effect."""
+
+    key: Keys
+    """The key of the setting."""
+    made: Callable[[Any], bool]
+    """Whether values of a scenario make this choice."""
+    idle: tuple[Keys, ...]
+    """The keys without effect then."""
+    remedy: str
+    """How to give the idle keys an effect."""
+    undone_by_child: bool = False
+    """Whether an idle key in a file that builds on the choice undoes it."""
+    tolerated: bool = False
+    """Whether the keys may be given together: the idle ones are only checked against the key."""
+
+
+def _given(*keys: str) -> Callable[[Any], bool]:
+    return lambda values: value_of(values, keys) is not None
+
+
+def _topology(values: Any) -> Any:
+    return value_of(values, ("wired", "topology")) or "full_mesh"
+
+
+def _topology_other_than(name: str) -> Callable[[Any], bool]:
+    """Return whether there is another topology; a misspelt one has a message of its own."""
+    others = [each for each in TOPOLOGIES if each != name]
+    return lambda values: _topology(values) in others
+
+
+def _all_links_give(name: str) -> Callable[[Any], bool]:
+    def made(values: Any) -> bool:
+        links = value_of(values, ("wired", "links"))
+        return (
+            _topology(values) == "explicit"
+            and isinstance(links, list | tuple)
+            and all(value_of(link, (name,)) is not None for link in links)
+        )
+
+    return made
+
+
+def _is_table(values: Any) -> bool:
+    return isinstance(value_of(values, ("dnn", "model")), Mapping)
+
+
+CHOICES: Final = (
+    Choice(
+        ("radio", "rate"),
+        _given("radio", "rate"),
+        tuple(
+            ("radio", name)
+            for name in (
+                "bandwidth",
+                "noise_density",
+                "path_loss_intercept_db",
+                "path_loss_slope_db",
+                "fading",
+            )
+        ),
+        "set radio.rate to null",
+        undone_by_child=True,
+    ),
+    Choice(
+        ("device", "positions"),
+        _given("device", "positions"),
+        (("device", "distance"),),
+        "set device.positions to null",
+        undone_by_child=True,
+    ),
+    Choice(
+        ("edge_server", "positions"),
+        _given("edge_server", "positions"),
+        (("edge_server", "spacing"),),
+        "set edge_server.positions to null",
+        undone_by_child=True,
+    ),
+    Choice(
+        ("wired", "topology"),
+        _topology_other_than("tree"),
+        (("wired", "branching"),),
+        "give wired.topology: tree",
+    ),
+    Choice(
+        ("wired", "topology"),
+        _topology_other_than("explicit"),
+        (("wired", "links"),),
+        "give wired.topology: explicit",
+    ),
+    *(
+        Choice(
+            ("wired", "links"),
+            _all_links_give(name),
+            (("wired", name),),
+            f"leave {name} out in a link",
+        )
+        for name in ("rate", "latency")
+    ),
+    Choice(
+        ("arrivals", "process"),
+        lambda values: value_of(values, ("arrivals", "process")) == "trace",
+        (("size_factor",),),
+        "use another arrivals.process; recorded tasks have their own sizes",
+    ),
+    Choice(("dnn", "model"), _is_table, (("dnn", "cut"),), "name a model that can be cut"),
+    Choice(("dnn", "model"), _is_table, (("dnn", "blocks"),), "", tolerated=True),
+    Choice(
+        ("dnn", "cut"),
+        lambda values: isinstance(value_of(values, ("dnn", "cut")), list | tuple),
+        (("dnn", "blocks"),),
+        "",
+        tolerated=True,
+    ),
+)
+
+_HARMLESS: Final[Mapping[Keys, Any]] = {
+    ("radio", "fading"): "none",
+    ("dnn", "cut"): "balanced",
+    ("size_factor",): {"distribution": "constant"},
+}
+"""Values that say what holds anyway."""
+
+
+def inherit(base: Document, over: Document) -> Document:
+    """Put a document over the one on which it builds; a choice replaces inherited alternatives."""
+    preview = merge(base, over).values
+    for choice in CHOICES:
+        if over.value(choice.key) is not None and choice.made(preview):
+            for keys in choice.idle:
+                base.drop(keys)
+        elif choice.undone_by_child and any(_matters(over, keys) for keys in choice.idle):
+            base.drop(choice.key)
+    return merge(base, over)
+
+
+def apply_assigned(document: Document) -> None:
+    """Let the choices that options made replace the alternatives in the file."""
+    for choice in CHOICES:
+        if document.is_assigned(choice.key) and choice.made(document.values):
+            for keys in choice.idle:
+                if not document.is_assigned(keys):
+                    document.drop(keys)
+
+
+def take_idle(document: Document) -> list[str]:
+    """Remove the keys without effect from a document.
+
+    Returns:
+        A message about each of those that a file or an option gave.
+    """
+    found = []
+    for choice in CHOICES:
+        if choice.tolerated or not choice.made(document.values):
+            continue
+        for keys in choice.idle:
+            if document.locate(keys) and _matters(document, keys):
+                found.append(_message(document, choice, keys))
+                document.drop(keys)
+    return found
+
+
+def without_idle(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a resolved scenario without the keys that have no effect."""
+    document = Document(values)
+    for choice in CHOICES:
+        if not choice.tolerated and choice.made(values):
+            for keys in choice.idle:
+                document.drop(keys)
+    return document.values
+
+
+def _message(document: Document, choice: Choice, keys: Keys) -> str:
+    name, key = dotted(keys), dotted(choice.key)
+    value, other = document.value(keys), document.value(choice.key)
+    shown = "" if isinstance(value, dict | list) else f"{reprlib.repr(value)} "
+    beside = key
+    if other is None:
+        beside = f"{key}: full_mesh (the default)"
+    elif isinstance(other, str):
+        beside = f"{key}: {other}"
+    place = f" ({document.locate(choice.key)})" if other is not None else ""
+    return (
+        f"{document.locate(keys)}: {name}: {shown}has no effect beside {beside}{place}; "
+        f"leave {name} out, or {choice.remedy}"
+    )
+
+
+def _matters(document: Document, keys: Keys) -> bool:
+    value = document.value(keys)
+    return value is not None and value != _HARMLESS.get(keys)
