@@ -99,7 +99,7 @@ def test_train(tmp_path: Path) -> None:
         "--set", "slots=1", "--out", str(out),
     )  # fmt: skip
     assert f"policy={out}" in done.stdout
-    assert "a3c on net[seed=3]" in done.stdout
+    assert "a3c (tuned) on net[seed=3]" in done.stdout
 
 
 def _compare(tmp_path: Path, *more: str) -> Finished:

@@ -124,7 +124,7 @@ def test_rewards_of_short_episodes_are_reported_as_those_of_a_run(
     for times in (1, 3):
         short = {"episode_slots": slots} if times > 1 else {}
         longer = obvious().model_copy(update={"slots": times * slots})
-        how = {"scenario": longer, "scheduler": name, "episodes": 4, "serial": True}
+        how: dict[str, Any] = {"scenario": longer, "scheduler": name, "episodes": 4, "serial": True}
         out = tmp_path / f"{times}.safetensors"
         found[times] = train_alone(TrainingRequest(out=out, options=options | short, **how))
     for one, three in zip(found[1]["curve"], found[3]["curve"], strict=True):

@@ -9,15 +9,15 @@ import pytest
 import yaml
 
 from mecsim.errors import InputError, ScenarioError
-from mecsim.paper.figure_files import load_figure, shipped_scenario
-from mecsim.scenario import alternatives
+from mecsim.paper.figure_files import load_figure
+from mecsim.scenario import alternatives, shipped
 from mecsim.scenario.loading import from_json, load, with_overrides
 from mecsim.scenario.network import Wired
 from mecsim.scenario.schema import Scenario, UniformRate
 from mecsim.study.plan import Competitor, Study, grid, plan
 
 VALID = Path(__file__).parents[1] / "scenarios" / "valid"
-DEFAULT = shipped_scenario("vgg16_4es")
+DEFAULT = shipped.path("vgg16_4es")
 TABLE = "{flops: [1, 2], parameter_bytes: [1, 2], input_bits: [1, 2]}"
 FOUR = "[[0, 0], [1 km, 0], [0, 1 km], [1 km, 1 km]]"
 LINK = "edge_servers: 2\nwired: {topology: explicit, WIRED, links: [{from: 1, to: 2, LINK}]}"

@@ -9,10 +9,10 @@ import pytest
 
 from mecsim.errors import ScenarioError
 from mecsim.model.model import resolve
-from mecsim.paper.figure_files import shipped_scenario
+from mecsim.scenario import shipped
 from mecsim.scenario.loading import load
 
-DEFAULT = shipped_scenario("vgg16_4es")
+DEFAULT = shipped.path("vgg16_4es")
 
 
 def write(folder: Path, text: str) -> Path:
