@@ -48,6 +48,10 @@ class Scheduler(ABC):
     """Whether decisions use :meth:`Observation.what_if`, for which mecsim keeps a copy of the
     network's state."""
 
+    decision_epochs: ClassVar[tuple[str, ...]] = ("per_slot", "per_task")
+    """Values of ``decision_epoch`` that the scheduler is for. Scenarios with another one are
+    refused, and the conformance check leaves them out."""
+
     def __init__(self, spec: SchedulerSpec) -> None:
         self.spec = spec
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, Vali
 from mecsim.errors import SchedulerError
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
+from mecsim.scheduler.scheduler_file import import_file
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.support.text import did_you_mean
 from mecsim.support.validation import first_fault
@@ -132,18 +133,7 @@ def _module(place: str, name: str) -> ModuleType:
 def _file_module(path: Path, scheduler: str) -> ModuleType:
     if not path.is_file():
         raise SchedulerError(f"scheduler {scheduler!r}: there is no file {path}")
-    name = f"mecsim_user_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SchedulerError(f"scheduler {scheduler!r}: {path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses of the module look there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return import_file(path)
 
 
 def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Scheduler:
@@ -165,8 +155,33 @@ def make(
 ) -> Scheduler:
     """Make a scheduler of a class; ``name`` is for messages. Otherwise as :func:`create`."""
     checked = check_options(name, cls, options)
-    with scheduler_errors(f"scheduler {name!r}: cannot be made:"):
+    _check_epochs(name, cls, spec.decision_epoch)
+    with scheduler_errors(f"scheduler {name!r}: cannot be made:", module=cls.__module__):
         return cls(spec, **checked)
+
+
+def decision_epochs(name: str, cls: type[Scheduler]) -> tuple[str, ...]:
+    """Return the kinds of decision epochs that a scheduler is for.
+
+    Raises:
+        SchedulerError: The class names unknown ones.
+    """
+    found: object = cls.decision_epochs
+    known = Scheduler.decision_epochs
+    if not isinstance(found, tuple) or not found or not set(found) <= set(known):
+        raise SchedulerError(
+            f"scheduler {name!r}: decision_epochs is {found!r}; allowed: a tuple of {known}"
+        )
+    return found
+
+
+def _check_epochs(name: str, cls: type[Scheduler], epoch: str) -> None:
+    known = decision_epochs(name, cls)
+    if epoch not in known:
+        raise SchedulerError(
+            f"scheduler {name!r}: decides {known[0]} only, and decision_epoch is {epoch}. "
+            f"Try: decision_epoch: {known[0]} in the scenario, or another scheduler"
+        )
 
 
 def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str, Any]:

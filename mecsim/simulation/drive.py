@@ -151,7 +151,8 @@ class SchedulerPolicy:
         return run.totals
 
     def _errors(self, epoch: int) -> AbstractContextManager[None]:
-        return scheduler_errors(f"scheduler {self.name!r}, epoch {epoch}: raised", let=MecsimError)
+        problem = f"scheduler {self.name!r}, epoch {epoch}: raised"
+        return scheduler_errors(problem, MecsimError, type(self.scheduler).__module__)
 
 
 def drive(source: Source, policy: Policy) -> Totals:

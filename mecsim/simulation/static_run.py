@@ -194,7 +194,7 @@ class StaticRun:
     def _decide(self, epoch: Epoch) -> None:
         spec, row = self._scheduler.spec, epoch.device or 0
         problem = f"scheduler {self._name!r}, epoch {epoch.number}: raised"
-        with scheduler_errors(problem, let=MecsimError):
+        with scheduler_errors(problem, MecsimError, type(self._scheduler).__module__):
             answer = self._scheduler.decide(self._idle.observe(epoch))
             placement = check_placement(answer, spec, self._name, epoch.number, epoch.device)
         self._placements[0, row], self._asked[row] = placement, True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +30,7 @@ SHAPES: Final[Mapping[str, dict[str, Any]]] = {
     "small batteries": {"device": {"battery": 0.05}},
 }
 """Changes that make each shape of scenario; messages contain the names."""
+_EPOCHS_OF_SHAPE: Final = {"slot epochs": "per_slot", "task epochs": "per_task"}
 
 
 def check_scheduler(name: str, options: Mapping[str, Any] | None = None) -> list[str]:
@@ -38,34 +39,53 @@ def check_scheduler(name: str, options: Mapping[str, Any] | None = None) -> list
     Checks that it can be created from a spec and its options, returns placements in {0, …, N}^M,
     does not change its observation (arrays are read-only), uses only its own random stream, and
     decides the same under the same seed. Shapes get the number of blocks that a ``placement``
-    option has. A learner decides by its untrained policy unless the options name another.
+    option has, and the decision epochs that the scheduler is for. A learner decides by its
+    untrained policy unless the options name another.
 
     Args:
         name: An installed name, ``package.module:Class`` or ``path/file.py:Class``.
         options: Options of the scheduler.
 
     Returns:
-        The names of the shapes that it passed: all of them.
+        The names of the shapes that it passed: all of them, or all but the one with the other
+        decision epochs.
 
     Raises:
         SchedulerError: The scheduler failed; the message names the shape and the problem.
     """
-    learns = issubclass(registry.load(name), Learner)
+    maker = registry.load(name)
+    learns, epochs = issubclass(maker, Learner), registry.decision_epochs(name, maker)
     given: dict[str, Any] = {"policy": UNTRAINED} if learns else {}
     given |= options or {}
     passed = []
-    for shape, scenario in _scenarios(given):
+    for shape, scenario in _scenarios(given, epochs):
         try:
             _check(name, given, scenario)
         except SchedulerError as error:
-            raise SchedulerError(f"{error} (on a scenario with {shape})") from error
+            remedy = _remedy(name, given, epochs) if shape == "slot epochs" else ""
+            raise SchedulerError(f"{error} (on a scenario with {shape}){remedy}") from error
         passed.append(shape)
     return passed
 
 
-def _scenarios(options: Mapping[str, Any]) -> Iterator[tuple[str, Scenario]]:
+def _remedy(name: str, options: Mapping[str, Any], epochs: Sequence[str]) -> str:
+    """Return what helps a scheduler that fails with slot epochs and passes with task epochs."""
+    tasks = next((each for shape, each in _scenarios(options, epochs) if shape == "task epochs"))
+    try:
+        _check(name, options, tasks)
+    except SchedulerError:
+        return ""
+    return '. Try, if it is for decisions per task only: decision_epochs = ("per_task",)'
+
+
+def _scenarios(options: Mapping[str, Any], epochs: Sequence[str]) -> Iterator[tuple[str, Scenario]]:
+    """Yield the shapes; those whose point is another kind of decision epoch are left out."""
     for shape, changes in SHAPES.items():
+        if _EPOCHS_OF_SHAPE.get(shape, epochs[0]) not in epochs:
+            continue
         values = _SMALL | changes
+        if "per_slot" not in epochs:
+            values = values | {"decision_epoch": "per_task"}
         placement = options.get("placement")
         if isinstance(placement, list):  # a fixed placement determines the number of blocks
             values = values | {"dnn": {"blocks": len(placement)}}

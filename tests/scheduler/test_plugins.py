@@ -15,7 +15,8 @@ import pytest
 
 from mecsim.errors import InputError, SchedulerError
 from mecsim.scenario.schema import Scenario
-from mecsim.scheduler import registry
+from mecsim.scheduler import errors, registry
+from mecsim.scheduler.errors import scheduler_errors
 from mecsim.simulation.run import run as run_scenario
 from mecsim.verification.conformance import SHAPES, check_scheduler
 from tests.helpers.cli import mecsim
@@ -432,3 +433,125 @@ def test_nonconforming_plugin(plugin: Plugin, body: str, problem: str) -> None:
     assert problem in message
     assert message.startswith(f"scheduler {name!r}")
     assert " (on a scenario with " in message
+
+
+def test_a_scheduler_for_task_epochs_only(plugin: Plugin) -> None:
+    only = 'decision_epochs = ("per_task",)\n'
+    body = DECIDE + "return [0, 1, observation.device % 2]"
+    with pytest.raises(SchedulerError) as caught:
+        check_scheduler(plugin(body))
+    remedy = '. Try, if it is for decisions per task only: decision_epochs = ("per_task",)'
+    assert str(caught.value).endswith(" (on a scenario with slot epochs)" + remedy)
+    name = plugin(only + body)
+    assert check_scheduler(name) == [each for each in SHAPES if each != "slot epochs"]
+    assert fault_of(name) == (
+        f"scheduler {name!r}: decides per_task only, and decision_epoch is per_slot. Try: "
+        "decision_epoch: per_task in the scenario, or another scheduler"
+    )
+    assert f"{name} conforms" in mecsim("schedulers", "--check", name).stdout.replace("\n", "")
+
+
+def test_a_scheduler_for_slot_epochs_only(plugin: Plugin) -> None:
+    body = DECIDE + "return [0, 1, {None: 1}[observation.device]]"
+    name = plugin('decision_epochs = ("per_slot",)\n' + body)
+    assert check_scheduler(name) == [each for each in SHAPES if each != "task epochs"]
+
+
+@pytest.mark.parametrize("epochs", ['"per_task"', "()", '("per_day",)', "None"])
+def test_unknown_decision_epochs(plugin: Plugin, epochs: str) -> None:
+    name = plugin(f"decision_epochs = {epochs}\n" + GOOD)
+    assert "decision_epochs is " in fault_of(name)
+    with pytest.raises(SchedulerError, match="allowed: a tuple of "):
+        check_scheduler(name)
+
+
+# ---------------------------------------------------------------- the place of an exception
+
+
+def test_an_exception_is_told_with_its_place(plugin: Plugin, tmp_path: Path) -> None:
+    name = plugin("def decide(self, observation):\n    return self.pick()\n"
+                  "def pick(self):\n    return np.concatenate([[0], 'x'])")  # fmt: skip
+    assert fault_of(name).endswith(f" ({tmp_path / 'mine.py'}, line 10)")
+    static = plugin("static = True\ndef decide(self, observation):\n    return 1 / 0")
+    assert fault_of(static).endswith(f" ({tmp_path / 'mine.py'}, line 9)")
+    made = plugin("def __init__(self, spec):\n    raise OSError('no policy')\n" + GOOD)
+    assert fault_of(made).endswith(f"OSError: no policy ({tmp_path / 'mine.py'}, line 8)")
+    ended = plugin(GOOD + "\ndef run_ended(self):\n    raise ValueError('late')")
+    assert fault_of(ended).endswith(f"ValueError: late ({tmp_path / 'mine.py'}, line 10)")
+
+
+def test_the_place_of_an_exception_at_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("import os\nimport nosuch_package\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert fault_of("mine.py:Mine").endswith("'nosuch_package' (mine.py, line 2)")
+    assert fault_of("nosuch_package:Mine").endswith("No module named 'nosuch_package'")
+
+
+def test_the_place_in_an_installed_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(module: str) -> str:
+        with pytest.raises(SchedulerError) as caught, scheduler_errors("failed:", module=module):
+            raise ValueError
+        return str(caught.value)
+
+    monkeypatch.setattr(errors, "is_installed", lambda path: True)
+    assert told("another_package.inner") == "failed: ValueError:"
+    assert re.search(r"^failed: ValueError: \(\S*test_plugins\.py, line \d+\)$", told(__name__))
+
+
+# ---------------------------------------------------------------- files beside a scheduler's file
+
+
+def write(folder: Path, **files: str) -> None:
+    """Write Python files; a ``__`` in a name stands for a folder."""
+    for name, text in files.items():
+        path = folder.joinpath(*name.split("__")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def with_sibling(folder: Path, places: str) -> str:
+    """A scheduler whose placement is in a module beside its file."""
+    mine = indented(DECIDE + "return PLACES").replace("import numpy as np", "import beside")
+    write(folder, mine=mine.replace("PLACES", "beside.PLACES"), beside=f"PLACES = {places}\n")
+    return f"{folder / 'mine.py'}:Mine"
+
+
+def test_a_file_imports_its_siblings(tmp_path: Path) -> None:
+    first, second = (with_sibling(tmp_path / n, f"[{n}, 0, 0]") for n in "12")
+    paths = list(sys.path)
+    for name, place in ((first, 1), (second, 2), (first, 1)):  # each its own, of one module name
+        found = run_scenario(SMALL, name).summary.resources
+        used = {each.name: each.utilization for each in found}
+        assert used[f"es{place}.cpu"] > 0 == used.get(f"es{3 - place}.cpu", 0)
+    assert sys.path == paths
+
+
+def test_a_changed_sibling_is_read_again(tmp_path: Path) -> None:
+    name = with_sibling(tmp_path, "[0, 1, 2]")
+    run_scenario(SMALL, name)
+    (tmp_path / "beside.py").write_text("PLACES = [0, 1, 3]\n", encoding="utf-8")
+    assert "puts block 2 at 3" in fault_of(name)
+
+
+def test_siblings_are_packages_and_imported_late(tmp_path: Path) -> None:
+    late = indented(
+        DECIDE + "from kit.inner import places\n    import plain.deep as deep\n"
+        "    return places() if deep.GOOD else None"
+    )
+    write(
+        tmp_path,
+        mine=late,
+        kit____init__="",
+        kit__inner="from .more import PLACES\ndef places(): return PLACES\n",
+        kit__more="PLACES = [0, 1, 2]",
+        plain__deep="GOOD = True",  # a folder without __init__.py
+        queue="raise RuntimeError('not the standard library')",
+    )
+    assert run_scenario(SMALL, f"{tmp_path / 'mine.py'}:Mine").summary.completed == 6
+
+
+def test_the_place_in_a_sibling(tmp_path: Path) -> None:
+    name = with_sibling(tmp_path, "1 / 0")
+    assert fault_of(name).endswith(f"division by zero ({tmp_path / 'beside.py'}, line 1)")
