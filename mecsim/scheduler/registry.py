@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from mecsim.errors import SchedulerError
 from mecsim.scheduler.base import Scheduler
@@ -87,26 +88,6 @@ def load(name: str) -> type[Scheduler]:
             f"it has: {', '.join(classes) or 'none'}"
         )
     return found
-
-
-def source(name: str) -> str:
-    """Return the file of a scheduler's source, for its hash in the results of a batch.
-
-    Args:
-        name: As for :func:`load`. The path in ``path/file.py:Class`` is returned as it is.
-
-    Returns:
-        The path, or an empty string for a scheduler that comes with mecsim.
-
-    Raises:
-        SchedulerError: As :func:`load`.
-    """
-    place = name.rpartition(":")[0]
-    if place.endswith(".py"):
-        return place
-    module = sys.modules[load(name).__module__]
-    ours = module.__name__.partition(".")[0] in ("mecsim", "schedulers")
-    return "" if ours else module.__file__ or ""
 
 
 def _is_scheduler(value: object) -> bool:
@@ -205,6 +186,20 @@ def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str,
         if key not in options and parameter.default is parameter.empty:
             raise SchedulerError(f"scheduler {name!r}: option {key}: is needed")
     return {key: _checked(name, known[key], value) for key, value in options.items()}
+
+
+def default_options(name: str, cls: type) -> dict[str, Any]:
+    """Return the defaults of a class's options as plain data; others by the name of their type.
+
+    Raises:
+        SchedulerError: The types of its options cannot be read.
+    """
+    found = {key: each.default for key, each in _parameters(name, cls).items()}
+    defaults = {key: value for key, value in found.items() if value is not inspect.Parameter.empty}
+    plain: dict[str, Any] = to_jsonable_python(
+        defaults, fallback=lambda value: type(value).__qualname__, inf_nan_mode="strings"
+    )
+    return plain
 
 
 def _parameters(name: str, cls: type) -> dict[str, inspect.Parameter]:

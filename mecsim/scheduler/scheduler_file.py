@@ -21,7 +21,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final
 
-_OURS: Final = ("mecsim", "schedulers")
+SHIPPED: Final = ("mecsim", "schedulers")
+"""Top-level modules that come with mecsim."""
 
 
 def import_file(path: Path) -> ModuleType:
@@ -82,7 +83,7 @@ class _SiblingFinder(MetaPathFinder):
         """Return the spec of a sibling or of its submodule, None for all other modules."""
         top = fullname.partition(".")[0]
         if path is None:
-            if top in sys.stdlib_module_names or top in _OURS:
+            if top in sys.stdlib_module_names or top in SHIPPED:
                 return None
             path = [self._folder]
         elif top not in self._found:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -22,8 +22,8 @@ from mecsim.model import workload
 from mecsim.model.model import resolve, self_contained
 from mecsim.scenario.loading import from_json
 from mecsim.scenario.schema import RecordedTasks, Reward, Scenario
-from mecsim.scheduler import registry
 from mecsim.scheduler.errors import one_line
+from mecsim.scheduler.sources import Sources, sources
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.run import run as run_scenario
 from mecsim.support.files import temporary_folder, write_whole
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 RESOURCES: Final = 12
 """Number of resources kept of each run, the busiest ones."""
-
 
 Kind: TypeAlias = Literal["run", "train", "bound"]
 
@@ -68,11 +67,15 @@ class Job:
     """The training that yields the policy of this run."""
     files: tuple[tuple[str, str], ...] = ()
     """Other files that the job reads, each with the SHA-256 of its content."""
+    defaults: str = "{}"
+    """The defaults of the scheduler's options, as JSON."""
+    versions: tuple[tuple[str, str], ...] = ()
+    """Installed packages that compute the result, each with its version."""
 
     @cached_property
     def key(self) -> str:
-        """Hash of everything that determines the result, including the version of mecsim."""
-        text = json.dumps(self.document() | {"mecsim": version("mecsim")}, sort_keys=True)
+        """Hash of everything that determines the result, including versions."""
+        text = json.dumps(self.document(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def document(self) -> dict[str, Any]:
@@ -80,12 +83,13 @@ class Job:
         return {
             "kind": self.kind,
             "scheduler": self.scheduler,
-            "options": json.loads(self.options),
+            "options": json.loads(self.defaults) | json.loads(self.options),
             "seed": self.seed,
             "kernel": self.kernel,
             "training": None if self.training is None else vars(self.training),
             "needs": None if self.needs is None else self.needs.key,
             "files": dict(self.files),
+            "versions": dict(self.versions),
             "scenario": json.loads(self.scenario),
         }
 
@@ -144,12 +148,15 @@ def make_job(
     """
     with scenario.locating():
         scenario = self_contained(scenario).model_copy(update={"description": ""})
-    named = [registry.source(scheduler) if scheduler else "", options.get("policy")]
+    code = sources(scheduler) if scheduler else Sources()
+    named = [*code.files, options.get("policy")]
     if isinstance(scenario.arrivals, RecordedTasks):
         named.append(scenario.arrivals.file)
     files = tuple((str(n), _digest(Path(n))) for n in named if n and Path(n).is_file())
     text = json.dumps(dict(options), sort_keys=True)
-    return Job(kind, scenario.canonical_json(), scheduler, text, seed, files=files, **more)
+    versions = tuple(code.versions(*(["torch"] if kind == "train" else ())).items())
+    more = {"files": files, "versions": versions} | more
+    return Job(kind, scenario.canonical_json(), scheduler, text, seed, **more)
 
 
 def _digest(path: Path) -> str:
@@ -183,6 +190,7 @@ def _attempt(jobs: Sequence[Job], policy: bytes | None) -> list[Outcome] | Outco
     """Return the outcome of each job, or an outcome with the error that all of them met."""
     try:
         with redirect_stdout(sys.stderr):  # a scheduler may print
+            contents(jobs[0])  # raises if one has changed
             outcomes = _computed(jobs, policy)
         return [replace(each, result=finite(each.result)) for each in outcomes]
     except KeyboardInterrupt:
@@ -219,11 +227,15 @@ def contents(job: Job) -> dict[str, bytes]:
 def execute_apart(
     jobs: Sequence[Job], policy: bytes | None, files: Mapping[str, bytes]
 ) -> list[Outcome]:
-    """Compute jobs on a machine without their files: the contents go to a temporary folder."""
+    """Compute jobs on a machine without their files: the contents go to a temporary folder.
+
+    Files keep their places relative to each other: schedulers import their siblings.
+    """
     with temporary_folder() as folder:
         places = {}
-        for number, (name, content) in enumerate(files.items()):
-            place = folder / str(number) / Path(name).name
+        for name, content in files.items():
+            here = Path(os.path.abspath(name))  # noqa: PTH100 - links stay beside their siblings
+            place = folder / here.relative_to(here.anchor)
             write_whole(place, content)
             places[name] = str(place)
         outcomes = execute([_moved(job, places) for job in jobs], policy)
@@ -244,6 +256,7 @@ def _moved(job: Job, places: Mapping[str, str]) -> Job:
         scenario=json.dumps(scenario),
         scheduler=f"{places.get(file, file)}{colon}{cls}",
         options=json.dumps(options),
+        files=(),
     )
 
 

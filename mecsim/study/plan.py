@@ -167,7 +167,7 @@ def _check(study: Study) -> None:
 
 
 def _check_competitor(study: Study, competitor: Competitor) -> None:
-    _, settings = _options(competitor)
+    settings = _options(competitor).of_training
     if settings is None:
         for name in ("train_once", "preset", "episodes", "trainings"):
             if getattr(competitor, name):
@@ -197,7 +197,19 @@ def _training(study: Study, competitor: Competitor) -> Training | None:
     return replace(study.training, **{name: n for name, n in own.items() if n is not None})
 
 
-def _options(competitor: Competitor) -> tuple[dict[str, Any], TrainingSettings | None]:
+@dataclass(frozen=True)
+class _Options:
+    """The options of a competitor."""
+
+    of_runs: dict[str, Any]
+    """Those that were given to its runs."""
+    defaults: str
+    """The defaults of the options of runs, as JSON."""
+    of_training: TrainingSettings | None
+    """All those of its training, if there is one."""
+
+
+def _options(competitor: Competitor) -> _Options:
     """Return the options of the runs, and all those of the training if there is one.
 
     Options that are no parameters of the scheduler's ``__init__`` belong to its training; the
@@ -208,14 +220,15 @@ def _options(competitor: Competitor) -> tuple[dict[str, Any], TrainingSettings |
     """
     name, given = competitor.scheduler, competitor.options
     cls = registry.load(name)
+    defaults = json.dumps(registry.default_options(name, cls))
     if not trained(competitor):
         registry.check_options(name, cls, given)
-        return given, None
+        return _Options(given, defaults, None)
     known = inspect.signature(cls).parameters
     of_runs = {key: value for key, value in given.items() if key in known}
     of_training = {key: value for key, value in given.items() if key not in known}
     registry.check_options(name, cls, of_runs | {"policy": "its own"})
-    return of_runs, resolve_settings(name, of_training, competitor.preset)
+    return _Options(of_runs, defaults, resolve_settings(name, of_training, competitor.preset))
 
 
 def _trials(
@@ -230,7 +243,8 @@ def _trials(
 
     With a ``base`` scenario (``train_once``) its trainings are yielded once, at the first point.
     """
-    of_runs, settings = _options(competitor)
+    options = _options(competitor)
+    settings = options.of_training
     training = _training(study, competitor)
     seeds = study.training_seeds[: competitor.trainings]
     for training_seed in (None,) if settings is None else seeds:
@@ -253,8 +267,9 @@ def _trials(
                 "run",
                 scenario,
                 competitor.scheduler,
-                of_runs,
+                options.of_runs,
                 seed,
+                defaults=options.defaults,
                 kernel=study.kernel,
                 needs=need,
             )

@@ -16,6 +16,7 @@ import pytest
 
 from mecsim.errors import InputError, Interrupted
 from mecsim.scenario.loading import load
+from mecsim.scheduler import sources
 from mecsim.simulation.run import run as run_scenario
 from mecsim.study.executors import Executor, make_executor
 from mecsim.study.executors.local import LocalExecutor
@@ -95,6 +96,95 @@ def test_job_key_of_changed_module(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         keys.add(make_job("run", load(SCENARIO), "in_a_module:Own", {}, 0).key)
     assert len(keys) == 2
     assert not make_job("run", load(SCENARIO), "greedy", {}, 0).files  # its version is known
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["beside.py", "further.py", "kit/__init__.py", "kit/a.py", "kit/b.py", "kit/c.py", "late.py",
+     "named.py", "plain/deep.py", "on_path.py"],
+)  # fmt: skip
+def test_job_key_of_changed_import(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules that a scheduler's file imports, one of which changes; nothing is executed."""
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    mine = (
+        "import beside, os.path\nfrom kit.a import x\nimport plain.deep as deep\nimport on_path\n"
+    )
+    late = "def f():\n    import late\n    importlib.import_module('named')\n"
+    boom, folder = "raise RuntimeError\n", tmp_path / "own"
+    file = write(folder, "mine.py", boom + mine + late)
+    write(folder, "beside.py", boom + "from further import *\nimport beside\n")
+    write(folder, "kit/a.py", boom + "from . import b\nfrom .c import x\n")
+    for name in ("further", "kit/__init__", "kit/b", "kit/c", "late", "named", "plain/deep"):
+        write(folder, f"{name}.py", boom)
+    for name in ("numpy/__init__", "unused", "os"):  # what the file does not import
+        write(folder, f"{name}.py", boom)
+    write(tmp_path / "path", "on_path.py", boom)
+    before = make_job("run", load(SCENARIO), f"{file}:Mine", {}, 0)
+    assert len(before.files) == 11
+    assert make_job("run", load(SCENARIO), f"{file}:Mine", {}, 0).key == before.key
+    place = write(tmp_path / "path" if changed == "on_path.py" else folder, changed, boom + "#\n")
+    after = make_job("run", load(SCENARIO), f"{file}:Mine", {}, 0)
+    assert {*after.files} - {*before.files} == {(str(place), dict(after.files)[str(place)])}
+    assert after.key != before.key
+
+
+def test_job_key_of_changed_import_of_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write(tmp_path, "their_package/__init__.py", "")
+    write(tmp_path, "their_package/own.py", "from .inner import Own\n")
+    write(tmp_path, "their_package/inner.py", OWN)
+    inner = write(tmp_path, "their_package/tool.py", "")
+    first = make_job("run", load(SCENARIO), "their_package.own:Own", {}, 0)
+    names = [str(Path(name).relative_to(tmp_path)) for name, _ in first.files]
+    assert names == ["their_package/__init__.py", "their_package/inner.py"]
+    inner.write_text("# not imported\n", encoding="utf-8")
+    assert make_job("run", load(SCENARIO), "their_package.own:Own", {}, 0).key == first.key
+
+
+def test_job_key_of_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What computes: numpy and numba, torch in trainings, and what a scheduler imports."""
+    file = write(tmp_path, "mine.py", "import pydantic, no_such_package\n")
+    run_ = make_job("run", load(SCENARIO), "greedy", {}, 0)
+    own = make_job("run", load(SCENARIO), f"{file}:Mine", {}, 0)
+    training = make_job("train", load(SCENARIO), TOY, {}, 0, training=Training(1))
+    assert [name for name, _ in run_.versions] == ["mecsim", "numba", "numpy"]
+    assert {*dict(own.versions)} == {"mecsim", "numba", "numpy", "pydantic"}
+    monkeypatch.setattr(sources, "version", lambda name: "8")
+    both = ["mecsim", "numba", "numpy"]
+    for job, names in (
+        (run_, both),
+        (own, [*both, "pydantic"]),
+        (training, [*both, "pytest", "torch"]),
+    ):
+        again = make_job(job.kind, load(SCENARIO), job.scheduler, {}, 0, training=job.training)
+        assert again.versions == tuple((name, "8") for name in names)
+        assert again.key != job.key
+
+
+def test_resume_after_a_change_of_a_sibling(tmp_path: Path) -> None:
+    own = write(tmp_path, "own.py", "import beside\n" + OWN.replace("[2]", "[beside.SERVER]"))
+    rewards = []
+    for server in (2, 3):
+        write(tmp_path, "beside.py", f"SERVER = {server}\n")
+        job = make_job("run", load(SCENARIO, ["slots=3"]), f"{own}:Own", {}, 0)
+        done = run_batch([job], ResultStore(tmp_path / "out", resume=True), Inline())
+        rewards.append(done.results[job.key]["reward"])
+        assert done.found == 0
+        apart = execute_apart([job], None, contents(job))[0].result
+        assert apart is not None
+        assert apart["reward"] == rewards[-1]
+    assert rewards[0] != rewards[1]
 
 
 @pytest.mark.parametrize("odd", ["BaseException('odd')", "SystemExit(3)", "RecursionError('deep')"])
@@ -394,11 +484,12 @@ def test_job_carries_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         make_job("run", load(SCENARIO, ["edge_servers=3"]), "own.py:Own", {}, 0),
     ]
     here = [execute([job])[0] for job in found]
-    assert here[2].error.endswith("three is too many")
+    assert here[2].error.endswith("three is too many (own.py, line 7)")
     files = [contents(job) for job in found]
+    packages = [str(ROOT / each / "__init__.py") for each in ("tests", "tests/helpers")]
     assert [sorted(each) for each in files] == [
         ["own.py", "tasks.h5"],
-        [toy_learner.__file__, "toy.json"],
+        [*packages, toy_learner.__file__, "toy.json"],
         ["own.py"],
     ]
     for each in ("own.py", "toy.json", "tasks.h5"):
@@ -418,3 +509,5 @@ def test_file_changed_after_planning(tmp_path: Path) -> None:
     own.write_text(OWN + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="changed after the batch started"):
         contents(job)
+    (outcome,) = execute([job])
+    assert "changed after the batch started" in outcome.error

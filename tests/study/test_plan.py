@@ -358,6 +358,29 @@ def test_closed_stdout(tmp_path: Path) -> None:
     assert (tmp_path / "o" / "rows.csv").exists()
 
 
+def test_defaults_of_options_are_in_the_keys_of_runs(tmp_path: Path) -> None:
+    """A default that the source does not show, and one that is spelt out."""
+    path = tmp_path / "own.py"
+    path.write_text(
+        "import json, pathlib\nfrom mecsim import Scheduler\n"
+        "SERVER = json.loads(pathlib.Path(__file__).with_name('server.json').read_text())\n"
+        "class Own(Scheduler):\n"
+        "    def __init__(self, spec, server: int = SERVER, unlikely: object = object()):\n"
+        "        super().__init__(spec)\n"
+        "    def decide(self, observation):\n        return [0] * self.spec.blocks\n",
+        encoding="utf-8",
+    )
+
+    def key(default: int, **options: Any) -> str:
+        (tmp_path / "server.json").write_text(f"{default}", encoding="utf-8")
+        own = Competitor("own", f"{path}:Own", options)
+        trials = plan_module.plan(asked(own, baseline="own", seeds=[0]))
+        return trials[0].job.key
+
+    assert key(1) == key(1) != key(2)
+    assert key(2) == key(2, server=2) != key(2, server=1)
+
+
 PAPER_MODE = {"train_freq": "episode", "learning_rate": 0.01, "batch_size": 32}
 
 
