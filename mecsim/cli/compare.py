@@ -57,11 +57,13 @@ def compare(
         ),
     ] = None,
     baseline: Annotated[
-        str,
+        Optional[str],  # noqa: UP045
         typer.Option(
-            "--baseline", metavar="NAME", help="The scheduler to compare the others with."
+            "--baseline",
+            metavar="NAME",
+            help="The scheduler to compare the others with. Default: greedy, else the first.",
         ),
-    ] = "greedy",
+    ] = None,
     lower_bound: Annotated[
         bool,
         typer.Option("--lower-bound", help="Also compare with the lower bound on the cost."),
@@ -129,7 +131,8 @@ def compare(
     output.report(
         document,
         lambda: [
-            display.study_table(document["summary"], metric, baseline),
+            display.study_table(document["summary"], metric, result.baseline),
+            *display.study_notes(document["summary"], metric, result.baseline),
             f"{len(document['rows']):,} runs, {len(result.files)} files in {result.folder}",
             f"{result.found:,} jobs had results already",
         ],

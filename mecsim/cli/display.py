@@ -40,6 +40,16 @@ def totals_line(summary: RunSummary) -> Text:
     return line
 
 
+OVERLOADED = "tasks in flight grow over the slots, so delays depend on the number of slots"
+
+
+def overload_line(summary: RunSummary) -> Text | None:
+    """Return a line about an overloaded run; None for other runs."""
+    if not summary.overloaded:
+        return None
+    return Text.assemble(("overloaded", "red"), f": {OVERLOADED}")
+
+
 def bound_line(bound: BoundGap) -> str:
     """Return the lower bound on the cost and the optimality gap of the run in one line."""
     gap = (
@@ -193,6 +203,8 @@ def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
     """Return the means of a metric, and how each scheduler compares with the others."""
+    from mecsim.study.summary import overload_mark
+
     shown = [each for each in summary if each["metric"] == metric]
     scenarios = {each["scenario"] for each in shown}
     keys = list(dict.fromkeys(key for each in shown for key in each["sweep"]))
@@ -202,7 +214,7 @@ def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
         return [
             *([entry["scenario"]] if len(scenarios) > 1 else []),
             *(str(entry["sweep"].get(key, "")) for key in keys),
-            entry["scheduler"],
+            overload_mark(entry),
             _with_half(entry["mean"], entry["ci95_low"], entry["ci95_high"]),
             *(_percent(entry["vs"].get(other), gap=other != baseline) for other in others),
         ]
@@ -218,6 +230,12 @@ def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
     ]
     title = f"{METRICS[metric].label}, {METRICS[metric].better} is better"
     return plain_table([*texts, *numbers], [row(each) for each in shown], title, text=len(texts))
+
+
+def study_notes(summary: Sequence[Entry], metric: str, baseline: str) -> list[str]:
+    """Return the lines below the table of a study: its baseline, and what marks mean."""
+    marked = any(each["overloaded"] for each in summary if each["metric"] == metric)
+    return [f"baseline: {baseline}", *([f"overloaded: {OVERLOADED}"] if marked else [])]
 
 
 def _with_half(mean: float | None, low: float | None, high: float | None) -> str:

@@ -98,7 +98,7 @@ class Session:
             self._advance(slot.start_s)
             if self._recorder:
                 self._recorder.add_slot(slot, self._kernel.battery_j())
-            self.totals.released += len(slot.tasks)
+            self.totals.release(slot.number, np.array([len(slot.tasks)]))
             yield from self._epochs_of(slot)
             self._account_when_due()
         self._kernel.drain()

@@ -14,7 +14,8 @@ from mecsim.kernels.accounting import ServiceTotals, TaskTable
 from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.simulation.metrics import BoundGap, ResourceUse, RunSummary, Statistics
-from mecsim.support.arrays import Floats
+from mecsim.simulation.saturation import is_overloaded
+from mecsim.support.arrays import Floats, Ints
 from mecsim.support.files import as_temporary_error
 from mecsim.trace import Provenance
 from mecsim.trace.schema import Rows
@@ -66,8 +67,19 @@ class Totals:
         self._spools = {name: Spool() for name in self.COLUMNS}
         self._costs = Spool()
         self.services = ServiceTotals.zeros(len(model.resources))
+        self._in_minus_out = np.zeros(model.scenario.slots, dtype=np.int64)
+        """Tasks released minus tasks that ended, in each slot."""
         self.released = self.completed = self.failed = self.late_blocks = 0
         self.last_finish_s = 0.0
+
+    def release(self, first_slot: int, counts: Ints) -> None:
+        """Count the tasks that are released in consecutive slots; shape (slots,)."""
+        self._in_minus_out[first_slot : first_slot + len(counts)] += counts
+        self.released += int(counts.sum())
+
+    def in_flight(self) -> Ints:
+        """Return the number of tasks that had not ended at the end of each slot; shape (T,)."""
+        return np.cumsum(self._in_minus_out)
 
     def add(self, tasks: TaskTable) -> None:
         """Add tasks that have ended."""
@@ -79,6 +91,9 @@ class Totals:
             values = getattr(tasks, name)
             spool.append(values if done == len(values) else values[completed])
         self._costs.append(tasks.cost)
+        slot = tasks.finish_s / self._model.scenario.slot_length
+        ended = slot[slot < len(self._in_minus_out)].astype(np.int64)
+        self._in_minus_out -= np.bincount(ended, minlength=len(self._in_minus_out))
         self.completed += done
         self.failed += len(completed) - done
         self.late_blocks += int(tasks.late_blocks.sum())
@@ -163,6 +178,7 @@ class Totals:
             resources=self.resources(),
             events=int(self.services.served.sum()) + self.released,
             drained_s=self.drained_s(),
+            overloaded=is_overloaded(self.in_flight()),
             wall_s=wall_s,
             trace=None if trace is None else str(trace),
             lower_bound=lower_bound,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from mecsim.simulation.metrics import METRICS
@@ -53,6 +53,8 @@ class Panel:
     marks: Sequence[Mark] = ()
     extra: bool = False
     """Draw it in a row below the other panels."""
+    remarks: Sequence[str] = ()
+    """Written below the figure."""
 
     @property
     def y_unit(self) -> str:
@@ -129,9 +131,14 @@ def comparison_panels(summary: Sequence[Entry], metric: str) -> list[Panel]:
             groups.setdefault((each["scenario"], rest), []).append(each)
     if not any(each["mean"] for found in groups.values() for each in found):
         return []
-    return [
+    marked = dict.fromkeys(
+        each["scheduler"] for found in groups.values() for each in found if each["overloaded"]
+    )
+    remarks = [f"overloaded in some runs: {', '.join(marked)}"] if marked else []
+    panels = (
         sweep_panel(found, metric, ", ".join(filter(None, name))) for name, found in groups.items()
-    ]
+    )
+    return [replace(panel, remarks=remarks) for panel in panels]
 
 
 def sweep_panel(

@@ -190,6 +190,7 @@ def _remarks(panels: Sequence[Panel], width: int) -> list[str]:
         found.append(BAND)
     marks = [mark for panel in panels for mark in panel.marks]
     found += [f"{'▲' if mark.y is None else '◄'} {mark.legend}" for mark in marks]
+    found += [remark for panel in panels for remark in panel.remarks]
     lines: list[str] = []
     for remark in dict.fromkeys(found):
         if lines and len(lines[-1]) + len(remark) + 5 <= width:

@@ -20,7 +20,8 @@ from mecsim.support.text import finite
 Table: TypeAlias = dict[str, list[Any]]
 """Name of each column to its values."""
 
-_HEAD: Final = ("scenario", "scheduler", "seed", "training_seed", "tasks", "completed", "events")
+_HEAD: Final = ("scenario", "scheduler", "seed", "training_seed", "tasks", "completed", "events",
+                "overloaded")  # fmt: skip
 _VERSUS: Final = ("paired_difference", "ci95_low", "ci95_high", "percent", "percent_ci95_low",
                   "percent_ci95_high")  # fmt: skip
 
@@ -120,7 +121,16 @@ def summary_table(summary: Sequence[Entry]) -> Table:
     """Return a summary as columns; None where a scheduler was not compared with another."""
     documents: Sequence[Mapping[str, Any]] = summary
     others = dict.fromkeys(name for each in summary for name in each["vs"])
-    head = ("scenario", "scheduler", "metric", "seeds", "mean", "ci95_low", "ci95_high")
+    head = (
+        "scenario",
+        "scheduler",
+        "metric",
+        "seeds",
+        "mean",
+        "ci95_low",
+        "ci95_high",
+        "overloaded",
+    )
     return (
         {name: [each[name] for each in documents] for name in head}
         | _sweep_columns(summary)

@@ -43,7 +43,8 @@ class StudyRequest:
     """``SCHEDULER.KEY=VALUE``."""
     preset: str | None = None
     """Preset of all learners that are trained; None for the defaults."""
-    baseline: str = "greedy"
+    baseline: str | None = None
+    """The label to compare with; None for ``greedy`` or, without it, the first scheduler."""
     lower_bound: bool = False
     episodes: int | None = None
     """Train each learner for this many episodes; None: learners need policies."""
@@ -65,6 +66,8 @@ class StudyResult:
 
     document: Document
     """What ``mecsim compare --json`` prints."""
+    baseline: str
+    """The label that the others are compared with."""
     folder: Path
     files: Sequence[Path]
     """Tables and figures."""
@@ -95,24 +98,29 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
     found = rows(trials, done.results)
     document: Document = {
         "rows": found,
-        "summary": summarise(found, request.baseline),
+        "summary": summarise(found, study.baseline),
         "failed": failures(trials, done.failures),
     }
     files = write_report(store.path, document)
     if request.figures:
         files += _figures(document, store.path / "figures")
-    return StudyResult(document, store.path, files, done.found, frozenset(done.warnings))
+    return StudyResult(
+        document, study.baseline, store.path, files, done.found, frozenset(done.warnings)
+    )
 
 
 def make_study(request: StudyRequest) -> Study:
     """Return the design of a comparison. Raises ``InputError``."""
+    found = competitors(request.schedulers, request.options)
+    labels = [each.label for each in found]
+    default = "greedy" if "greedy" in labels else labels[0]
     return Study(
         scenarios=name_scenarios(request.scenarios),
-        competitors=_with_preset(competitors(request.schedulers, request.options), request.preset),
+        competitors=_with_preset(found, request.preset),
         seeds=range(request.seeds),
         points=grid(parse_sweep(request.sweep)),
         overrides=tuple(request.overrides),
-        baseline=request.baseline,
+        baseline=request.baseline or default,
         kernel=request.kernel,
         lower_bound=request.lower_bound,
         training=None if request.episodes is None else Training(request.episodes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NotRequired, TypeAlias, TypedDict, cast
 
@@ -64,6 +65,7 @@ class Row(TypedDict):
     """The busiest resources."""
     events: int
     drained_s: float
+    overloaded: bool | None
     wall_s: float
     lower_bound: NotRequired[RowBound]
 
@@ -92,6 +94,8 @@ class Entry(TypedDict):
     mean: float | None
     ci95_low: float | None
     ci95_high: float | None
+    overloaded: int
+    """Number of runs in which the tasks in flight grow over the slots."""
     vs: dict[str, Versus]
 
 
@@ -184,8 +188,10 @@ def summarise(rows: Iterable[Row], baseline: str) -> list[Entry]:
     """
     samples: dict[tuple[str, str], dict[str, dict[str, Sample]]] = {}
     points: dict[tuple[str, str], Point] = {}
+    overloaded: Counter[tuple[str, str, str]] = Counter()
     for row in rows:
         place = row["scenario"], json.dumps(row["sweep"])
+        overloaded[*place, row["scheduler"]] += bool(row.get("overloaded"))
         points[place] = row["sweep"]
         for name in METRICS:
             value = metric(row, name)
@@ -196,7 +202,13 @@ def summarise(rows: Iterable[Row], baseline: str) -> list[Entry]:
         for name, value in _bound_metrics(row).items():
             samples[place][name].setdefault(BOUND, {})[0, row["seed"]] = value
     return [
-        _entry(place[0], points[place], label, name, by_scheduler, baseline)
+        _entry(
+            (place[0], points[place], overloaded[*place, label]),
+            label,
+            name,
+            by_scheduler,
+            baseline,
+        )
         for place, by_metric in samples.items()
         for name, by_scheduler in by_metric.items()
         for label in sorted(by_scheduler, key=lambda label: label == BOUND)  # stable: bound last
@@ -212,8 +224,7 @@ def _bound_metrics(row: Row) -> dict[str, float]:
 
 
 def _entry(
-    scenario: str,
-    point: Point,
+    place: tuple[str, Point, int],
     label: str,
     name: str,
     by_scheduler: Mapping[str, Sample],
@@ -229,6 +240,7 @@ def _entry(
         for other in dict.fromkeys((baseline, REFERENCE))
         if other != label and other in by_scheduler
     }
+    scenario, point, overloaded = place
     return {
         "scenario": scenario,
         "sweep": point,
@@ -238,8 +250,17 @@ def _entry(
         "mean": mean,
         "ci95_low": low,
         "ci95_high": high,
+        "overloaded": overloaded,
         "vs": {other: versus for other, versus in others.items() if versus},
     }
+
+
+def overload_mark(entry: Entry) -> str:
+    """Return the name of an entry's scheduler, with a mark if runs of it are overloaded."""
+    label, count = entry["scheduler"], entry["overloaded"]
+    if not count:
+        return label
+    return f"{label} (overloaded)" if count >= entry["seeds"] else f"{label} ({count} overloaded)"
 
 
 def _versus(values: Sample, others: Sample) -> Versus | None:

@@ -283,6 +283,7 @@ def test_compare_writes_tables_and_figures(tmp_path: Path) -> None:
     ]
     assert set(summary[0]) == {
         "scenario", "sweep", "scheduler", "metric", "seeds", "mean", "ci95_low", "ci95_high", "vs",
+        "overloaded",
     }  # fmt: skip
     assert json.loads((out / "comparison.json").read_text(encoding="utf-8")) == document
     with (out / "rows.csv").open(encoding="utf-8") as file:

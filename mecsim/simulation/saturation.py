@@ -1,0 +1,52 @@
+"""Tell whether the tasks in flight grow over the slots of a run: whether it is overloaded.
+
+The null hypothesis is a network that serves at least as much as arrives. Its tasks in flight then
+grow at most as a random walk without drift does, reflected at zero. An increase beyond the quantile
+of Student's t, taken of the batch means of the increments, then has at most twice the probability
+of that quantile, also while the run is far from its steady state. The first half of the run is
+warm-up. Batch means ([Law] §9.5, see :mod:`mecsim.support.intervals`) allow for increments that
+depend on each other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from mecsim.support.arrays import Ints
+from mecsim.support.intervals import batch_means, t_quantile
+
+BATCHES: Final = 10
+MIN_SLOTS: Final = 2 * BATCHES
+"""A run with fewer slots cannot be judged."""
+ERROR: Final = 0.001
+"""One-sided level of the test."""
+SHARE: Final = 0.25
+"""Least share of the final tasks in flight by which they grew in each half of the run: with
+constant growth it is 0.5. A run that has settled at a high level and one with a late burst are not
+overloaded."""
+
+
+def is_overloaded(in_flight: Ints) -> bool | None:
+    """Test whether the tasks in flight grow in proportion to the time.
+
+    >>> is_overloaded(np.arange(1, 41)), is_overloaded(np.full(40, 7))
+    (True, False)
+
+    Args:
+        in_flight: Number of tasks that have not ended, at the end of each slot; shape (T,).
+
+    Returns:
+        The answer; None for a run that is too short to tell.
+    """
+    if len(in_flight) < MIN_SLOTS:
+        return None
+    half = len(in_flight) // 2
+    middle, last = int(in_flight[half - 1]), int(in_flight[-1])
+    if not SHARE * last <= middle <= (1 - SHARE) * last or last <= middle:
+        return False
+    means = batch_means(np.diff(in_flight[half - 1 :]), BATCHES)
+    error = float(means.std(ddof=1)) / math.sqrt(BATCHES)
+    return bool(means.mean() > t_quantile(1 - ERROR, BATCHES - 1) * error)
