@@ -39,6 +39,21 @@ def progress(what: str, *, unit: str = "slots", quiet: bool) -> Iterator[Update 
         yield _plain(what, unit)
 
 
+class _Pace:
+    """The rate since the first report: a resumed command begins with what was done before."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def rate(self, done: int) -> float | None:
+        """Return the rate per second; None if it is not known yet."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
+        began, before = self._first
+        return (done - before) / (now - began) if now > began and done > before else None
+
+
 def _text(template: str) -> TextColumn:
     """Return a column of plain text: names may have square brackets."""
     return TextColumn(template, markup=False)
@@ -54,33 +69,31 @@ def _bar(what: str, unit: str) -> Iterator[Update]:
         TimeRemainingColumn(),
         _text("{task.fields[measured]}"),
     )
-    began = last = time.monotonic()
+    pace, last = _Pace(), time.monotonic()
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=1, rate="…", unit=unit, measured="")
 
         def update(done: int, total: int, measured: str = "") -> None:
             nonlocal last
-            now = time.monotonic()
+            now, rate = time.monotonic(), pace.rate(done)
             if now - last > 0.1 or done == total:
-                last = now
-                rate = number(done / max(now - began, 1e-9))
-                bar.update(task, completed=done, total=total, rate=rate, measured=measured)
+                last, shown = now, "…" if rate is None else number(rate)
+                bar.update(task, completed=done, total=total, rate=shown, measured=measured)
 
         yield update
 
 
 def _plain(what: str, unit: str) -> Update:
-    began = last = time.monotonic()
+    pace, last = _Pace(), time.monotonic()
 
     def update(done: int, total: int, measured: str = "") -> None:
         nonlocal last
-        now = time.monotonic()
+        now, rate = time.monotonic(), pace.rate(done)
         if now - last >= PLAIN_SECONDS:
             last = now
-            rate = done / (now - began)
-            left = f", {(total - done) / rate:.0f} s left" if done else ""
-            pace = f"{number(rate)} per second{left}"
-            text = f"{what}: {done:,} of {total:,} {unit}, {pace}{measured and f'; {measured}'}"
+            left = f", {(total - done) / rate:.0f} s left" if rate else ""
+            speed = "" if rate is None else f", {number(rate)} per second{left}"
+            text = f"{what}: {done:,} of {total:,} {unit}{speed}{measured and f'; {measured}'}"
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     return update

@@ -164,7 +164,11 @@ def _tables(
     changed = [part for change in changes or () for part in ("--set", change)]
     policy = f"policy={summary['policy']}"
     run = ["mecsim", "run", str(scenario), *changed, "--scheduler", scheduler, "--option", policy]
-    usage = f"use it:       {shlex.join(run)}\nlearning curve: {summary['curve_file']}"
+    events = shlex.join(["tensorboard", "--logdir", summary["events"]])
+    usage = (
+        f"use it:         {shlex.join(run)}\nlearning curve: {summary['curve_file']}\n"
+        f"                {events}"
+    )
     yield display.training_table(summary)
     yield usage
 

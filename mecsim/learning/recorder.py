@@ -29,8 +29,14 @@ CHECKPOINT_SECONDS: Final = 2.0
 
 _KEY: Final = "mecsim-checkpoint"
 
+_REMEDY: Final = (
+    ". A training cannot be prolonged: exploration and learning rates follow its length. "
+    "Try: --episodes {} to finish it, or another --out for one of another length"
+)
+
 Progress: TypeAlias = Callable[[float, float, str], None]
-"""Called with the episodes done, all episodes, and the latest measures as text."""
+"""Called with the episodes done, all episodes, and the latest measures as text; of a resumed
+training first with the episodes of the earlier attempt."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,8 @@ class TrainingRecorder:
         remove_unfinished(files.policy.parent, f"{glob.escape(files.stem)}.*")
         self._events = EventFile(files.events)
         self._began = self._saved = time.monotonic()
+        if progress is not None and self._rows:
+            progress(self._rows[-1]["episode"], episodes, "")  # rates count from here
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -221,6 +229,8 @@ class TrainingRecorder:
     def _read(self, *, resume: bool) -> Checkpoint | None:
         path = self._files.checkpoint
         if not path.exists():
+            if resume:
+                self.warn(f"--resume: there is no {path}: the training starts at its beginning")
             return None
         if not resume:
             raise InputError(
@@ -236,7 +246,8 @@ class TrainingRecorder:
         for name, value in self._identity.flat().items():
             if saved.get(name) != value:
                 changed = f"{name} was {saved.get(name)}, is {value}"
-                raise InputError(f"{path}: belongs to another training: {changed}")
+                remedy = _REMEDY.format(saved.get(name)) if name == "episodes" else ""
+                raise InputError(f"{path}: belongs to another training: {changed}{remedy}")
         self._rows, self._earlier_s = record.rows, record.wall_s
         return Checkpoint(arrays, record.state)
 

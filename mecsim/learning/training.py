@@ -105,7 +105,9 @@ class _Training:
         out, files = self._request.out, self._files
         if resume and out.exists() and not files.checkpoint.exists():
             raise InputError(
-                f"{out}: training is already complete. Try: omit --resume to train again"
+                f"{out}: training is already complete, and cannot be prolonged: exploration and "
+                "learning rates follow its length. Try: omit --resume to train again, with more "
+                "--episodes and another --out if you like"
             )
         episodes = self._request.episodes
         return TrainingRecorder(files, self._identity, episodes, resume=resume, progress=progress)

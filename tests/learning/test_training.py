@@ -159,7 +159,9 @@ def test_partial_files_of_a_killed_training_are_removed(tmp_path: Path) -> None:
 def test_a_complete_training_is_not_resumed(tmp_path: Path) -> None:
     learn(tmp_path / "p.safetensors", episodes=1)
     before = (tmp_path / "p.safetensors").read_bytes()
-    with pytest.raises(InputError, match=r"training is already complete\. Try: omit --resume"):
+    with pytest.raises(
+        InputError, match=r"already complete, and cannot be prolonged: .* Try: omit --resume"
+    ):
         learn(tmp_path / "p.safetensors", episodes=1, resume=True)
     assert (tmp_path / "p.safetensors").read_bytes() == before
 
@@ -313,3 +315,24 @@ def test_a_missing_extra_is_reported_and_nothing_is_written(
     problem = f"training mtl-a3c needs {module}. Try: pip install 'mecsim[torch]'"
     assert err == f"mecsim: {problem}\n"
     assert sorted(here.rglob("*")) == before
+
+
+def test_nothing_to_resume_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    learn(tmp_path / "fresh.safetensors", episodes=2, resume=True)
+    (said,) = [each for each in caplog.messages if "--resume" in each]
+    assert said.startswith("--resume: there is no ")
+    assert said.endswith("fresh.checkpoint.safetensors: the training starts at its beginning")
+
+
+def test_a_resumed_training_reports_what_was_done_before(tmp_path: Path) -> None:
+    """Rate and time left count from there. It cannot be prolonged."""
+    out, seen = tmp_path / "stopped.safetensors", list[tuple[float, float, str]]()
+    with pytest.raises(Interrupted) as stopped:
+        learn(out, episodes=40, progress=_Stop(3))
+    done = float(str(stopped.value).split()[1])
+    remedy = "A training cannot be prolonged: .* Try: --episodes 40 to finish it, or another --out"
+    with pytest.raises(InputError, match=remedy):
+        learn(out, episodes=50, resume=True)
+    learn(out, episodes=40, resume=True, progress=lambda *told: seen.append(told))
+    assert (round(seen[0][0]), seen[0][1]) == (done, 40)
+    assert seen[1][0] > seen[0][0]
