@@ -29,6 +29,7 @@ def export(
         Optional[float],  # noqa: UP045
         typer.Option("--to", metavar="S", help="Perfetto: services that begin before S seconds."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
     *,
     output: Output,
 ) -> None:
@@ -38,7 +39,8 @@ def export(
     """
     from mecsim.trace import export as exporting
 
-    files = [str(path) for path in exporting.export(trace, format_, out, begin, end)]
+    written = exporting.export(trace, format_, out, begin, end, force=force)
+    files = [str(path) for path in written]
     if output.silent:
         output.report({"trace": str(trace), "format": format_, "files": files}, list)
     else:

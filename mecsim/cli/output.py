@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from copy import copy
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -110,14 +112,35 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
+_WIDE: Final = 10_000
+"""Width of output that is no terminal's: no line is broken."""
+
+
 def show(*parts: RenderableType) -> None:
-    """Print rich tables and texts to stdout."""
+    """Print rich tables and texts to stdout.
+
+    On a terminal its width breaks the lines of tables; in a pipe or a file nothing does, unless
+    ``COLUMNS`` is set. A title is a line of its own, however narrow its table is.
+    """
+    from rich.table import Table
     from rich.text import Text
 
     printer = console()
-    printer.width = max(printer.width, 80)  # let a narrow terminal wrap: no digit is ever cut
-    for part in parts:
-        printer.print(part, soft_wrap=isinstance(part, str | Text))
+    piped = not printer.is_terminal
+    # A narrow terminal wraps by itself: no digit is ever cut.
+    wide = piped and "COLUMNS" not in os.environ
+    printer.width = _WIDE if wide else max(printer.width, 80)
+    with printer.capture() if piped else nullcontext() as captured:
+        for each in parts:
+            part = each
+            if isinstance(part, Table) and part.title:
+                title = part.title if isinstance(part.title, Text) else Text(str(part.title))
+                printer.print(title, style="italic", soft_wrap=True)
+                part = copy(part)
+                part.title = None
+            printer.print(part, soft_wrap=isinstance(part, str | Text))
+    if captured is not None:
+        write("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def show_comment(table: RenderableType) -> None:

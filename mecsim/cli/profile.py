@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -87,15 +88,22 @@ def _graph(model: str, input_shape: str | None) -> LayerGraph:
             raise InputError("--input-shape: only valid with package.module:factory")
         return load_graph(model)
     try:
+        shape = tuple(int(size) for size in (input_shape or "3x32x32").split("x"))
+    except ValueError:
+        raise InputError(f"--input-shape: {input_shape!r}; expected the form 3x32x32") from None
+    with warnings.catch_warnings():
+        # PyTorch warns of its own parts, which nobody here can mend; a user's module still may.
+        warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+        return _profiled(model, shape)
+
+
+def _profiled(model: str, shape: tuple[int, ...]) -> LayerGraph:
+    try:
         from mecsim.dnn import profiler
     except ImportError as error:
         raise InputError(
             f"profile {model}: needs PyTorch. Try: pip install 'mecsim[torch]'"
         ) from error
-    try:
-        shape = tuple(int(size) for size in (input_shape or "3x32x32").split("x"))
-    except ValueError:
-        raise InputError(f"--input-shape: {input_shape!r}; expected the form 3x32x32") from None
     return profiler.profile_module(profiler.load_factory(model), shape, model)
 
 

@@ -31,6 +31,8 @@ TIMELINE_ENDS: Final = (".json", ".json.gz")
 PIECE_BYTES: Final = 4 << 20  # of columns; as Python objects and text about ten times as much
 ROW_GROUP_BYTES: Final = 32 << 20  # in Parquet, before compression
 
+IDS: Final = {"tasks": "task", "decisions": "epoch", "slots": "slot", "resources": "resource"}
+"""Groups whose rows other groups name by their numbers, and the column that the number becomes."""
 _PROVENANCE: Final = ("scheduler", "seed", "mecsim_version", "scenario_sha256", "complete")
 _FIRST_TRACK: Final = 100  # above those of processes: a thread numbered as its process is special
 _SLICE: Final = (
@@ -50,6 +52,8 @@ def export(
     out: Path | None = None,
     begin_s: float | None = None,
     end_s: float | None = None,
+    *,
+    force: bool = False,
 ) -> list[Path]:
     """Export a trace; for an interrupted run, export its rows and log a warning.
 
@@ -59,12 +63,13 @@ def export(
         out: A folder for CSV and Parquet, a file for Perfetto; by default next to the trace.
         begin_s: For Perfetto: leave out services that end before, in simulated seconds.
         end_s: For Perfetto: leave out services that begin after, in simulated seconds.
+        force: Whether files that exist are overwritten.
 
     Returns:
         The files that were written.
 
     Raises:
-        InputError: The format or the window is not allowed.
+        InputError: The format or the window is not allowed, or a file exists.
         TraceError: The trace cannot be read.
         OutputError: A file cannot be written.
     """
@@ -77,15 +82,24 @@ def export(
             _log.warning("%s: the run was cut short (complete = false)", trace_path)
         if format == "perfetto":
             timeline = out or trace_path.with_name(f"{trace_path.stem}.perfetto.json.gz")
+            _refuse_existing([timeline], force=force)
             return export_perfetto(trace, timeline, begin_s, end_s)
         folder = out or trace_path.with_name(f"{trace_path.stem}-{format}")
+        _refuse_existing([folder / f"{group}.{format}" for group in COLUMNS], force=force)
         return (export_csv if format == "csv" else export_parquet)(trace, folder)
+
+
+def _refuse_existing(paths: Sequence[Path], *, force: bool) -> None:
+    for path in paths:
+        if not force and path.is_file():
+            raise InputError(f"{path}: already exists. Use --force, or choose another --out")
 
 
 def export_csv(trace: TraceFile, folder: Path) -> list[Path]:
     """Write one CSV file per group.
 
-    Columns keep the names and units of the trace. A column with several values per row becomes
+    Columns keep the names and units of the trace; the first one numbers the rows where other groups
+    refer to them (:data:`IDS`). A column with several values per row becomes
     ``placement_0``, ``placement_1`` and so on; observations are named by their features. Floats
     read back as equal values (with pandas: ``float_precision="round_trip"``).
 
@@ -109,10 +123,15 @@ def export_csv(trace: TraceFile, folder: Path) -> list[Path]:
 
 def _write_csv(trace: TraceFile, group: str, file: IO[str]) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([title for name in COLUMNS[group] for title in _titles(trace, group, name)])
+    titles = [title for name in COLUMNS[group] for title in _titles(trace, group, name)]
+    writer.writerow([*_id(group), *titles])
     for piece in _pieces(trace, group, PIECE_BYTES):
         columns = (column for values in piece.values() for column in np.atleast_2d(values.T))
         writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _id(group: str) -> list[str]:
+    return [IDS[group]] if group in IDS else []
 
 
 def _titles(trace: TraceFile, group: str, name: str) -> list[str]:
@@ -170,7 +189,8 @@ def _pyarrow() -> tuple[Any, Any]:
 
 
 def _schema(arrow: Any, trace: TraceFile, group: str) -> Any:
-    fields = []
+    row = {"units": "", "description": f"row of /{group}"}
+    fields = [arrow.field(name, arrow.int64(), metadata=row) for name in _id(group)]
     for name, spec in COLUMNS[group].items():
         metadata = {"units": spec.units, "description": spec.description}
         if name == "observation":
@@ -363,7 +383,8 @@ def _pieces(trace: TraceFile, group: str, size: int) -> Iterator[dict[str, Colum
     rows, length = max(1, size // row_bytes), trace.length(group)
     for begin in range(0, length, rows):
         end = min(begin + rows, length)
-        yield {name: _text(trace.read(group, name, begin, end)) for name in COLUMNS[group]}
+        numbers: dict[str, Column] = {name: np.arange(begin, end) for name in _id(group)}
+        yield numbers | {n: _text(trace.read(group, n, begin, end)) for n in COLUMNS[group]}
 
 
 def _text(values: Column) -> Column:

@@ -334,5 +334,4 @@ def test_a_resumed_training_reports_what_was_done_before(tmp_path: Path) -> None
     with pytest.raises(InputError, match=remedy):
         learn(out, episodes=50, resume=True)
     learn(out, episodes=40, resume=True, progress=lambda *told: seen.append(told))
-    assert (round(seen[0][0]), seen[0][1]) == (done, 40)
-    assert seen[1][0] > seen[0][0]
+    assert (round(seen[0][0]), *seen[0][1:]) == (done, 40, "")  # before its own first step

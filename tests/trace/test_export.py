@@ -31,8 +31,9 @@ from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.run import run
 from mecsim.trace import Provenance, TraceFile, TraceWriter
 from mecsim.trace import export as exporting
-from mecsim.trace.export import export, export_csv, export_parquet, export_perfetto
+from mecsim.trace.export import IDS, export, export_csv, export_parquet, export_perfetto
 from mecsim.trace.schema import COLUMNS, Column
+from tests.helpers.cli import mecsim
 
 SCENARIO: dict[str, Any] = {
     "slots": 12,
@@ -113,11 +114,23 @@ def test_csv_reads_back_equal(
             table = read_csv(path)
             assert len(table) == trace.length(group) > 0
             titles = iter(table.columns)
+            if group in IDS:
+                assert table[next(titles)].tolist() == list(range(len(table)))
             for name, recorded in columns(trace, group):
                 wide = recorded.reshape(len(recorded), -1)
                 names = [next(titles) for _ in range(wide.shape[1])]
                 assert same(table[names].to_numpy(recorded.dtype), wide), (group, name)
             assert next(titles, None) is None
+
+
+def test_rows_are_joined_by_their_numbers(many: Path, tmp_path: Path) -> None:
+    export(many, "csv", tmp_path)
+    table = {group: read_csv(tmp_path / f"{group}.csv") for group in COLUMNS}
+    joined = table["blocks"].merge(table["tasks"], on="task", suffixes=("", "_task"))
+    last = joined.groupby("task").finish_s.max()
+    assert same(last.to_numpy(), table["tasks"].finish_s.to_numpy())
+    assert set(table["hops"].resource) <= set(table["resources"].resource)
+    assert set(table["tasks"].slot) <= set(table["slots"].slot)
 
 
 def test_csv_names_what_is_spread(many: Path, tmp_path: Path) -> None:
@@ -156,7 +169,10 @@ def test_parquet_reads_back_equal(
         for group, path in zip(COLUMNS, paths, strict=True):
             table = parquet.read_table(path)
             assert table.num_rows == trace.length(group)
-            assert table.column_names == list(COLUMNS[group])
+            numbers = [IDS[group]] if group in IDS else []
+            assert table.column_names == [*numbers, *COLUMNS[group]]
+            for name in numbers:
+                assert table.column(name).to_pylist() == list(range(table.num_rows))
             for name, recorded in columns(trace, group):
                 read = np.array(table.column(name).to_pylist(), recorded.dtype)
                 assert same(read, recorded), (group, name)
@@ -471,7 +487,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(
     written = export(many, format_, tmp_path / name)
     kept = {path: path.read_bytes() for path in written}
     with small_files(), pytest.raises(OutputError, match="cannot be written"):
-        export(many, format_, tmp_path / name)
+        export(many, format_, tmp_path / name, force=True)
     assert {path: path.read_bytes() for path in written} == kept
     found = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert found == set(written)
@@ -488,3 +504,16 @@ def test_an_interrupt_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         export(single, "perfetto", tmp_path / "t.json")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format_", ["csv", "perfetto"])
+def test_files_that_exist_are_refused(single: Path, tmp_path: Path, format_: str) -> None:
+    out = tmp_path / ("out" if format_ == "csv" else "out.json")
+    files = export(single, format_, out)
+    files[-1].write_text("precious", encoding="utf-8")
+    with pytest.raises(InputError, match=r"already exists\. Use --force, or choose"):
+        export(single, format_, out)
+    assert files[-1].read_text(encoding="utf-8") == "precious"
+    mecsim("export", str(single), "--format", format_, "--out", str(out), code=2)
+    mecsim("export", str(single), "--format", format_, "--out", str(out), "--force")
+    assert files[-1].read_text(encoding="utf-8") != "precious"
