@@ -66,6 +66,7 @@ def choose(
             f"scheduler {_name_of(type(made))!r}: was made for another scenario or seed. "
             "Try: its class, or a function of the spec that makes it"
         )
+    registry.check_epochs(_name_of(type(made)), type(made), spec.decision_epoch)
     return Choice(_name_of(type(made)), made)
 
 

@@ -136,7 +136,7 @@ def make(
 ) -> Scheduler:
     """Make a scheduler of a class; ``name`` is for messages. Otherwise as :func:`create`."""
     checked = check_options(name, cls, options)
-    _check_epochs(name, cls, spec.decision_epoch)
+    check_epochs(name, cls, spec.decision_epoch)
     with scheduler_errors(f"scheduler {name!r}: cannot be made:", module=cls.__module__):
         return cls(spec, **checked)
 
@@ -156,7 +156,8 @@ def decision_epochs(name: str, cls: type[Scheduler]) -> tuple[str, ...]:
     return found
 
 
-def _check_epochs(name: str, cls: type[Scheduler], epoch: str) -> None:
+def check_epochs(name: str, cls: type[Scheduler], epoch: str) -> None:
+    """Raise ``SchedulerError`` if a scheduler is not for the decision epochs of a scenario."""
     known = decision_epochs(name, cls)
     if epoch not in known:
         raise SchedulerError(

@@ -451,6 +451,13 @@ def test_a_scheduler_for_task_epochs_only(plugin: Plugin) -> None:
     assert f"{name} conforms" in mecsim("schedulers", "--check", name).stdout.replace("\n", "")
 
 
+def test_a_made_scheduler_for_task_epochs_only(plugin: Plugin) -> None:
+    cls = registry.load(plugin('decision_epochs = ("per_task",)\n' + GOOD))
+    for scheduler in (cls, lambda spec: cls(spec)):
+        with pytest.raises(SchedulerError, match="decides per_task only"):
+            run_scenario(SMALL, scheduler)
+
+
 def test_a_scheduler_for_slot_epochs_only(plugin: Plugin) -> None:
     body = DECIDE + "return [0, 1, {None: 1}[observation.device]]"
     name = plugin('decision_epochs = ("per_slot",)\n' + body)
