@@ -453,7 +453,7 @@ def test_a_scheduler_for_task_epochs_only(plugin: Plugin) -> None:
 
 def test_a_made_scheduler_for_task_epochs_only(plugin: Plugin) -> None:
     cls = registry.load(plugin('decision_epochs = ("per_task",)\n' + GOOD))
-    for scheduler in (cls, lambda spec: cls(spec)):
+    for scheduler in (cls, lambda spec: cls(spec)):  # noqa: PLW0108 - a function, not a class
         with pytest.raises(SchedulerError, match="decides per_task only"):
             run_scenario(SMALL, scheduler)
 
