@@ -86,6 +86,7 @@ def invented_row(
     document = {
         "scenario": scenario, "sweep": point, "scheduler": label, "seed": seed,
         "training_seed": training, "reward": -1000 * values["mean"], "late_blocks": 0, "failed": 0,
+        "overloaded": None,
         "energy_J": values, "tasks": 10, "completed": 10, "events": 100,
     }  # fmt: skip
     return cast(Row, document | delays)
