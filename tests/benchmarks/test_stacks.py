@@ -20,7 +20,7 @@ from mecsim.learning.training import train_stack
 from mecsim.scenario.loading import load
 from tests.benchmarks.test_simpy_kernel import ROOT
 
-STACK, EPISODES, ROUNDS = 10, 400, 3
+STACK, EPISODES, ROUNDS = 10, 400, 2
 
 pytestmark = pytest.mark.benchmark
 
