@@ -21,6 +21,7 @@ from mecsim.learning.learning_curve import MEASURES, write_curve
 from mecsim.learning.policy_file import SUFFIX, Arrays, read_tensors, write_tensors
 from mecsim.learning.tensorboard import EventFile
 from mecsim.support.files import as_output_error, remove_unfinished
+from mecsim.support.signals import between_steps
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +160,15 @@ class TrainingRecorder:
         return self._earlier_s + time.monotonic() - self._began
 
     def log(self, share: float, measures: Mapping[str, float]) -> None:
-        """Add a row to the learning curve and the event file, and report progress."""
+        """Add a row to the learning curve and the event file, and report progress.
+
+        Ctrl-C is deferred to the end: in the writer of event files it would leave a lock behind.
+        """
+        with between_steps() as check:
+            self._log(share, measures)
+            check()
+
+    def _log(self, share: float, measures: Mapping[str, float]) -> None:
         known = {
             name: float(value)
             for name, value in measures.items()

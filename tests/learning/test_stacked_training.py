@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from mecsim.errors import Interrupted, TrainingError
 from mecsim.learning import TrainingRequest
 from mecsim.learning.options import stack_key
+from mecsim.learning.tensorboard import EventFile
 from mecsim.learning.training import train as train_alone
 from mecsim.learning.training import train_stack
 from tests.learning.test_training import _Stop
@@ -131,3 +133,21 @@ def test_rewards_of_short_episodes_are_reported_as_those_of_a_run(
         assert three["reward"] == pytest.approx(3.0 * one["reward"], rel=1e-12)
     one, three = (curve_of(tmp_path / f"{n}.safetensors")["training_reward"] for n in (1, 3))
     np.testing.assert_allclose(three, 3.0 * one, rtol=1e-6)
+
+
+def test_ctrl_c_within_the_writer_of_event_files_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would leave a lock of the writer behind, for which closing it waits forever."""
+    whole: list[int] = []
+
+    def add(self: EventFile, measures: Any, episode: int, wall_s: float) -> None:
+        del self, measures, wall_s
+        if episode == 3:
+            signal.raise_signal(signal.SIGINT)
+        whole.append(episode)
+
+    monkeypatch.setattr(EventFile, "add", add)
+    with pytest.raises(Interrupted):
+        train_alone(request(tmp_path / "p.safetensors", "mtl-a3c"))
+    assert whole[-1] == 3
