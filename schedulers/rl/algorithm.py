@@ -14,6 +14,7 @@ from schedulers.rl.layers import Floats, Ints
 from schedulers.rl.parameters import Flat, SharedParameters, flat
 
 VALIDATION_RUNS: Final = 8
+"""Runs of an evaluation."""
 
 
 class Algorithm(ABC):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mecsim.learning import TrainingProblem
+from schedulers.rl.algorithm import VALIDATION_RUNS
 from schedulers.rl.encoding import FeatureEncoder
 from schedulers.rl.episodes import EpisodePlayer, Steps, foreseeable
 from schedulers.rl.layers import Arrays, Batch, Floats, Ints
@@ -25,9 +26,6 @@ from schedulers.rl.policy_network import PolicyNetwork
 from schedulers.rl.replay_buffer import ReplayBuffer, Transitions
 from schedulers.rl.returns import anneal, reward_scale
 from schedulers.rl.stacked_generator import StackedGenerator
-
-VALIDATION_RUNS: Final = 8
-"""Runs of an evaluation."""
 
 _OF_MEMORY: Final = 3
 """Number of the random generators of minibatches. They are others than those of episodes, which

@@ -89,14 +89,13 @@ class NetworkLearner(Learner):
     @classmethod
     def stacked(cls, settings: Any) -> str | None:
         """Return ``module:Class`` of the algorithm for stacks; None if there is none."""
-        return cls.episodic if settings.train_freq == "episode" else None
+        return cls.episodic if cls.in_one_process(settings) else None
 
     @classmethod
     def _stacked(cls, problem: TrainingProblem) -> str | None:
-        found = cls.stacked(problem.settings)
-        if problem.settings.train_freq == "episode":
-            return found
-        return found if problem.serial and problem.spec.decision_epoch == "per_slot" else None
+        serial = problem.serial and problem.spec.decision_epoch == "per_slot"
+        fits = serial or cls.in_one_process(problem.settings)
+        return cls.stacked(problem.settings) if fits else None
 
     @classmethod
     def train_stack(

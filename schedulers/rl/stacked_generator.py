@@ -1,4 +1,4 @@
-"""Random numbers for a stack of trainings: each draws from a generator of its own."""
+"""Random numbers for a stack of trainings: each draws from its own generator."""
 
 from __future__ import annotations
 

@@ -15,10 +15,9 @@ from statistics import median
 
 import pytest
 
-from mecsim.learning import TrainingRequest
 from mecsim.learning.training import train_stack
-from mecsim.scenario.loading import load
 from tests.benchmarks.test_simpy_kernel import ROOT
+from tests.benchmarks.tune_paper import paper_trainings
 
 STACK, EPISODES, ROUNDS = 10, 400, 2
 
@@ -27,21 +26,9 @@ pytestmark = pytest.mark.benchmark
 
 def seconds(learner: str, seeds: range, episodes: int, slots: int) -> float:
     """What a stack takes; ``slots`` are those of an episode, 0 for all of the scenario."""
-    scenario = load(ROOT / "scenarios" / "vgg16_4es.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        requests = [
-            TrainingRequest(
-                scenario=scenario,
-                scheduler=learner,
-                out=Path(folder, f"{seed}.safetensors"),
-                episodes=episodes,
-                seed=seed,
-                options={"episode_slots": slots},
-                preset="paper",
-                serial=True,
-            )
-            for seed in seeds
-        ]
+        options = {"episode_slots": slots}
+        requests = paper_trainings(learner, seeds, episodes, options, Path(folder))
         began = time.perf_counter()
         train_stack(requests)
         return time.perf_counter() - began

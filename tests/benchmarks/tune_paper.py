@@ -39,23 +39,31 @@ SETTINGS: Final[dict[str, list[dict[str, Any]]]] = {
 }
 
 
+def paper_trainings(
+    learner: str, seeds: range, episodes: int, options: dict[str, Any], folder: Path
+) -> list[TrainingRequest]:
+    """Return trainings of preset `paper` on the default scenario, which write to a folder."""
+    scenario = load("vgg16_4es")
+    return [
+        TrainingRequest(
+            scenario=scenario,
+            scheduler=learner,
+            out=folder / f"{seed}.safetensors",
+            episodes=episodes,
+            seed=seed,
+            options=options,
+            preset="paper",
+            serial=True,
+        )
+        for seed in seeds
+    ]
+
+
 def tried(learner: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return a row of the table."""
-    scenario = load("scenarios/vgg16_4es.yaml")
+    short = options | {"episode_slots": SLOTS}
     with tempfile.TemporaryDirectory() as folder:
-        requests = [
-            TrainingRequest(
-                scenario=scenario,
-                scheduler=learner,
-                out=Path(folder, f"{seed}.safetensors"),
-                episodes=EPISODES,
-                seed=seed,
-                options=options | {"episode_slots": SLOTS},
-                preset="paper",
-                serial=True,
-            )
-            for seed in range(TRAININGS)
-        ]
+        requests = paper_trainings(learner, range(TRAININGS), EPISODES, short, Path(folder))
         found = [each for each in train_stack(requests) if not isinstance(each, MecsimError)]
     rewards = np.array([each["validation_reward"] for each in found])
     return {
