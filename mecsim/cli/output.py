@@ -120,7 +120,7 @@ def show(*parts: RenderableType) -> None:
     """Print rich tables and texts to stdout.
 
     On a terminal its width breaks the lines of tables; in a pipe or a file nothing does, unless
-    ``COLUMNS`` is set. A title is a line of its own, however narrow its table is.
+    ``COLUMNS`` is set. A title has its own line, however narrow its table is.
     """
     from rich.table import Table
     from rich.text import Text

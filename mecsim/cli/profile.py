@@ -92,7 +92,7 @@ def _graph(model: str, input_shape: str | None) -> LayerGraph:
     except ValueError:
         raise InputError(f"--input-shape: {input_shape!r}; expected the form 3x32x32") from None
     with warnings.catch_warnings():
-        # PyTorch warns of its own parts, which nobody here can mend; a user's module still may.
+        # PyTorch warns about its own modules, which users cannot change; a user's module still may.
         warnings.filterwarnings("ignore", module=r"torch(\.|$)")
         return _profiled(model, shape)
 

@@ -56,7 +56,7 @@ class _UncachedLoader(SourceFileLoader):
 
 
 class _SiblingFinder(MetaPathFinder):
-    """Finds modules beside the scheduler's file that was loaded last, as Python does for a script.
+    """Finds modules next to the scheduler's file that was loaded last, as Python does for a script.
 
     The standard library and mecsim come first: a file called ``queue.py`` harms neither.
     """

@@ -160,7 +160,7 @@ class SchedulerSpec:
         return self._model.scenario.sha256_of_slots()
 
     def same_run(self, other: SchedulerSpec) -> bool:
-        """Return whether another spec has the same scenario, but for its slots, and seed."""
+        """Return whether another spec has the same seed and, except for its slots, scenario."""
         same_seed = self._model.seed == other._model.seed
         return same_seed and self.scenario_sha256 == other.scenario_sha256
 

@@ -87,7 +87,7 @@ def kinds(panels: Sequence[Panel]) -> list[Kind]:
     """Return the kind of the y-axis of each panel; panels of the same unit have the same kind.
 
     The axis is logarithmic only if the compared values have one sign, and in no panel lie within a
-    factor of :data:`WIDE` of each other at each place. Extra panels are a group of their own.
+    factor of :data:`WIDE` of each other at each place. Extra panels have their own group.
     """
     groups: dict[tuple[str, bool], list[Panel]] = {}
     for panel in panels:

@@ -1,6 +1,6 @@
 """The style of each scheduler, the same in every figure.
 
-Each shipped scheduler has a colour and a marker of its own. Most colours are those of Okabe and
+Each shipped scheduler has its own colour and marker. Most colours are those of Okabe and
 Ito, which colour-blind readers can distinguish. Markers and line styles distinguish schedulers in a
 black and white print.
 """

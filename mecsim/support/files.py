@@ -13,7 +13,7 @@ from mecsim.errors import OutputError
 
 
 def packaged(name: str, in_checkout: str = "") -> Path:
-    """Return a folder that comes with mecsim: inside the package, or in a checkout beside it.
+    """Return a folder that comes with mecsim: inside the package, or next to it in a checkout.
 
     Args:
         name: Its name inside an installed package.

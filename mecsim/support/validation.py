@@ -68,7 +68,7 @@ def _short(bound: float) -> str:
 
 
 _EXACT: Final = 2**53
-"""All integers up to this are floats of their own."""
+"""All integers up to this are exact as floats."""
 
 
 def _whole(value: object) -> object:
