@@ -12,6 +12,7 @@ for that epoch, and the episode is *terminated*; it is never truncated.
 **Observation**: the features of :func:`mecsim.scheduler.feature_names`, in that order, each divided
 by a scale that depends on the scenario but not on the seed, see
 :mod:`mecsim.scheduler.feature_scale`. A limited battery is 1 when full, an unlimited one always.
+In a run, :meth:`mecsim.scheduler.Observation.scaled_features` gives a scheduler the same vectors.
 The observation after the end of an episode is all zeros. In SI units an observation is
 ``observation * env.scale``; ``env.feature_names`` names its features.
 
@@ -39,13 +40,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.errors import InputError
-from mecsim.model.model import resolve
 from mecsim.scenario.loading import with_overrides
 from mecsim.scenario.schema import Scenario
-from mecsim.scheduler.feature_scale import feature_scale
+from mecsim.scheduler.feature_scale import Scaled
 from mecsim.scheduler.observation import feature_names
 from mecsim.simulation.replicas import Replicas
-from mecsim.support.arrays import Floats, Ints, read_only
+from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
 try:
     import gymnasium
@@ -59,7 +59,7 @@ except ImportError as error:
 
 ID: Final = "mecsim/Partition-v0"
 
-Observations: TypeAlias = NDArray[np.float32]
+Observations: TypeAlias = Scaled
 """An observation, shape (features,), or those of B runs, shape (B, features)."""
 Source: TypeAlias = Scenario | str | os.PathLike[str]
 """A scenario, the path of its file, or a shipped name."""
@@ -215,9 +215,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
         chosen_seeds = map(_workload_seed, chosen, seeds, self._generators)
         return self._runs.reset(self._rows, list(chosen_seeds)), self._infos()
 
-    def step(
-        self, actions: Ints
-    ) -> tuple[Observations, Floats, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(self, actions: Ints) -> tuple[Observations, Floats, Bools, Bools, dict[str, Any]]:
         """Act on the current epoch of every run; reset runs that ended at the last step.
 
         Args:
@@ -231,15 +229,35 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
             PlacementError: If an action is not a placement.
             ResetNeeded: If no episode has been started.
         """
-        if not self._generators:
-            raise ResetNeeded(f"{ID}: no episode is running. Try: call reset() first")
-        again = np.flatnonzero(self._runs.replicas.ended).tolist()
+        self._check_started()
+        again = self._runs.replicas.ended.copy()
         observed, rewards, ended = self._runs.step(actions)
-        if again:
-            seeds = [_workload_seed(None, None, self._generators[i]) for i in again]
-            observed = self._runs.reset(again, seeds)
+        if again.any():
+            observed = self._start_again(again)
             ended = self._runs.replicas.ended.copy()
         return observed, rewards, ended, np.zeros(self.num_envs, dtype=np.bool_), self._infos()
+
+    def reset_ended(self) -> tuple[Observations, dict[str, Any]]:
+        """Reset the runs that have ended now, which otherwise the next step does.
+
+        Returns:
+            The present observations of all runs, shape (B, features), and info in Gymnasium's form.
+
+        Raises:
+            ScenarioError: As :meth:`reset`.
+            ResetNeeded: If no episode has been started.
+        """
+        self._check_started()
+        return self._start_again(self._runs.replicas.ended.copy()), self._infos()
+
+    def _check_started(self) -> None:
+        if not self._generators:
+            raise ResetNeeded(f"{ID}: no episode is running. Try: call reset() first")
+
+    def _start_again(self, ended: Bools) -> Observations:
+        rows = np.flatnonzero(ended).tolist()
+        seeds = [_workload_seed(None, None, self._generators[row]) for row in rows]
+        return self._runs.reset(rows, seeds)
 
     def close_extras(self, **_kwargs: Any) -> None:
         """Stop the threads."""
@@ -276,11 +294,9 @@ class _Runs:
 
     def __init__(self, scenario: Scenario, count: int, threads: int) -> None:
         self.scenario, self.replicas = scenario, Replicas(scenario, count, threads=threads)
-        model = resolve(scenario)
         self.names = feature_names(self.replicas.spec)
-        self.scale = read_only(feature_scale(model, self.names))
-        (self._battery,) = (i for i, name in enumerate(self.names) if name.endswith("battery_J"))
-        self._unlimited = bool(np.isinf(model.battery_j))
+        self._encode = self.replicas.spec.feature_scale
+        self.scale = self._encode.divisor
         # Backlogs have no bound, but Gymnasium's checker warns of an infinite one.
         high = np.finfo(np.float32).max
         shape = (len(self.names),)
@@ -302,7 +318,7 @@ class _Runs:
         self._epoch[rows], self._skipped[rows] = 0, [found - asked for found, asked in pairs]
         return self._observations(raw)
 
-    def step(self, placements: Ints) -> tuple[Observations, Floats, NDArray[np.bool_]]:
+    def step(self, placements: Ints) -> tuple[Observations, Floats, Bools]:
         """Step the replicas; those that have ended wait for a reset."""
         raw, rewards, ended = self.replicas.step(placements)
         self._epoch += 1
@@ -318,11 +334,9 @@ class _Runs:
         }
 
     def _observations(self, raw: Floats) -> Observations:
-        scaled = raw / self.scale
-        if self._unlimited:
-            scaled[:, self._battery] = 1.0
+        scaled = self._encode(raw)
         scaled[self.replicas.ended] = 0.0
-        return scaled.astype(np.float32)
+        return scaled
 
 
 def _option(options: Mapping[str, Any] | None) -> Any:

@@ -11,7 +11,8 @@ SCENARIO_HELP: Final = "A scenario file (YAML), or the name of a shipped one: vg
 ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help=SCENARIO_HELP)]
 TracePath = Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file (HDF5).")]
 SCHEDULER_HELP: Final = (
-    "An installed name (see `mecsim schedulers`), package.module:Class or file.py:Class."
+    "An installed name (see `mecsim schedulers`), NAME:FILE with a policy, package.module:Class "
+    "or file.py:Class."
 )
 SchedulerName = Annotated[str, typer.Option("--scheduler", metavar="NAME", help=SCHEDULER_HELP)]
 Options = Annotated[

@@ -48,7 +48,7 @@ def _check(name: str, options: list[str], output: Output) -> None:
     from mecsim.scheduler import registry
     from mecsim.verification.conformance import check_scheduler
 
-    registry.load(name)
+    registry.load(registry.split_policy(name)[0])
     try:
         with output.reserve_stdout():
             shapes = check_scheduler(name, yaml_source.assigned(options, "--option"))

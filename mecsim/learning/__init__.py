@@ -2,6 +2,7 @@
 
 from mecsim.errors import PolicyError, SchedulerError, TrainingError
 from mecsim.learning.interface import (
+    UNTRAINED,
     Checkpoint,
     Learner,
     TrainingLogger,
@@ -14,6 +15,7 @@ from mecsim.learning.settings import TrainingSettings
 from mecsim.simulation.replicas import Replicas
 
 __all__ = [
+    "UNTRAINED",
     "Arrays",
     "Checkpoint",
     "Learner",

@@ -12,7 +12,8 @@ A scheduler needs nothing else of mecsim::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from mecsim.scheduler.observation import Observation
 from mecsim.scheduler.spec import Placement, SchedulerSpec
@@ -51,6 +52,9 @@ class Scheduler(ABC):
     decision_epochs: ClassVar[tuple[str, ...]] = ("per_slot", "per_task")
     """Values of ``decision_epoch`` that the scheduler is for. Scenarios with another one are
     refused, and the conformance check leaves them out."""
+
+    conformance_options: ClassVar[Mapping[str, Any]] = {}
+    """Options of the conformance check that are not given otherwise."""
 
     def __init__(self, spec: SchedulerSpec) -> None:
         self.spec = spec

@@ -14,8 +14,8 @@ from mecsim.scheduler.spec import SchedulerSpec
 
 Maker: TypeAlias = Callable[[SchedulerSpec], Scheduler]
 SchedulerLike: TypeAlias = str | type[Scheduler] | Maker | Scheduler
-"""A name, see :func:`mecsim.scheduler.registry.load`; a class; a function of the spec that makes
-a scheduler; or a scheduler that was made for this run."""
+"""A name, see :func:`mecsim.scheduler.registry.split_policy`; a class; a function of the spec that
+makes a scheduler; or a scheduler that was made for this run."""
 
 LEARNED: Final = "mtl-a3c"
 """The default scheduler where it has a policy that was trained on the scenario."""

@@ -1,4 +1,6 @@
-"""Scales by which environments divide features, so that observations are about one.
+"""The encoding of observations for networks: features, scaled to about one.
+
+Environments and :meth:`mecsim.scheduler.Observation.scaled_features` share it.
 
 ==================  ===============================================================================
 feature             scale
@@ -10,57 +12,85 @@ feature             scale
 ``input_bits``      largest I_m of a task of size factor 1
 ``…backlog_s``      1: they are in seconds
 ``rate_bps``        nominal rate: mean of the given range, or of all devices without fading
-``battery_J``       a full battery; 1 if batteries are unlimited
+``battery_J``       a full battery; an unlimited one is always encoded as 1
 ``serving_server``  N
 ==================  ===============================================================================
 
-A scale that would be 0 is 1. Rates without fading depend on the positions of devices: those
-of seed 0 are taken.
+A scale that would be 0 is 1. All are the same under every seed: rates without fading depend on the
+positions of devices, and those of seed 0 are taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mecsim.errors import ScenarioError
 from mecsim.model import equations
-from mecsim.model.model import Model
+from mecsim.model.model import Model, reseeded
 from mecsim.model.workload import mean_rate
-from mecsim.scenario.schema import UniformRate
-from mecsim.support.arrays import Floats
+from mecsim.scenario.schema import RecordedTasks, UniformRate
+from mecsim.scheduler.features import names_of_features
+from mecsim.support.arrays import Bools, Floats, read_only
+
+Scaled: TypeAlias = NDArray[np.float32]
+"""Scaled features; shape (…, features)."""
 
 
-def feature_scale(model: Model, names: Sequence[str]) -> Floats:
-    """Return the divisor of each feature, equal for all seeds; shape (features,).
+class FeatureScale(NamedTuple):
+    """The encoding of a scenario's observations, equal for all seeds."""
 
-    Args:
-        model: The resolved scenario.
-        names: The names of the features, see :func:`mecsim.scheduler.feature_names`.
+    divisor: Floats
+    """In the units of the features; shape (features,)."""
+    unlimited: Bools
+    """Which features are the energy of unlimited batteries; shape (features,)."""
 
-    Returns:
-        Divisors in the units of the features; 1 where the scale would be 0.
-    """
-    of = {
-        "tasks": _mean_tasks(model),
-        "size_factor": 1.0,
-        "cycles": model.cycles.max(),
-        "parameter_bytes": model.parameter_bytes.max(),
-        "input_bits": model.input_bits.max(),
-        "rate_bps": _nominal_rate_bps(model),
-        "battery_J": 1.0 if np.isinf(model.battery_j) else model.battery_j,
-        "serving_server": model.servers,
-    }
-    backlogs = ("cpu", "links_out", "device", "uplink", "downlink")
-    of |= {f"{name}_backlog_s": 1.0 for name in backlogs}
-    # A name is "kind", "entity.kind", or either with "mean_" before the kind.
-    scale = np.array([of[name.rpartition(".")[2].removeprefix("mean_")] for name in names])
-    return np.where(scale > 0, scale, 1.0)
+    @classmethod
+    def of(cls, model: Model) -> FeatureScale:
+        """Return the encoding of a scenario.
+
+        Raises:
+            ScenarioError: Tasks come from a trace, and an epoch is a slot.
+        """
+        scale = {
+            "tasks": _mean_tasks(model),
+            "size_factor": 1.0,
+            "cycles": model.cycles.max(),
+            "parameter_bytes": model.parameter_bytes.max(),
+            "input_bits": model.input_bits.max(),
+            "rate_bps": _nominal_rate_bps(model),
+            "battery_J": 1.0 if np.isinf(model.battery_j) else model.battery_j,
+            "serving_server": model.servers,
+        }
+        backlogs = ("cpu", "links_out", "device", "uplink", "downlink")
+        scale |= {f"{name}_backlog_s": 1.0 for name in backlogs}
+        epoch = model.scenario.decision_epoch
+        names = names_of_features(model.servers, model.blocks, epoch)
+        # A name is "kind", "entity.kind", or either with "mean_" before the kind.
+        kinds = [name.rpartition(".")[2].removeprefix("mean_") for name in names]
+        divisor = np.array([scale[kind] or 1.0 for kind in kinds], dtype=np.float64)
+        unlimited = [kind == "battery_J" and np.isinf(model.battery_j) for kind in kinds]
+        return cls(read_only(divisor), read_only(np.array(unlimited)))
+
+    def __call__(self, features: Floats) -> Scaled:
+        """Encode features of shape (…, features)."""
+        scaled = features / self.divisor
+        scaled[..., self.unlimited] = 1.0
+        return scaled.astype(np.float32)
 
 
 def _mean_tasks(model: Model) -> float:
     """Return the mean number of tasks of an epoch."""
-    return 1.0 if model.scenario.decision_epoch == "per_task" else mean_rate(model)
+    if model.scenario.decision_epoch == "per_task":
+        return 1.0
+    if isinstance(model.scenario.arrivals, RecordedTasks):
+        raise ScenarioError(
+            "arrivals.process: trace has no mean rate, by which observations are scaled. "
+            "Try: mecsim replay TRACE --scheduler NAME, or decision_epoch: per_task"
+        )
+    return mean_rate(model)
 
 
 def _nominal_rate_bps(model: Model) -> float:
@@ -69,7 +99,6 @@ def _nominal_rate_bps(model: Model) -> float:
         return sum(radio.rate.uniform) / 2
     if radio.rate is not None:
         return radio.rate
-    rates = equations.shannon_rate(
-        radio.bandwidth, radio.transmit_power, model.gain, radio.noise_density
-    )
+    gain = model.gain if model.seed == 0 else reseeded(model, 0).gain
+    rates = equations.shannon_rate(radio.bandwidth, radio.transmit_power, gain, radio.noise_density)
     return float(rates.mean())

@@ -1,8 +1,8 @@
-"""Observations as vectors, for many epochs at once; see ``feature_names`` for their order."""
+"""Observations as vectors, for many epochs at once; see ``names_of_features`` for their order."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -85,6 +85,26 @@ def _means_per_server(means: Floats, values: Floats, serving_server: Ints) -> No
         means[serving_server[device]] += values[device]
         count[serving_server[device]] += 1.0
     means /= np.maximum(count, 1.0)
+
+
+def names_of_features(
+    servers: int, blocks: int, decision_epoch: Literal["per_slot", "per_task"]
+) -> list[str]:
+    """Return the names of the features of an observation, in order."""
+    names = [f"es{n + 1}" for n in range(servers)]
+    of_blocks = ("cycles", "parameter_bytes", "input_bits")
+    radio = ("rate_bps", "device_backlog_s", "uplink_backlog_s", "downlink_backlog_s")
+    if decision_epoch == "per_slot":
+        devices = [f"{es}.mean_{name}" for name in radio for es in names] + ["mean_battery_J"]
+    else:
+        devices = [f"device.{name}" for name in (*radio, "battery_J", "serving_server")]
+    return [
+        "tasks",
+        "size_factor",
+        *(f"block{m}.{name}" for name in of_blocks for m in range(blocks)),
+        *(f"{es}.{name}" for name in ("cpu_backlog_s", "links_out_backlog_s") for es in names),
+        *devices,
+    ]
 
 
 def means_per_server(values: Floats, serving_server: Ints, servers: int) -> Floats:

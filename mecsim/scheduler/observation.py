@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mecsim.model.empty_network import Work, route_sums
-from mecsim.scheduler.features import ObservationTable, means_per_server
+from mecsim.scheduler.feature_scale import Scaled
+from mecsim.scheduler.features import (
+    ObservationTable,
+    means_per_server,
+    names_of_features,
+)
 from mecsim.scheduler.placement_checks import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.support.arrays import Floats, Ints, read_only
@@ -240,8 +245,23 @@ class Observation:
         return means_per_server(values, self.spec.serving_server, self.spec.servers)
 
     def features(self) -> Floats:
-        """Return the observation as one vector, named by :func:`feature_names`."""
+        """Return the observation as one vector in SI units, named by :func:`feature_names`.
+
+        The energy of unlimited batteries is infinite. See also :meth:`scaled_features`.
+        """
         return observation_table([self]).features()[0]
+
+    def scaled_features(self) -> Scaled:
+        """Return the vector that the environments of :mod:`mecsim.env` give for this epoch.
+
+        Returns:
+            Features divided by their scales, all finite, see :mod:`mecsim.scheduler.feature_scale`;
+            32-bit floats of shape (features,).
+
+        Raises:
+            ScenarioError: Tasks come from a trace, and an epoch is a slot.
+        """
+        return self.spec.feature_scale(self.features())
 
 
 def observation_table(observations: Sequence[Observation]) -> ObservationTable:
@@ -270,17 +290,4 @@ def feature_names(spec: SchedulerSpec) -> list[str]:
 
     For a slot, features of devices are means per server; for a task, those of its device.
     """
-    servers = [f"es{n + 1}" for n in range(spec.servers)]
-    blocks = ("cycles", "parameter_bytes", "input_bits")
-    radio = ("rate_bps", "device_backlog_s", "uplink_backlog_s", "downlink_backlog_s")
-    if spec.decision_epoch == "per_slot":
-        devices = [f"{es}.mean_{name}" for name in radio for es in servers] + ["mean_battery_J"]
-    else:
-        devices = [f"device.{name}" for name in (*radio, "battery_J", "serving_server")]
-    return [
-        "tasks",
-        "size_factor",
-        *(f"block{m}.{name}" for name in blocks for m in range(spec.blocks)),
-        *(f"{es}.{name}" for name in ("cpu_backlog_s", "links_out_backlog_s") for es in servers),
-        *devices,
-    ]
+    return names_of_features(spec.servers, spec.blocks, spec.decision_epoch)

@@ -1,4 +1,7 @@
-"""Schedulers by name: installed (entry points), ``package.module:Class``, ``file.py:Class``."""
+"""Schedulers by name: installed (entry points), ``package.module:Class``, ``file.py:Class``.
+
+``NAME:FILE`` stands for an installed scheduler with its option ``policy=FILE``.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +103,8 @@ def _entry_point(name: str) -> EntryPoint:
             return point
     raise SchedulerError(
         f"scheduler {name!r}: is not installed; {did_you_mean(name, names())}allowed: "
-        f"{', '.join(names())}, package.module:Class or path/file.py:Class"
+        f"{', '.join(names())}, NAME:FILE with a policy, package.module:Class or "
+        "path/file.py:Class"
     )
 
 
@@ -117,18 +121,55 @@ def _file_module(path: Path, scheduler: str) -> ModuleType:
     return import_file(path)
 
 
+def split_policy(name: str, options: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    """Split ``NAME:FILE`` into an installed scheduler and its option ``policy``.
+
+    Args:
+        name: ``NAME:FILE``, or as for :func:`load`. A class of a module that has the name of an
+            installed scheduler without a policy stays a class.
+        options: Other options of the scheduler.
+
+    Returns:
+        A name for :func:`load`, and all options.
+
+    Raises:
+        SchedulerError: The scheduler has no policies or cannot be loaded, there is no such file, or
+            ``options`` name another one.
+
+    Example:
+        >>> split_policy("greedy", {"places": "all"})
+        ('greedy', {'places': 'all'})
+        >>> split_policy("mtl-a3c:README.md")
+        ('mtl-a3c', {'policy': 'README.md'})
+    """
+    given = dict(options or {})
+    installed, colon, file = name.partition(":")
+    if not colon or installed not in names():
+        return name, given
+    if "policy" not in _parameters(installed, load(installed)):
+        if file.isidentifier():
+            return name, given
+        raise SchedulerError(f"scheduler {name!r}: {installed} takes no policy. Try: {installed}")
+    if "policy" in given:
+        raise SchedulerError(f"scheduler {name!r}: names a policy, and so does option policy")
+    if not Path(file).is_file():
+        raise SchedulerError(f"scheduler {name!r}: there is no file {file}")
+    return installed, given | {"policy": file}
+
+
 def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Scheduler:
     """Make a scheduler.
 
     Args:
-        name: As for :func:`load`.
+        name: As for :func:`split_policy`.
         spec: The static description of the run.
         options: The keyword arguments of its ``__init__``; checked against its annotations.
 
     Raises:
         SchedulerError: If it cannot be loaded or made, or an option is unknown or invalid.
     """
-    return make(name, load(name), spec, options)
+    own, every = split_policy(name, options)
+    return make(own, load(own), spec, every)
 
 
 def make(

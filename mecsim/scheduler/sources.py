@@ -73,9 +73,13 @@ def sources(name: str) -> Sources:
         return search.found()
     module = sys.modules[registry.load(name).__module__]
     parts = module.__name__.split(".")
-    if parts[0] in SHIPPED or not module.__file__:
+    if not module.__file__:
         return Sources()
     file = Path(module.__file__)
+    if parts[0] in SHIPPED:
+        search = _Search([])
+        search.read(file, ())
+        return Sources((), search.found().packages)
     is_package = file.name == "__init__.py"
     top = file.parents[len(parts) - (0 if is_package else 1)]
     search = _Search([top], only=parts[0]) if is_installed(file) else _Search([top, *paths])

@@ -15,6 +15,7 @@ from mecsim.model.random_streams import generator
 from mecsim.model.topology import Links
 from mecsim.model.workload import mean_rate
 from mecsim.scenario.schema import RecordedTasks
+from mecsim.scheduler.feature_scale import FeatureScale
 from mecsim.support.arrays import Floats, Ints
 
 Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
@@ -163,6 +164,11 @@ class SchedulerSpec:
         """Return whether another spec has the same seed and, except for its slots, scenario."""
         same_seed = self._model.seed == other._model.seed
         return same_seed and self.scenario_sha256 == other.scenario_sha256
+
+    @cached_property
+    def feature_scale(self) -> FeatureScale:
+        """The encoding of :meth:`Observation.scaled_features`. Raises ``ScenarioError``."""
+        return FeatureScale.of(self._model)
 
     @cached_property
     def empty_network(self) -> EmptyNetwork:

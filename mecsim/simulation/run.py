@@ -49,9 +49,10 @@ def run(
 
     Args:
         scenario: A scenario, the path of its file, or the name of a shipped one.
-        scheduler: An installed name, ``package.module:Class`` or ``path/file.py:Class``; a
-            subclass of :class:`mecsim.Scheduler`; a function that makes a scheduler of a
-            :class:`mecsim.SchedulerSpec`; or an instance that was made for this scenario and seed.
+        scheduler: An installed name, ``NAME:FILE`` with a policy, ``package.module:Class`` or
+            ``path/file.py:Class``; a subclass of :class:`mecsim.Scheduler`; a function that makes a
+            scheduler of a :class:`mecsim.SchedulerSpec`; or an instance that was made for this
+            scenario and seed.
             By default ``mtl-a3c``, if a policy was trained on this scenario, else ``greedy``.
         options: Options of the scheduler.
         name: Name of the scenario in the summary; by default that of its file.

@@ -9,6 +9,7 @@ from typing import Final
 
 from mecsim.errors import InputError
 from mecsim.scenario import yaml_source
+from mecsim.scheduler import registry
 from mecsim.simulation.drive import check_kernel
 from mecsim.simulation.metrics import METRICS
 from mecsim.study import plots
@@ -32,7 +33,7 @@ class StudyRequest:
 
     scenarios: Sequence[Path]
     schedulers: Sequence[str]
-    """Installed names, ``package.module:Class`` or ``path/file.py:Class``."""
+    """Texts as for :func:`mecsim.scheduler.registry.split_policy`."""
     seeds: int = 10
     """Seeds 0 to n - 1, the same for all schedulers."""
     sweep: Sequence[str] = ()
@@ -172,7 +173,10 @@ def competitors(schedulers: Sequence[str], options: Sequence[str] = ()) -> list[
         name = max(named, key=len)
         own[name].append(pair[len(name) + 1 :])
     return [
-        Competitor(scheduler_label(name), name, yaml_source.assigned(own[name], "--option"))
+        Competitor(
+            scheduler_label(name),
+            *registry.split_policy(name, yaml_source.assigned(own[name], "--option")),
+        )
         for name in schedulers
     ]
 

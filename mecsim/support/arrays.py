@@ -14,6 +14,9 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 """An array of 64-bit integers."""
 
+Bools: TypeAlias = NDArray[np.bool_]
+"""An array of truth values."""
+
 _Array = TypeVar("_Array", bound=NDArray[Any])
 
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 
 from mecsim.errors import SchedulerError
-from mecsim.learning.interface import UNTRAINED, Learner
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry
 from mecsim.scheduler.base import Scheduler
@@ -39,8 +38,8 @@ def check_scheduler(name: str, options: Mapping[str, Any] | None = None) -> list
     Checks that it can be created from a spec and its options, returns placements in {0, …, N}^M,
     does not change its observation (arrays are read-only), uses only its own random stream, and
     decides the same under the same seed. Shapes get the number of blocks that a ``placement``
-    option has, and the decision epochs that the scheduler is for. A learner decides by its
-    untrained policy unless the options name another.
+    option has, and the decision epochs that the scheduler is for. A scheduler that needs a policy
+    decides by its untrained one unless the options name another.
 
     Args:
         name: An installed name, ``package.module:Class`` or ``path/file.py:Class``.
@@ -53,10 +52,10 @@ def check_scheduler(name: str, options: Mapping[str, Any] | None = None) -> list
     Raises:
         SchedulerError: The scheduler failed; the message names the shape and the problem.
     """
+    name, policy = registry.split_policy(name, options)
     maker = registry.load(name)
-    learns, epochs = issubclass(maker, Learner), registry.decision_epochs(name, maker)
-    given: dict[str, Any] = {"policy": UNTRAINED} if learns else {}
-    given |= options or {}
+    epochs = registry.decision_epochs(name, maker)
+    given: dict[str, Any] = {**maker.conformance_options, **policy}
     passed = []
     for shape, scenario in _scenarios(given, epochs):
         try:

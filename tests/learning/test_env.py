@@ -24,7 +24,7 @@ from stable_baselines3.common import env_checker
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from mecsim import Scenario, load
+from mecsim import Observation, Scenario, Scheduler, load, run
 from mecsim.env import ID, Observations, PartitionEnv, PartitionVectorEnv
 from mecsim.errors import InputError, PlacementError, ScenarioError
 from mecsim.model import workload
@@ -97,6 +97,45 @@ def test_an_episode_is_a_run(spec: Scenario) -> None:
         assert info["epoch"] == len(rewards) > 3
         assert info["time_s"] == np.inf
         assert not observation.any()
+
+
+NOMINAL = load(DEFAULT, ["slots=4", "radio.rate=", "radio.fading=none"])
+"""Its scale of rates depends on positions of devices, and those on the seed."""
+
+
+@pytest.mark.parametrize("spec", [*CASES.values(), NOMINAL], ids=[*CASES, "nominal rates"])
+def test_a_scheduler_is_given_the_vectors_of_the_environment(spec: Scenario) -> None:
+    env = PartitionEnv(spec)
+    seen: list[Observations] = []
+
+    class Recorder(Scheduler):
+        def decide(self, observation: Observation) -> Ints:
+            seen.append(observation.scaled_features())
+            return script[(len(seen) - 1) % len(script)]
+
+    script = placements(spec, 50)
+    run(spec, Recorder, seed=3)
+    observation, _ = env.reset(seed=3)
+    for epoch, vector in enumerate(seen):
+        assert vector.dtype == observation.dtype == np.float32
+        assert vector in env.observation_space
+        assert vector.tobytes() == observation.tobytes()
+        observation, _, ended, _, _ = env.step(script[epoch % len(script)])
+    assert ended
+
+
+def test_recorded_tasks_have_no_scale(tmp_path: Path) -> None:
+    trace = run(SHORT, "greedy", out=tmp_path / "t.h5").trace
+    recorded = ["slots=5", f"arrivals={{process: trace, file: {trace}}}"]
+
+    class Asking(Scheduler):
+        def decide(self, observation: Observation) -> list[int]:
+            return [int(observation.scaled_features().sum() < 0)] * 6
+
+    with pytest.raises(InputError, match=r"arrivals\.process: trace has no mean rate, .* Try: "):
+        run(load(DEFAULT, recorded), Asking)
+    per_task = load(DEFAULT, [*recorded, "decision_epoch=per_task"])
+    assert run(per_task, Asking).summary.completed > 0
 
 
 def test_the_comparison_with_a_run_can_fail() -> None:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mecsim.learning.interface import Learner
 from mecsim.model.model import resolve
 from mecsim.scenario.loading import load
 from mecsim.scenario.schema import Scenario
@@ -235,9 +234,10 @@ def test_server_rate_is_mean_of_its_devices() -> None:
 
 @pytest.mark.parametrize("name", registry.names())
 def test_common_random_numbers(name: str) -> None:
-    options: dict[str, Any] = {"placement": [1] * 6} if name == "fixed" else {}
-    if issubclass(registry.load(name), Learner):
-        options = {"policy": "untrained"}
+    if name == "sb3":
+        pytest.importorskip("torch")
+    options: dict[str, Any] = dict(registry.load(name).conformance_options)
+    options |= {"placement": [1] * 6} if name == "fixed" else {}
     run = simulate(load(LOADED, ["slots=3", "radio.fading=rayleigh"]), name, options)
     other = simulate(load(LOADED, ["slots=3", "radio.fading=rayleigh"]), "local")
     for path in ("tasks/release_s", "tasks/device", "tasks/size_factor", "slots/rate_bps"):
