@@ -109,21 +109,53 @@ class PartitionVecEnv(VecEnv):
         self._envs.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of the runs, which they share, such as ``scenario``."""
+        """Return an attribute that the runs share, such as ``scenario``, for each of them.
+
+        Args:
+            attr_name: Its name.
+            indices: Numbers of the runs; all by default.
+        """
         return [getattr(self._envs, attr_name) for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> NoReturn:
-        """Refuse: the runs are no environments of their own."""
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Refuse: the runs are no separate environments.
+
+        Args:
+            attr_name: The attribute.
+            value: Its value.
+            indices: Numbers of the runs.
+
+        Raises:
+            AttributeError: Always.
+        """
         raise AttributeError(f"{attr_name}: {type(self).__name__} has no separate environments")
 
     def env_method(
         self, method_name: str, *args: Any, indices: VecEnvIndices = None, **options: Any
     ) -> NoReturn:
-        """Refuse: the runs are no environments of their own."""
+        """Refuse: the runs are no separate environments.
+
+        Args:
+            method_name: The method.
+            *args: Its arguments.
+            indices: Numbers of the runs.
+            **options: Its keyword arguments.
+
+        Returns:
+            Never.
+
+        Raises:
+            AttributeError: Always.
+        """
         raise AttributeError(f"{method_name}: {type(self).__name__} has no separate environments")
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """Return that no run has a wrapper of its own."""
+        """Return False for each run: none has a wrapper of its own.
+
+        Args:
+            wrapper_class: The class of the wrapper.
+            indices: Numbers of the runs; all by default.
+        """
         return [False for _ in self._get_indices(indices)]
 
 

@@ -21,8 +21,10 @@ os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLE
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
-EXTRAS: Final = ("gymnasium", "matplotlib", "pyarrow", "ray", "tensorboardX", "torch")
-TOOLS: Final = ("ciw", "jsonschema", "pandas", "psutil", "scipy", "stable_baselines3")
+EXTRAS: Final = (
+    *("gymnasium", "matplotlib", "pyarrow", "ray", "stable_baselines3", "tensorboardX", "torch"),
+)
+TOOLS: Final = ("ciw", "jsonschema", "pandas", "psutil", "scipy")
 MISSING: Final = {name for name in (*EXTRAS, *TOOLS) if find_spec(name) is None}
 """Modules that `make test-bare` leaves out: tests that need one are skipped, and say so."""
 

@@ -16,7 +16,17 @@ from typing import Any
 
 import pytest
 
-PACKAGES = ("scenario", "model", "scheduler", "trace", "learning", "verification", "study", "env")
+PACKAGES = (
+    "scenario",
+    "model",
+    "scheduler",
+    "trace",
+    "learning",
+    "verification",
+    "study",
+    "env",
+    "sb3",
+)
 MODULES = ("", *(f".{name}" for name in PACKAGES))
 
 
@@ -42,7 +52,7 @@ def members(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
 
 def documented() -> dict[str, Any]:
     """Return all public names of mecsim once, by name."""
-    pytest.importorskip("gymnasium")
+    pytest.importorskip("stable_baselines3")
     found = [pair for module in MODULES for pair in public(f"mecsim{module}")]
     kinds = {id(kind): (name, kind) for name, kind in reversed(found)}
     return {name: value for kind in kinds.values() for name, value in members(*kind)}

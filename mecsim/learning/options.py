@@ -18,12 +18,12 @@ TUNED: Final = "tuned"
 def find_learner(scheduler: str) -> type[Learner]:
     """Return the class of a learner. Raises ``SchedulerError`` if the scheduler does not learn."""
     name, policy = registry.split_policy(scheduler)
-    if policy:
-        raise SchedulerError(f"scheduler {scheduler!r}: names a policy. Try, to train: {name}")
-    found = registry.load(scheduler)
+    found = registry.load(name)
     if not issubclass(found, Learner):
         learners = ", ".join(name for name in registry.names() if _learns(name))
         raise SchedulerError(f"scheduler {scheduler!r}: does not learn; allowed: {learners}")
+    if policy:
+        raise SchedulerError(f"scheduler {scheduler!r}: is trained already. Try: {name}")
     return found
 
 

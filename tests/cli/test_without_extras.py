@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "train --settings": ("train", "--settings"),
 }
 REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "run of sb3": ("torch", ("run", "s.yaml", "--scheduler", "sb3:s.yaml", "--out", "no.h5")),
     "train": ("torch", ("train", "s.yaml", "--episodes", "2", "--out", "no")),
     "train --serial": ("torch", ("train", "s.yaml", "--serial", "--out", "no/p.safetensors")),
     "profile of a module": ("torch", ("profile", "mecsim.dnn.zoo:vgg16", "--save", "no.json")),

@@ -51,7 +51,7 @@ OTHER_PROGRAMS: Final = ("source", "ray", "pip")
 
 PRINTED: Final = {
     "make_vec": "of 16 episodes have ended",
-    "stable_baselines3": "'mean_battery_J'",
+    "env = PartitionEnv": "'mean_battery_J'",
     "import h5py": "es2.cpu",
 }
 """What a Python block that contains a text prints; others print something."""
