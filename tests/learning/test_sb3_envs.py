@@ -79,9 +79,10 @@ def test_attributes_and_wrong_input() -> None:
     envs = PartitionVecEnv(CASES["slots"], 2, overrides=["slots=3"])
     assert [each.slots for each in envs.get_attr("scenario")] == [3, 3]
     assert envs.env_is_wrapped(Monitor, [1]) == [False]
-    for refused in (lambda: envs.set_attr("scale", 1), lambda: envs.env_method("reset")):
-        with pytest.raises(AttributeError, match="PartitionVecEnv has no separate environments"):
-            refused()
+    with pytest.raises(AttributeError, match="scale: PartitionVecEnv has no separate environments"):
+        envs.set_attr("scale", 1)
+    with pytest.raises(AttributeError, match="reset: PartitionVecEnv has no separate environments"):
+        envs.env_method("reset")
     with pytest.raises(ResetNeeded):
         envs.step(np.zeros((2, 6), dtype=int))
     with pytest.raises(ResetNeeded):
