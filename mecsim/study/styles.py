@@ -29,6 +29,7 @@ STYLES: Final = {
     "mtl-a3c": Style("#D55E00", "o", "-"),
     "a3c": Style("#0072B2", "s", "-"),
     "dqn": Style("#009E73", "^", "-"),
+    "sb3": Style("#FF8778", "4", "-"),
     "greedy": Style("#E69F00", "D", "--"),
     "apdi": Style("#56B4E9", "v", "--"),
     "rpdi": Style("#CC79A7", "P", "--"),
