@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mecsim.support.arrays import Floats, without_scale
 from mecsim.support.text import finite, number
@@ -23,6 +23,10 @@ class Metric(NamedTuple):
     better: Literal["lower", "higher"]
     per_task: bool = False
     """A distribution over the completed tasks of a run, not one number per run."""
+    source: str = ""
+    """The metric per task of whose distribution this is a statistic."""
+    statistic: str = "mean"
+    """The field of :class:`Statistics` that is compared."""
 
     @property
     def axis(self) -> str:
@@ -32,11 +36,18 @@ class Metric(NamedTuple):
 
 METRICS: Final = {
     "total_delay_s": Metric("total delay", "s", "lower", per_task=True),
+    **{
+        f"total_delay_{name}_s": Metric(
+            f"total delay, {name}", "s", "lower", source="total_delay_s", statistic=name
+        )
+        for name in ("p50", "p95", "p99")
+    },
     "edge_delay_s": Metric("delay at servers", "s", "lower", per_task=True),
     "local_delay_s": Metric("delay at devices", "s", "lower", per_task=True),
     "energy_J": Metric("energy per task", "J", "lower", per_task=True),
     "reward": Metric("reward", "", "higher"),
     "late_blocks": Metric("deadline misses", "blocks", "lower"),
+    "miss_ratio": Metric("deadline-miss ratio", "", "lower"),
     "failed": Metric("failed tasks", "", "lower"),
     "optimality_gap_percent": Metric("optimality gap", "%", "lower"),
 }
@@ -44,6 +55,13 @@ METRICS: Final = {
 
 PER_TASK: Final = tuple(name for name, metric in METRICS.items() if metric.per_task)
 """Metrics that are distributions over tasks: :class:`Statistics` in a summary."""
+
+QUANTILES: Final = (
+    *(k / 100 for k in range(95)),
+    *(k / 1000 for k in range(950, 990, 5)),
+    *(k / 1000 for k in range(990, 1001)),
+)
+"""Probabilities of the quantiles that a comparison keeps of each run, finer in the tail."""
 
 
 class _Numbers(BaseModel):
@@ -75,6 +93,16 @@ class Statistics(_Numbers):
         small, scale = without_scale(values)
         mean, std = scale * float(small.mean()), scale * float(small.std())
         return cls(mean=mean, std=std, p50=p50, p95=p95, p99=p99, max=float(values.max()))
+
+
+def quantiles(values: Floats) -> tuple[float, ...] | None:
+    """Return the quantiles of ``values``, shape (n,), at :data:`QUANTILES`; None if n = 0.
+
+    >>> import numpy as np
+    >>> quantiles(np.array([1.0, 3.0]))[50]
+    2.0
+    """
+    return tuple(np.quantile(values, QUANTILES).tolist()) if len(values) else None
 
 
 class ResourceUse(_Numbers):
@@ -118,6 +146,8 @@ class RunSummary(_Numbers):
     energy_J: Statistics
     late_blocks: int
     """Blocks whose delay exceeds their deadline."""
+    miss_ratio: float | None = None
+    """Deadline-miss ratio: the share of late blocks among all blocks of completed tasks."""
     reward: float
     """Minus the cost of all tasks (Eq. 14)."""
     resources: tuple[ResourceUse, ...]
@@ -134,6 +164,8 @@ class RunSummary(_Numbers):
     """None unless the run was asked for it."""
     scheduler_reason: str | None = None
     """Why the scheduler was chosen, if none was named."""
+    total_delay_quantiles_s: tuple[float, ...] | None = Field(None, exclude=True, repr=False)
+    """Quantiles of the total delay at :data:`QUANTILES`; None if no task completed."""
 
     @property
     def title(self) -> str:
@@ -148,8 +180,13 @@ class RunSummary(_Numbers):
         after = f", last task done {drained} s after the last slot" if self.drained_s else ""
         return (
             f"{self.completed:,} of {self.tasks:,} tasks completed, {failed}"
-            f"{self.late_blocks:,} deadline misses, reward {self.reward:,.1f}{after}"
+            f"{self.late_blocks:,} deadline misses{self._misses}, "
+            f"reward {self.reward:,.1f}{after}"
         )
+
+    @property
+    def _misses(self) -> str:
+        return "" if self.miss_ratio is None else f" (miss ratio {number(100 * self.miss_ratio)}%)"
 
     def statistics(self) -> list[list[str]]:
         """Return delays and energy with their percentiles as the cells of a table, head first."""
@@ -171,5 +208,8 @@ class RunSummary(_Numbers):
         """Return a metric of :data:`METRICS` as one number: the mean where it is per task."""
         if name == "optimality_gap_percent":
             return None if self.lower_bound is None else self.lower_bound.gap_percent
-        value = getattr(self, name)
-        return value.mean if isinstance(value, Statistics) else value
+        value = getattr(self, METRICS[name].source or name)
+        found: float | None = value
+        if isinstance(value, Statistics):
+            found = getattr(value, METRICS[name].statistic)
+        return found

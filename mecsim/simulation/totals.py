@@ -13,7 +13,7 @@ import numpy as np
 from mecsim.kernels.accounting import ServiceTotals, TaskTable
 from mecsim.model import equations
 from mecsim.model.model import Model
-from mecsim.simulation.metrics import BoundGap, ResourceUse, RunSummary, Statistics
+from mecsim.simulation.metrics import BoundGap, ResourceUse, RunSummary, Statistics, quantiles
 from mecsim.simulation.saturation import is_overloaded
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.files import as_temporary_error
@@ -70,6 +70,8 @@ class Totals:
         self._in_minus_out = np.zeros(model.scenario.slots, dtype=np.int64)
         """Tasks released minus tasks that ended, in each slot."""
         self.released = self.completed = self.failed = self.late_blocks = 0
+        self._misses = 0
+        """Late blocks of completed tasks."""
         self.last_finish_s = 0.0
 
     def release(self, first_slot: int, counts: Ints) -> None:
@@ -97,6 +99,7 @@ class Totals:
         self.completed += done
         self.failed += len(completed) - done
         self.late_blocks += int(tasks.late_blocks.sum())
+        self._misses += int(tasks.late_blocks[completed].sum())
         self.last_finish_s = max(self.last_finish_s, float(tasks.finish_s.max()))
 
     def resource_rows(self) -> Rows:
@@ -115,6 +118,11 @@ class Totals:
     @property
     def _last_slot_end_s(self) -> float:
         return self._model.scenario.slots * self._model.scenario.slot_length
+
+    def miss_ratio(self) -> float | None:
+        """Return late blocks over all blocks of completed tasks; None if no task completed."""
+        blocks = self.completed * self._model.blocks
+        return self._misses / blocks if blocks else None
 
     def reward(self) -> float:
         """Return the reward of the episode: minus the weighted cost of all tasks (Eq. 14)."""
@@ -158,8 +166,9 @@ class Totals:
             trace: Path of the trace file, if one was written.
             lower_bound: The lower bound on the cost, if it was computed.
         """
-        total, edge, local, energy = (
-            Statistics.of(self._spools[name].read()) for name in self.COLUMNS
+        delays = self._spools["total_s"].read()
+        edge, local, energy = (
+            Statistics.of(self._spools[name].read()) for name in self.COLUMNS[1:]
         )
         return RunSummary(
             scenario=scenario,
@@ -169,11 +178,13 @@ class Totals:
             tasks=self.released,
             completed=self.completed,
             failed=self.failed,
-            total_delay_s=total,
+            total_delay_s=Statistics.of(delays),
+            total_delay_quantiles_s=quantiles(delays),
             edge_delay_s=edge,
             local_delay_s=local,
             energy_J=energy,
             late_blocks=self.late_blocks,
+            miss_ratio=self.miss_ratio(),
             reward=self.reward(),
             resources=self.resources(),
             events=int(self.services.served.sum()) + self.released,

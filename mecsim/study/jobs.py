@@ -267,6 +267,7 @@ def _run(job: Job, policy: bytes | None) -> Outcome:
             options["policy"] = str(path)
         done = run_scenario(scenario, job.scheduler, options, seed=job.seed, kernel=job.kernel)
     document = done.summary.as_json()
+    document["total_delay_quantiles_s"] = done.summary.total_delay_quantiles_s
     for name in ("scenario", "scheduler", "seed", "trace"):  # known where the result is used
         del document[name]
     warnings = tuple(text.replace(str(path), f"of {job.scheduler}") for text in captured)

@@ -59,7 +59,10 @@ class Row(TypedDict):
     edge_delay_s: RowStatistics
     local_delay_s: RowStatistics
     energy_J: RowStatistics
+    total_delay_quantiles_s: list[float] | None
+    """At :data:`~mecsim.simulation.metrics.QUANTILES`; None if no task completed."""
     late_blocks: int
+    miss_ratio: float | None
     reward: float | None
     resources: list[dict[str, str | float]]
     """The busiest resources."""
@@ -171,12 +174,14 @@ def _gap_percent(row: Row, cost: float | None) -> float | None:
 def metric(row: Row, name: str) -> float | None:
     """Return a metric of :data:`~mecsim.simulation.metrics.METRICS` as one number.
 
-    The mean of a metric per task; None where a row has no such number.
+    The mean of a metric per task; None where a row has no such number, as one that an earlier
+    version of mecsim stored.
     """
     if name == "optimality_gap_percent":
         return row["lower_bound"]["gap_percent"] if "lower_bound" in row else None
-    value: Any = row[name]  # type: ignore[literal-required]
-    number = value["mean"] if isinstance(value, Mapping) else value
+    document: Mapping[str, Any] = row
+    value = document.get(METRICS[name].source or name)
+    number = value.get(METRICS[name].statistic) if isinstance(value, Mapping) else value
     return None if number is None else float(number)
 
 

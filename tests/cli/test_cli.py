@@ -76,8 +76,8 @@ def test_run_json(tmp_path: Path) -> None:
     )
     assert list(document) == [
         "scenario", "scheduler", "seed", "kernel", "tasks", "completed", "failed",
-        "total_delay_s", "edge_delay_s", "local_delay_s", "energy_J", "late_blocks", "reward",
-        "resources", "events", "drained_s", "overloaded", "wall_s", "trace",
+        "total_delay_s", "edge_delay_s", "local_delay_s", "energy_J", "late_blocks",
+        "miss_ratio", "reward", "resources", "events", "drained_s", "overloaded", "wall_s", "trace",
     ]  # fmt: skip
     assert (document["scenario"], document["scheduler"], document["seed"]) == (
         "vgg16_loaded (slots=3)",

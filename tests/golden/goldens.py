@@ -37,9 +37,9 @@ ROOT: Final = FOLDER.parents[1]
 RUNS: Final = "runs"
 TRAININGS: Final = "trainings"
 
-LEFT_OUT: Final = ("wall_s", "trace", "kernel", "scenario", "overloaded")
+LEFT_OUT: Final = ("wall_s", "trace", "kernel", "scenario", "overloaded", "miss_ratio")
 """Of a summary: what differs between machines and kernels, a name made of the overrides, and a
-verdict on the other numbers."""
+verdict and a ratio that follow from the other numbers."""
 
 PINS: Final = {
     "OPENBLAS_CORETYPE": "Nehalem",  # numpy's matrix products

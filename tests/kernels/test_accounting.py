@@ -60,7 +60,8 @@ def test_a_battery_runs_out() -> None:
     assert summary["reward"] == -2.5
     counts = {key: summary[key] for key in ("tasks", "completed", "failed", "late_blocks")}
     assert counts == {"tasks": 4, "completed": 1, "failed": 3, "late_blocks": 1}
-    assert summary["total_delay_s"]["mean"] == 1.5  # of those that completed
+    assert summary["miss_ratio"] == 0.5  # of the two blocks of the task that completed
+    assert summary["total_delay_s"]["mean"] == 1.5
     assert summary["energy_J"]["max"] == 12.0
 
 
