@@ -132,7 +132,7 @@ def compare(
         document,
         lambda: [
             display.study_table(document["summary"], metric, result.baseline),
-            *display.study_notes(document["summary"], metric, result.baseline),
+            *display.study_notes(document, metric, result.baseline),
             f"{len(document['rows']):,} runs, {len(result.files)} files in {result.folder}",
             f"{result.found:,} jobs had results already",
         ],

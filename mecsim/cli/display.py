@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from mecsim.simulation.metrics import METRICS, PER_TASK, BoundGap, ResourceUse, RunSummary
+from mecsim.simulation.metrics import METRICS, PER_TASK, BoundGap, Counted, ResourceUse, RunSummary
 from mecsim.support.text import number
 
 if TYPE_CHECKING:
+    from mecsim.study.report import Document
     from mecsim.study.summary import Entry, Versus
 
 
@@ -86,11 +87,11 @@ def comparison_table(summaries: Sequence[RunSummary]) -> Table:
     for summary in summaries:
         table.add_column(summary.scheduler, justify="right", overflow="fold")
     for key in PER_TASK:
-        for name in ("mean", "p95"):
+        for name in ("mean", "p95", "p99"):
             metric = METRICS[key]
             values = [getattr(getattr(summary, key), name) for summary in summaries]
             table.add_row(f"{metric.label}, {name} ({metric.unit})", *_with_change(values))
-    for key in ("late_blocks", "failed", "reward"):
+    for key in ("late_blocks", "miss_ratio", "failed", "reward"):
         values = [summary.metric(key) for summary in summaries]
         table.add_row(METRICS[key].label, *_with_change(values))
     return table
@@ -202,8 +203,13 @@ def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
-    """Return the means of a metric, and how each scheduler compares with the others."""
+    """Return the means of a metric, and how each scheduler compares with the others.
+
+    The tails are next to the total delay; their intervals are in the summary.
+    """
     from mecsim.study.summary import overload_mark
+
+    tails = _tails(summary) if metric == "total_delay_s" else {}
 
     shown = [each for each in summary if each["metric"] == metric]
     scenarios = {each["scenario"] for each in shown}
@@ -217,6 +223,7 @@ def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
             overload_mark(entry),
             _with_half(entry["mean"], entry["ci95_low"], entry["ci95_high"]),
             *(_percent(entry["vs"].get(other), gap=other != baseline) for other in others),
+            *(_scaled(means.get(_place(entry)), factor) for factor, means in tails.values()),
         ]
 
     texts = [
@@ -227,15 +234,44 @@ def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
     numbers = [
         f"{METRICS[metric].axis}\nmean ± 95%",
         *(f"{'reduction vs' if other == baseline else 'gap to'}\n{other} (%)" for other in others),
+        *tails,
     ]
     title = f"{METRICS[metric].label}, {METRICS[metric].better} is better"
     return plain_table([*texts, *numbers], [row(each) for each in shown], title, text=len(texts))
 
 
-def study_notes(summary: Sequence[Entry], metric: str, baseline: str) -> list[str]:
-    """Return the lines below the table of a study: its baseline, and what marks mean."""
-    marked = any(each["overloaded"] for each in summary if each["metric"] == metric)
-    return [f"baseline: {baseline}", *([f"overloaded: {OVERLOADED}"] if marked else [])]
+def _tails(
+    summary: Sequence[Entry],
+) -> dict[str, tuple[int, dict[tuple[str, str, str], float | None]]]:
+    """Return the columns of tails: head to the metric's factor, and its means by entry."""
+    columns = {
+        "p95\n(s)": (1, "total_delay_p95_s"),
+        "p99\n(s)": (1, "total_delay_p99_s"),
+        "misses\n(%)": (100, "miss_ratio"),
+    }
+    return {
+        head: (factor, {_place(each): each["mean"] for each in summary if each["metric"] == name})
+        for head, (factor, name) in columns.items()
+    }
+
+
+def _scaled(value: float | None, factor: int) -> str:
+    return number(None if value is None else factor * value)
+
+
+def _place(entry: Entry) -> tuple[str, str, str]:
+    return entry["scenario"], str(entry["sweep"]), entry["scheduler"]
+
+
+def study_notes(document: Document, metric: str, baseline: str) -> list[str]:
+    """Return the lines below the table of a study: its baseline, which tasks count, marks."""
+    marked = any(each["overloaded"] for each in document["summary"] if each["metric"] == metric)
+    counted = [str(Counted(**row["counted"])) for row in document["rows"] if "counted" in row]
+    return [
+        f"baseline: {baseline}",
+        *([f"counted: {'; '.join(dict.fromkeys(counted))}"] if counted else []),
+        *([f"overloaded: {OVERLOADED}"] if marked else []),
+    ]
 
 
 def _with_half(mean: float | None, low: float | None, high: float | None) -> str:

@@ -121,3 +121,5 @@ def _tables(recorded: ReplayResult, other: RunSummary | None) -> Iterator[Render
     if other is not None:
         yield ""
         yield display.comparison_table([recorded.summary, other])
+        if other.counting is not None:
+            yield other.counting

@@ -92,6 +92,8 @@ def _tables(summary: RunSummary) -> Iterator[RenderableType]:
 
     yield display.summary_table(summary)
     yield display.totals_line(summary)
+    if summary.counting is not None:
+        yield summary.counting
     if (line := display.overload_line(summary)) is not None:
         yield line
     if summary.lower_bound is not None:

@@ -21,9 +21,9 @@ from mecsim.scenario.units import (
     Coordinate,
     Hertz,
     Joules,
-    Latency,
     Metres,
     NonNegative,
+    NonNegativeSeconds,
     PositiveMetres,
     Watts,
     WattsPerHertz,
@@ -110,7 +110,7 @@ class Link(Section):
     """Number of the server that receives, from 1."""
     rate: BitsPerSecond | None = None
     """Rate of this link in bit/s; by default ``wired.rate``."""
-    latency: Latency | None = None
+    latency: NonNegativeSeconds | None = None
     """Propagation time of this link in s; by default ``wired.latency``."""
     both_ways: bool = True
     """Whether there is an equal link in the other direction."""
@@ -123,7 +123,7 @@ class Wired(Section):
     """How the servers are linked; ``explicit`` means by the list ``links``."""
     rate: BitsPerSecond = 1e9
     """R_max, the rate of each link in bit/s."""
-    latency: Latency = 0.0
+    latency: NonNegativeSeconds = 0.0
     """Time in s that a bit takes over a link after it is sent."""
     branching: Annotated[int, Within(1), Whole] = 2
     """Number of children of each server in a ``tree``."""

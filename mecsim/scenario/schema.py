@@ -11,15 +11,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import PrivateAttr, model_validator
+from pydantic import (
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mecsim.errors import InputError
 from mecsim.scenario import yaml_source
+from mecsim.scenario.measurement import Measurement
 from mecsim.scenario.network import Device, EdgeServer, Energy, Link, Radio, Reward, Wired
 from mecsim.scenario.section import Capacity, Repeat, Section, Uniform, UniformRate, fault
 from mecsim.scenario.tasks import (
@@ -53,6 +60,7 @@ __all__ = [
     "ExponentialSize",
     "Link",
     "LognormalSize",
+    "Measurement",
     "Mmpp",
     "Origin",
     "Poisson",
@@ -130,6 +138,8 @@ class Scenario(Section):
     """The reward."""
     return_result: bool = False
     """Whether the result returns to the device, as part of the last block."""
+    measurement: Measurement = Measurement()
+    """Which tasks are counted; all by default."""
 
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:
@@ -146,7 +156,32 @@ class Scenario(Section):
                     raise fault(keys, f"joins server {end}; allowed: 1 to {self.edge_servers}")
             if link.source == link.target:
                 raise fault(("wired", "links", number), "joins a server with itself")
+        warm_up, cool_down = self.measurement.warm_up, self.measurement.cool_down
+        if warm_up + cool_down >= self.length_s:
+            key = "warm_up" if warm_up >= cool_down else "cool_down"
+            less = f"allowed: less than {self.length_s:g} s (slots × slot_length)"
+            problem = f"leaves no task to count: {warm_up + cool_down:g} s are removed; {less}"
+            raise fault(("measurement", key), problem)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_idle(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a section that changes nothing: hashes are those of before it existed."""
+        document: dict[str, Any] = handler(self)
+        if self.measurement == Measurement():
+            document.pop("measurement", None)
+        return document
+
+    @property
+    def length_s(self) -> float:
+        """When the last slot ends."""
+        return self.slots * self.slot_length
+
+    @property
+    def counted_s(self) -> tuple[float, float]:
+        """From when on and before when the tasks that count are released, without limit as inf."""
+        cool_down = self.measurement.cool_down
+        return self.measurement.warm_up, self.length_s - cool_down if cool_down else math.inf
 
     @property
     def _least_dwell(self) -> float:
@@ -180,8 +215,8 @@ class Scenario(Section):
         return self._sha256_with(description="")
 
     def sha256_of_slots(self) -> str:
-        """Return the hash of all but the description and the number of slots."""
-        return self._sha256_with(description="", slots=1)
+        """Return the hash of all but the description, the number of slots and what is counted."""
+        return self._sha256_with(description="", slots=1, measurement=Measurement())
 
     def _sha256_with(self, **changes: Any) -> str:
         matters = self.model_copy(update=changes).canonical_json()

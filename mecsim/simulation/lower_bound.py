@@ -1,12 +1,14 @@
 """Lower bound on the cost of a run, whatever the scheduler.
 
 The cost of a task is Σ_m L_m + β·max(L_m − τ_m, 0) (Eqs. 13 and 14). Minus the reward of a run is
-the sum over slots of the mean cost of their tasks, or of all costs, as the scenario asks. A task's
-bound is the least cost of all (N + 1)^M placements on an empty network. No policy gets below it
-for a task that completes: whatever placement it chose, the task crosses the same hops, for as long
-at each as on an empty network; queues can only add waiting to an L_m, and the cost grows with
-every L_m (β ≥ 0). A task that fails (its device's battery is spent) costs only the blocks that it
-finished, which may be less than its bound: compare runs in which every task completes.
+the sum over slots of the mean cost of their tasks, or of all costs, as the scenario asks. Tasks
+that its ``measurement`` does not count are left out of both the reward and the bound.
+
+A task's bound is the least cost of all (N + 1)^M placements on an empty network. No policy gets
+below it for a task that completes: whatever placement it chose, the task crosses the same hops, for
+as long at each as on an empty network; queues can only add waiting to an L_m, and the cost grows
+with every L_m (β ≥ 0). A task that fails (its device's battery is spent) costs only the blocks that
+it finished, which may be less than its bound: compare runs in which every task completes.
 
 The sums here are rounded otherwise than the clock of a simulation, from whose times L_m are
 differences. So a cost may come out below its bound by some units in the last place of the time at
@@ -45,12 +47,17 @@ class LowerBound:
         self._averages = model.scenario.reward.aggregation == "mean"
         self._cycles = model.cycles[:, None]
         self._input_bits, self._result_bits = model.input_bits[:, None], model.result_bits
+        self._counted_s = model.scenario.counted_s
+        self.tasks = 0
+        """Number of tasks added."""
         self.total = 0.0
         """Minus the reward of the slots added, at least."""
 
     def add(self, slot: Slot) -> None:
-        """Add the tasks that are released in a slot."""
-        costs = self.costs(slot.tasks, slot.rate_bps)
+        """Add the tasks that are released in a slot, those that count."""
+        begin, end = np.searchsorted(slot.tasks.release_s, self._counted_s).tolist()
+        costs = self.costs(slot.tasks[begin:end], slot.rate_bps)
+        self.tasks += len(costs)
         weight = float(equations.reward_weight(float(slot.tasks.in_slot), self._averages))
         self.total += weight * math.fsum(costs.tolist())
 

@@ -126,10 +126,27 @@ class BoundGap(_Numbers):
     """Optimality gap of the run in percent; None if a task failed or the bound is 0."""
 
 
+class Counted(_Numbers):
+    """Which tasks of a run count, by the scenario's ``measurement``."""
+
+    from_s: float
+    """The first time of release that counts."""
+    to_s: float
+    """Tasks released from this time on do not count."""
+    released: int
+    """All tasks of the run."""
+
+    def __str__(self) -> str:
+        """Return a line for people."""
+        return f"tasks released from {self.from_s:,.10g} s to {self.to_s:,.10g} s"
+
+
 class RunSummary(_Numbers):
     """The numbers of a run, as ``mecsim run --json`` prints them.
 
-    Delays and energy are those of completed tasks. Times are in seconds.
+    Tasks, delays, energy, deadline misses, reward and lower bound are those of the tasks that
+    count; delays and energy those of the completed ones. Resources, events, draining and overload
+    are those of the whole run. Times are in seconds.
     """
 
     scenario: str
@@ -137,7 +154,7 @@ class RunSummary(_Numbers):
     seed: int
     kernel: str
     tasks: int
-    """Tasks released."""
+    """Tasks released that count."""
     completed: int
     failed: int
     total_delay_s: Statistics
@@ -149,7 +166,7 @@ class RunSummary(_Numbers):
     miss_ratio: float | None = None
     """Deadline-miss ratio: the share of late blocks among all blocks of completed tasks."""
     reward: float
-    """Minus the cost of all tasks (Eq. 14)."""
+    """Minus the cost of the tasks (Eq. 14)."""
     resources: tuple[ResourceUse, ...]
     """All resources that served, the busiest first."""
     events: int
@@ -164,6 +181,8 @@ class RunSummary(_Numbers):
     """None unless the run was asked for it."""
     scheduler_reason: str | None = None
     """Why the scheduler was chosen, if none was named."""
+    counted: Counted | None = None
+    """Which tasks count; None for all."""
     total_delay_quantiles_s: tuple[float, ...] | None = Field(None, exclude=True, repr=False)
     """Quantiles of the total delay at :data:`QUANTILES`; None if no task completed."""
 
@@ -185,6 +204,13 @@ class RunSummary(_Numbers):
         )
 
     @property
+    def counting(self) -> str | None:
+        """Which tasks count, in one line; None for all."""
+        if self.counted is None:
+            return None
+        return f"counted: {self.counted}, {self.tasks:,} of {self.counted.released:,}"
+
+    @property
     def _misses(self) -> str:
         return "" if self.miss_ratio is None else f" (miss ratio {number(100 * self.miss_ratio)}%)"
 
@@ -200,7 +226,8 @@ class RunSummary(_Numbers):
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that ``mecsim run --json`` prints; see :func:`finite` for null."""
-        exclude = {n for n in ("lower_bound", "scheduler_reason") if getattr(self, n) is None}
+        optional = ("lower_bound", "scheduler_reason", "counted")
+        exclude = {name for name in optional if getattr(self, name) is None}
         document: dict[str, Any] = finite(self.model_dump(mode="json", exclude=exclude))
         return document
 

@@ -98,7 +98,7 @@ class RunResult:
         return pandas.DataFrame(columns)
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the share of completed tasks by their total delay.
+        """Draw the share of completed tasks by their total delay, of those that count.
 
         Args:
             axes: Axes that may have other runs already; new ones by default.
@@ -109,7 +109,10 @@ class RunResult:
         Raises:
             InputError: Matplotlib is not installed, no task completed, or there are no rows.
         """
-        delays = self.tasks["total_s"][self.tasks["status"] == 0]
+        done, release_s = self.tasks["status"] == 0, self.tasks["release_s"]
+        if (window := self.summary.counted) is not None:
+            done &= (release_s >= window.from_s) & (release_s < window.to_s)
+        delays = self.tasks["total_s"][done]
         if not len(delays):
             raise InputError("plot: no task completed")
         try:
@@ -146,7 +149,7 @@ class RunResult:
         lines = [self.summary.title, *_aligned(self.summary.statistics())]
         if self.summary.scheduler_reason is not None:
             lines.insert(1, self._reason)
-        return "\n".join([*lines, self.summary.outcome])
+        return "\n".join([*lines, *self._after])
 
     def _repr_html_(self) -> str:
         """Return the summary as HTML, for notebooks."""
@@ -158,8 +161,15 @@ class RunResult:
         for row in summary.resources[:BUSIEST]:
             share = f"{row.utilization:.1%}"
             busiest.append([row.name, share, number(row.mean_queue), number(row.mean_wait_s)])
-        parts += [_html(summary.statistics()), f"<p>{escape(summary.outcome)}</p>", _html(busiest)]
+        parts += [_html(summary.statistics()), *(f"<p>{escape(line)}</p>" for line in self._after)]
+        parts.append(_html(busiest))
         return "\n".join(parts)
+
+    @property
+    def _after(self) -> list[str]:
+        """Lines below the table."""
+        lines = (self.summary.outcome, self.summary.counting)
+        return [line for line in lines if line is not None]
 
     @property
     def _reason(self) -> str:

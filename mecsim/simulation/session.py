@@ -98,7 +98,8 @@ class Session:
             self._advance(slot.start_s)
             if self._recorder:
                 self._recorder.add_slot(slot, self._kernel.battery_j())
-            self.totals.release(slot.number, np.array([len(slot.tasks)]))
+            counts = np.array([len(slot.tasks)])
+            self.totals.release(slot.number, counts, slot.tasks.release_s)
             yield from self._epochs_of(slot)
             self._account_when_due()
         self._kernel.drain()
@@ -172,7 +173,7 @@ class Session:
         self._collect()
         if self._hops_in_flight < self._overload.next_check:
             return
-        ended = self.totals.completed + self.totals.failed + sum(len(h.tasks) for h in self._ended)
+        ended = self.totals.ended + sum(len(h.tasks) for h in self._ended)
         tasks, backlog_s = self.totals.released - ended, self._kernel.backlog_s()
         self._overload.check(self._hops_in_flight, tasks, epoch.slot.number, backlog_s)
 

@@ -85,7 +85,7 @@ class StaticRun:
     def play(self, chunk: Chunk) -> None:
         """Run the slots of a chunk; after the last one, drain the network."""
         self._ask(chunk)
-        self.totals.release(chunk.first_slot, np.diff(chunk.bounds))
+        self.totals.release(chunk.first_slot, np.diff(chunk.bounds), chunk.release_s)
         epochs = EpochTable.of(chunk)
         log = self._advance(epochs, next_slot_s(self._model, chunk))
         if self._recorder is None:

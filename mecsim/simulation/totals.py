@@ -6,14 +6,22 @@ import contextlib
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from mecsim.kernels.accounting import ServiceTotals, TaskTable
 from mecsim.model import equations
 from mecsim.model.model import Model
-from mecsim.simulation.metrics import BoundGap, ResourceUse, RunSummary, Statistics, quantiles
+from mecsim.scenario.schema import Measurement
+from mecsim.simulation.metrics import (
+    BoundGap,
+    Counted,
+    ResourceUse,
+    RunSummary,
+    Statistics,
+    quantiles,
+)
 from mecsim.simulation.saturation import is_overloaded
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.files import as_temporary_error
@@ -58,7 +66,12 @@ def _close(file: tempfile.SpooledTemporaryFile[bytes]) -> None:
 
 
 class Totals:
-    """Sums over a run, taken while it goes. Delays and energies are those of completed tasks."""
+    """Sums over a run, taken while it goes.
+
+    Tasks, delays, energies, costs and deadline misses are those of the tasks that count by the
+    scenario's ``measurement``; services and tasks in flight are those of the whole run. Delays and
+    energies are those of completed tasks.
+    """
 
     COLUMNS = ("total_s", "edge_s", "local_s", "energy_J")
 
@@ -69,13 +82,24 @@ class Totals:
         self.services = ServiceTotals.zeros(len(model.resources))
         self._in_minus_out = np.zeros(model.scenario.slots, dtype=np.int64)
         """Tasks released minus tasks that ended, in each slot."""
-        self.released = self.completed = self.failed = self.late_blocks = 0
+        self.released = self.ended = 0
+        """Tasks of the whole run."""
+        self._counted = np.zeros(2, dtype=np.int64)
+        """Number of the first task that counts, and of the first one after these, as yet."""
+        self.completed = self.failed = self.late_blocks = 0
         self._misses = 0
         """Late blocks of completed tasks."""
         self.last_finish_s = 0.0
 
-    def release(self, first_slot: int, counts: Ints) -> None:
-        """Count the tasks that are released in consecutive slots; shape (slots,)."""
+    def release(self, first_slot: int, counts: Ints, release_s: Floats) -> None:
+        """Count the tasks that are released in consecutive slots, before any of them ends.
+
+        Args:
+            first_slot: The first of the slots.
+            counts: Number of tasks in each; shape (slots,).
+            release_s: When they are released, in order; shape (tasks,).
+        """
+        self._counted += np.searchsorted(release_s, self._model.scenario.counted_s)
         self._in_minus_out[first_slot : first_slot + len(counts)] += counts
         self.released += int(counts.sum())
 
@@ -84,23 +108,29 @@ class Totals:
         return np.cumsum(self._in_minus_out)
 
     def add(self, tasks: TaskTable) -> None:
-        """Add tasks that have ended."""
+        """Add tasks that have ended: the next ones in the order of release."""
         if not len(tasks.status):
             return
+        slot = tasks.finish_s / self._model.scenario.slot_length
+        ended = slot[slot < len(self._in_minus_out)].astype(np.int64)
+        self._in_minus_out -= np.bincount(ended, minlength=len(self._in_minus_out))
+        self.last_finish_s = max(self.last_finish_s, float(tasks.finish_s.max()))
+        begin, end = np.clip(self._counted - self.ended, 0, len(slot)).tolist()
+        self.ended += len(slot)
+        columns: list[Any] = [column[begin:end] for column in tasks]
+        self._count(TaskTable(*columns))
+
+    def _count(self, tasks: TaskTable) -> None:
         completed = tasks.status == 0
         done = int(np.count_nonzero(completed))
         for name, spool in self._spools.items():
             values = getattr(tasks, name)
             spool.append(values if done == len(values) else values[completed])
         self._costs.append(tasks.cost)
-        slot = tasks.finish_s / self._model.scenario.slot_length
-        ended = slot[slot < len(self._in_minus_out)].astype(np.int64)
-        self._in_minus_out -= np.bincount(ended, minlength=len(self._in_minus_out))
         self.completed += done
         self.failed += len(completed) - done
         self.late_blocks += int(tasks.late_blocks.sum())
         self._misses += int(tasks.late_blocks[completed].sum())
-        self.last_finish_s = max(self.last_finish_s, float(tasks.finish_s.max()))
 
     def resource_rows(self) -> Rows:
         """Return the columns of ``/resources`` that grow with the run."""
@@ -108,16 +138,12 @@ class Totals:
 
     def horizon_s(self) -> float:
         """Return when the run ended: its last slot, or its last task if that is later."""
-        return max(self._last_slot_end_s, self.last_finish_s)
+        return max(self._model.scenario.length_s, self.last_finish_s)
 
     def drained_s(self) -> float:
         """Return for how long the network drained after the last slot."""
         end_s = self.horizon_s()
-        return float(equations.penalty(end_s, self._last_slot_end_s, end_s))
-
-    @property
-    def _last_slot_end_s(self) -> float:
-        return self._model.scenario.slots * self._model.scenario.slot_length
+        return float(equations.penalty(end_s, self._model.scenario.length_s, end_s))
 
     def miss_ratio(self) -> float | None:
         """Return late blocks over all blocks of completed tasks; None if no task completed."""
@@ -125,7 +151,10 @@ class Totals:
         return self._misses / blocks if blocks else None
 
     def reward(self) -> float:
-        """Return the reward of the episode: minus the weighted cost of all tasks (Eq. 14)."""
+        """Return minus the weighted cost of the tasks that count (Eq. 14).
+
+        It is the reward of the episode where all tasks count.
+        """
         return 0.0 - float(self._costs.read().sum())
 
     def resources(self) -> tuple[ResourceUse, ...]:
@@ -175,7 +204,7 @@ class Totals:
             scheduler=made_by.scheduler,
             seed=made_by.seed,
             kernel=made_by.kernel,
-            tasks=self.released,
+            tasks=int(self._counted[1] - self._counted[0]),
             completed=self.completed,
             failed=self.failed,
             total_delay_s=Statistics.of(delays),
@@ -193,4 +222,12 @@ class Totals:
             wall_s=wall_s,
             trace=None if trace is None else str(trace),
             lower_bound=lower_bound,
+            counted=self._counting(),
         )
+
+    def _counting(self) -> Counted | None:
+        scenario = self._model.scenario
+        if scenario.measurement == Measurement():
+            return None
+        begin_s, end_s = scenario.counted_s
+        return Counted(from_s=begin_s, to_s=min(end_s, scenario.length_s), released=self.released)

@@ -21,7 +21,7 @@ from mecsim.errors import InputError, TrainingError
 from mecsim.model import workload
 from mecsim.model.model import resolve, self_contained
 from mecsim.scenario.loading import from_json
-from mecsim.scenario.schema import RecordedTasks, Reward, Scenario
+from mecsim.scenario.schema import Measurement, RecordedTasks, Reward, Scenario
 from mecsim.scheduler.errors import one_line
 from mecsim.scheduler.sources import Sources, sources
 from mecsim.simulation.lower_bound import LowerBound
@@ -148,6 +148,8 @@ def make_job(
     """
     with scenario.locating():
         scenario = self_contained(scenario).model_copy(update={"description": ""})
+    if kind == "train":  # rewards of a training are those of whole runs
+        scenario = scenario.model_copy(update={"measurement": Measurement()})
     code = sources(scheduler) if scheduler else Sources()
     named = [*code.files, options.get("policy")]
     if isinstance(scenario.arrivals, RecordedTasks):
@@ -305,15 +307,14 @@ def _bound(job: Job) -> Outcome:
     scenario = from_json(job.scenario, f"job {job.key}")
     free = scenario.model_copy(
         update={"reward": Reward(beta=0.0, aggregation="sum")}
-    )  # without tardiness the cost is the delay, of all tasks
+    )  # without tardiness the cost is the delay
     model = resolve(scenario, job.seed)
-    cost, delay, tasks = LowerBound(model), LowerBound(resolve(free, job.seed)), 0
+    cost, delay = LowerBound(model), LowerBound(resolve(free, job.seed))
     with arrivals_of(model) as recording:
         for slot in workload.slots(model, recording):
             cost.add(slot)
             delay.add(slot)
-            tasks += len(slot.tasks)
-    mean = delay.total / tasks if tasks else None
+    mean = delay.total / delay.tasks if delay.tasks else None
     return Outcome({"cost": cost.total, "total_delay_s": mean})
 
 

@@ -31,6 +31,14 @@ class RowBound(TypedDict):
     gap_percent: float | None
 
 
+class RowCounted(TypedDict):
+    """Which tasks of a run count."""
+
+    from_s: float
+    to_s: float
+    released: int
+
+
 class RowStatistics(TypedDict):
     """A distribution over the tasks of a run; None if no task completed."""
 
@@ -70,6 +78,8 @@ class Row(TypedDict):
     drained_s: float
     overloaded: bool | None
     wall_s: float
+    counted: NotRequired[RowCounted]
+    """Where the scenario has a ``measurement``."""
     lower_bound: NotRequired[RowBound]
 
 

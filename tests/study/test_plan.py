@@ -15,6 +15,7 @@ import pytest
 
 from mecsim.errors import InputError, MecsimError
 from mecsim.learning.options import resolve_settings
+from mecsim.simulation.metrics import QUANTILES
 from mecsim.study import plan as plan_module
 from mecsim.study import report
 from mecsim.study import summary as summary_module
@@ -23,11 +24,13 @@ from mecsim.study.jobs import Training
 from mecsim.study.plan import Competitor, Study
 from mecsim.study.run import StudyRequest, make_study
 from mecsim.study.summary import Entry, Row
+from mecsim.support.text import number
 from tests.helpers import toy_learner
 from tests.helpers.batches import SCENARIO, Inline
 from tests.helpers.cli import answer, mecsim
 
 ROOT = Path(__file__).parents[2]
+TAILS = ("total_delay_p50_s", "total_delay_p95_s", "total_delay_p99_s", "miss_ratio")
 TOY = Competitor("toy", "tests.helpers.toy_learner:Toy")
 
 
@@ -47,8 +50,13 @@ def row(scheduler: str, seed: int, delay: float | None, **more: Any) -> Row:
     return cast(Row, document | more)
 
 
-def of(summary: list[Entry], scheduler: str, metric: str) -> Entry:
-    (found,) = [e for e in summary if (e["scheduler"], e["metric"]) == (scheduler, metric)]
+def of(summary: list[Entry], scheduler: str, metric: str, servers: int | None = None) -> Entry:
+    (found,) = [
+        e
+        for e in summary
+        if (e["scheduler"], e["metric"]) == (scheduler, metric)
+        and e["sweep"].get("edge_servers") == servers
+    ]
     return found
 
 
@@ -111,6 +119,20 @@ def test_trainings_of_plan() -> None:
     assert len({trial.job.needs for trial in learning if trial.job.needs}) == 2 * 3
     given = Competitor("toy", TOY.scheduler, {"policy": "here.safetensors"})
     assert all(trial.job.needs is None for trial in plan_module.plan(asked(given, baseline="toy")))
+
+
+def test_what_counts_is_no_matter_of_a_training() -> None:
+    plan = plan_module.plan(
+        asked(TOY, points=plan_module.grid({"measurement.warm_up": [0, 1, "1500 ms"]}),
+              baseline="toy", training=Training(5))
+    )  # fmt: skip
+    jobs = {kind: {t.job.key for t in plan if t.job.kind == kind} for kind in ("train", "run")}
+    assert (len(jobs["train"]), len(jobs["run"])) == (1, 3 * 2)
+
+
+def test_numbers_that_a_stored_row_lacks() -> None:
+    names = ("total_delay_s", "total_delay_p99_s", "miss_ratio")
+    assert [summary_module.metric(row("a", 0, 2.0), name) for name in names] == [2.0, None, None]
 
 
 def test_episodes_and_trainings_of_a_competitor() -> None:
@@ -291,6 +313,15 @@ def test_compare_writes_tables_and_figures(tmp_path: Path) -> None:
     assert [float(r["total_delay_s_mean"]) for r in table] == [
         r["total_delay_s"]["mean"] for r in rows
     ]
+    for name in TAILS:
+        assert [float(r[name]) for r in table] == [summary_module.metric(r, name) for r in rows]
+        entry = of(summary, "fixed", name, 2)
+        assert entry["ci95_low"] is not None
+        assert entry["ci95_high"] is not None
+        assert entry["ci95_low"] <= (entry["mean"] or 0.0) <= entry["ci95_high"]
+        assert "greedy" in entry["vs"]
+    delays = rows[0]["total_delay_quantiles_s"]
+    assert delays[QUANTILES.index(0.99)] == rows[0]["total_delay_s"]["p99"]
     with h5py.File(out / "comparison.h5") as file:
         assert file["summary/mean"][0] == summary[0]["mean"]
         assert file["rows/scheduler"].asstr()[:].tolist()[2] == "fixed"
@@ -305,8 +336,28 @@ def test_compare_writes_tables_and_figures(tmp_path: Path) -> None:
     assert "already exists. Use --resume" in mecsim(*arguments, "--out", str(out), code=2).stderr
     shown = mecsim(*arguments, "--out", str(out), "--resume").stdout
     assert "reduction vs" in shown
+    first = next(line.split() for line in shown.splitlines() if "greedy  " in line)
+    tails = [of(summary, "greedy", name, 2)["mean"] or 0.0 for name in TAILS]
+    assert first[-3:] == [number(tails[1]), number(tails[2]), number(100 * tails[3])]
+    one = mecsim(*arguments, "--out", str(out), "--resume", "--metric", TAILS[2]).stdout
+    assert f"{number(tails[2])} ±" in one
+    assert "misses" not in one
     assert "10 jobs had results already" not in shown
     assert "12 jobs had results already" in shown
+
+
+def test_comparison_of_the_tasks_that_count(tmp_path: Path) -> None:
+    arguments = (
+        "compare", str(SCENARIO), "--set", "slots=3", "--schedulers", "fixed", "--option",
+        "fixed.placement=[1,1,1,2,2,2]", "--seeds", "1", "--set", "measurement.warm_up=1",
+        "--lower-bound", "--no-figures", "--out", str(tmp_path),
+    )  # fmt: skip
+    assert "counted: tasks released from 1 s to 3 s\n" in mecsim(*arguments).stdout
+    (found,) = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    assert found["counted"] == {"from_s": 1.0, "to_s": 3.0, "released": 180}
+    assert (found["tasks"], found["completed"]) == (120, 120)
+    assert 0 < found["lower_bound"]["cost"] < -found["reward"]
+    assert 0 < found["lower_bound"]["total_delay_s"] < found["total_delay_s"]["mean"]
 
 
 def test_compare_with_failed_job(tmp_path: Path) -> None:
