@@ -30,6 +30,10 @@ class MTLSettings(ActorCriticSettings):
     soft_sharing_weight: Weight = 1e-3
     """Weight of the squared distance between softly shared layers (paper: not given)."""
 
+    def without_effect(self) -> dict[str, str]:
+        hard = {"soft_sharing_weight": "sharing=hard"} if self.sharing == "hard" else {}
+        return super().without_effect() | hard
+
 
 class MultiTaskNetwork(ActorCriticNetwork):
     """Shared hidden layers, M actor branches of N + 1 outputs, and one critic (section 4.3)."""

@@ -45,7 +45,8 @@ def resolve_settings(
         preset: The name of one of :attr:`Learner.presets`; None for the defaults.
 
     Raises:
-        SchedulerError: If the scheduler does not learn, or an option or the preset is wrong.
+        SchedulerError: If the scheduler does not learn, if an option or the preset is wrong, or if
+            an option that is not the default has no effect with the others.
 
     Examples:
         >>> resolve_settings("dqn", {"gamma": 0.9}, "paper").learning_rate
@@ -57,7 +58,27 @@ def resolve_settings(
         allowed = f"{did_you_mean(preset, presets)}allowed: {', '.join(presets)}"
         raise SchedulerError(f"scheduler {scheduler!r}: has no preset {preset!r}; {allowed}")
     merged = dict(presets[preset or TUNED]) | dict(options)
-    return learner.settings(**registry.check_options(scheduler, learner.settings, merged))
+    found = learner.settings(**registry.check_options(scheduler, learner.settings, merged))
+    _check_effect(scheduler, options, found, preset)
+    return found
+
+
+def _check_effect(
+    scheduler: str, given: Mapping[str, Any], settings: TrainingSettings, preset: str | None
+) -> None:
+    """Raise ``SchedulerError`` for a given option without effect, unless it is the default.
+
+    Policies and jobs hold all options, so defaults may be given.
+    """
+    default = type(settings)()
+    for name, cause in settings.without_effect().items():
+        if name in given and getattr(settings, name) != getattr(default, name):
+            key = cause.partition("=")[0]
+            of = "" if key in given or preset in (None, TUNED) else f" of the preset {preset!r}"
+            raise SchedulerError(
+                f"scheduler {scheduler!r}: option {name}: has no effect with {cause}{of}. "
+                f"Try: omit it, or another {key}"
+            )
 
 
 def stack_key(scheduler: str, options: Mapping[str, Any]) -> str | None:

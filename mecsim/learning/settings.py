@@ -28,6 +28,15 @@ class TrainingSettings(BaseModel):
     """Slots of an episode of training or evaluation; 0: as many as the scenario has. Rewards are
     reported for as many slots as the scenario has."""
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that have no effect, each with the option that makes it so.
+
+        Examples:
+            >>> TrainingSettings().without_effect()
+            {}
+        """
+        return {}
+
 
 def describe_settings(settings: TrainingSettings) -> list[dict[str, str]]:
     """Describe training options for ``mecsim train --settings``.

@@ -16,6 +16,17 @@ Units: TypeAlias = Annotated[int, Field(ge=1, le=1024)]
 Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+_OF_VINES: Final = (
+    "candidates",
+    "replayed_share",
+    "mutated_share",
+    "branch_horizon",
+    "elite_share",
+    "elite_scope",
+)
+_OF_STEPS: Final = ("branched_share", "n_steps", "gae_lambda", "n_envs")
+
+
 class VineSettings(TrainingSettings):
     """Options of vine rollouts, which the paper does not have, and of Algorithm 1."""
 
@@ -34,6 +45,15 @@ class VineSettings(TrainingSettings):
     """Share of the candidates: the greedy placement with one or two blocks moved or swapped."""
     branch_horizon: Annotated[int, Field(ge=1)] = 40
     """Epochs of each environment in a vine rollout."""
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that have no effect with the way of training."""
+        if self.train_freq == "episode":
+            return dict.fromkeys((*_OF_VINES, *_OF_STEPS), "train_freq=episode")
+        found = {"work_nodes": "train_freq=step"}
+        if not self.branched_share:
+            found |= dict.fromkeys(_OF_VINES, "branched_share=0")
+        return found
 
     def vine_cost(self, envs: int, epochs: int) -> int:
         """Return the epochs that a vine rollout of ``envs`` runs of ``epochs`` simulates."""
@@ -84,6 +104,16 @@ class ActorCriticSettings(VineSettings):
     """When a trained policy samples placements rather than taking the most probable one:
     with per-task decisions, always or never. Tasks released at one instant see the same queues,
     so a greedy policy would send them all to the same place."""
+
+    def without_effect(self) -> dict[str, str]:
+        found = super().without_effect()
+        if self.train_freq == "step":
+            found["buffer_size"] = "train_freq=step"
+            if self.branched_share:
+                found["normalize_advantage"] = f"branched_share={self.branched_share:g}"
+        if self.elite_share == 1.0:
+            found.setdefault("elite_scope", "elite_share=1")
+        return found
 
 
 PAPER: Final[dict[str, Any]] = {

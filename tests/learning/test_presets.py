@@ -50,6 +50,40 @@ def test_unknown_preset() -> None:
         resolve_settings("tests.helpers.toy_learner:Toy", {}, "paper")
 
 
+@pytest.mark.parametrize("name", LEARNERS)
+def test_options_without_effect_are_refused(name: str) -> None:
+    with pytest.raises(SchedulerError) as refused:
+        resolve_settings(name, {"candidates": 4}, "paper")
+    assert str(refused.value) == (
+        f"scheduler '{name}': option candidates: has no effect with train_freq=episode of the "
+        "preset 'paper'. Try: omit it, or another train_freq"
+    )
+    for wrong in ({"work_nodes": 2}, {"branched_share": 0.0, "branch_horizon": 9}):
+        with pytest.raises(SchedulerError, match="has no effect with"):
+            resolve_settings(name, wrong)
+    resolve_settings(name, {"candidates": 16}, "paper")  # the default
+    for preset in find_learner(name).presets:  # jobs and policies hold all options
+        settings = resolve_settings(name, {}, preset)
+        assert set(settings.without_effect()) > {"candidates"} or preset == "tuned"
+        assert resolve_settings(name, settings.model_dump()) == settings
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sharing": "hard", "soft_sharing_weight": 0.5},
+        {"buffer_size": 100},
+        {"normalize_advantage": False},
+        {"elite_share": 1.0, "elite_scope": "group"},
+        EPISODIC | {"n_steps": 4},
+        {"branched_share": 0.0, "elite_share": 0.5},
+    ],
+)
+def test_options_of_actor_critics_without_effect(options: dict[str, Any]) -> None:
+    with pytest.raises(SchedulerError, match=f"option {list(options)[-1]}: has no effect"):
+        resolve_settings("mtl-a3c", options)
+
+
 def test_a_wrong_value_in_a_preset_is_an_error_of_its_option(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

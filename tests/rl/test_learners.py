@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mecsim.errors import SchedulerError
 from mecsim.learning import TrainingError, TrainingProblem, TrainingRequest
+from mecsim.learning.options import resolve_settings
 from mecsim.learning.policy_file import read_policy
 from mecsim.learning.training import train as train_
 from mecsim.model.model import resolve
@@ -53,6 +54,14 @@ LEARNERS = ("mtl-a3c", "a3c", "dqn")
 ACTOR_CRITIC_RATES = ("actor_learning_rate", "critic_learning_rate")
 
 
+def effective(
+    scheduler: str, base: dict[str, Any], given: dict[str, Any], preset: str | None = None
+) -> dict[str, Any]:
+    """The given options, and those of the base that have an effect with them."""
+    unused = resolve_settings(scheduler, given, preset).without_effect()
+    return {name: value for name, value in base.items() if name not in unused} | given
+
+
 def obvious(**overrides: Any) -> Scenario:
     """Server 2 is twenty times as fast as the others and the devices; two tasks a slot."""
     base: dict[str, Any] = {
@@ -87,7 +96,7 @@ def train(tmp_path: Path) -> Train:
             TrainingRequest(
                 scenario=scenario or obvious(),
                 scheduler=scheduler,
-                options=options | more,
+                options=effective(scheduler, options, more),
                 out=out,
                 **how,
             )

@@ -17,11 +17,12 @@ from mecsim.learning.policy_file import Policy, read_policy, write_policy
 from mecsim.learning.training import train
 from mecsim.scenario.schema import Scenario
 from mecsim.simulation.run import run as run_scenario
-from tests.rl.test_learners import ACTOR_CRITIC, Q_LEARNING, obvious
+from tests.rl.test_learners import ACTOR_CRITIC, Q_LEARNING, effective, obvious
 
 
 def learn(out: Path, name: str = "mtl-a3c", **more: Any) -> dict[str, Any]:
-    options = (Q_LEARNING if name == "dqn" else ACTOR_CRITIC) | more.pop("options", {})
+    base = Q_LEARNING if name == "dqn" else ACTOR_CRITIC
+    options = effective(name, base, more.pop("options", {}), more.get("preset"))
     how = {"episodes": 30, "seed": 0, "workers": 1, "serial": True} | more
     more_of_train = {key: how.pop(key) for key in ("resume", "progress") if key in how}
     request = TrainingRequest(scenario=obvious(), scheduler=name, options=options, out=out, **how)
