@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -22,7 +23,7 @@ from mecsim.cli import (
     train,
     verify,
 )
-from mecsim.cli.output import echo_error, write
+from mecsim.cli.output import WarningHandler, echo_error, write
 from mecsim.errors import Interrupted, MecsimError, OverloadedError
 from mecsim.support import streams
 
@@ -67,6 +68,7 @@ def main() -> NoReturn:
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
     sys.path.append(str(Path.cwd()))  # package.module:Class may be in the working directory
+    logging.getLogger("mecsim").addHandler(WarningHandler())
     stdout = streams.protect()
     code = _exit_code()
     sys.stdout.flush()

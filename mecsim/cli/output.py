@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import sys
 import traceback
@@ -100,6 +101,17 @@ def echo_error(message: str) -> None:
     """Write a message to stderr."""
     for line in message.splitlines():
         print(f"mecsim: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class WarningHandler(logging.Handler):
+    """Writes warnings of mecsim's logger to stderr as all other messages."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a warning."""
+        echo_error(record.getMessage())
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:

@@ -226,6 +226,13 @@ def test_error_line_and_exit_code(tmp_path: Path) -> None:
     mecsim("fly", code=2)
 
 
+def test_warnings_begin_as_all_messages(tmp_path: Path) -> None:
+    path = tmp_path / "strong.yaml"
+    path.write_text("slots: 2\nradio: {transmit_power: 23}\n", encoding="utf-8")
+    (line,) = mecsim("check", str(path)).stderr.splitlines()
+    assert line.startswith(f"mecsim: {path}:2: radio.transmit_power: 23 without a unit")
+
+
 def test_debug_shows_the_traceback() -> None:
     command = [*COMMAND, "run", "nowhere.yaml", "--debug"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

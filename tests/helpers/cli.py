@@ -80,9 +80,8 @@ def _checked(found: int, code: int, finished: Finished) -> Finished:
 @contextmanager
 def _as_started(arguments: tuple[str, ...], cwd: Path) -> Iterator[None]:
     """Set what a command finds in a process of its own, and restore it."""
-    logger, handler = logging.getLogger("mecsim"), logging.StreamHandler()  # as logging.lastResort
-    handler.setLevel(logging.WARNING)
-    logger.addHandler(handler)
+    logger = logging.getLogger("mecsim")
+    before = list(logger.handlers)
     try:
         with (
             chdir(cwd),
@@ -92,4 +91,4 @@ def _as_started(arguments: tuple[str, ...], cwd: Path) -> Iterator[None]:
         ):
             yield
     finally:
-        logger.removeHandler(handler)
+        logger.handlers = before

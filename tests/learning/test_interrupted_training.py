@@ -124,7 +124,7 @@ def test_a_worker_that_is_killed_is_replaced_and_one_whose_parent_is_killed_ends
         until(lambda: gone(first[1]) and gone(third))  # one that still starts does so first
         assert process.stderr is not None
         err = process.stderr.read()
-    assert err == "a worker died with exit code -9; another one replaces it\n"
+    assert err == "mecsim: a worker died with exit code -9; another one replaces it\n"
     out, scenario = here / "p.safetensors", load(here / "s.yaml")
     request = TrainingRequest(
         scenario=scenario,
