@@ -26,7 +26,12 @@ def compare(
         list[Path], typer.Argument(metavar="SCENARIO...", help=f"{SCENARIO_HELP} Repeatable.")
     ],
     schedulers: Annotated[
-        str, typer.Option("--schedulers", metavar="A,B,C", help="The schedulers to compare.")
+        str,
+        typer.Option(
+            "--schedulers",
+            metavar="A,B,C",
+            help="The schedulers to compare: NAME, or LABEL=NAME for variants of one scheduler.",
+        ),
     ] = "greedy,apdi,rpdi,single-cut",
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", help="Use seeds 0 to N - 1 for all schedulers.")
@@ -36,7 +41,8 @@ def compare(
         typer.Option(
             "--sweep",
             metavar="KEY.PATH=V1,V2,…",
-            help="Compare at several values of a scenario key. Repeatable.",
+            help="Compare at several values of a scenario key, or of a scheduler's option "
+            "(LABEL.KEY). Repeatable.",
         ),
     ] = None,
     set_: Overrides = None,
@@ -44,23 +50,24 @@ def compare(
         Optional[list[str]],  # noqa: UP045
         typer.Option(
             "--option",
-            metavar="SCHEDULER.KEY=VALUE",
-            help="An option of a scheduler. Repeatable.",
+            metavar="LABEL.KEY=VALUE",
+            help="An option of one scheduler; without a label, LABEL is its name. Repeatable.",
         ),
     ] = None,
     preset: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[list[str]],  # noqa: UP045
         typer.Option(
             "--preset",
-            metavar="NAME",
-            help="Training options of all learners that are not given: tuned (default) or paper.",
+            metavar="[LABEL=]NAME",
+            help="Training options that are not given, of one learner or of all: tuned (default) "
+            "or paper. Repeatable.",
         ),
     ] = None,
     baseline: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
             "--baseline",
-            metavar="NAME",
+            metavar="LABEL",
             help="The scheduler to compare the others with. Default: greedy, else the first.",
         ),
     ] = None,
@@ -97,11 +104,14 @@ def compare(
     JSON, HDF5) and figures. Finished jobs are kept: --resume continues a stopped comparison.
 
     Example: mecsim compare scenarios/vgg16_4es.yaml --sweep edge_servers=2,4,6 --seeds 5
+
+    Variants: mecsim compare vgg16_loaded --schedulers greedy,lookahead,quick=lookahead
+    --option quick.budget=30
     """
     from mecsim.cli import display
     from mecsim.cli.progress import batch_progress
     from mecsim.study.executors import ExecutorChoice
-    from mecsim.study.report import problems
+    from mecsim.study.report import describe_work, problems
     from mecsim.study.run import StudyRequest, run
 
     request = StudyRequest(
@@ -111,7 +121,7 @@ def compare(
         sweep=sweep or (),
         overrides=set_ or (),
         options=option or (),
-        preset=preset,
+        presets=preset or (),
         baseline=baseline,
         lower_bound=lower_bound,
         episodes=episodes,
@@ -133,8 +143,8 @@ def compare(
         lambda: [
             display.study_table(document["summary"], metric, result.baseline),
             *display.study_notes(document, metric, result.baseline),
-            f"{len(document['rows']):,} runs, {len(result.files)} files in {result.folder}",
-            f"{result.found:,} jobs had results already",
+            f"{len(document['rows']):,} rows, {len(result.files)} files in {result.folder}",
+            describe_work(result.computed, result.found),
         ],
     )
     raise typer.Exit(1 if document["failed"] else 0)

@@ -214,6 +214,8 @@ def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
     shown = [each for each in summary if each["metric"] == metric]
     scenarios = {each["scenario"] for each in shown}
     keys = list(dict.fromkeys(key for each in shown for key in each["sweep"]))
+    short = {key: key.rpartition(".")[2] for key in keys}
+    clear = len(set(short.values())) == len(keys)
     others = list(dict.fromkeys([baseline, *(name for each in shown for name in each["vs"])]))
 
     def row(entry: Entry) -> list[str]:
@@ -228,7 +230,7 @@ def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
 
     texts = [
         *(["scenario"] if len(scenarios) > 1 else []),
-        *(key.rpartition(".")[2] for key in keys),
+        *(short[key] if clear else key for key in keys),
         "scheduler",
     ]
     numbers = [

@@ -65,7 +65,7 @@ def reproduce(
     from mecsim.cli.progress import batch_progress
     from mecsim.paper.reproduce import ReproductionRequest, run
     from mecsim.study.executors import ExecutorChoice
-    from mecsim.study.report import problems
+    from mecsim.study.report import describe_work, problems
 
     request = ReproductionRequest(
         figures=figures or (),
@@ -85,7 +85,7 @@ def reproduce(
         lambda: [
             display.plain_table(["claim", "verdict", "measured"], rows, text=3),
             f"{made.jobs:,} jobs; figures and claims.md in {made.folder}",
-            f"{made.found:,} jobs had results already",
+            describe_work(made.computed, made.found),
         ],
     )
     raise typer.Exit(1 if made.failed else 0)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from mecsim.paper.curves import episodes_to_converge, final_reward
 from mecsim.study import statistics
-from mecsim.study.plan import Point
 from mecsim.study.summary import CurvePoint, Row, Sample, metric
+from mecsim.study.sweep import Point
 from mecsim.support.arrays import Floats
 
 

@@ -14,7 +14,9 @@ from mecsim.errors import InputError, ScenarioError
 from mecsim.scenario import messages, shipped, yaml_source
 from mecsim.scenario.schema import Section
 from mecsim.study import plan
+from mecsim.study.competitors import Competitor
 from mecsim.study.jobs import Training
+from mecsim.study.sweep import SETTING, Point, grid
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Sweep: TypeAlias = dict[str, Annotated[list[Any], Field(min_length=1)]]
@@ -86,12 +88,12 @@ class StudySpec(Section):
                 raise ValueError(f"has {name!r} in quick_evaluate_on; expected one of {allowed}")
         return self
 
-    def points(self, *, quick: bool) -> list[plan.Point]:
+    def points(self, *, quick: bool) -> list[Point]:
         """Return the points of the sweep, or the settings."""
         if self.evaluate_on:
             named = self.quick_evaluate_on if quick else None
-            return plan.grid({plan.SETTING: named or tuple(self.evaluate_on)})
-        return plan.grid((self.quick_sweep if quick else None) or self.sweep)
+            return grid({SETTING: named or tuple(self.evaluate_on)})
+        return grid((self.quick_sweep if quick else None) or self.sweep)
 
 
 class PanelSpec(Section):
@@ -189,15 +191,15 @@ class Figure(Section):
             training_seeds=range(training.seeds),
         )
 
-    def _competitors(self, study: str) -> list[plan.Competitor]:
+    def _competitors(self, study: str) -> list[Competitor]:
         given = self.studies[study].schedulers or self.schedulers
         return [self._competitor(each) for each in given]
 
-    def _competitor(self, given: str | CompetitorSpec) -> plan.Competitor:
+    def _competitor(self, given: str | CompetitorSpec) -> Competitor:
         spec = CompetitorSpec(name=given) if isinstance(given, str) else given
         label = spec.label or spec.name
         shared = self.options.get(spec.name, {}) if spec.preset is None else {}
-        return plan.Competitor(
+        return Competitor(
             label=label,
             scheduler=spec.name,
             options=shared | spec.options,
@@ -210,12 +212,12 @@ class Figure(Section):
         )
 
 
-def _short_label(competitor: plan.Competitor) -> str:
+def _short_label(competitor: Competitor) -> str:
     """Return a label without the remark after a comma, which lists of names cannot hold."""
     return competitor.label.partition(",")[0]
 
 
-def _chosen(competitors: list[plan.Competitor], only: Sequence[str]) -> list[plan.Competitor]:
+def _chosen(competitors: list[Competitor], only: Sequence[str]) -> list[Competitor]:
     labels = {_short_label(each) for each in competitors}
     of_schedulers = set(only) - labels
     return [
@@ -225,7 +227,7 @@ def _chosen(competitors: list[plan.Competitor], only: Sequence[str]) -> list[pla
     ]
 
 
-def _at_most(competitor: plan.Competitor, episodes: int) -> plan.Competitor:
+def _at_most(competitor: Competitor, episodes: int) -> Competitor:
     """Return a competitor that trains for no more than a number of episodes."""
     if competitor.episodes is None:
         return competitor

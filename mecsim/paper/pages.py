@@ -12,7 +12,6 @@ from mecsim.paper.figure_files import CURVE, Figure, PanelSpec
 from mecsim.paper.panels import Results, learning_curves, panels, shown, y_label
 from mecsim.paper.verdicts import Finding, Verdict
 from mecsim.study import plots
-from mecsim.study.plan import Point
 from mecsim.study.report import (
     as_csv,
     as_markdown,
@@ -22,6 +21,7 @@ from mecsim.study.report import (
     summary_table,
 )
 from mecsim.study.summary import Entry
+from mecsim.study.sweep import Point
 from mecsim.support.files import write_whole
 from mecsim.support.text import number
 

@@ -26,7 +26,7 @@ from mecsim.study import summary as summary_module
 from mecsim.study.executors import ExecutorChoice
 from mecsim.study.executors.choice import check_executor
 from mecsim.study.job_queue import OnProgress, ResultStore, run_batch
-from mecsim.study.jobs import Job
+from mecsim.study.jobs import Job, Kind
 from mecsim.study.plan import Trial
 from mecsim.study.report import Failure, failures
 from mecsim.support.files import write_whole
@@ -84,6 +84,8 @@ class Reproduction:
     """Number of jobs with a result."""
     found: int
     """Number of jobs that had a result at the start."""
+    computed: Mapping[Kind, int]
+    """Number of jobs of each kind that were computed."""
 
     def document(self) -> dict[str, Any]:
         """Return what ``mecsim reproduce --json`` prints."""
@@ -146,6 +148,7 @@ def run(request: ReproductionRequest, on_progress: OnProgress | None = None) -> 
         folder=request.folder,
         jobs=len(done.results),
         found=done.found,
+        computed=done.computed,
     )
 
 

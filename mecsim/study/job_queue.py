@@ -11,6 +11,7 @@ import json
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
@@ -21,7 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from mecsim.errors import InputError, Interrupted
 from mecsim.study.executors import Executor
-from mecsim.study.jobs import Job, Outcome
+from mecsim.study.jobs import Job, Kind, Outcome
 from mecsim.support.files import as_output_error, remove_unfinished, write_whole
 from mecsim.support.signals import between_steps
 
@@ -119,6 +120,8 @@ class Results:
     """Key of a job to the cause of its failure."""
     found: int = 0
     """Number of jobs that had a stored result at the start."""
+    computed: Counter[Kind] = field(default_factory=Counter)
+    """Number of jobs of each kind that were computed."""
     warnings: set[str] = field(default_factory=set)
     """Distinct warnings of the jobs that ran."""
 
@@ -264,6 +267,7 @@ class _Batch:
         self._store.keep(job, outcome)
         self.results.warnings |= set(outcome.warnings)
         self.results.results[job.key] = outcome.result
+        self.results.computed[job.kind] += 1
         self._took.setdefault((job.kind, job.scheduler), []).append(took)
 
     def _report(self) -> None:

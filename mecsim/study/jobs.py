@@ -106,7 +106,11 @@ class Job:
 
     def __str__(self) -> str:
         """Describe the job in a few words."""
-        what = "lower bound" if self.kind == "bound" else self.scheduler
+        return self.described(self.scheduler)
+
+    def described(self, scheduler: str) -> str:
+        """Describe the job in a few words, with a name for its scheduler."""
+        what = "lower bound" if self.kind == "bound" else scheduler
         policy = "" if self.needs is None else f" with policy {self.needs.seed}"
         return f"{'training of ' if self.kind == 'train' else ''}{what}{policy}, seed {self.seed}"
 

@@ -12,8 +12,10 @@ from typing import Any, Final, TypeAlias, TypedDict
 
 from mecsim.simulation.metrics import METRICS, PER_TASK
 from mecsim.study.hdf5_tables import write_tables
-from mecsim.study.plan import Point, Trial
+from mecsim.study.jobs import Kind
+from mecsim.study.plan import Trial
 from mecsim.study.summary import CurvePoint, Entry, Row, metric
+from mecsim.study.sweep import Point
 from mecsim.support.files import write_whole
 from mecsim.support.text import finite
 
@@ -52,6 +54,7 @@ def failures(trials: Iterable[Trial], causes: Mapping[str, str]) -> list[Failure
     """
     found: dict[str, Failure] = {}
     for trial in trials:
+        who = "" if trial.competitor is None else trial.competitor.label
         for job in (trial.job.needs, trial.job):
             if job is not None and job.key in causes:
                 found.setdefault(
@@ -59,7 +62,7 @@ def failures(trials: Iterable[Trial], causes: Mapping[str, str]) -> list[Failure
                     {
                         "scenario": trial.scenario,
                         "sweep": trial.point,
-                        "job": str(job),
+                        "job": job.described(who),
                         "cause": causes[job.key],
                     },
                 )
@@ -75,6 +78,18 @@ def problems(warnings: Iterable[str], failed: Iterable[Failure]) -> list[str]:
         f"failed: {names[0]}{f' (and {len(names) - 1:,} more)' if names[1:] else ''}: {cause}"
         for cause, names in jobs.items()
     ]
+
+
+def describe_work(computed: Mapping[Kind, int], found: int) -> str:
+    """Return in words how many jobs of a batch were computed and how many had a result.
+
+    >>> describe_work({"run": 8, "train": 1}, 3)
+    'computed: 8 runs, 1 training; results from an earlier call: 3'
+    """
+    names: dict[Kind, str] = {"run": "run", "train": "training", "bound": "lower bound"}
+    counts = {name: computed.get(kind, 0) for kind, name in names.items()}
+    texts = [f"{n:,} {name}{'' if n == 1 else 's'}" for name, n in counts.items() if n]
+    return f"computed: {', '.join(texts) or 'nothing'}; results from an earlier call: {found:,}"
 
 
 def write_report(folder: Path, document: Document) -> list[Path]:

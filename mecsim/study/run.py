@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from mecsim.errors import InputError
-from mecsim.scenario import yaml_source
-from mecsim.scheduler import registry
 from mecsim.simulation.drive import check_kernel
 from mecsim.simulation.metrics import METRICS
 from mecsim.study import plots
+from mecsim.study.competitors import competitors
 from mecsim.study.executors import ExecutorChoice
 from mecsim.study.executors.choice import check_executor
 from mecsim.study.job_queue import OnProgress, ResultStore, run_batch
-from mecsim.study.jobs import Training
+from mecsim.study.jobs import Kind, Training
 from mecsim.study.panel import comparison_panels
-from mecsim.study.plan import Competitor, Study, grid, name_scenarios, parse_sweep, plan, trained
+from mecsim.study.plan import Study, name_scenarios, plan
 from mecsim.study.report import Document, failures, write_report
 from mecsim.study.summary import rows, summarise
-from mecsim.support.names import changes_suffix, scheduler_label
+from mecsim.study.sweep import grid, parse_sweep
+from mecsim.support.names import changes_suffix
 
 _NAME_LENGTH: Final = 60
 """Maximum length of the scenarios' names in the name of a default folder."""
@@ -33,17 +33,19 @@ class StudyRequest:
 
     scenarios: Sequence[Path]
     schedulers: Sequence[str]
-    """Texts as for :func:`mecsim.scheduler.registry.split_policy`."""
+    """``SCHEDULER`` or ``LABEL=SCHEDULER``, as for
+    :func:`mecsim.study.competitors.competitors`."""
     seeds: int = 10
     """Seeds 0 to n - 1, the same for all schedulers."""
     sweep: Sequence[str] = ()
-    """Sweeps ``KEY.PATH=V1,V2,…``; all combinations are simulated."""
+    """Sweeps ``KEY.PATH=V1,V2,…`` of the scenario or ``LABEL.KEY=V1,V2,…`` of a scheduler's option;
+    all combinations are simulated."""
     overrides: Sequence[str] = ()
     """``KEY.PATH=VALUE`` for all scenarios."""
     options: Sequence[str] = ()
-    """``SCHEDULER.KEY=VALUE``."""
-    preset: str | None = None
-    """Preset of all learners that are trained; None for the defaults."""
+    """``LABEL.KEY=VALUE``; the label of a scheduler without one is its name."""
+    presets: Sequence[str] = ()
+    """``PRESET`` of all learners that are trained, ``LABEL=PRESET`` of one; else the defaults."""
     baseline: str | None = None
     """The label to compare with; None for ``greedy`` or, without it, the first scheduler."""
     lower_bound: bool = False
@@ -73,7 +75,9 @@ class StudyResult:
     files: Sequence[Path]
     """Tables and figures."""
     found: int
-    """Jobs that had a stored result."""
+    """Number of jobs that had a stored result."""
+    computed: Mapping[Kind, int]
+    """Number of jobs of each kind that were computed."""
     warnings: frozenset[str]
     """Distinct warnings of the runs."""
 
@@ -106,18 +110,24 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
     if request.figures:
         files += _figures(document, store.path / "figures")
     return StudyResult(
-        document, study.baseline, store.path, files, done.found, frozenset(done.warnings)
+        document=document,
+        baseline=study.baseline,
+        folder=store.path,
+        files=files,
+        found=done.found,
+        computed=done.computed,
+        warnings=frozenset(done.warnings),
     )
 
 
 def make_study(request: StudyRequest) -> Study:
     """Return the design of a comparison. Raises ``InputError``."""
-    found = competitors(request.schedulers, request.options)
+    found = competitors(request.schedulers, request.options, request.presets)
     labels = [each.label for each in found]
     default = "greedy" if "greedy" in labels else labels[0]
     return Study(
         scenarios=name_scenarios(request.scenarios),
-        competitors=_with_preset(found, request.preset),
+        competitors=found,
         seeds=range(request.seeds),
         points=grid(parse_sweep(request.sweep)),
         overrides=tuple(request.overrides),
@@ -147,47 +157,6 @@ def _check(request: StudyRequest) -> None:
     check_executor(request.executor.name, request.executor.address)
     if request.figures:
         plots.need_matplotlib(", or use --no-figures")
-
-
-def competitors(schedulers: Sequence[str], options: Sequence[str] = ()) -> list[Competitor]:
-    """Return the competitors, each with its options.
-
-    >>> competitors(["fixed", "greedy"], ["fixed.placement=[0]"])[0].options
-    {'placement': [0]}
-
-    Args:
-        schedulers: Names of schedulers.
-        options: ``SCHEDULER.KEY=VALUE``, the value as YAML.
-
-    Raises:
-        InputError: There is no scheduler, or an option names none of them.
-    """
-    if not schedulers:
-        raise InputError("--schedulers: empty list")
-    own: dict[str, list[str]] = {name: [] for name in schedulers}
-    for pair in options:
-        named = [name for name in schedulers if pair.startswith(f"{name}.")]
-        if not named:
-            known = ", ".join(schedulers)
-            raise InputError(f"--option {pair}: expected SCHEDULER.KEY=VALUE with one of {known}")
-        name = max(named, key=len)
-        own[name].append(pair[len(name) + 1 :])
-    return [
-        Competitor(
-            scheduler_label(name),
-            *registry.split_policy(name, yaml_source.assigned(own[name], "--option")),
-        )
-        for name in schedulers
-    ]
-
-
-def _with_preset(found: Sequence[Competitor], preset: str | None) -> list[Competitor]:
-    """Return the competitors; those that are trained have the preset. Raises ``InputError``."""
-    if preset is not None and not any(trained(each) for each in found):
-        raise InputError(
-            f"--preset {preset}: no scheduler here is trained. Try: --schedulers with a learner"
-        )
-    return [replace(each, preset=preset) if trained(each) else each for each in found]
 
 
 def _default_folder(request: StudyRequest) -> Path:

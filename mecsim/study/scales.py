@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from mecsim.study.competitors import BOUND
 from mecsim.study.panel import Line, Panel, hashable
 from mecsim.study.styles import shipped_name
-from mecsim.study.summary import BOUND
 from mecsim.support.text import number
 
 Kind: TypeAlias = Literal["linear", "log", "negative log"]

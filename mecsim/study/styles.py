@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from mecsim.study.summary import BOUND
+from mecsim.study.competitors import BOUND
 
 
 class Style(NamedTuple):
@@ -54,8 +54,9 @@ OTHERS: Final = [
 """For all other schedulers: colours and markers that no shipped scheduler has."""
 
 _LINES: Final = ("-", "--", ":", "-.")
-_VARIANT: Final = re.compile(r"(.+?)(?:[,:].*| tuned)")
-"""A scheduler with a remark (``dqn, …``), with options (``dqn:…``), or with tuned settings."""
+_VARIANT: Final = re.compile(r"(.+?)(?:[,:].*| tuned| \(.*\)| \d.*)")
+"""A scheduler with a remark (``dqn, …``, ``dqn (…)``), with options (``dqn:…``), with tuned
+settings, or with a number (``dqn 2``)."""
 
 
 def styles(labels: Sequence[str]) -> dict[str, Style]:

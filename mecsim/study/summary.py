@@ -9,7 +9,9 @@ from typing import Any, Final, NotRequired, TypeAlias, TypedDict, cast
 
 from mecsim.simulation.metrics import METRICS
 from mecsim.study import statistics
-from mecsim.study.plan import Point, Trial
+from mecsim.study.competitors import BOUND
+from mecsim.study.plan import Trial
+from mecsim.study.sweep import Point
 
 Results: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Key of a job to its result, as JSON."""
@@ -18,8 +20,6 @@ Sample: TypeAlias = dict[tuple[int, int], float]
 
 REFERENCE: Final = "lookahead"
 """The reference scheduler: where it is compared, the others are also compared with it."""
-BOUND: Final = "lower bound"
-"""The name of the lower bound in a summary, among those of the schedulers."""
 
 
 class RowBound(TypedDict):

@@ -8,9 +8,10 @@ from typing import cast
 
 from mecsim.paper import panels
 from mecsim.paper.figure_files import Figure, load_figures
-from mecsim.study import plan
 from mecsim.study import summary as summary_module
+from mecsim.study.competitors import Competitor
 from mecsim.study.summary import CurvePoint, Row
+from mecsim.study.sweep import Point
 
 PAPER = [f"fig{n}" for n in range(6, 14)]
 BEYOND = [
@@ -31,7 +32,7 @@ HEURISTICS = ("greedy", "apdi", "rpdi", "single-cut", "lookahead")
 
 def competitors_of(
     figure: Figure, name: str, *, quick: bool = False, only: Sequence[str] = ()
-) -> dict[str, plan.Competitor]:
+) -> dict[str, Competitor]:
     """The competitors of a study, by label."""
     made = figure.make_study(name, quick=quick, only=only)
     assert made is not None
@@ -79,7 +80,7 @@ def everything() -> panels.Results:
 
 
 def invented_row(
-    scenario: str, point: plan.Point, label: str, training: int | None, seed: int, mean: float
+    scenario: str, point: Point, label: str, training: int | None, seed: int, mean: float
 ) -> Row:
     values = dict.fromkeys(("mean", "p95", "p99"), mean + 0.002 * (seed % 3))
     delays = dict.fromkeys(("total_delay_s", "edge_delay_s", "local_delay_s"), values)

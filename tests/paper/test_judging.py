@@ -22,7 +22,7 @@ from mecsim.paper.evidence import Evidence
 from mecsim.paper.figure_files import load_figure, load_figures
 from mecsim.paper.judging import FITTED, judge
 from mecsim.paper.verdicts import Verdict
-from mecsim.study import plan
+from mecsim.study.competitors import trained
 from mecsim.study.summary import Row
 from tests.helpers.results import competitors_of, everything, invented, invented_row
 
@@ -66,7 +66,7 @@ def test_claims_are_about_the_preset_of_the_paper(claim: AnyClaim) -> None:
         figure, _, study = where.partition(".")
         competitors = competitors_of(load_figure(figure), study)
         named = [competitors[name] for name in schedulers_in(claim)]
-        learners = [each for each in named if plan.trained(each)]
+        learners = [each for each in named if trained(each)]
         assert {each.preset for each in learners} <= {"paper"}
         assert {each.trainings for each in learners} <= {None}
 

@@ -105,7 +105,7 @@ def test_reproduce_command(tmp_path: Path) -> None:
     assert made_by["command"].startswith("mecsim reproduce fig10 --quick")
     assert "--resume" in mecsim(*arguments, code=2).stderr
     again = mecsim(*arguments, "--resume").stdout
-    assert "27 jobs had results already" in again
+    assert "results from an earlier call: 27" in again
     assert "not run: mtl-a3c" in again
     assert "expected one of fig6" in mecsim("reproduce", "fig99", code=2).stderr
     before = (tmp_path / "out" / "claims.md").read_bytes()

@@ -14,7 +14,9 @@ from mecsim.scenario import alternatives, shipped
 from mecsim.scenario.loading import from_json, load, with_overrides
 from mecsim.scenario.network import Wired
 from mecsim.scenario.schema import Scenario, UniformRate
-from mecsim.study.plan import Competitor, Study, grid, plan
+from mecsim.study.competitors import Competitor
+from mecsim.study.plan import Study, plan
+from mecsim.study.sweep import grid
 
 VALID = Path(__file__).parents[1] / "scenarios" / "valid"
 DEFAULT = shipped.path("vgg16_4es")

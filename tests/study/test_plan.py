@@ -13,17 +13,19 @@ from typing import Any, cast
 import h5py
 import pytest
 
-from mecsim.errors import InputError, MecsimError
+from mecsim.errors import InputError
 from mecsim.learning.options import resolve_settings
 from mecsim.simulation.metrics import QUANTILES
 from mecsim.study import plan as plan_module
 from mecsim.study import report
 from mecsim.study import summary as summary_module
+from mecsim.study.competitors import Competitor
 from mecsim.study.job_queue import ResultStore, run_batch
 from mecsim.study.jobs import Training
-from mecsim.study.plan import Competitor, Study
+from mecsim.study.plan import Study
 from mecsim.study.run import StudyRequest, make_study
 from mecsim.study.summary import Entry, Row
+from mecsim.study.sweep import SETTING, grid, parse_sweep
 from mecsim.support.text import number
 from tests.helpers import toy_learner
 from tests.helpers.batches import SCENARIO, Inline
@@ -60,19 +62,6 @@ def of(summary: list[Entry], scheduler: str, metric: str, servers: int | None = 
     return found
 
 
-def test_parse_sweep_and_grid() -> None:
-    sweep = plan_module.parse_sweep(
-        ["edge_servers=2,3", "radio.rate=0.8 MB/s,{uniform: [1e6, 2e6]}"]
-    )
-    points = plan_module.grid(sweep)
-    assert len(points) == 4
-    assert points[1] == {"edge_servers": 2, "radio.rate": {"uniform": [1e6, 2e6]}}
-    assert plan_module.grid({}) == [{}]
-    for wrong in ("edge_servers", "=2", "edge_servers=", "a=[1"):
-        with pytest.raises(MecsimError, match="--sweep"):
-            plan_module.parse_sweep([wrong])
-
-
 @pytest.mark.parametrize(
     "sweep",
     [
@@ -85,13 +74,13 @@ def test_parse_sweep_and_grid() -> None:
     ],
 )
 def test_sweeps_of_the_paper(sweep: str) -> None:
-    points = plan_module.grid(plan_module.parse_sweep([sweep]))
+    points = grid(parse_sweep([sweep]))
     trials = plan_module.plan(asked(points=points, overrides=("slots=2", "dnn.cut=balanced")))
     assert len({trial.job.scenario for trial in trials}) == len(points)
 
 
 def test_seeds_and_order_of_plan() -> None:
-    trials = plan_module.plan(asked(points=plan_module.grid({"edge_servers": [2, 3]})))
+    trials = plan_module.plan(asked(points=grid({"edge_servers": [2, 3]})))
     met = [
         (c.point["edge_servers"], c.competitor and c.competitor.label, c.job.seed) for c in trials
     ]
@@ -104,7 +93,7 @@ def test_seeds_and_order_of_plan() -> None:
 
 
 def test_trainings_of_plan() -> None:
-    points = plan_module.grid({"edge_servers": [2, 3]})
+    points = grid({"edge_servers": [2, 3]})
     plan = plan_module.plan(
         asked(
             Competitor("greedy", "greedy"),
@@ -179,7 +168,7 @@ def test_options_of_training_and_runs() -> None:
         ),
         ((Competitor("greedy", "greedy", {"x": 1}),), {}, "has no option 'x'"),
         ((Competitor("greedy", "greedi"),), {}, "did you mean 'greedy'"),
-        ((Competitor("greedy", "greedy"),) * 2, {}, "the same name twice"),
+        ((Competitor("greedy", "greedy"),) * 2, {}, "'greedy' is listed twice"),
         ((Competitor("greedy", "greedy", episodes=5),), {}, "episodes: 'greedy' is not trained"),
         ((Competitor("greedy", "greedy", trainings=2),), {}, "trainings: 'greedy' is not trained"),
         ((), {"points": [{"edge_servers": 0}]}, "edge_servers"),
@@ -251,7 +240,7 @@ def test_train_once_with_settings(
     toy_learner.use(monkeypatch)
     once = Competitor("toy, once", "tests.helpers.toy_learner:Wary", train_once=True)
     places = {"few": ["arrivals.rate=2"], "faded": ["radio.fading=rayleigh", "arrivals.rate=2"]}
-    points = plan_module.grid({plan_module.SETTING: list(places)})
+    points = grid({SETTING: list(places)})
     training = Training(5)
     trials = plan_module.plan(
         asked(once, TOY, points=points, settings=places, baseline="toy", training=training)
@@ -281,7 +270,7 @@ def test_train_once_with_settings(
 
 def test_train_once_with_sweep() -> None:
     once = Competitor("toy", TOY.scheduler, train_once=True)
-    points = plan_module.grid({"arrivals.rate": [30, 110]})
+    points = grid({"arrivals.rate": [30, 110]})
     trials = plan_module.plan(asked(once, points=points, baseline="toy", training=Training(5)))
     assert [trial.job.kind for trial in trials] == ["train", *["run"] * 4]
     with pytest.raises(InputError, match="'greedy' is not trained; expected a learning scheduler"):
@@ -342,8 +331,8 @@ def test_compare_writes_tables_and_figures(tmp_path: Path) -> None:
     one = mecsim(*arguments, "--out", str(out), "--resume", "--metric", TAILS[2]).stdout
     assert f"{number(tails[2])} ±" in one
     assert "misses" not in one
-    assert "10 jobs had results already" not in shown
-    assert "12 jobs had results already" in shown
+    assert "\n8 rows, " in shown
+    assert "computed: nothing; results from an earlier call: 12\n" in shown
 
 
 def test_comparison_of_the_tasks_that_count(tmp_path: Path) -> None:
@@ -366,15 +355,16 @@ def test_compare_with_failed_job(tmp_path: Path) -> None:
         "edge_servers=2,3", "--schedulers", "greedy,tests.helpers.toy_learner:Faulty",
         "--no-figures", "--out", str(tmp_path / "out"), code=1, cwd=ROOT,
     )  # fmt: skip
-    assert "failed: tests.helpers.toy_learner:Faulty, seed 0: scheduler" in done.stderr
+    assert "failed: Faulty, seed 0: scheduler 'tests.helpers.toy_learner:Faulty'" in done.stderr
     assert "odd servers are not for me" in done.stderr
-    assert "3 runs" in done.stdout
+    assert "3 rows" in done.stdout
+    assert "computed: 3 runs; results from an earlier call: 0" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("more", "reported"),
     [
-        (("--option", "rpdi.x=1"), "SCHEDULER.KEY=VALUE with one of greedy"),
+        (("--option", "rpdi.x=1"), "LABEL.KEY=VALUE with one of greedy"),
         (("--schedulers", ","), "empty list"),
         (("--seeds", "0"), "--seeds: 0"),
         (("--metric", "speed"), "expected one of total_delay_s"),
@@ -466,7 +456,7 @@ def test_presets_that_are_wrong(competitor: Competitor, problem: str) -> None:
 
 
 def test_preset_of_a_comparison() -> None:
-    request = StudyRequest([SCENARIO], ["greedy", "dqn"], episodes=5, preset="paper")
+    request = StudyRequest([SCENARIO], ["greedy", "dqn"], episodes=5, presets=["paper"])
     assert [each.preset for each in make_study(request).competitors] == [None, "paper"]
     with pytest.raises(InputError, match="--preset paper: no scheduler here is trained"):
         make_study(replace(request, schedulers=["greedy"]))

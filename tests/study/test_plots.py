@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from mecsim.study import plots, scales
+from mecsim.study.competitors import BOUND
 from mecsim.study.panel import Line, Mark, Panel, positions
 from mecsim.study.scales import Limits
 from mecsim.study.styles import OTHERS, STYLES, styles
-from mecsim.study.summary import BOUND
 
 
 def line(label: str, y: Sequence[float], spread: float | None = None, x: Any = None) -> Line:
