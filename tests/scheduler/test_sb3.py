@@ -22,8 +22,8 @@ from mecsim.errors import PolicyError, SchedulerError
 from mecsim.sb3 import PartitionVecEnv
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry
+from mecsim.study.competitors import competitors
 from mecsim.study.jobs import make_job
-from mecsim.study.run import competitors
 from tests.helpers.cli import ended
 
 SMALL = load("vgg16_4es", ["slots=6", "arrivals.rate=4"])

@@ -112,7 +112,7 @@ def test_trainings_of_plan() -> None:
 
 def test_what_counts_is_no_matter_of_a_training() -> None:
     plan = plan_module.plan(
-        asked(TOY, points=plan_module.grid({"measurement.warm_up": [0, 1, "1500 ms"]}),
+        asked(TOY, points=grid({"measurement.warm_up": [0, 1, "1500 ms"]}),
               baseline="toy", training=Training(5))
     )  # fmt: skip
     jobs = {kind: {t.job.key for t in plan if t.job.kind == kind} for kind in ("train", "run")}
