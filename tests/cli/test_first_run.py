@@ -12,6 +12,7 @@ from mecsim.learning import policy_file
 from mecsim.learning.interface import find_policy
 from mecsim.model.model import resolve
 from mecsim.scheduler.spec import SchedulerSpec
+from tests.helpers.batches import in_this_process
 from tests.helpers.cli import answer, mecsim
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +101,10 @@ def test_the_library_chooses_as_the_command_does(
     assert find_policy("mtl-a3c", spec) == SHIPPED
 
 
-def test_commands_take_the_name_of_a_shipped_scenario(tmp_path: Path) -> None:
+def test_commands_take_the_name_of_a_shipped_scenario(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(monkeypatch)
     assert answer("check", "city", cwd=tmp_path)["scenario"]["edge_servers"] > 4
     mecsim("run", "vgg16_4es", "--set", "slots=1", "--quiet", cwd=tmp_path)
     (trace,) = (tmp_path / "results").glob("vgg16_4es-*.h5")

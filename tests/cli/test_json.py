@@ -16,6 +16,7 @@ from mecsim.simulation import totals
 from mecsim.simulation.metrics import Statistics
 from mecsim.study import statistics
 from mecsim.support.text import number
+from tests.helpers.batches import in_this_process
 from tests.helpers.cli import answer
 
 FAR = """
@@ -46,7 +47,8 @@ def test_run(kernel: str, far: str) -> None:
     assert 0 < delays["std"] < delays["max"]
 
 
-def test_compare(far: str, tmp_path: Path) -> None:
+def test_compare(far: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process(monkeypatch)
     found = answer(
         "compare", far, "--schedulers", "edge,local", "--baseline", "local", "--seeds", "3",
         "--jobs", "1", "--no-figures", "--lower-bound", "--out", str(tmp_path / "out"),

@@ -16,6 +16,7 @@ from mecsim.cli.output import show, show_comment
 from mecsim.cli.progress import batch_progress, progress
 from mecsim.scheduler import registry
 from mecsim.study.job_queue import Status
+from tests.helpers.batches import in_this_process
 from tests.helpers.cli import Finished, mecsim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,14 +113,16 @@ def _compare(tmp_path: Path, *more: str) -> Finished:
     )  # fmt: skip
 
 
-def test_compare(scheduler: str, tmp_path: Path) -> None:
+def test_compare(scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process(monkeypatch)
     done = _compare(tmp_path, "--schedulers", f"greedy,{scheduler}", "--no-figures")
     assert str(folder(tmp_path) / "[" / "out]") in done.stdout
     assert "net[seed=3]$x^$" in done.stdout
 
 
-def test_figures_of_compare(tmp_path: Path) -> None:
+def test_figures_of_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """matplotlib has a markup too: mathematics between dollar signs, "_" before hidden labels."""
+    in_this_process(monkeypatch)
     pytest.importorskip("matplotlib")
     path = tmp_path / "hidden.py"
     path.write_text(CONSTANT.format(place=0).replace("Constant", "_Hidden"), encoding="utf-8")

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout
 from importlib import util
 from pathlib import Path
@@ -26,10 +25,10 @@ from mecsim.scenario import shipped
 from mecsim.scenario.loading import json_schema, load, validate
 from mecsim.scenario.yaml_source import parse
 from mecsim.scheduler import registry
-from mecsim.study.executors import local
 from mecsim.verification import conformance
 from tests.docs import scenario_reference
 from tests.docs.pages import PAGES, README, ROOT, Block, anchors, blocks, commands, links, prose
+from tests.helpers.batches import in_this_process
 
 LANGUAGES: Final = {"sh", "console", "python", "yaml", "toml", "text"}
 SHIPPED: Final = sorted((ROOT / "scenarios").glob("*.yaml"))
@@ -57,19 +56,6 @@ PRINTED: Final = {
 """What a Python block that contains a text prints; others print something."""
 
 
-class InThisProcess:
-    """Stands in for the pool of processes of a batch."""
-
-    def __init__(self, *_arguments: Any, **_settings: Any) -> None: ...
-
-    def submit(self, function: Any, *arguments: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(function(*arguments))
-        return done
-
-    def shutdown(self, **_how: Any) -> None: ...
-
-
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with the shipped scenarios, shortened, and the shipped policies."""
@@ -80,7 +66,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     short_ones = {path.stem: tmp_path / "scenarios" / path.name for path in SHIPPED}
     monkeypatch.setattr(shipped, "_files", lambda: short_ones)
     shutil.copytree(ROOT / "results" / "policies", tmp_path / "results" / "policies")
-    monkeypatch.setattr(local, "ProcessPoolExecutor", InThisProcess)
+    in_this_process(monkeypatch)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

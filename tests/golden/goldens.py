@@ -62,23 +62,18 @@ def pinned_environment() -> dict[str, str]:
     return kept | PINS | {"NPY_DISABLE_CPU_FEATURES": " ".join(dispatched())}
 
 
-def plain_environment() -> dict[str, str]:
-    """Return the environment of a process that uses all features of the CPU."""
-    return {name: value for name, value in os.environ.items() if name not in DROPPED}
-
-
 def dispatched() -> list[str]:
     """Return the CPU features for which this numpy has kernels besides its baseline."""
     umath = importlib.import_module("numpy._core._multiarray_umath")  # private; no other way
     return list(umath.__cpu_dispatch__)
 
 
-def compute(what: str, environment: Mapping[str, str] | None = None) -> dict[str, Records]:
-    """Compute the goldens of all runs or of all trainings in a process of their own."""
+def compute(what: str) -> dict[str, Records]:
+    """Compute the goldens of all runs or of all trainings in a pinned process of their own."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.golden", "--print", what],
         cwd=ROOT,
-        env=dict(pinned_environment() if environment is None else environment),
+        env=pinned_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -140,7 +135,7 @@ def _command(arguments: list[str]) -> dict[str, Any]:
     """Run a command of mecsim and return the JSON that it prints."""
     from typer.testing import CliRunner  # noqa: PLC0415
 
-    from mecsim.cli import app  # noqa: PLC0415 - where numerics are pinned, not in pytest
+    from mecsim.cli import app  # noqa: PLC0415 - of no use to comparing
 
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     if result.exit_code:

@@ -6,8 +6,11 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
-from mecsim.study.executors import Executor, ExecutorLostError
+import pytest
+
+from mecsim.study.executors import Executor, ExecutorLostError, local
 from mecsim.study.jobs import Job, Outcome, execute
 from tests.helpers.waiting import until
 
@@ -39,6 +42,24 @@ class Inline(Executor):
         return future
 
     def close(self) -> None: ...
+
+
+class InThisProcess:
+    """Stands in for the pool of processes of a batch."""
+
+    def __init__(self, *_arguments: Any, **_settings: Any) -> None: ...
+
+    def submit(self, function: Any, *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(function(*arguments))
+        return done
+
+    def shutdown(self, **_how: Any) -> None: ...
+
+
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands compute batches without processes, each of which takes a second to start."""
+    monkeypatch.setattr(local, "ProcessPoolExecutor", InThisProcess)
 
 
 def until_jobs(folder: Path, count: int, process: subprocess.Popen[str]) -> None:

@@ -16,7 +16,7 @@ from mecsim.paper.judging import FITTED
 from mecsim.paper.verdicts import Finding, Verdict
 from mecsim.study.job_queue import ResultStore, run_batch
 from tests.helpers import toy_learner
-from tests.helpers.batches import Inline
+from tests.helpers.batches import Inline, in_this_process
 from tests.helpers.cli import answer, mecsim
 from tests.helpers.results import BEYOND, everything, invented
 
@@ -92,7 +92,8 @@ def test_reproduction_with_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(reproduce.all_jobs(quick)) == 2 * (1 + 1 + 1 + 1)
 
 
-def test_reproduce_command(tmp_path: Path) -> None:
+def test_reproduce_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process(monkeypatch)
     pytest.importorskip("matplotlib")
     out = str(tmp_path / "out")
     arguments = ("reproduce", "fig10", "--quick", "--schedulers", "greedy,single-cut", "--out", out)

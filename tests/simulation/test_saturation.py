@@ -13,6 +13,7 @@ from mecsim.simulation.saturation import MIN_SLOTS, is_overloaded
 from mecsim.simulation.totals import Totals
 from mecsim.study.panel import comparison_panels
 from mecsim.study.summary import overload_mark
+from tests.helpers.batches import in_this_process
 from tests.helpers.builders import chain, scenario
 from tests.helpers.cli import answer, mecsim
 from tests.helpers.schedulers import LISTENING
@@ -126,7 +127,8 @@ def test_the_commands_say_it(tmp_path: Path) -> None:
     assert answer("run", str(path), "--scheduler", "edge", *calm)["overloaded"] is False
 
 
-def test_the_comparison_marks_it(tmp_path: Path) -> None:
+def test_the_comparison_marks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process(monkeypatch)
     path, out = tmp_path / "over.yaml", tmp_path / "out"
     path.write_text(YAML, encoding="utf-8")
     command = (

@@ -23,8 +23,8 @@ from mecsim.study.executors.local import LocalExecutor
 from mecsim.study.job_queue import Results, ResultStore, Status, run_batch, time_left, with_needs
 from mecsim.study.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
 from tests.helpers import toy_learner
-from tests.helpers.batches import SCENARIO, Inline, until_jobs
-from tests.helpers.cli import started
+from tests.helpers.batches import SCENARIO, Inline, in_this_process, until_jobs
+from tests.helpers.cli import mecsim, started
 
 ROOT = Path(__file__).parents[2]
 TOY = "tests.helpers.toy_learner:Toy"
@@ -404,10 +404,8 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-def start(
-    out: Path, *more: str, processes: int = 2
-) -> AbstractContextManager[subprocess.Popen[str]]:
-    return started(*ARGUMENTS, "--out", str(out), "--jobs", str(processes), *more, cwd=ROOT)
+def start(out: Path, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started(*ARGUMENTS, "--out", str(out), "--jobs", "2", *more, cwd=ROOT)
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -416,19 +414,11 @@ def tables(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("torch")
-    folder = tmp_path_factory.mktemp("batches") / "whole"
-    with start(folder, processes=1) as process:
-        assert process.wait(300) == 0
-    return folder
-
-
 def test_interrupted_killed_and_resumed_the_tables_are_the_same(
-    whole: Path, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut = tmp_path / "cut"
+    pytest.importorskip("torch")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
 
     def kept() -> int:
         assert not (cut / "summary.csv").exists()
@@ -443,15 +433,16 @@ def test_interrupted_killed_and_resumed_the_tables_are_the_same(
     assert "Traceback" not in err
     before = kept()
     assert 5 <= before < 20
-    with start(cut) as refused:
-        assert refused.wait(60) == 2
+    assert "Use --resume" in mecsim(*ARGUMENTS, "--out", str(cut), code=2, cwd=ROOT).stderr
     with start(cut, "--resume") as killed:
         until_jobs(cut, before + 5, killed)
         os.kill(killed.pid, signal.SIGKILL)
         killed.communicate(timeout=60)
     assert before + 5 <= kept() < 28
-    with start(cut, "--resume") as resumed:
-        assert resumed.wait(300) == 0
+    monkeypatch.undo()  # the shipped learner trains
+    in_this_process(monkeypatch)
+    mecsim(*ARGUMENTS, "--out", str(cut), "--resume", cwd=ROOT)
+    mecsim(*ARGUMENTS, "--out", str(whole), cwd=ROOT)
     assert tables(cut) == tables(whole)
     document = json.loads((cut / "comparison.json").read_text(encoding="utf-8"))
     assert len(document["rows"]) == 20

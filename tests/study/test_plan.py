@@ -28,7 +28,7 @@ from mecsim.study.summary import Entry, Row
 from mecsim.study.sweep import SETTING, grid, parse_sweep
 from mecsim.support.text import number
 from tests.helpers import toy_learner
-from tests.helpers.batches import SCENARIO, Inline
+from tests.helpers.batches import SCENARIO, Inline, in_this_process
 from tests.helpers.cli import answer, mecsim
 
 ROOT = Path(__file__).parents[2]
@@ -277,7 +277,8 @@ def test_train_once_with_sweep() -> None:
         plan_module.plan(asked(Competitor("greedy", "greedy", train_once=True)))
 
 
-def test_compare_writes_tables_and_figures(tmp_path: Path) -> None:
+def test_compare_writes_tables_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process(monkeypatch)
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"
     arguments = (
@@ -349,7 +350,8 @@ def test_comparison_of_the_tasks_that_count(tmp_path: Path) -> None:
     assert 0 < found["lower_bound"]["total_delay_s"] < found["total_delay_s"]["mean"]
 
 
-def test_compare_with_failed_job(tmp_path: Path) -> None:
+def test_compare_with_failed_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process(monkeypatch)
     done = mecsim(
         "compare", str(SCENARIO), "--set", "slots=3", "--seeds", "1", "--sweep",
         "edge_servers=2,3", "--schedulers", "greedy,tests.helpers.toy_learner:Faulty",

@@ -19,8 +19,8 @@ from mecsim.study.executors import make_executor
 from mecsim.study.job_queue import Results, ResultStore, Status, run_batch
 from mecsim.study.jobs import Job, Outcome, Training, execute, execute_apart, make_job
 from tests.helpers import toy_learner
-from tests.helpers.batches import SCENARIO, Inline, until_jobs
-from tests.helpers.cli import started
+from tests.helpers.batches import SCENARIO, Inline, in_this_process, until_jobs
+from tests.helpers.cli import mecsim, started
 
 ROOT = Path(__file__).parents[2]
 STACKED = "tests.helpers.toy_learner:Stacked"
@@ -260,17 +260,18 @@ ARGUMENTS = (
 
 
 @pytest.mark.usefixtures("torch")
-def test_killed_between_stacks_and_resumed_the_tables_are_the_same(tmp_path: Path) -> None:
+def test_killed_between_stacks_and_resumed_the_tables_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    with started(*ARGUMENTS, "--out", str(whole), cwd=ROOT) as process:
-        assert process.wait(300) == 0, process.communicate()
+    in_this_process(monkeypatch)
+    mecsim(*ARGUMENTS, "--out", str(whole), cwd=ROOT)
     with started(*ARGUMENTS, "--out", str(cut), cwd=ROOT) as killed:
         until_jobs(cut, 1, killed)
         os.kill(killed.pid, signal.SIGKILL)
         killed.communicate(timeout=60)
     assert not (cut / "summary.csv").exists()
-    with started(*ARGUMENTS, "--out", str(cut), "--resume", cwd=ROOT) as resumed:
-        assert resumed.wait(300) == 0, resumed.communicate()
+    mecsim(*ARGUMENTS, "--out", str(cut), "--resume", cwd=ROOT)
     for name in ("rows.csv", "summary.csv", "comparison.h5"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
     assert policies(cut) == policies(whole)
