@@ -87,6 +87,7 @@ class TrainingProblem:
         workers: The number of parallel workers.
         serial: Train in this process and in a fixed order.
         engine: Where workers run: ``local`` or ``ray``.
+        prolonged: The lengths that the training had before it was prolonged, in episodes.
     """
 
     scenario: Scenario
@@ -96,6 +97,15 @@ class TrainingProblem:
     workers: int
     serial: bool
     engine: str = "local"
+    prolonged: tuple[int, ...] = ()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of the training, in episodes: the first one, and each prolonged one.
+
+        Schedules, such as that of exploration, follow the first; they stay at their last values.
+        """
+        return (*self.prolonged, self.episodes)
 
     @cached_property
     def epochs(self) -> int:

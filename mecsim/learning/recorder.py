@@ -10,15 +10,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mecsim.errors import InputError
+from mecsim.learning.checkpoint import (
+    CheckpointRecord,
+    SavedTraining,
+    TrainingIdentity,
+    write_checkpoint,
+)
 from mecsim.learning.interface import Checkpoint
 from mecsim.learning.learning_curve import MEASURES, write_curve
-from mecsim.learning.policy_file import SUFFIX, Arrays, read_tensors, write_tensors
+from mecsim.learning.policy_file import SUFFIX, Arrays
 from mecsim.learning.tensorboard import EventFile
 from mecsim.support.files import as_output_error, remove_unfinished
 from mecsim.support.signals import between_steps
@@ -27,13 +31,6 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS: Final = 2.0
 """Least wall time between two checkpoints."""
-
-_KEY: Final = "mecsim-checkpoint"
-
-_REMEDY: Final = (
-    ". A training cannot be prolonged: exploration and learning rates follow its length. "
-    "Try: --episodes {} to finish it, or another --out for one of another length"
-)
 
 Progress: TypeAlias = Callable[[float, float, str], None]
 """Called with the episodes done, all episodes, and the latest measures as text; of a resumed
@@ -58,45 +55,13 @@ class TrainingFiles:
 
     @property
     def checkpoint(self) -> Path:
-        """The checkpoint; deleted when training is complete."""
+        """The checkpoint; that of a complete training is kept, so that it can be prolonged."""
         return self.policy.with_name(f"{self.stem}.checkpoint{SUFFIX}")
 
     @property
     def stem(self) -> str:
         """The beginning of all names."""
         return self.policy.name.removesuffix(SUFFIX)
-
-
-class _Record(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, extra="forbid", ser_json_inf_nan="constants"
-    )
-
-
-class TrainingIdentity(_Record):
-    """The properties of a training; it resumes a checkpoint with the same ones only."""
-
-    scheduler: str
-    scenario_sha256: str
-    settings: dict[str, Any]
-    episodes: int
-    seed: int
-    serial: bool
-
-    def flat(self) -> dict[str, Any]:
-        """Return all values by name, the settings one by one."""
-        return self.model_dump(exclude={"settings"}) | self.settings
-
-
-class CheckpointRecord(_Record):
-    """The header of a checkpoint file."""
-
-    identity: TrainingIdentity
-    state: dict[str, Any]
-    """State of the learner, see :class:`mecsim.learning.Checkpoint`."""
-    wall_s: float
-    rows: list[dict[str, float]]
-    """The learning curve so far."""
 
 
 class _Pending(NamedTuple):
@@ -113,13 +78,11 @@ class TrainingRecorder:
 
     Args:
         files: The files to write.
-        identity: The properties of the training; a checkpoint with others is refused.
-        episodes: The length of the training.
-        resume: Continue from the checkpoint if there is one.
+        identity: The properties of the training.
+        saved: The training to continue; None to begin one.
         progress: Called after each step of the training.
 
     Raises:
-        InputError: If there is a checkpoint and ``resume`` is false, or if it does not fit.
         OutputError: If a file cannot be written.
     """
 
@@ -127,17 +90,16 @@ class TrainingRecorder:
         self,
         files: TrainingFiles,
         identity: TrainingIdentity,
-        episodes: int,
+        saved: SavedTraining | None,
         *,
-        resume: bool,
         progress: Progress | None,
     ) -> None:
-        self._files, self._identity, self._episodes = files, identity, episodes
+        self._files, self._identity, self._episodes = files, identity, identity.episodes
         self._progress, self._latest = progress, dict[str, float]()
-        self._rows: list[dict[str, float]] = []
-        self._earlier_s = 0.0
+        self._rows = [] if saved is None else list(saved.record.rows)
+        self._earlier_s = 0.0 if saved is None else saved.record.wall_s
         self._pending: _Pending | None = None
-        self._checkpoint = self._read(resume=resume)
+        self._checkpoint = saved and Checkpoint(saved.arrays, saved.record.state)
         self._kept_rows = len(self._rows)  # those of the latest checkpoint
         with as_output_error(files.policy.parent):
             files.policy.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +109,7 @@ class TrainingRecorder:
         self._events = EventFile(files.events)
         self._began = self._saved = time.monotonic()
         if progress is not None and self._rows:
-            progress(self._rows[-1]["episode"], episodes, "")  # rates count from here
+            progress(self._rows[-1]["episode"], self._episodes, "")  # rates count from here
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -201,8 +163,8 @@ class TrainingRecorder:
         """Write the latest checkpoint and return a message that says what was saved."""
         if self._pending is None and self._checkpoint is None:
             return "stopped; no checkpoint was saved yet"
-        del self._rows[self._kept_rows :]  # later rows are computed again
         self._write()
+        del self._rows[self._kept_rows :]  # later rows are computed again
         done = self._rows[-1]["episode"] if self._rows else 0.0
         saved = f"{done:.0f} of {self._episodes} episodes are saved in {self._files.checkpoint}"
         return f"stopped; {saved}. Try: the same command with --resume"
@@ -217,48 +179,31 @@ class TrainingRecorder:
         self._events.close()
         self._write_curve()
 
-    def _write(self) -> None:
+    def complete(self) -> None:
+        """Keep the last checkpoint, from which the training can be prolonged, if there is one."""
+        if self._pending is None and self._checkpoint is not None:
+            self._pending = _Pending(*self._checkpoint)
+        if self._pending is None:
+            self._files.checkpoint.unlink(missing_ok=True)  # of a training before this one
+        self._write(complete=True)
+
+    def _write(self, *, complete: bool = False) -> None:
         if self._pending is None:
             return
         record = CheckpointRecord(
             identity=self._identity,
             state=self._pending.state,
             wall_s=self.wall_s,
-            rows=self._rows,
+            rows=self._rows[: self._kept_rows],
+            complete=complete,
         )
-        metadata = {_KEY: record.model_dump_json()}
-        write_tensors(self._files.checkpoint, metadata, self._pending.arrays)
+        write_checkpoint(self._files.checkpoint, record, self._pending.arrays)
         self._write_curve()
         self._saved = time.monotonic()
 
     def _write_curve(self) -> None:
         if self._rows:
             write_curve(self._files.curve, self._rows, self._identity.model_dump())
-
-    def _read(self, *, resume: bool) -> Checkpoint | None:
-        path = self._files.checkpoint
-        if not path.exists():
-            if resume:
-                self.warn(f"--resume: there is no {path}: the training starts at its beginning")
-            return None
-        if not resume:
-            raise InputError(
-                f"{path}: belongs to an interrupted training. Try: --resume to continue it, or "
-                "delete the file or choose another --out to start over"
-            )
-        metadata, arrays = read_tensors(path)
-        try:
-            record = CheckpointRecord.model_validate_json(metadata.get(_KEY, ""))
-        except ValidationError as error:
-            raise InputError(f"{path}: is not a checkpoint of mecsim") from error
-        saved = record.identity.flat()
-        for name, value in self._identity.flat().items():
-            if saved.get(name) != value:
-                changed = f"{name} was {saved.get(name)}, is {value}"
-                remedy = _REMEDY.format(saved.get(name)) if name == "episodes" else ""
-                raise InputError(f"{path}: belongs to another training: {changed}{remedy}")
-        self._rows, self._earlier_s = record.rows, record.wall_s
-        return Checkpoint(arrays, record.state)
 
 
 def _brief(measures: Mapping[str, float]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 from mecsim.errors import InputError, Interrupted, TrainingError
+from mecsim.learning.checkpoint import TrainingIdentity, find_saved
 from mecsim.learning.interface import Learner, TrainingResult
 from mecsim.learning.options import check_workers, find_learner, resolve_settings
 from mecsim.learning.policy_file import Policy, PolicyHeader, write_policy
@@ -16,7 +18,6 @@ from mecsim.learning.problem import TrainingProblem, TrainingRequest
 from mecsim.learning.recorder import (
     Progress,
     TrainingFiles,
-    TrainingIdentity,
     TrainingRecorder,
 )
 from mecsim.model.model import self_contained
@@ -34,7 +35,8 @@ def train(
 
     Args:
         request: The scenario, the scheduler, and how to train it.
-        resume: Continue from the last checkpoint if there is one.
+        resume: Continue from the last checkpoint if there is one. A complete training is
+            prolonged to the requested episodes.
         progress: Called after each step of the training.
 
     Returns:
@@ -73,11 +75,11 @@ def train_stack(
         InputError, Interrupted: As :func:`train`.
     """
     learner = find_learner(requests[0].scheduler)
-    trainings = [_Training(learner, request) for request in requests]
+    trainings = [_Training(learner, request, resume=resume) for request in requests]
     _check_extra(requests[0].scheduler, ("tensorboardX", *learner.requires))
     with ExitStack() as stack:
         recorders = [
-            stack.enter_context(closing(each.recorder(resume=resume, progress=shown)))
+            stack.enter_context(closing(each.recorder(progress=shown)))
             for each, shown in zip(trainings, [progress, *[None] * len(trainings)], strict=False)
         ]
         try:
@@ -92,32 +94,27 @@ def train_stack(
 
 
 class _Training:
-    """A checked request, and the files of its training."""
+    """A checked request, the files of its training, and what an earlier attempt saved of it."""
 
-    def __init__(self, learner: type[Learner], request: TrainingRequest) -> None:
+    def __init__(self, learner: type[Learner], request: TrainingRequest, *, resume: bool) -> None:
         self._learner, self._request = learner, request
-        self.problem = problem = _problem(learner, request)
+        problem = _problem(learner, request)
         learner.untrained(problem.spec, problem.settings)  # reports a misfit before any file
-        self._files, self._identity = TrainingFiles(request.out), _identity(request, problem)
+        self._files, asked = TrainingFiles(request.out), _identity(request, problem)
+        self._saved = find_saved(self._files.checkpoint, request.out, asked, resume=resume)
+        self._identity = asked if self._saved is None else self._saved.record.identity
+        self.problem = replace(problem, prolonged=self._identity.prolonged)
 
-    def recorder(self, *, resume: bool, progress: Progress | None) -> TrainingRecorder:
-        """Begin the records. Raises ``InputError`` if the training is complete already."""
-        out, files = self._request.out, self._files
-        if resume and out.exists() and not files.checkpoint.exists():
-            raise InputError(
-                f"{out}: training is already complete, and cannot be prolonged: exploration and "
-                "learning rates follow its length. Try: omit --resume to train again, with more "
-                "--episodes and another --out if you like"
-            )
-        episodes = self._request.episodes
-        return TrainingRecorder(files, self._identity, episodes, resume=resume, progress=progress)
+    def recorder(self, *, progress: Progress | None) -> TrainingRecorder:
+        """Begin the records. Raises ``OutputError``."""
+        return TrainingRecorder(self._files, self._identity, self._saved, progress=progress)
 
     def finish(self, result: TrainingResult, recorder: TrainingRecorder) -> dict[str, Any]:
         """Write the policy; return the summary."""
         summary = _summary(self._request, self.problem, result)
         header = _header(self._learner, self.problem, summary)
         write_policy(self._request.out, Policy(header, result.arrays))
-        self._files.checkpoint.unlink(missing_ok=True)
+        recorder.complete()
         return summary | {
             "settings": self._identity.settings,
             "wall_s": recorder.wall_s,
@@ -197,7 +194,7 @@ def _summary(
         "workers": problem.workers,
         "serial": problem.serial,
         "validation_reward": result.validation_reward,
-    }
+    } | ({"prolonged": list(problem.prolonged)} if problem.prolonged else {})
 
 
 def _header(

@@ -97,7 +97,7 @@ class ActorCritic(RolloutAlgorithm):
         for epoch in range(s.branch_horizon):
             if envs.ended.any():
                 break
-            progress = (number + epoch / s.branch_horizon) / self.iterations
+            progress = self.progress(number + epoch / s.branch_horizon)
             p = shared.pull()
             found = self.branch(envs, features, p, self.epsilon(progress), rng)
             losses.append(self._learn(self._vine_sample(found), p, shared, progress))
@@ -136,7 +136,7 @@ class ActorCritic(RolloutAlgorithm):
         x, epoch, total, losses = self.encoder(features), 0, 0.0, list[Floats]()
         while not envs.ended.all():
             p = shared.pull()
-            progress = (number + min(1.0, epoch / self.problem.epochs)) / self.iterations
+            progress = self.progress(number + min(1.0, epoch / self.problem.epochs))
             rollout = self._collect_rollout(envs, x, p, self.epsilon(progress), rng)
             losses.append(self._learn(self._rollout_sample(rollout, p), p, shared, progress))
             x, epoch = rollout.next_x, epoch + len(rollout.rewards)

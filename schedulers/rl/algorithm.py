@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -20,8 +21,8 @@ VALIDATION_RUNS: Final = 8
 class Algorithm(ABC):
     """A training algorithm. Every worker makes its own from the same problem."""
 
-    iterations: int
-    """Iterations of the whole training."""
+    ends: Sequence[int]
+    """The number of iterations at each length of the problem."""
 
     def __init__(self, problem: TrainingProblem) -> None:
         self.problem = problem
@@ -32,6 +33,15 @@ class Algorithm(ABC):
         if count not in self._envs:
             self._envs[count] = self.problem.make_envs(count)
         return self._envs[count]
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the whole training."""
+        return self.ends[-1]
+
+    def progress(self, at: float) -> float:
+        """Return how far the schedules are at a number of iterations; see ``Problem.lengths``."""
+        return min(at, self.ends[0]) / self.ends[0]
 
     @abstractmethod
     def initial(self) -> Arrays:

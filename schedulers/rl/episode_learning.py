@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -83,10 +84,19 @@ class EpisodeLearning(ABC):
             for each in (runs, VALIDATION_RUNS)
         )
 
+    def iterations_of(self, episodes: int) -> int:
+        """Return the iterations of a length: an episode of every work node each."""
+        return episodes
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The number of iterations at each length of the problems."""
+        return [self.iterations_of(length) for length in self.problems[0].lengths]
+
     @property
     def iterations(self) -> int:
-        """Iterations of the whole training: an episode of every work node each."""
-        return self.problems[0].episodes
+        """Iterations of the whole training."""
+        return self.ends[-1]
 
     def initial(self) -> list[Arrays]:
         """Return the initial parameters of every training."""
@@ -121,8 +131,8 @@ class EpisodeLearning(ABC):
         return StackedGenerator([problem.rng(part, number) for problem in self.problems])
 
     def progress(self, number: int) -> float:
-        """Return the share of the training that is done before an iteration."""
-        return number / self.iterations
+        """Return how far the schedules are before an iteration; see ``Problem.lengths``."""
+        return min(number, self.ends[0]) / self.ends[0]
 
     def evaluate(self, p: Arrays, stop_below: Floats) -> Floats:
         """Return the mean reward of runs of each policy on seeds that training does not use.

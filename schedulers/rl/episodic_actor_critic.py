@@ -72,10 +72,9 @@ class RolloutActorCritic(_ActorCritic):
         s = problems[0].settings
         super().__init__(network, problems, max(1, s.batch_size // s.n_steps))
 
-    @property
-    def iterations(self) -> int:
-        """Iterations of the whole training: an episode of every environment each."""
-        return max(1, round(self.problems[0].episodes / self.runs))
+    def iterations_of(self, episodes: int) -> int:
+        """Return the iterations of a length: an episode of every environment each."""
+        return max(1, round(episodes / self.runs))
 
     def run_iteration(self, number: int, parameters: Parameters) -> Measures:
         """Play an episode in every environment; learn after every k steps."""

@@ -85,7 +85,7 @@ class QLearning(RolloutAlgorithm):
         expected = horizon or self.problem.epochs
         total, epochs, losses, epsilon = 0.0, 0, list[float](), 0.0
         while not envs.ended.all() and (horizon is None or epochs < horizon):
-            epsilon = self.epsilon((number + min(1.0, epochs / expected)) / self.iterations)
+            epsilon = self.epsilon(self.progress(number + min(1.0, epochs / expected)))
             p, alive = shared.pull(), ~envs.ended
             features, rewards = collect(envs, p, features, epsilon, rng)
             total += float(rewards[alive].sum())

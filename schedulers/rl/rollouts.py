@@ -67,17 +67,19 @@ class RolloutAlgorithm(Algorithm):
         self.network = network(inputs, spec.blocks, places, s, spec.decision_epoch)
         self.vine_envs, self.episode_envs = vine_envs, episode_envs
         self._sampler = CandidateSampler(s, vine_envs, places)
-        self._vines, episodes = self._counts()
-        self.iterations = self._vines + episodes
+        counts = [(0, 0), *(self._counts(length) for length in problem.lengths)]
+        added = np.diff(counts, axis=0).clip(min=0)  # vine rollouts and others, at each length
+        self._is_vine = np.repeat([True, False] * len(added), added.ravel())
+        self.ends = added.sum(axis=1).cumsum().tolist()
         first = self.envs(1).reset(problem.validation_seeds(1))
         self.reward_scale = reward_scale(spec, float(first[0, 0]))
 
-    def _counts(self) -> tuple[int, int]:
+    def _counts(self, length: int) -> tuple[int, int]:
         """Return the numbers of vine rollouts and of iterations of full episodes."""
         s, epochs = self.problem.settings, self.problem.epochs
-        budget, cost = self.problem.episodes * epochs, s.vine_cost(self.vine_envs, epochs)
+        budget, cost = length * epochs, s.vine_cost(self.vine_envs, epochs)
         vines = round(budget * s.branched_share / cost)
-        episodes = round(self.problem.episodes * (1.0 - s.branched_share) / self.episode_envs)
+        episodes = round(length * (1.0 - s.branched_share) / self.episode_envs)
         if vines + episodes:
             return vines, episodes
         return (1, 0) if s.branched_share else (0, 1)
@@ -97,9 +99,9 @@ class RolloutAlgorithm(Algorithm):
         return parameters | self.encoder.arrays()
 
     def run_iteration(self, number: int, shared: SharedParameters) -> dict[str, float]:
-        """Run a vine rollout, or full episodes after the last one of these."""
+        """Run a vine rollout, or full episodes after the vine rollouts of the same length."""
         rng = self.problem.rng(1, number)
-        run = self.vine_iteration if number < self._vines else self.episode_iteration
+        run = self.vine_iteration if self._is_vine[number] else self.episode_iteration
         measures = run(number, shared, rng)
         measures["training_reward"] *= self.problem.episodes_a_run
         return measures
@@ -131,7 +133,7 @@ class RolloutAlgorithm(Algorithm):
         self._sampler.clear()
         envs, features = self.start_episodes(number, self.vine_envs)
         horizon = self.problem.settings.branch_horizon
-        longest = (self.problem.epochs - horizon) * number / self.iterations
+        longest = (self.problem.epochs - horizon) * min(number, self.ends[0]) / self.ends[0]
         decide = partial(self.decide, shared.pull(), rng=rng)
         epochs = int(rng.random() * longest)
         return envs, burn_in(envs, features, epochs, decide, self.encoder.backlogs)

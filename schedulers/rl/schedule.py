@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -106,15 +106,27 @@ class TrainingSchedule:
         )
 
 
-def evaluations(iterations: int, episodes: int) -> set[int]:
+def evaluations(ends: Sequence[int], lengths: Sequence[int]) -> set[int]:
     """Return the numbers of iterations after which parameters are evaluated.
 
     They are dense at the beginning, where parameters change most. Short trainings have few, since
-    evaluations would otherwise take most of the time.
+    evaluations would otherwise take most of the time. A prolonged training has those of the longer
+    one in its new iterations.
+
+    Args:
+        ends: The number of iterations at each length of the training.
+        lengths: These lengths, in episodes.
 
     Examples:
-        >>> sorted(evaluations(100, 80))
+        >>> sorted(evaluations([100], [80]))
         [0, 6, 25, 56, 100]
+        >>> sorted(evaluations([100, 200], [80, 160]))
+        [0, 6, 25, 56, 78, 100, 113, 153, 200]
     """
-    count = max(2, min(MAX_EVALUATIONS, episodes // EPISODES_PER_EVALUATION))
-    return {round(iterations * (each / count) ** 2) for each in range(count + 1)}
+    found, before = set[int](), -1
+    for end, episodes in zip(ends, lengths, strict=True):
+        count = max(2, min(MAX_EVALUATIONS, episodes // EPISODES_PER_EVALUATION))
+        due = {round(end * (each / count) ** 2) for each in range(count + 1)}
+        found |= {number for number in due if number > before}
+        before = end
+    return found

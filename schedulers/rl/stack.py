@@ -6,7 +6,7 @@ numbers, memory and record, and it fails alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -54,7 +54,7 @@ def train_stack(
         TrainingError: If a checkpoint does not fit.
     """
     found: dict[int, Outcome] = {}
-    for group in _at_one_position(loggers):
+    for group in _at_one_position(problems, loggers):
         own = [loggers[each] for each in group]
         stack = _Stack(make([problems[each] for each in group]), own)
         stack.run()
@@ -62,16 +62,20 @@ def train_stack(
     return [found[each] for each in range(len(loggers))]
 
 
-def _at_one_position(loggers: Sequence[TrainingLogger]) -> list[list[int]]:
+def _at_one_position(
+    problems: Sequence[TrainingProblem], loggers: Sequence[TrainingLogger]
+) -> list[list[int]]:
     """Return the trainings in groups that have done the same iterations and evaluations.
 
-    Checkpoints differ if a training failed before the others, or was killed between writing two.
+    Checkpoints differ if a training failed before the others, was killed between writing two, or
+    was prolonged from another length.
     """
     groups: dict[str, list[int]] = {}
     for each, logger in enumerate(loggers):
         saved = logger.checkpoint
         state = None if saved is None else ScheduleState.read(saved.state)
         position = "" if state is None else f"{state.done} {state.evaluated}"
+        position += f" {problems[each].lengths}"
         groups.setdefault(position, []).append(each)
     return list(groups.values())
 
@@ -132,7 +136,7 @@ class _Stack:
         self._parameters = _StackedParameters(learning.initial(), rates, max_norm)
         self._best = self._parameters.values.copy()
         self._best_reward = np.full(len(loggers), -np.inf)
-        self._due = evaluations(learning.iterations, learning.problems[0].episodes)
+        self._due = evaluations(learning.ends, learning.problems[0].lengths)
         self._done, self._evaluated = 0, set[int]()
         self._resume()
 
@@ -142,6 +146,7 @@ class _Stack:
             if self._done in self._due - self._evaluated:
                 self._evaluate()
             if self._done == self._learning.iterations:
+                self._save(self._active_loggers())  # from here the trainings can be prolonged
                 return
             measures = self._learning.run_iteration(self._done, self._parameters)
             self._done += 1
@@ -165,13 +170,19 @@ class _Stack:
 
     def _log(self, measures: Measures) -> None:
         share = self._done / self._learning.iterations
-        numbers = np.flatnonzero(self._parameters.active).tolist()
-        active = {each: self._loggers[each] for each in numbers}
+        active = self._active_loggers()
         for each, logger in active.items():
             logger.log(share, {name: float(x[each]) for name, x in measures.items()})
         if all(logger.checkpoint_due for logger in active.values()):  # at the same iteration
-            for each, logger in active.items():
-                logger.save_checkpoint(self._arrays(each), self._state(each).model_dump())
+            self._save(active)
+
+    def _active_loggers(self) -> dict[int, TrainingLogger]:
+        numbers = np.flatnonzero(self._parameters.active).tolist()
+        return {each: self._loggers[each] for each in numbers}
+
+    def _save(self, loggers: Mapping[int, TrainingLogger]) -> None:
+        for each, logger in loggers.items():
+            logger.save_checkpoint(self._arrays(each), self._state(each).model_dump())
 
     def _arrays(self, each: int) -> Arrays:
         rows = self._rows()

@@ -65,7 +65,7 @@ def _schedule(
 ) -> TrainingSchedule:
     """Return the schedule of a training; restore all from a checkpoint if there is one."""
     iterations = algorithm.iterations
-    due = evaluations(iterations, algorithm.problem.episodes)
+    due = evaluations(algorithm.ends, algorithm.problem.lengths)
     if saved is None:
         return TrainingSchedule(iterations, due, Best(shared.values.copy()))
     state = ScheduleState.read(saved.state)

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from mecsim.learning import TrainingRequest
+from mecsim.learning.checkpoint import read_checkpoint
 from mecsim.learning.training import train
 from mecsim.scenario.loading import load
 from tests.learning.test_training import SCENARIO, SMALL
@@ -135,6 +136,6 @@ def test_a_worker_that_is_killed_is_replaced_and_one_whose_parent_is_killed_ends
         scenario_name="s",
     )
     train(request, resume=True)
-    assert not checkpoint.exists()
+    assert read_checkpoint(checkpoint).record.complete
     assert (decisions(out, "mtl-a3c", scenario) == 2).all()
     assert not list(here.glob(".*"))

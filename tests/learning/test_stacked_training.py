@@ -12,6 +12,7 @@ import pytest
 
 from mecsim.errors import Interrupted, TrainingError
 from mecsim.learning import TrainingRequest
+from mecsim.learning.checkpoint import read_checkpoint
 from mecsim.learning.options import stack_key
 from mecsim.learning.tensorboard import EventFile
 from mecsim.learning.training import train as train_alone
@@ -60,7 +61,7 @@ def test_a_resumed_training_ends_in_the_same_policy(name: str, after: int, tmp_p
     expected = curve_of(whole)
     for column, found in curve_of(out).items():
         np.testing.assert_array_equal(found, expected[column])
-    assert not list(tmp_path.glob("*.checkpoint.*"))
+    assert read_checkpoint(tmp_path / "p.checkpoint.safetensors").record.complete
 
 
 @pytest.mark.usefixtures("at_every_iteration")

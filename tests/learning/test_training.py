@@ -17,6 +17,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from mecsim import cli
 from mecsim.errors import InputError, Interrupted, PolicyError
+from mecsim.learning.checkpoint import read_checkpoint
 from mecsim.learning.policy_file import read_policy
 from tests.rl.test_learners import ACTOR_CRITIC, same
 from tests.rl.test_policy_network import learn
@@ -55,7 +56,7 @@ def test_a_learning_curve_has_units_and_evaluations(tmp_path: Path) -> None:
     assert episodes[0] == 0.0
     assert episodes[-1] == 150.0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "p.curve.h5", "p.safetensors", "p.tensorboard",
+        "p.checkpoint.safetensors", "p.curve.h5", "p.safetensors", "p.tensorboard",
     ]  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def test_a_resumed_training_ends_in_the_same_policy(name: str, after: int, tmp_p
     assert (tmp_path / "p.checkpoint.safetensors").exists()
     learn(out, name, resume=True, **how)
     assert same(whole, out)
-    assert not (tmp_path / "p.checkpoint.safetensors").exists()
+    assert read_checkpoint(tmp_path / "p.checkpoint.safetensors").record.complete
     with h5py.File(tmp_path / "p.curve.h5") as one, h5py.File(tmp_path / "whole.curve.h5") as other:
         for column in set(one) - {"wall_s"}:
             np.testing.assert_array_equal(one[column][:], other[column][:])
@@ -128,7 +129,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         learn(out, progress=_Stop(2))
     with pytest.raises(InputError, match=r"belongs to an interrupted training\. Try: --resume"):
         learn(out)
-    for other in ({"seed": 1}, {"episodes": 31}, {"options": {"gamma": 0.5}}, {"name": "a3c"}):
+    for other in ({"seed": 1}, {"options": {"gamma": 0.5}}, {"name": "a3c"}):
         with pytest.raises(InputError, match="belongs to another training: "):
             learn(out, resume=True, **other)
     checkpoint = tmp_path / "p.checkpoint.safetensors"
@@ -154,16 +155,6 @@ def test_partial_files_of_a_killed_training_are_removed(tmp_path: Path) -> None:
         (tmp_path / f".{name}.{dead.pid}.part").touch()
     learn(tmp_path / "p.safetensors", episodes=1)
     assert [path.name for path in tmp_path.glob(".*")] == [f".q.curve.h5.{dead.pid}.part"]
-
-
-def test_a_complete_training_is_not_resumed(tmp_path: Path) -> None:
-    learn(tmp_path / "p.safetensors", episodes=1)
-    before = (tmp_path / "p.safetensors").read_bytes()
-    with pytest.raises(
-        InputError, match=r"already complete, and cannot be prolonged: .* Try: omit --resume"
-    ):
-        learn(tmp_path / "p.safetensors", episodes=1, resume=True)
-    assert (tmp_path / "p.safetensors").read_bytes() == before
 
 
 def test_resume_without_a_checkpoint_starts_a_training(tmp_path: Path) -> None:
@@ -325,12 +316,12 @@ def test_nothing_to_resume_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_a_resumed_training_reports_what_was_done_before(tmp_path: Path) -> None:
-    """Rate and time left count from there. It cannot be prolonged."""
+    """Rate and time left count from there. It must be finished before it is prolonged."""
     out, seen = tmp_path / "stopped.safetensors", list[tuple[float, float, str]]()
     with pytest.raises(Interrupted) as stopped:
         learn(out, episodes=40, progress=_Stop(3))
     done = float(str(stopped.value).split()[1])
-    remedy = "A training cannot be prolonged: .* Try: --episodes 40 to finish it, or another --out"
+    remedy = r"was to have 40 episodes\. Try: --episodes 40 to finish it; then it can be prolonged"
     with pytest.raises(InputError, match=remedy):
         learn(out, episodes=50, resume=True)
     learn(out, episodes=40, resume=True, progress=lambda *told: seen.append(told))

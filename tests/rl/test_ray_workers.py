@@ -28,7 +28,7 @@ asynchronous = pytest.importorskip("schedulers.rl.trainer")
 class Pushing(Algorithm):
     """Takes one step of a known length in each iteration; its settings say what fails."""
 
-    iterations = 20
+    ends = (20,)
 
     def initial(self) -> Arrays:
         return {"w": np.zeros(3, np.float32), "b": np.ones((1, 2), np.float32)}

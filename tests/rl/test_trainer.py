@@ -31,7 +31,7 @@ SMALL = Scenario.model_validate(
 class Counting(Algorithm):
     """Adds one to its parameter in each iteration; its settings say what fails."""
 
-    iterations = 20
+    ends = (20,)
 
     def initial(self) -> Arrays:
         return {"w": np.zeros(3, np.float32)}
@@ -129,9 +129,9 @@ def test_serial_evaluations_come_in_order() -> None:
 
 
 def test_evaluations_are_dense_at_the_beginning_and_rare_in_short_trainings() -> None:
-    assert sorted(evaluations(100, 400)) == [0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
-    assert sorted(evaluations(25, 100)) == [0, 1, 4, 9, 16, 25]
-    assert sorted(evaluations(1, 1)) == [0, 1]
+    assert sorted(evaluations([100], [400])) == [0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
+    assert sorted(evaluations([25], [100])) == [0, 1, 4, 9, 16, 25]
+    assert sorted(evaluations([1], [1])) == [0, 1]
 
 
 def test_the_best_parameters_are_the_first_of_the_best() -> None:
