@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -28,6 +29,9 @@ Settings = Annotated[
         help="A training option of the learner, see --settings. Repeatable.",
     ),
 ]
+
+SCHEDULES = "exploration, entropy weight and burn-in keep their last values"
+"""The schedules of a training that follow its first length."""
 
 
 @with_output
@@ -74,7 +78,11 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted training.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue an interrupted training, or prolong a complete one to --episodes.",
+        ),
     ] = False,
     settings: Annotated[
         bool, typer.Option("--settings", help="List the learner's training options and exit.")
@@ -82,7 +90,10 @@ def train(
     *,
     output: Output,
 ) -> None:
-    """Train a learning scheduler; save its policy, learning curve and TensorBoard events."""
+    """Train a learning scheduler; save its policy, learning curve and TensorBoard events.
+
+    With matplotlib the curve is drawn, too.
+    """
     from mecsim.learning.options import TUNED, resolve_settings
     from mecsim.learning.policy_file import SUFFIX
     from mecsim.learning.problem import TrainingRequest
@@ -114,6 +125,7 @@ def train(
         scenario_name=scenario_label(scenario, set_),
     )
     summary = _train(request, ray_address, resume, output)
+    summary["figures"] = _draw(summary)
     output.report(summary, lambda: _tables(summary, scenario, scheduler, set_))
 
 
@@ -155,6 +167,17 @@ def _train(
             raise typer.Exit(1) from None
 
 
+def _draw(summary: dict[str, Any]) -> list[str]:
+    """Draw the learning curve; return the files, none without matplotlib."""
+    from mecsim.study.training_figure import draw_training
+
+    return [str(path) for path in draw_training(summary)] if _installed("matplotlib") else []
+
+
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
 def _tables(
     summary: dict[str, Any], scenario: Path, scheduler: str, changes: list[str] | None
 ) -> Iterator[RenderableType]:
@@ -164,13 +187,20 @@ def _tables(
     changed = [part for change in changes or () for part in ("--set", change)]
     policy = f"policy={summary['policy']}"
     run = ["mecsim", "run", str(scenario), *changed, "--scheduler", scheduler, "--option", policy]
-    events = shlex.join(["tensorboard", "--logdir", summary["events"]])
-    usage = (
-        f"use it:         {shlex.join(run)}\nlearning curve: {summary['curve_file']}\n"
-        f"                {events}"
-    )
     yield display.training_table(summary)
-    yield usage
+    yield f"use it:         {shlex.join(run)}"
+    yield from _curve_lines(summary)
+    if lengths := summary.get("prolonged"):
+        yield f"prolonged:      from {lengths[-1]} to {summary['episodes']} episodes; {SCHEDULES}"
+
+
+def _curve_lines(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield where the learning curve is, and how to look at it."""
+    yield f"learning curve: {summary['curve_file']}"
+    drawn = " ".join(summary["figures"])
+    yield " " * 16 + (drawn or "to draw it: pip install 'mecsim[plot]'")
+    need = "" if _installed("tensorboard") else "   (pip install 'mecsim[tensorboard]')"
+    yield " " * 16 + shlex.join(["tensorboard", "--logdir", summary["events"]]) + need
 
 
 def _report_settings(scheduler: str, preset: str, output: Output) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
+from mecsim.errors import InputError
+from mecsim.support.arrays import Floats
 from mecsim.support.files import replacing
 
 MEASURES: Final[Mapping[str, tuple[str, str]]] = {
@@ -51,3 +53,18 @@ def write_curve(
                 column = np.array([row.get(name, np.nan) for row in rows])
                 dataset = file.create_dataset(name, data=column)
                 dataset.attrs.update({"units": unit, "description": description})
+
+
+def read_curve(path: Path) -> dict[str, Floats]:
+    """Return the columns of a learning curve by name, all of one length.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return {
+                name: np.asarray(file[name][:], np.float64) for name in MEASURES if name in file
+            }
+    except OSError as error:
+        raise InputError(f"{path}: is not a learning curve of mecsim") from error

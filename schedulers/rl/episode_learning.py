@@ -91,7 +91,10 @@ class EpisodeLearning(ABC):
     @cached_property
     def ends(self) -> list[int]:
         """The number of iterations at each length of the problems."""
-        return [self.iterations_of(length) for length in self.problems[0].lengths]
+        found = [0]
+        for length in self.problems[0].lengths:
+            found.append(max(found[-1] + 1, self.iterations_of(length)))
+        return found[1:]
 
     @property
     def iterations(self) -> int:

@@ -74,7 +74,7 @@ class RolloutActorCritic(_ActorCritic):
 
     def iterations_of(self, episodes: int) -> int:
         """Return the iterations of a length: an episode of every environment each."""
-        return max(1, round(episodes / self.runs))
+        return round(episodes / self.runs)
 
     def run_iteration(self, number: int, parameters: Parameters) -> Measures:
         """Play an episode in every environment; learn after every k steps."""

@@ -69,20 +69,18 @@ class RolloutAlgorithm(Algorithm):
         self._sampler = CandidateSampler(s, vine_envs, places)
         counts = [(0, 0), *(self._counts(length) for length in problem.lengths)]
         added = np.diff(counts, axis=0).clip(min=0)  # vine rollouts and others, at each length
+        added[added.sum(axis=1) == 0] = (1, 0) if s.branched_share else (0, 1)
         self._is_vine = np.repeat([True, False] * len(added), added.ravel())
         self.ends = added.sum(axis=1).cumsum().tolist()
         first = self.envs(1).reset(problem.validation_seeds(1))
         self.reward_scale = reward_scale(spec, float(first[0, 0]))
 
     def _counts(self, length: int) -> tuple[int, int]:
-        """Return the numbers of vine rollouts and of iterations of full episodes."""
+        """Return the numbers of vine rollouts and of iterations of full episodes of a length."""
         s, epochs = self.problem.settings, self.problem.epochs
         budget, cost = length * epochs, s.vine_cost(self.vine_envs, epochs)
         vines = round(budget * s.branched_share / cost)
-        episodes = round(length * (1.0 - s.branched_share) / self.episode_envs)
-        if vines + episodes:
-            return vines, episodes
-        return (1, 0) if s.branched_share else (0, 1)
+        return vines, round(length * (1.0 - s.branched_share) / self.episode_envs)
 
     def initial(self) -> Arrays:
         """Return the initial parameters."""

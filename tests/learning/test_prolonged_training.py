@@ -142,7 +142,9 @@ def test_a_finished_training_is_repeated_without_resume(tmp_path: Path) -> None:
 
 def test_a_stack_of_different_lengths_is_prolonged(tmp_path: Path) -> None:
     def requests(kind: str, episodes: int) -> list[TrainingRequest]:
-        return [request(tmp_path / f"{kind}{n}.safetensors", "dqn", episodes, seed=n) for n in (0, 1)]
+        return [
+            request(tmp_path / f"{kind}{n}.safetensors", "dqn", episodes, seed=n) for n in (0, 1)
+        ]
 
     for each, first in zip(requests("alone", 30), (10, 20), strict=True):
         train(request(each.out, "dqn", first, seed=each.seed))
@@ -156,3 +158,13 @@ def test_a_stack_of_different_lengths_is_prolonged(tmp_path: Path) -> None:
     for one, other in zip(requests("alone", 30), requests("stack", 30), strict=True):
         np.testing.assert_equal(state_of(one.out), state_of(other.out))
         np.testing.assert_equal(curve_of(one.out), curve_of(other.out))
+
+
+@pytest.mark.parametrize("kind", CONSTANT)
+def test_the_shortest_prolongation_has_an_iteration(kind: str, tmp_path: Path) -> None:
+    name, options = CONSTANT[kind]
+    out = tmp_path / "p.safetensors"
+    train(request(out, name, 20, options=options))
+    before = state_of(out)["values"]
+    train(request(out, name, 21, options=options), resume=True)
+    assert (state_of(out)["values"] != before).any()
