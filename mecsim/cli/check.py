@@ -28,7 +28,7 @@ def check(
 ) -> None:
     """Validate a scenario; print every value that has an effect, in SI units.
 
-    Comments tell the blocks of a task and which devices each server serves.
+    Comments list the blocks of a task and the devices that each server serves.
 
     Example: mecsim check scenarios/vgg16_4es.yaml --set edge_servers=6
     """

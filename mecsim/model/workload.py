@@ -26,6 +26,7 @@ from mecsim.scenario.schema import (
     Mmpp,
     Poisson,
     RecordedTasks,
+    Scenario,
     Slotted,
     UniformRate,
     UniformSize,
@@ -189,8 +190,13 @@ def mean_tasks(model: Model, recording: RecordedWorkload | None = None) -> float
 
 
 def mean_rate(model: Model) -> float:
-    """Return the mean number of tasks a slot of an arrival process."""
-    match model.scenario.arrivals:
+    """Return the mean number of tasks a slot of the arrival process of a model."""
+    return arrival_rate(model.scenario)
+
+
+def arrival_rate(scenario: Scenario) -> float:
+    """Return the mean number of tasks a slot of the arrival process of a scenario."""
+    match scenario.arrivals:
         case Mmpp(rates=rates, mean_dwell=dwell):
             weighted = [rate * time for rate, time in zip(rates, dwell, strict=True)]
             return math.fsum(weighted) / math.fsum(dwell)

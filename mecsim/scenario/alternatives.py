@@ -194,14 +194,14 @@ def _message(document: Document, choice: Choice, keys: Keys) -> str:
     name, key = dotted(keys), dotted(choice.key)
     value, other = document.value(keys), document.value(choice.key)
     shown = "" if isinstance(value, dict | list) else f"{reprlib.repr(value)} "
-    beside = key
+    other_key = key
     if other is None:
-        beside = f"{key}: full_mesh (the default)"
+        other_key = f"{key}: full_mesh (the default)"
     elif isinstance(other, str):
-        beside = f"{key}: {other}"
+        other_key = f"{key}: {other}"
     place = f" ({document.locate(choice.key)})" if other is not None else ""
     return (
-        f"{document.locate(keys)}: {name}: {shown}has no effect beside {beside}{place}; "
+        f"{document.locate(keys)}: {name}: {shown}has no effect next to {other_key}{place}; "
         f"leave {name} out, or {choice.remedy}"
     )
 

@@ -47,7 +47,7 @@ def import_file(path: Path) -> ModuleType:
 
 
 class _UncachedLoader(SourceFileLoader):
-    """Compiles the source each time: a cached file is told from a new one by whole seconds only."""
+    """Compiles the source each time: caches distinguish files by whole seconds only."""
 
     def get_code(self, fullname: str) -> CodeType:
         """Return the code of the source as it is now."""

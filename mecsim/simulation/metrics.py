@@ -173,7 +173,7 @@ class RunSummary(_Numbers):
     drained_s: float
     """Time from the end of the last slot to the end of the last task."""
     overloaded: bool | None
-    """Whether the tasks in flight grow over the slots; None if there are too few slots to tell."""
+    """Whether the tasks in flight grow over the slots; None if there are too few slots."""
     wall_s: float
     trace: str | None
     """Path of the trace file; None if none was written."""

@@ -1,4 +1,4 @@
-"""Tell whether the tasks in flight grow over the slots of a run: whether it is overloaded.
+"""Decide whether the tasks in flight grow over the slots of a run: whether it is overloaded.
 
 The null hypothesis is a network that serves at least as much as arrives. Its tasks in flight then
 grow at most as a random walk without drift does, reflected at zero. An increase beyond the quantile
@@ -39,7 +39,7 @@ def is_overloaded(in_flight: Ints) -> bool | None:
         in_flight: Number of tasks that have not ended, at the end of each slot; shape (T,).
 
     Returns:
-        The answer; None for a run that is too short to tell.
+        The answer; None for a run that is too short to decide.
     """
     if len(in_flight) < MIN_SLOTS:
         return None

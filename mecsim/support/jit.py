@@ -129,7 +129,7 @@ class _KernelCache(_FunctionCache):  # type: ignore[misc]
         return self._load_overload(sig, target_context)
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Save compiled code; go on without where the disk is full or read-only."""
+        """Save compiled code; continue without where the disk is full or read-only."""
         try:
             super().save_overload(sig, data)
         except OSError as error:

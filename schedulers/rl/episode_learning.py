@@ -30,7 +30,7 @@ from schedulers.rl.stacked_generator import StackedGenerator
 
 _OF_MEMORY: Final = 3
 """Number of the random generators of minibatches. They are others than those of episodes, which
-draw on while runs of other trainings go on."""
+continue to draw while runs of other trainings continue."""
 
 Measures: TypeAlias = Mapping[str, Floats]
 """Values of all trainings by name, each of shape (S,)."""

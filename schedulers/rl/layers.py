@@ -1,6 +1,6 @@
 """Dense layers over named arrays, for NumPy and PyTorch.
 
-Arrays may have leading axes, in inputs and parameters alike: then each entry along these axes is a
+Inputs and parameters may have leading axes: then each entry along these axes is a
 network of its own (the blocks of DQN, the trainings of a stack).
 
 Parameters are a dict of arrays. Policies decide with NumPy alone; training passes PyTorch tensors

@@ -117,7 +117,7 @@ class _StackedParameters:
 
     @property
     def active(self) -> NDArray[np.bool_]:
-        """Whether each training goes on; shape (S,)."""
+        """Whether each training continues; shape (S,)."""
         return np.array([each not in self.failures for each in range(len(self.values))])
 
     def _fail(self, which: NDArray[np.bool_], reason: str) -> None:

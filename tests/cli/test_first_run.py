@@ -38,10 +38,10 @@ def trained_on(scenario: Path, policy: Path) -> None:
 
 def test_greedy_decides_where_no_policy_was_trained(own: Path, tmp_path: Path) -> None:
     done = mecsim("run", str(own), cwd=tmp_path)
-    assert done.stdout.startswith("greedy on own, seed 0")
-    assert done.stderr == (
-        f"mecsim: scheduler: greedy, as {NONE_TRAINED} (--scheduler NAME chooses another)\n"
-    )
+    first, second, *_ = done.stdout.splitlines()
+    assert first == f"scheduler: greedy, as {NONE_TRAINED} (--scheduler NAME chooses another)"
+    assert second.startswith("greedy on own, seed 0")
+    assert done.stderr == ""
     assert (tmp_path / "results" / "own-greedy-0.h5").is_file()
     found = answer("run", str(own), "--no-trace", cwd=tmp_path)
     assert (found["scheduler"], found["scheduler_reason"]) == ("greedy", NONE_TRAINED)
@@ -49,6 +49,19 @@ def test_greedy_decides_where_no_policy_was_trained(own: Path, tmp_path: Path) -
     assert "scheduler_reason" not in named
     assert named["reward"] == found["reward"]
     assert mecsim("run", str(own), "--no-trace", "--quiet", cwd=tmp_path).stderr == ""
+
+
+def test_a_large_run_on_the_slow_kernel_has_a_hint(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("run", str(own), "--no-trace", "--scheduler", "greedy")
+    assert mecsim(*command, cwd=tmp_path).stderr == ""
+    monkeypatch.setattr("mecsim.cli.run.MANY_EXECUTIONS", 24)
+    found = mecsim(*command, cwd=tmp_path).stderr  # 2 slots of 2 tasks of 6 blocks
+    assert found.startswith("mecsim: kernel: simpy simulates about 24 executions of blocks slowly.")
+    assert "Try: --kernel compiled" in found
+    for more in (("--kernel", "compiled"), ("--quiet",), ("--json",)):
+        assert mecsim(*command, *more, cwd=tmp_path).stderr == ""
 
 
 def test_the_policy_that_was_trained_on_a_scenario_decides(tmp_path: Path) -> None:

@@ -12,17 +12,26 @@ from mecsim.errors import InputError, Interrupted, TrainingError
 from mecsim.learning import TrainingRequest
 from mecsim.learning.policy_file import read_policy, read_tensors
 from mecsim.learning.training import train, train_stack
+from tests.helpers.cli import mecsim
 from tests.learning.test_stacked_training import EPISODIC, RATES, curve_of
-from tests.learning.test_training import _Stop
+from tests.learning.test_training import SCENARIO, SMALL, _Stop
 from tests.rl.test_learners import ACTOR_CRITIC, Q_LEARNING, obvious
 
 CONSTANT_ACTOR = {"ent_coef": 0.01, "ent_coef_end": 0.01, "epsilon_start": 0.1, "epsilon_end": 0.1}
 CONSTANT_Q = {"epsilon_start": 0.1, "epsilon_end": 0.1}
 NO_BURN_IN = {"branched_share": 1.0, "branch_horizon": 12, "batch_size": 16}
+NO_VINES = {"branched_share": 0.0}
+VINE_OPTIONS = {"candidates", "branch_horizon", "elite_share"}
+
+
+def without_vines(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in VINE_OPTIONS} | NO_VINES
+
+
 CONSTANT: dict[str, tuple[str, dict[str, Any]]] = {
     "vine rollouts": ("a3c", ACTOR_CRITIC | CONSTANT_ACTOR | NO_BURN_IN),
-    "k-step returns": ("mtl-a3c", ACTOR_CRITIC | CONSTANT_ACTOR | {"branched_share": 0.0}),
-    "replay buffer": ("dqn", Q_LEARNING | CONSTANT_Q | {"branched_share": 0.0, "n_envs": 2}),
+    "k-step returns": ("mtl-a3c", without_vines(ACTOR_CRITIC | CONSTANT_ACTOR)),
+    "replay buffer": ("dqn", without_vines(Q_LEARNING | CONSTANT_Q | {"n_envs": 2})),
     "Algorithm 1": ("mtl-a3c", EPISODIC | CONSTANT_ACTOR),
     "Algorithm 1, Q-learning": ("dqn", EPISODIC | CONSTANT_Q),
 }
@@ -31,7 +40,7 @@ CONSTANT: dict[str, tuple[str, dict[str, Any]]] = {
 
 def request(out: Path, name: str = "mtl-a3c", episodes: int = 20, **more: Any) -> TrainingRequest:
     options = more.pop("options", EPISODIC)
-    how = {"scenario": obvious(), "serial": True} | more
+    how: dict[str, Any] = {"scenario": obvious(), "serial": True} | more
     return TrainingRequest(scheduler=name, options=options, out=out, episodes=episodes, **how)
 
 
@@ -117,13 +126,14 @@ def test_what_cannot_be_prolonged_is_refused_and_nothing_changes(tmp_path: Path)
     ):
         with pytest.raises(InputError, match=problem):
             train(request(out, episodes=episodes), resume=True)
-    for key, other in {
+    others: dict[str, dict[str, Any]] = {
         "seed": {"seed": 1},
         "gamma": {"options": EPISODIC | {"gamma": 0.5}},
         "actor_learning_rate": {"options": EPISODIC | {RATES["mtl-a3c"]: 0.5}},
         "scenario_sha256": {"scenario": obvious(slots=13)},
         "scheduler": {"name": "a3c"},
-    }.items():
+    }
+    for key, other in others.items():
         with pytest.raises(InputError, match=f"belongs to another training: {key} was "):
             train(request(out, episodes=30, **other), resume=True)
     assert {path: path.read_bytes() for path in before} == before
@@ -168,3 +178,19 @@ def test_the_shortest_prolongation_has_an_iteration(kind: str, tmp_path: Path) -
     before = state_of(out)["values"]
     train(request(out, name, 21, options=options), resume=True)
     assert (state_of(out)["values"] != before).any()
+
+
+def test_the_command_says_how_schedules_continue_and_how_to_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.yaml").write_text(SCENARIO, encoding="utf-8")
+    command = ("train", "s.yaml", "--serial", "--out", "p.safetensors", *SMALL)
+    monkeypatch.setattr("mecsim.cli.train._installed", lambda module: False)
+    shown = mecsim(*command, "--episodes", "10", cwd=tmp_path).stdout
+    assert "to draw it: pip install 'mecsim[plot]'" in shown
+    assert "tensorboard --logdir p.tensorboard   (pip install 'mecsim[tensorboard]')" in shown
+    assert "prolonged" not in shown
+    monkeypatch.setattr("mecsim.cli.train._installed", lambda module: module == "tensorboard")
+    shown = mecsim(*command, "--episodes", "20", "--resume", cwd=tmp_path).stdout
+    assert "prolonged:      from 10 to 20 episodes; exploration, entropy weight and" in shown
+    assert "tensorboard --logdir p.tensorboard\n" in shown

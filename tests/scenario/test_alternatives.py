@@ -73,7 +73,7 @@ def test_setting_without_effect_in_one_file(
         load(path)
     (line,) = str(caught.value).splitlines()
     assert re.match(rf"{re.escape(str(path))}:\d: {re.escape(idle)}: ", line)
-    assert f"has no effect beside {key}" in line
+    assert f"has no effect next to {key}" in line
     assert f"leave {idle} out, or " in line
     assert line.endswith(remedy)
 
@@ -184,7 +184,7 @@ def test_choice_of_an_option_replaces_the_alternative_of_the_file() -> None:
 @pytest.mark.parametrize("key", CHANNEL)
 def test_option_without_effect(key: str) -> None:
     value = {"bandwidth": "5 MHz", "noise_density": "-170 dBm/Hz"}.get(key, "30")
-    pattern = f"--set radio.{key}={value}: radio.{key}: .* beside radio.rate"
+    pattern = f"--set radio.{key}={value}: radio.{key}: .* next to radio.rate"
     with pytest.raises(ScenarioError, match=pattern):
         load(VALID / "rate_given.yaml", [f"radio.{key}={value}"])
     with pytest.raises(ScenarioError, match=pattern):
@@ -205,7 +205,7 @@ def test_sweep_over_a_key_without_effect() -> None:
 
     bandwidths: dict[str, list[object]] = {"radio.bandwidth": ["2 MHz", "4 MHz"]}
     assert len({trial.job.key for trial in plan(study(bandwidths))}) == 2
-    with pytest.raises(InputError, match=r'radio\.bandwidth="2 MHz": .* has no effect beside'):
+    with pytest.raises(InputError, match=r'radio\.bandwidth="2 MHz": .* has no effect next to'):
         plan(study(bandwidths, "radio.rate=1 MB/s"))
     with pytest.raises(InputError, match=r"wired\.branching: 2 has no effect"):
         plan(study({"wired.branching": [2, 3]}))
