@@ -17,6 +17,7 @@ from mecsim.cli import (
     export,
     profile,
     replay,
+    report,
     reproduce,
     run,
     schedulers,
@@ -44,6 +45,7 @@ for command in (
     reproduce.reproduce,
     profile.profile,
     export.export,
+    report.report,
     schedulers.schedulers,
     verify.verify,
 ):

@@ -1,0 +1,283 @@
+"""The report of a comparison, from its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from mecsim.errors import InputError
+from mecsim.paper.panels import Results, learning_curves
+from mecsim.report.figures import hover, line_tags, make_figure
+from mecsim.report.inputs import read_json
+from mecsim.report.page import Cell, Chart, Listing, Page, Section, Table, Text, quantity
+from mecsim.report.panel_chart import LINES, panel_chart, panel_key
+from mecsim.simulation.metrics import METRICS, QUANTILES
+from mecsim.study.panel import Panel, comparison_panels
+from mecsim.study.report import point_text, problems
+from mecsim.study.styles import Style, styles
+from mecsim.study.summary import CurvePoint, Entry, Row, metric
+
+MOST_CHARTS: Final = 48
+MOST_RUNS: Final = 1500
+MOST_ENTRIES: Final = 3000
+MOST_POINTS: Final = 12
+"""Points of a sweep whose distributions are drawn."""
+
+
+def comparison_page(folder: Path) -> Page:
+    """Return the report of a comparison.
+
+    Raises:
+        InputError: ``comparison.json`` cannot be read.
+    """
+    document = _document(folder / "comparison.json")
+    rows, summary = document["rows"], document["summary"]
+    looks = styles(list(dict.fromkeys(each["scheduler"] for each in [*summary, *rows])))
+    trainings = _jobs(folder, "train")
+    scenarios = list(dict.fromkeys(each["scenario"] for each in summary))
+    schedulers = [name for name in looks if any(row["scheduler"] == name for row in rows)]
+    sections = [
+        Section("metrics", "Metrics", _metric_charts(summary, looks)),
+        Section("distribution", "Distribution of the total delay", _distributions(rows, looks)),
+        Section("summary", "Means with 95% intervals", [_summary_table(summary)]),
+        Section("runs", "Runs", _run_table(rows)),
+        *_learning(trainings, summary, looks),
+        Section("provenance", "What was run", _provenance(folder, document)),
+    ]
+    return Page(
+        title=f"Comparison of {', '.join(schedulers)}",
+        subtitle=f"{len(rows):,} runs on {', '.join(scenarios)}.",
+        sections=[section for section in sections if section.blocks],
+        facts={"runs": len(rows), "entries": len(summary), "failed": len(document["failed"])},
+    )
+
+
+def _document(path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    keys = ("rows", "summary", "failed")
+    whole = isinstance(document, dict) and all(isinstance(document.get(k), list) for k in keys)
+    if not whole or not all(isinstance(each, dict) for key in keys for each in document[key]):
+        raise InputError(f"{path}: expected lists of mappings: {', '.join(keys)}")
+    needed = {"scenario", "sweep", "scheduler", "metric", "mean", "seeds", "vs", "overloaded"}
+    for each in document["summary"]:
+        if missing := needed - set(each):
+            raise InputError(f"{path}: summary: an entry has no {', '.join(sorted(missing))}")
+    found: dict[str, Any] = document
+    return found
+
+
+def _metric_charts(summary: Sequence[Entry], looks: Mapping[str, Style]) -> list[Chart | Text]:
+    charts: list[Chart | Text] = []
+    for name in METRICS:
+        for number, panel in enumerate(comparison_panels(summary, name)):
+            title = f"{METRICS[name].label}: {panel.title}"
+            charts.append(panel_chart(panel, looks, f"{name}-{number}", title))
+    if len(charts) > MOST_CHARTS:
+        cut = f"The first {MOST_CHARTS} of {len(charts):,} figures are here; the tables have all."
+        return [Text(cut), *charts[:MOST_CHARTS]]
+    return charts
+
+
+def _point(sweep: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {point_text(value)}" for key, value in sweep.items())
+
+
+def _distributions(rows: Sequence[Row], looks: Mapping[str, Style]) -> list[Chart | Text]:
+    """Return the distribution of the total delay at each point; the mean over the runs."""
+    groups: dict[str, dict[str, list[list[float]]]] = {}
+    for row in rows:
+        found = row.get("total_delay_quantiles_s")
+        if found is not None and len(found) == len(QUANTILES):
+            place = ", ".join(filter(None, (row["scenario"], _point(row["sweep"]))))
+            groups.setdefault(place, {}).setdefault(row["scheduler"], []).append(found)
+    if not groups:
+        return []
+    plot = make_figure("distribution", METRICS["total_delay_s"].axis, "share of completed tasks")
+    shown = list(groups)[:MOST_POINTS]
+    labels = dict.fromkeys(label for place in shown for label in groups[place])
+    for place in shown:
+        for label, each in groups[place].items():
+            line = plot.line(
+                np.mean(each, axis=0), np.array(QUANTILES), line_color=looks[label].colour,
+                line_dash=LINES[looks[label].line] or "solid", line_width=2, name=label,
+                tags=line_tags(label, place), visible=place == shown[0],
+            )  # fmt: skip
+            hover(plot, [line], [
+                ("", "$name"), ("delay", "$x{0,0.[000]} s"), ("share of tasks", "$y{0.[0]%}"),
+                ("runs", str(len(each))),
+            ])  # fmt: skip
+    plot.x_range.only_visible = True
+    keys = [panel_key(label, looks[label]._replace(marker="")) for label in labels]
+    chart = Chart(
+        "distribution-total", "Total delay of completed tasks",
+        "Cumulative distribution of the total delay of each scheduler, the mean of the quantiles "
+        "over its runs. The table of means has p50, p95 and p99.", plot, keys, shown, "At",
+    )  # fmt: skip
+    rest = len(groups) - len(shown)
+    return [chart, *([Text(f"{rest:,} more points of the sweep are not drawn.")] if rest else [])]
+
+
+def _keys(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for each in entries for key in each["sweep"]))
+
+
+def _sweep_cells(each: Mapping[str, Any], keys: Sequence[str]) -> list[Cell | str]:
+    return [str(point_text(each["sweep"].get(key, ""))) for key in keys]
+
+
+def _summary_table(summary: Sequence[Entry]) -> Table:
+    keys = _keys(summary)
+    others = list(dict.fromkeys(other for each in summary for other in each["vs"]))
+    rows: list[list[Cell | str]] = []
+    for each in summary[:MOST_ENTRIES]:
+        known = METRICS.get(each["metric"])
+        cells: list[Cell | str] = [
+            each["scheduler"], each["scenario"], *_sweep_cells(each, keys),
+            known.axis if known else each["metric"], quantity(each["mean"]),
+            quantity(each["ci95_low"]), quantity(each["ci95_high"]),
+            quantity(each["seeds"]), quantity(each["overloaded"]),
+        ]  # fmt: skip
+        for other in others:
+            versus = each["vs"].get(other)
+            cells += [
+                quantity(versus and versus[name]) if versus else Cell("–")
+                for name in ("percent", "percent_ci95_low", "percent_ci95_high")
+            ]
+        rows.append(cells)
+    versus_head = [
+        title
+        for other in others
+        for title in (f"less than {other} (%)", "95% low (%)", "95% high (%)")
+    ]
+    head = ["scheduler", "scenario", *keys, "metric", "mean", "95% low", "95% high", "seeds",
+            "overloaded runs", *versus_head]  # fmt: skip
+    cut = f", the first {MOST_ENTRIES:,} of {len(summary):,}" if len(summary) > MOST_ENTRIES else ""
+    texts = 3 + len(keys)
+    filters = [0, *([1] if len({each["scenario"] for each in summary}) > 1 else []), texts - 1]
+    return Table(f"Summary{cut}", head, rows, texts, "summary-table", filterable=True,
+                 filters=filters)  # fmt: skip
+
+
+_RUN_COLUMNS: Final = (
+    "total_delay_s", "total_delay_p95_s", "total_delay_p99_s", "energy_J", "reward", "late_blocks",
+    "miss_ratio", "failed",
+)  # fmt: skip
+
+
+def _run_table(rows: Sequence[Row]) -> list[Table | Text]:
+    keys = _keys(rows)
+    names = [name for name in _RUN_COLUMNS if name in METRICS]
+    cells: list[list[Cell | str]] = [
+        [
+            row["scheduler"],
+            row["scenario"],
+            *_sweep_cells(row, keys),
+            quantity(row["seed"]),
+            quantity(row["training_seed"]),
+            quantity(row["tasks"]),
+            quantity(row["completed"]),
+            *(quantity(metric(row, name)) for name in names),
+            {True: "overloaded", False: "no", None: "unknown"}[row.get("overloaded")],
+        ]
+        for row in rows[:MOST_RUNS]
+    ]
+    head = ["scheduler", "scenario", *keys, "seed", "training seed", "tasks", "completed",
+            *(METRICS[name].axis for name in names), "overloaded"]  # fmt: skip
+    cut = f"The first {MOST_RUNS:,} of {len(rows):,} runs are here; rows.csv has all."
+    table = Table("Runs", head, cells, 2 + len(keys), "runs-table", filterable=True, filters=[0])
+    return [*([Text(cut)] if len(rows) > MOST_RUNS else []), table]
+
+
+def _jobs(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the stored jobs of a kind that can be read; a comparison does without the others."""
+    found = []
+    for path in sorted((folder / "jobs").glob("*.json")):
+        try:
+            document = read_json(path)
+            if document["job"]["kind"] == kind:
+                found.append(document)
+        except (InputError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _learning(
+    trainings: Sequence[Mapping[str, Any]], summary: Sequence[Entry], looks: Mapping[str, Style]
+) -> list[Section]:
+    """Return learning curves, a panel for each scenario that was trained on."""
+    keys = _keys(summary)
+    groups: dict[str, list[CurvePoint]] = {}
+    points: dict[str, dict[str, Any]] = {}
+    for each in trainings:
+        job, result = each["job"], each["result"]
+        point = {key: found for key in keys if (found := _value(job["scenario"], key)) is not None}
+        text = _point(point)
+        points[text] = point
+        groups.setdefault(text, []).extend(
+            {
+                "scenario": "",
+                "sweep": point,
+                "scheduler": job["scheduler"],
+                "training_seed": job["seed"],
+                "episode": evaluation["episode"],
+                "reward": evaluation["reward"],
+            }
+            for evaluation in result.get("curve", ())
+        )
+    charts = []
+    for number, (place, curves) in enumerate(groups.items()):
+        if not curves:
+            continue
+        lines = learning_curves(place, Results({place: []}, {place: []}, {place: curves}))
+        panel = Panel(lines, "episode", "reward", place, curves=True)
+        every = looks | styles([line.label for line in lines if line.label not in looks])
+        title = f"Reward during training{': ' if place else ''}{place}"
+        charts.append(panel_chart(panel, every, f"training-{number}", title, wide=len(groups) == 1))
+    return [Section("learning", "Learning curves", charts)] if charts else []
+
+
+def _value(scenario: Any, key: str) -> Any:
+    """Return the value of a key such as ``wired.rate`` in a scenario, or None."""
+    for part in key.split("."):
+        if not isinstance(scenario, Mapping):
+            return None
+        scenario = scenario.get(part)
+    return scenario
+
+
+def _provenance(folder: Path, document: Mapping[str, Any]) -> list[Table | Text | Listing]:
+    failed = [Text(line, alert=True) for line in problems((), document["failed"])]
+    runs = [*_jobs(folder, "run"), *_jobs(folder, "train")]
+    parts: list[Table | Text | Listing] = [*failed]
+    if (folder / "provenance.json").is_file():
+        found = read_json(folder / "provenance.json")
+        facts = found if isinstance(found, Mapping) else {"provenance": found}
+        simple = [[str(k), _shown(v)] for k, v in facts.items()]
+        parts.append(Table("Provenance", ["", "value"], simple, 2, "provenance-table"))
+    kinds: dict[tuple[str, str, str], int] = {}
+    for each in runs:
+        job = each["job"]
+        key = job["kind"], job["scheduler"], json.dumps(job.get("options", {}))
+        kinds[key] = kinds.get(key, 0) + 1
+    rows = [
+        [name, "training" if kind == "train" else "run", options, quantity(count)]
+        for (kind, name, options), count in kinds.items()
+    ]
+    head = ["scheduler", "kind of job", "options", "jobs"]
+    if rows:
+        parts.append(Table("Jobs", head, rows, 3, "jobs"))
+    if runs:
+        versions = runs[0]["job"].get("versions", {})
+        cells = [[str(name), str(each)] for name, each in versions.items()]
+        parts.append(Table("Versions of the first job", ["package", "version"], cells, 2))
+        scenario = json.dumps(runs[0]["job"]["scenario"], indent=1, ensure_ascii=False)
+        parts.append(Listing("Scenario of the first job", scenario))
+    return parts or [Text("The folder has no record of its jobs.")]
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

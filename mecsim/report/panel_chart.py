@@ -1,0 +1,124 @@
+"""Charts of panels: means with intervals along a sweep, and learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from bokeh.models import ColumnDataSource, FixedTicker, TeeHead, Whisker
+from bokeh.plotting import figure
+
+from mecsim.report.figures import dashes, hover, line_tags, make_figure
+from mecsim.report.page import Chart, Key
+from mecsim.study import scales
+from mecsim.study.panel import Line, Panel, has_categories, hashable, positions
+from mecsim.study.styles import Style
+
+MARKERS: Final = {
+    "o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle",
+    "P": "plus", "X": "x", "*": "star", "<": "circle_x", ">": "square_cross", "d": "diamond_dot",
+    "h": "hex", "p": "square_x", "H": "hex", "8": "circle", "x": "x", "+": "cross",
+}  # fmt: skip
+"""Markers of matplotlib in Bokeh's notation; others are an asterisk."""
+LINES: Final = {"-": "", "--": "8 4", ":": "2 3", "-.": "8 3 2 3"}
+LONG: Final = 36
+"""Labels on the x-axis with more letters in all are tilted."""
+
+
+def panel_chart(
+    panel: Panel, looks: Mapping[str, Style], name: str, title: str, *, wide: bool = False
+) -> Chart:
+    """Return a panel as a chart.
+
+    Args:
+        panel: What is drawn.
+        looks: Style of each label.
+        name: Identifier of the chart in the page.
+        title: Its title.
+        wide: Whether it takes the width of the page.
+    """
+    axis = "log" if scales.kinds([panel])[0] == "log" else "linear"
+    plot = make_figure(name, panel.x_label, panel.y_label, 320, y_axis_type=axis)
+    places, categories = positions([x for line in panel.lines for x in line.x])
+    if categories:
+        _name_places(plot, categories)
+    joined = panel.curves or not has_categories(panel)
+    for number, line in enumerate(panel.lines):
+        shift = 0.0 if joined else (number - (len(panel.lines) - 1) / 2) * 0.08
+        _draw(plot, panel, line, [places[hashable(x)] + shift for x in line.x], looks[line.label])
+    plot.y_range.only_visible = True
+    keys = [panel_key(line.label, looks[line.label]) for line in panel.lines]
+    labels = ", ".join(key.label for key in keys)
+    alt = f"{panel.y_label} by {panel.x_label or 'scheduler'}: {labels}. The tables have the numbers."
+    return Chart(name, title, alt, plot, keys, wide=wide)
+
+
+def panel_key(label: str, look: Style) -> Key:
+    """Return the entry of a legend for a label."""
+    return Key(label, look.colour, dashes(LINES[look.line]), _marker(look))
+
+
+def _marker(look: Style) -> str:
+    return MARKERS.get(look.marker, "asterisk") if look.marker else ""
+
+
+def _name_places(plot: figure, names: Sequence[str]) -> None:
+    plot.xaxis.ticker = FixedTicker(ticks=list(range(len(names))))
+    plot.xaxis.major_label_overrides = {
+        place: name if len(name) <= LONG else f"{name[:LONG]}…" for place, name in enumerate(names)
+    }
+    plot.x_range.start, plot.x_range.end = -0.5, len(names) - 0.5
+    if sum(map(len, names)) > LONG:
+        plot.xaxis.major_label_orientation = 0.6
+
+
+def _band(panel: Panel, line: Line) -> tuple[list[float], list[float]]:
+    """Return the ends of the intervals; in learning curves one standard deviation around."""
+    if panel.curves and line.single:
+        return scales.band(line)
+    ends = ([y if end is None else end for y, end in zip(line.y, side, strict=True)]
+            for side in (line.low, line.high))  # fmt: skip
+    return next(ends), next(ends)
+
+
+def _draw(plot: figure, panel: Panel, line: Line, x: Sequence[float], look: Style) -> None:
+    low, high = _band(panel, line)
+    source = ColumnDataSource({
+        "x": list(x), "y": list(line.y), "low": low, "high": high,
+        "at": [str(each) for each in line.x], "trainings": [len(line.single)] * len(line.y),
+    })  # fmt: skip
+    tags = line_tags(line.label)
+    shared: dict[str, Any] = {"source": source, "tags": tags, "name": line.label}
+    drawn = []
+    if panel.curves or not has_categories(panel):
+        dash = LINES[look.line] or "solid"
+        drawn.append(
+            plot.line("x", "y", line_color=look.colour, line_dash=dash, line_width=2, **shared)
+        )
+    if panel.curves:
+        plot.varea(
+            "x", "low", "high", source=source, fill_color=look.colour, fill_alpha=0.15, tags=tags
+        )
+        for each in line.single:
+            plot.line(list(x), list(each), line_color=look.colour, line_alpha=0.35, tags=tags)
+    else:
+        plot.add_layout(
+            Whisker(
+                base="x", lower="low", upper="high", source=source, line_color=look.colour,
+                line_width=1.5, upper_head=TeeHead(size=8, line_color=look.colour),
+                lower_head=TeeHead(size=8, line_color=look.colour), tags=tags,
+            )
+        )  # fmt: skip
+        if look.marker:
+            fill = None if look.hollow else look.colour
+            drawn.append(
+                plot.scatter(
+                    "x", "y", marker=_marker(look), size=9, line_color=look.colour,
+                    fill_color=fill, **shared,
+                )
+            )  # fmt: skip
+    hover(plot, drawn[-1:], [
+        ("", "$name"), (panel.x_label or "at", "@at"), (panel.y_label, "@y{0,0.[0000]}"),
+        ("mean ± standard deviation" if panel.curves else "95% interval", "@low{0,0.[0000]} to @high{0,0.[0000]}"),
+        *([("trainings", "@trainings")] if line.single else []),
+    ])  # fmt: skip
