@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = {"mecsim/env.py": "gymnasium", "mecsim/dnn/profiler.py": "torch"}
+EXTRAS = {
+    "mecsim/env.py": "gymnasium",
+    "mecsim/dnn/profiler.py": "torch",
+    "mecsim/report/figures.py": "bokeh",
+    "mecsim/report/timeline.py": "bokeh",
+}
 """Modules with examples that need an extra."""
 MODULES = sorted(
     path.relative_to(ROOT)

@@ -196,7 +196,7 @@ def _draw_boxes(
     )  # fmt: skip
     plot.scatter(
         "p50", "y", source=source, marker="dash", angle=np.pi / 2, size=14, line_width=3,
-        line_color="#000000",
+        line_color="black",
     )  # fmt: skip
     text = plot.text("p5", "y", source=source, text="label", y_offset=-4, text_font_size="11px")
     whiskers.glyph.tags = text.glyph.tags = ["ink"]

@@ -11,12 +11,17 @@
   async function draw(element) {
     const item = JSON.parse(document.getElementById(`${element.id}-data`).textContent);
     const before = new Set(Bokeh.documents);
-    await Bokeh.embed.embed_item(item, element.id);
+    const views = await Bokeh.embed.embed_item(item, element.id);
     const drawn = Bokeh.documents.find((each) => !before.has(each));
-    const chart = { document: drawn, plot: drawn.roots()[0], original: new Map() };
+    const [view] = views.roots ?? [];
+    const chart = { view, document: drawn, plot: drawn.roots()[0], original: new Map() };
     charts.set(element.id, chart);
     show(element.id);
     paint(chart);
+    if (element.clientWidth < 480) { // labels would overlap
+      for (const axis of models(chart).filter((each) => each.type === "LinearAxis"))
+        if (axis.ticker.type === "BasicTicker") axis.ticker.desired_num_ticks = 4;
+    }
     if (matchMedia("(pointer: fine)").matches) { // a finger scrolls the page
       const pan = chart.plot.toolbar.tools.find((tool) => tool.type === "PanTool");
       if (pan) pan.active = true;
@@ -165,7 +170,8 @@
         [get("resource")[row], get("block")[row] + 1, digits(asked), digits(start - asked),
           digits(start), digits(finish - start), digits(finish)].forEach((text, place) => {
           const cell = document.createElement(place ? "td" : "th");
-          if (place) cell.className = "number"; else cell.scope = "row";
+          if (place) cell.className = "number";
+          else Object.assign(cell, { scope: "row", className: "short" });
           cell.textContent = text;
           line.append(cell);
         });

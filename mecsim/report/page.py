@@ -111,6 +111,8 @@ class Key:
     dash: Sequence[float] = ()
     marker: str = ""
     hatch: str = ""
+    hollow: bool = False
+    """Draw the outline of the marker only."""
     shown: bool = True
     """Whether it is shown when the page is opened."""
 

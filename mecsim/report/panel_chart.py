@@ -55,7 +55,7 @@ def panel_chart(
 
 def panel_key(label: str, look: Style) -> Key:
     """Return the entry of a legend for a label."""
-    return Key(label, look.colour, dashes(LINES[look.line]), _marker(look))
+    return Key(label, look.colour, dashes(LINES[look.line]), _marker(look), hollow=look.hollow)
 
 
 def _marker(look: Style) -> str:

@@ -68,8 +68,11 @@ class Recording:
 
     @cached_property
     def completed(self) -> NDArray[np.bool_]:
-        """Which tasks in the distributions completed."""
-        return self.sample("status") == 0
+        """Which of the sampled tasks completed and count by the scenario's ``measurement``."""
+        begin_s, end_s = self.trace.scenario.counted_s
+        release_s = self.sample("release_s")
+        counted: NDArray[np.bool_] = (release_s >= begin_s) & (release_s < end_s)
+        return counted & (self.sample("status") == 0)
 
     @cached_property
     def edges_s(self) -> Floats:

@@ -61,7 +61,9 @@ def _summary(recording: Recording) -> list[Table | Text]:
             "The network is overloaded: tasks in flight grow over the slots, so delays depend on "
             "the number of slots."
         )
-    return [*(Text(each, alert=True) for each in alerts), _per_task(summary), _totals(summary)]
+    counting = [] if summary.counting is None else [Text(f"{summary.counting}.")]
+    alerted = [Text(each, alert=True) for each in alerts]
+    return [*alerted, *counting, _per_task(summary), _totals(summary)]
 
 
 def _per_task(summary: RunSummary) -> Table:
@@ -80,12 +82,13 @@ def _totals(summary: RunSummary) -> Table:
         "completed": summary.completed,
         "failed": summary.failed,
         "deadline misses (blocks)": summary.late_blocks,
+        "deadline-miss ratio": summary.miss_ratio,
         "reward": summary.reward,
         "events": summary.events,
         "last task done after the last slot (s)": summary.drained_s,
     }
     rows = [
-        [name, quantity(value, f"{value:,}" if isinstance(value, int) else f"{value:,.1f}")]
+        [name, quantity(value, f"{value:,}" if isinstance(value, int) else None)]
         for name, value in counts.items()
     ]
     return Table("The run", ["number", "value"], rows, name="totals", wide=False)

@@ -14,7 +14,7 @@ from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.simulation.metrics import RunSummary
 from mecsim.simulation.totals import Totals
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, Ints
 from mecsim.trace import TraceFile
 
 PIECE_ROWS: Final = 1 << 17
@@ -55,7 +55,7 @@ def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
         slots = model.scenario.model_copy(update={"slots": max(len(released), 1)})
         model = replace(model, scenario=slots)
     totals = Totals(model)
-    totals.release(0, released)
+    totals.release(0, released, _release_s(trace, released, task_count(trace, model)))
     for begin, end in pieces(task_count(trace, model), PIECE_ROWS // model.blocks + 1):
         totals.add(_tasks(trace, model, released, begin, end))
     _add_services(trace, totals)
@@ -64,7 +64,16 @@ def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
     return summary if trace.complete else summary.model_copy(update={"overloaded": None})
 
 
-def _tasks(trace: TraceFile, model: Model, released: Floats, begin: int, end: int) -> TaskTable:
+def _release_s(trace: TraceFile, released: Ints, tasks: int) -> Floats:
+    """Return when all tasks were released; for tasks without rows, when their slot began."""
+    slot_s = trace.read("slots", "time_s")[: len(released)]
+    release_s = np.repeat(slot_s, released)
+    recorded: Floats = trace.read("tasks", "release_s", 0, min(tasks, len(release_s)))
+    release_s[: len(recorded)] = recorded
+    return release_s
+
+
+def _tasks(trace: TraceFile, model: Model, released: Ints, begin: int, end: int) -> TaskTable:
     columns = {
         name: trace.read("tasks", name, begin, end)
         for name in TaskTable._fields

@@ -43,6 +43,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "profile of a module": ("torch", ("profile", "mecsim.dnn.zoo:vgg16", "--save", "no.json")),
     "compare": ("plot", (*COMPARE, "--out", "no")),
     "compare --engine ray": ("ray", (*COMPARE, "--no-figures", "--engine", "ray", "--out", "no")),
+    "report": ("report", ("report", "t.h5")),
     "reproduce": ("plot", ("reproduce", "fig6", "--quick", "--out", "no")),
     "export --format parquet": (
         "parquet",

@@ -1,0 +1,149 @@
+"""Reports without a browser: what is in them, their size, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("bokeh")
+
+from mecsim.report import timeline
+from mecsim.report.recording import Recording, services_between
+from mecsim.trace import TraceFile
+from tests.helpers.cli import answer, mecsim
+from tests.report.conftest import HOSTILE
+
+ROOT = Path(__file__).parents[2]
+
+
+def facts(page: Path) -> dict[str, Any]:
+    text = re.search(r'id="facts">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert text is not None
+    found: dict[str, Any] = json.loads(text[1])
+    return found
+
+
+@pytest.mark.parametrize("name", ["vgg16_4es", "metro"])
+def test_a_run_is_a_small_page_with_the_numbers_of_the_run(name: str, tmp_path: Path) -> None:
+    changes = ["--set", "slots=1", "--set", "devices=2000"] if name == "metro" else []
+    made = answer("run", name, "--scheduler", "greedy", "--kernel", "compiled", *changes,
+                  "--out", str(tmp_path / "run.h5"))  # fmt: skip
+    written = answer("report", str(tmp_path / "run.h5"))
+    assert written["kind"] == "run"
+    page = Path(written["report"])
+    assert page == tmp_path / "run.html"
+    assert page.stat().st_size == written["bytes"] < 5_000_000
+    summary = facts(page)["summary"]
+    assert {k: summary[k] for k in ("tasks", "reward", "total_delay_s", "resources")} == {
+        k: made[k] for k in ("tasks", "reward", "total_delay_s", "resources")
+    }
+    text = page.read_text(encoding="utf-8")
+    assert ("busiest of 200 servers" in text or "busiest of 2,000 devices" in text) == (
+        name == "metro"
+    )
+    assert "http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'" in text
+
+
+def test_the_paper_is_a_page_with_its_claims(tmp_path: Path) -> None:
+    folder = ROOT / "results" / "paper"
+    page = tmp_path / "paper.html"
+    assert answer("report", str(folder), "--out", str(page))["kind"] == "paper"
+    claims = (folder / "claims.md").read_text(encoding="utf-8").splitlines()
+    assert facts(page)["claims"] == sum(line.startswith("| ") for line in claims) - 2
+    assert page.stat().st_size < 8_000_000
+
+
+def test_names_are_escaped(comparison: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    mecsim("report", str(comparison), "--out", str(page))
+    text = page.read_text(encoding="utf-8")
+    assert HOSTILE not in text
+    assert "<i>no</i>" not in text
+    assert "&lt;i&gt;no&lt;/i&gt;" in text
+
+
+def test_a_page_that_exists_is_kept(comparison: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    refused = mecsim("report", str(comparison), "--out", str(page), code=2).stderr
+    assert refused == f"mecsim: {page}: already exists. Use --force, or choose another --out\n"
+    assert page.read_text() == "mine"
+    mecsim("report", str(comparison), "--out", str(page), "--force")
+    assert page.stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no.h5"], "no.h5: there is no such file"),
+        (["."], "has neither comparison.json nor claims.md"),
+        (["TRACE", "--out", "x.pdf"], "expected a file name that ends in .html"),
+        (["TRACE", "--window", "3"], "expected BEGIN:END"),
+        (["TRACE", "--window", "3s:2s"], "expected BEGIN:END"),
+        (["TRACE", "--window", "3s:2 m"], "expected BEGIN:END"),
+        (["COMPARISON", "--window", "1:2"], "only valid for a trace"),
+    ],
+)
+def test_what_is_refused(
+    arguments: list[str], message: str, trace: Path, comparison: Path, tmp_path: Path
+) -> None:
+    places = {"TRACE": str(trace), "COMPARISON": str(comparison)}
+    given = [places.get(each, each) for each in arguments]
+    out = [] if "--out" in given else ["--out", str(tmp_path / "out.html")]
+    assert message in mecsim("report", *given, *out, code=2, cwd=tmp_path).stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["{", "[]", '{"rows": [], "summary": [1], "failed": []}',
+     '{"rows": [], "summary": [{"scheduler": "a"}], "failed": []}'],
+)  # fmt: skip
+def test_a_damaged_comparison_is_refused(document: str, tmp_path: Path) -> None:
+    (tmp_path / "comparison.json").write_text(document)
+    assert "comparison.json: " in mecsim("report", str(tmp_path), code=2).stderr
+
+
+def test_averages_of_queues_are_those_of_little(trace: Path) -> None:
+    """The mean of the intervals is the mean queue of the summary."""
+    with TraceFile(trace) as file:
+        recording = Recording(file)
+        width = recording.edges_s[1]
+        horizon_s = recording.end_s
+        for row, each in enumerate(recording.summary.resources[:20]):
+            mean = recording.waiting[row].sum() * width / horizon_s
+            assert mean == pytest.approx(each.mean_queue, rel=1e-9, abs=1e-12)
+            capacity = recording.model.capacity[recording.busiest[row]]
+            busy = recording.serving[row].sum() * width / horizon_s
+            assert busy == pytest.approx(each.utilization * capacity, rel=1e-9)
+        done = recording.completed
+        parts = (recording.parts.wait_s + recording.parts.service_s)[done].sum(axis=1)
+        latency_s = recording.sample("total_s")[done] - parts
+        assert np.abs(latency_s).max() < 1e-3 * recording.sample("total_s").max()
+
+
+def test_a_window_is_cut_at_most_services(trace: Path, tmp_path: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    with TraceFile(trace) as file:
+        recording = Recording(file)
+        every, total = services_between(recording, 0.0, 1e9, 10**6)
+        first, same = services_between(recording, 0.0, 1e9, 5)
+    assert total == same == len(every["task"])
+    assert first["start_s"].tolist() == sorted(every["start_s"].tolist())[:5]
+    monkeypatch.setattr(timeline, "MOST_SERVICES", 5)
+    page = tmp_path / "page.html"
+    mecsim("report", str(trace), "--window", "0s:2000s", "--out", str(page))
+    text = page.read_text(encoding="utf-8")
+    assert f"The window from 0 s to 2,000 s has {total:,} services." in text
+    assert "The first 5 are drawn" in text
+
+
+def test_an_empty_window_says_so(trace: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    mecsim("report", str(trace), "--window", "900s:901s", "--out", str(page))
+    assert "No service is in the window from 900 s to 901 s." in page.read_text(encoding="utf-8")
