@@ -71,7 +71,7 @@ def _distribution(recording: Recording) -> Chart:
                 visible=choice == "waiting and service",
             )  # fmt: skip
             if label == TOTAL:
-                line.glyph.tags = ["ink"]
+                line.glyph.tags = [*line.glyph.tags, "ink"]
             hover(plot, [line], [("", "$name"), ("delay", "$x{0,0.[000]} s"), ("share", "$y{0.0%}")])
             keys.append(Key(label, colour, dashes(dash)))
     plot.x_range.only_visible = True

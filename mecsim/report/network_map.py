@@ -90,7 +90,7 @@ def _draw_servers(plot, use, servers, shown, colours) -> None:  # type: ignore[n
     plot.text(
         "x", "y", source=source, text="label", y_offset=-14, text_align="center",
         text_font_size="12px", tags=["line:servers", "ink"],
-    ).glyph.tags = ["ink"]  # fmt: skip
+    )  # fmt: skip
     hover(plot, [squares], [("", "@name"), ("utilization", "@use{0.0%}")])
 
 

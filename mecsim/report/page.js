@@ -28,14 +28,14 @@
     }
     element.dataset.drawn = "";
   }
-  const tagged = (model, kind) => model.tags
+  const tagged = (model, kind) => [...model.tags, ...(model.glyph?.tags ?? [])]
     .filter((tag) => String(tag).startsWith(`${kind}:`)).map((tag) => tag.slice(kind.length + 1));
   function show(name) { // the renderers of the chosen view whose keys are checked
     const chart = charts.get(name);
     const select = document.querySelector(`select[data-choose="${name}"]`);
     const hidden = new Set(all(`input[data-key="${name}"]`)
       .filter((box) => !box.checked).map((box) => box.value));
-    for (const model of models(chart)) {
+    for (const model of models(chart).filter((each) => "visible" in each.properties)) {
       const choices = tagged(model, "choice");
       const lines = tagged(model, "line");
       if (choices.length || lines.length)
@@ -134,12 +134,13 @@
     const button = event.target.closest?.("[data-sort]");
     if (button) sort(button);
   });
-  addEventListener("input", (event) => {
-    const { target } = event;
+  const changed = ({ target }) => {
     if (target.matches("[data-filter], [data-column]")) filter(target.closest(".table"));
     if (target.dataset.choose) show(target.dataset.choose);
     if (target.dataset.key) show(target.dataset.key);
-  });
+  };
+  addEventListener("input", changed);
+  addEventListener("change", changed); // a list that a program sets
 
   // ---- the path of a task, from hop to hop
   const digits = (value) => Number.isFinite(value) ? String(+value.toPrecision(7)) : "–";

@@ -99,8 +99,10 @@ def _draw(plot: figure, panel: Panel, line: Line, x: Sequence[float], look: Styl
         plot.varea(
             "x", "low", "high", source=source, fill_color=look.colour, fill_alpha=0.15, tags=tags
         )
-        for each in line.single:
-            plot.line(list(x), list(each), line_color=look.colour, line_alpha=0.35, tags=tags)
+        plot.multi_line(
+            [list(x)] * len(line.single), [list(each) for each in line.single],
+            line_color=look.colour, line_alpha=0.35, tags=tags,
+        )  # fmt: skip
     else:
         plot.add_layout(
             Whisker(

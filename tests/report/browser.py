@@ -40,10 +40,12 @@ def start(profile: Path) -> Chrome:
 
 
 def size(browser: Chrome, width: int, height: int) -> None:
-    """Set the size of the page, not of the window."""
+    """Set the size of the page, not of the window; a narrow one is that of a phone."""
+    phone = width < 500
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone},
     )
 
 
