@@ -22,7 +22,16 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 EXTRAS: Final = (
-    *("bokeh", "gymnasium", "matplotlib", "pyarrow", "ray", "stable_baselines3", "tensorboardX", "torch"),
+    *(
+        "bokeh",
+        "gymnasium",
+        "matplotlib",
+        "pyarrow",
+        "ray",
+        "stable_baselines3",
+        "tensorboardX",
+        "torch",
+    ),
 )
 TOOLS: Final = ("ciw", "jsonschema", "pandas", "psutil", "scipy", "selenium")
 MISSING: Final = {name for name in (*EXTRAS, *TOOLS) if find_spec(name) is None}

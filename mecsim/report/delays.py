@@ -64,7 +64,7 @@ def _distribution(recording: Recording) -> Chart:
             f"{kind}s": part for kind, part in used.items() if _visited(recording, kind).any()
         }
         for label, seconds in curves.items():
-            colour, marker, dash = PARTS.get(label[:-1], ("#7f7f7f", "", ""))
+            colour, _, dash = PARTS.get(label[:-1], ("#7f7f7f", "", ""))
             line = plot.line(
                 np.quantile(seconds, share), share, line_color=colour, line_width=2, name=label,
                 line_dash=dash or "solid", tags=line_tags(label, choice),
@@ -72,7 +72,9 @@ def _distribution(recording: Recording) -> Chart:
             )  # fmt: skip
             if label == TOTAL:
                 line.glyph.tags = [*line.glyph.tags, "ink"]
-            hover(plot, [line], [("", "$name"), ("delay", "$x{0,0.[000]} s"), ("share", "$y{0.0%}")])
+            hover(
+                plot, [line], [("", "$name"), ("delay", "$x{0,0.[000]} s"), ("share", "$y{0.0%}")]
+            )
             keys.append(Key(label, colour, dashes(dash)))
     plot.x_range.only_visible = True
     return Chart(
@@ -175,9 +177,7 @@ def _boxes(grouping: Grouping, recording: Recording) -> Chart:
     )  # fmt: skip
 
 
-def _draw_boxes(
-    plot: Any, grouping: Grouping, labels: Sequence[str], recording: Recording
-) -> None:
+def _draw_boxes(plot: Any, grouping: Grouping, labels: Sequence[str], recording: Recording) -> None:
     done = recording.completed
     code, total_s = grouping.code[done], recording.sample("total_s")[done]
     number = {label: place for place, label in enumerate(grouping.labels)}

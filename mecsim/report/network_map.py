@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from bokeh.models import ColorBar, ColumnDataSource, LinearColorMapper, NumeralTickFormatter
+from bokeh.plotting import figure
 
 from mecsim.model import topology
 from mecsim.model.model import Model
@@ -38,7 +39,7 @@ def network_map(recording: Recording) -> list[Chart | Text]:
     shown_servers = _busiest(use[: model.servers], MOST_SERVERS)
     shown_devices = _busiest(use[model.servers :][: model.devices], MOST_DEVICES)
     links = _draw_links(plot, model, use, servers, set(shown_servers.tolist()))
-    _draw_devices(plot, recording, use, servers, devices, shown_devices, colours)
+    _draw_devices(plot, model, use, servers, devices, shown_devices, colours)
     _draw_servers(plot, use, servers, shown_servers, colours)
     plot.add_layout(
         ColorBar(color_mapper=colours, title="utilization", height=8, background_fill_color=None,
@@ -75,7 +76,9 @@ def _busiest(use: Floats, most: int) -> Ints:
     return np.argsort(-use, kind="stable")[:most]
 
 
-def _draw_servers(plot, use, servers, shown, colours) -> None:  # type: ignore[no-untyped-def]
+def _draw_servers(
+    plot: figure, use: Floats, servers: Floats, shown: Ints, colours: LinearColorMapper
+) -> None:
     labels = [
         f"ES {n + 1}: {use[n]:.0%}" if rank < MOST_LABELS else "" for rank, n in enumerate(shown)
     ]
@@ -94,8 +97,15 @@ def _draw_servers(plot, use, servers, shown, colours) -> None:  # type: ignore[n
     hover(plot, [squares], [("", "@name"), ("utilization", "@use{0.0%}")])
 
 
-def _draw_devices(plot, recording, use, servers, devices, shown, colours) -> None:  # type: ignore[no-untyped-def]
-    model: Model = recording.model
+def _draw_devices(
+    plot: figure,
+    model: Model,
+    use: Floats,
+    servers: Floats,
+    devices: Floats,
+    shown: Ints,
+    colours: LinearColorMapper,
+) -> None:
     serving = servers[model.serving_server[shown]]
     plot.segment(
         devices[shown, 0], devices[shown, 1], serving[:, 0], serving[:, 1],
@@ -119,16 +129,16 @@ def _draw_devices(plot, recording, use, servers, devices, shown, colours) -> Non
     ])  # fmt: skip
 
 
-def _draw_links(plot, model, use, servers, shown) -> int:  # type: ignore[no-untyped-def]
+def _draw_links(plot: figure, model: Model, use: Floats, servers: Floats, shown: set[int]) -> int:
     """Draw each pair of servers that a link joins; return how many pairs there are."""
     pairs: dict[tuple[int, int], float] = {}
     ends = zip(model.links.source.tolist(), model.links.target.tolist(), strict=True)
     for number, (one, other) in enumerate(ends):
         pair = min(one, other), max(one, other)
         pairs[pair] = max(pairs.get(pair, 0.0), float(use[model.resources.link + number]))
-    drawn = sorted(
-        (pair for pair in pairs if set(pair) <= shown), key=lambda pair: -pairs[pair]
-    )[:MOST_LINKS]
+    drawn = sorted((pair for pair in pairs if set(pair) <= shown), key=lambda pair: -pairs[pair])[
+        :MOST_LINKS
+    ]
     if not drawn:
         return len(pairs)
     one, other = (servers[list(each)] for each in zip(*drawn, strict=True))

@@ -82,6 +82,7 @@
       ? { value: wanted } : wanted });
   }
   function lighter(colour) {
+    if (colour === "#000000") return "#ffffff";
     let rgb = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
     const light = (c) => 0.2126 * (c[0] / 255) ** 2.2 + 0.7152 * (c[1] / 255) ** 2.2
       + 0.0722 * (c[2] / 255) ** 2.2;

@@ -198,10 +198,10 @@ def render(page: Page) -> str:
     return environment.from_string(_asset("page.html")).render(
         page=page,
         sections=page.sections,
-        facts=Markup(script_json(json.dumps(page.facts, default=str))),  # noqa: S704
-        style=Markup(_asset("page.css")),  # noqa: S704
-        script=Markup(_asset("page.js")),  # noqa: S704
-        bokeh=[Markup(script) for script in bokeh],  # noqa: S704
+        facts=Markup(script_json(json.dumps(page.facts, default=str))),
+        style=Markup(_asset("page.css")),
+        script=Markup(_asset("page.js")),
+        bokeh=[Markup(script) for script in bokeh],
         trusted=Markup,
         swatch=_swatch,
         version=version("mecsim"),

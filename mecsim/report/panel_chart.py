@@ -49,7 +49,9 @@ def panel_chart(
     plot.y_range.only_visible = True
     keys = [panel_key(line.label, looks[line.label]) for line in panel.lines]
     labels = ", ".join(key.label for key in keys)
-    alt = f"{panel.y_label} by {panel.x_label or 'scheduler'}: {labels}. The tables have the numbers."
+    alt = (
+        f"{panel.y_label} by {panel.x_label or 'scheduler'}: {labels}. The tables have the numbers."
+    )
     return Chart(name, title, alt, plot, keys, wide=wide)
 
 
@@ -119,8 +121,9 @@ def _draw(plot: figure, panel: Panel, line: Line, x: Sequence[float], look: Styl
                     fill_color=fill, **shared,
                 )
             )  # fmt: skip
+    interval = "mean ± standard deviation" if panel.curves else "95% interval"
     hover(plot, drawn[-1:], [
         ("", "$name"), (panel.x_label or "at", "@at"), (panel.y_label, "@y{0,0.[0000]}"),
-        ("mean ± standard deviation" if panel.curves else "95% interval", "@low{0,0.[0000]} to @high{0,0.[0000]}"),
+        (interval, "@low{0,0.[0000]} to @high{0,0.[0000]}"),
         *([("trainings", "@trainings")] if line.single else []),
     ])  # fmt: skip

@@ -32,7 +32,9 @@ def queues(recording: Recording) -> list[Chart | Text]:
                 line_color=colour, line_dash=dash or "solid", line_width=2,
                 visible=choice == WAITING and row < SHOWN, tags=line_tags(name, choice),
             )  # fmt: skip
-            hover(plot, [line], [("", "$name"), ("time", "$x{0,0.[00]} s"), (choice, "@y{0.[000]}")])
+            hover(
+                plot, [line], [("", "$name"), ("time", "$x{0,0.[00]} s"), (choice, "@y{0.[000]}")]
+            )
     plot.y_range.only_visible = True
     plot.y_range.start = 0
     total = len(recording.summary.resources)

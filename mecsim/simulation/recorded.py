@@ -75,9 +75,7 @@ def _release_s(trace: TraceFile, released: Ints, tasks: int) -> Floats:
 
 def _tasks(trace: TraceFile, model: Model, released: Ints, begin: int, end: int) -> TaskTable:
     columns = {
-        name: trace.read("tasks", name, begin, end)
-        for name in TaskTable._fields
-        if name != "cost"
+        name: trace.read("tasks", name, begin, end) for name in TaskTable._fields if name != "cost"
     }
     slot = trace.read("tasks", "slot", begin, end)
     averages = model.scenario.reward.aggregation == "mean"

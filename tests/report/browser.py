@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 FLAGS: Final = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -28,9 +29,6 @@ def missing() -> str | None:
 
 def start(profile: Path) -> Chrome:
     """Start Chromium with a new profile; its console and network are logged."""
-    from selenium.webdriver import Chrome, ChromeOptions
-    from selenium.webdriver.chrome.service import Service
-
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
@@ -57,8 +55,6 @@ def scheme(browser: Chrome, name: str) -> None:
 
 def load(browser: Chrome, page: Path) -> None:
     """Open a report and wait until its figures are drawn."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     browser.get(page.resolve().as_uri())
     WebDriverWait(browser, LOAD_S, 0.05).until(
         lambda it: it.execute_script("return 'ready' in document.documentElement.dataset")

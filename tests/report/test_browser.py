@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("bokeh")
 pytest.importorskip("selenium")
 
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
@@ -131,7 +132,8 @@ def test_hostile_names_are_shown_as_they_are(show: Callable[..., Chrome]) -> Non
 def test_lines_and_views_are_chosen(show: Callable[..., Chrome]) -> None:
     browser = show("run")
     visible = CHART.format("queues") + (
-        "return plot.renderers.filter((each) => each.visible).map((each) => each.glyph.tags.join());"
+        "return plot.renderers.filter((each) => each.visible)"
+        ".map((each) => each.glyph.tags.join());"
     )
     before = browser.execute_script(visible)
     assert len(before) == 5
@@ -144,8 +146,6 @@ def test_lines_and_views_are_chosen(show: Callable[..., Chrome]) -> None:
 
 
 def test_a_figure_is_zoomed(show: Callable[..., Chrome]) -> None:
-    from selenium.webdriver import ActionChains
-
     browser = show("run")
     tools = CHART.format("timeline") + (
         "plot.toolbar.tools.filter((each) => each.type === 'PanTool')[0].active = false;"
@@ -181,7 +181,9 @@ def test_a_task_is_followed_from_hop_to_hop(show: Callable[..., Chrome]) -> None
         listed = browser.find_elements(By.CSS_SELECTOR, "#timeline-hops tbody th")
         assert sorted(each.text for each in listed) == sorted(resources)
     field.send_keys("999")
-    assert "is not in the window" in browser.find_element(By.CSS_SELECTOR, "[data-path] output").text
+    assert (
+        "is not in the window" in browser.find_element(By.CSS_SELECTOR, "[data-path] output").text
+    )
     select = CHART.format("timeline") + (
         "const services = chart.document.get_model_by_name('services');"
         "services.selected.indices = [0]; return services.data.task[0];"
@@ -191,21 +193,23 @@ def test_a_task_is_followed_from_hop_to_hop(show: Callable[..., Chrome]) -> None
 
 
 def test_a_tapped_service_chooses_its_task(show: Callable[..., Chrome]) -> None:
-    from selenium.webdriver import ActionChains
-
     browser = show("run")
     browser.find_element(By.CSS_SELECTOR, "[data-clear]").click()
-    where = CHART.format("timeline") + """
+    where = (
+        CHART.format("timeline")
+        + """
       document.getElementById('timeline').scrollIntoView({block: 'center'});
       const {data} = chart.document.get_model_by_name('services');
       const length = (row) => data.finish[row] - data.start[row];
       const row = [...data.task.keys()].reduce((a, b) => length(a) >= length(b) ? a : b);
-      const frame = chart.view.frame, box = document.getElementById('timeline').getBoundingClientRect();
+      const frame = chart.view.frame;
+      const box = document.getElementById('timeline').getBoundingClientRect();
       const x = frame.bbox.left + frame.x_scale.compute((data.start[row] + data.finish[row]) / 2)
         - frame.x_scale.compute(plot.x_range.start);
       const y = frame.y_scale.compute(data.y[row]);
       return [data.task[row], Math.round(x - box.width / 2), Math.round(y - box.height / 2)];
     """
+    )
     task, x, y = browser.execute_script(where)
     place = browser.find_element(By.ID, "timeline")
     ActionChains(browser).move_to_element_with_offset(place, x, y).click().perform()

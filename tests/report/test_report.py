@@ -46,7 +46,7 @@ def test_a_run_is_a_small_page_with_the_numbers_of_the_run(devices: int, tmp_pat
     }
     text = page.read_text(encoding="utf-8")
     assert ("busiest of 2,000 devices" in text) == (devices == 2000)
-    assert "http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'" in text
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in text
 
 
 def test_the_paper_is_a_page_with_its_claims(tmp_path: Path) -> None:
