@@ -94,6 +94,10 @@ def compare(
         Optional[Path],  # noqa: UP045
         typer.Option("--out", metavar="FOLDER", help="Default: a folder in results/."),
     ] = None,
+    figure_format: Annotated[
+        str,
+        typer.Option("--figure-format", metavar="A,B", help="Formats of figures: pdf, svg, png."),
+    ] = "png,svg",
     no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
     *,
     output: Output,
@@ -111,6 +115,7 @@ def compare(
     from mecsim.cli import display
     from mecsim.cli.progress import batch_progress
     from mecsim.study.executors import ExecutorChoice
+    from mecsim.study.provenance import command_line
     from mecsim.study.report import describe_work, problems
     from mecsim.study.run import StudyRequest, run
 
@@ -132,6 +137,8 @@ def compare(
         out=out,
         resume=resume,
         figures=not no_figures,
+        command=command_line(),
+        figure_formats=names_in(figure_format),
     )
     with batch_progress("comparing", quiet=output.silent) as on_progress:
         result = run(request, on_progress)

@@ -12,7 +12,7 @@ from mecsim.paper.figure_files import CURVE, Figure, PanelSpec
 from mecsim.paper.panels import Results, learning_curves, panels, shown, y_label
 from mecsim.paper.verdicts import Finding, Verdict
 from mecsim.study import plots
-from mecsim.study.report import (
+from mecsim.study.report_tables import (
     as_csv,
     as_markdown,
     curve_table,

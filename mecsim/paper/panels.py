@@ -14,7 +14,8 @@ from mecsim.paper.figure_files import CURVE, Figure, PanelSpec
 from mecsim.paper.marks import marks
 from mecsim.simulation.metrics import METRICS
 from mecsim.study import statistics
-from mecsim.study.panel import Line, Panel, sweep_panel
+from mecsim.study.comparison_panels import sweep_panel
+from mecsim.study.panel import Line, Panel
 from mecsim.study.summary import CurvePoint, Entry, Row
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -28,7 +26,9 @@ from mecsim.study.executors.choice import check_executor
 from mecsim.study.job_queue import OnProgress, ResultStore, run_batch
 from mecsim.study.jobs import Job, Kind
 from mecsim.study.plan import Trial
+from mecsim.study.provenance import command_line
 from mecsim.study.report import Failure, failures
+from mecsim.support.checkout import commit_of
 from mecsim.support.files import write_whole
 
 
@@ -182,13 +182,9 @@ def _check_scope(folder: Path, scope: _Scope) -> None:
 
 def _made_by() -> dict[str, str]:
     """Return the command, the version, and the commit if the code is in a checkout."""
-    found = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    commit = found.stdout.strip() if found.returncode == 0 else ""
-    command = " ".join(["mecsim", *sys.argv[1:]])
-    return {"command": command, "mecsim": version("mecsim"), "commit": commit}
+    found = commit_of(Path(__file__))
+    commit = "" if found is None else found["commit"]
+    return {"command": " ".join(command_line()), "mecsim": version("mecsim"), "commit": commit}
 
 
 def plan(

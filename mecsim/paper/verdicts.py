@@ -22,6 +22,8 @@ FAR_PERCENT: Final = 25.0
 """A value has the right size if it is off by at most this much."""
 SLIGHTLY_PERCENT: Final = 25.0
 """A change from end to end by less than this is slight."""
+MOST_PERCENT: Final = 1000.0
+"""A larger increase is written as a factor."""
 
 
 NOTHING: Final = "–"
@@ -87,7 +89,7 @@ def order_verdict(pairs: Iterable[tuple[str, str, Ratio]]) -> Finding:
     """
     findings = []
     for better, other, ratio in pairs:
-        text = f"{better} better than {other} by {percent_text(ratio)}"
+        text = _order_text(better, other, ratio)
         if ratio.percent <= 0:
             found = Finding(Verdict.NOT, text, f"{other} is ahead of {better}")
         elif ratio.low is None or ratio.low <= 0:
@@ -262,12 +264,27 @@ def _sign(change: Estimate) -> int:
     return (change.low > 0) - (change.high < 0)
 
 
+def _order_text(better: str, other: str, ratio: Ratio) -> str:
+    if _many_times(ratio):
+        return f"{better} at {percent_text(ratio)} of {other}"
+    return f"{better} better than {other} by {percent_text(ratio)}"
+
+
+def _many_times(ratio: Ratio) -> bool:
+    return ratio.percent <= -MOST_PERCENT
+
+
 def percent_text(ratio: Ratio) -> str:
-    """Return a percentage with its interval.
+    """Return a percentage with its interval; a factor where the other's mean is near zero.
 
     >>> percent_text(Ratio(5.0, 4.0, 6.0))
     '5.0% [4.0, 6.0]'
+    >>> percent_text(Ratio(-1900.0, -2000.0, -1800.0))
+    '×20 [19, 21]'
     """
+    if _many_times(ratio):
+        times = [None if end is None else f"{1 - end / 100:,.0f}" for end in ratio]
+        return f"×{times[0]}" if None in times else f"×{times[0]} [{times[2]}, {times[1]}]"
     interval = "" if ratio.low is None else f" [{ratio.low:.1f}, {ratio.high:.1f}]"
     return f"{ratio.percent:.1f}%{interval}"
 

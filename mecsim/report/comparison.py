@@ -16,8 +16,10 @@ from mecsim.report.inputs import read_json
 from mecsim.report.page import Cell, Chart, Listing, Page, Section, Table, Text, quantity
 from mecsim.report.panel_chart import LINES, panel_chart, panel_key
 from mecsim.simulation.metrics import METRICS, QUANTILES
-from mecsim.study.panel import Panel, comparison_panels
-from mecsim.study.report import point_text, problems
+from mecsim.study.comparison_panels import comparison_panels
+from mecsim.study.panel import Panel
+from mecsim.study.report import problems
+from mecsim.study.report_tables import point_text
 from mecsim.study.styles import Style, styles
 from mecsim.study.summary import CurvePoint, Entry, Row, metric
 
@@ -144,7 +146,7 @@ def _summary_table(summary: Sequence[Entry]) -> Table:
         for other in others:
             versus = each["vs"].get(other)
             cells += [
-                quantity(versus and versus[name]) if versus else Cell("–")
+                quantity(versus[name]) if versus else Cell("–")
                 for name in ("percent", "percent_ci95_low", "percent_ci95_high")
             ]
         rows.append(cells)
@@ -234,7 +236,7 @@ def _learning(
             continue
         lines = learning_curves(place, Results({place: []}, {place: []}, {place: curves}))
         panel = Panel(lines, "episode", "reward", place, curves=True)
-        every = looks | styles([line.label for line in lines if line.label not in looks])
+        every = {**looks, **styles([line.label for line in lines if line.label not in looks])}
         title = f"Reward during training{': ' if place else ''}{place}"
         charts.append(panel_chart(panel, every, f"training-{number}", title, wide=len(groups) == 1))
     return [Section("learning", "Learning curves", charts)] if charts else []

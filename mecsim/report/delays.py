@@ -149,7 +149,7 @@ def _statistics(grouping: Grouping, recording: Recording) -> list[tuple[str, int
 def _group_table(grouping: Grouping, recording: Recording) -> Table:
     found = _statistics(grouping, recording)
     names = list(Statistics.model_fields)
-    rows = [
+    rows: list[list[Cell | str]] = [
         [label, quantity(tasks, f"{tasks:,}"),
          *(quantity(getattr(statistics, name)) for name in names)]
         for label, tasks, statistics in found[:MOST_GROUPS]

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mecsim.errors import InputError
 from mecsim.paper.figure_files import Figure, load_figures
@@ -110,7 +110,8 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         if name not in (*head, "overloaded") and not name.startswith("vs_") and value is not None
     }
     known: Any = {name: row.get(name) for name in head}
-    return {**known, "sweep": sweep, "overloaded": row.get("overloaded") or 0, "vs": versus}
+    rest = {"sweep": sweep, "overloaded": row.get("overloaded") or 0, "vs": versus}
+    return cast(Entry, known | rest)
 
 
 def _curves(folder: Path, place: str) -> list[CurvePoint]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ class Recording:
         number = {name: row for row, name in enumerate(self.names)}
         return np.array([number[each.name] for each in self.summary.resources[:MOST_QUEUES]], int)
 
-    def sample(self, name: str) -> NDArray[np.generic]:
+    def sample(self, name: str) -> NDArray[Any]:
         """Return a column of the tasks in the distributions."""
         found = [
             self.trace.read("tasks", name, begin, end)[-begin % self.every :: self.every]
@@ -133,7 +133,7 @@ def intervals(slots: int, slot_s: float, end_s: float, most: int) -> Floats:
     whole = -(-slots // most)
     width_s = slot_s * whole if whole > 1 else slot_s / max(most // max(slots, 1), 1)
     count = max(math.ceil(end_s / width_s * (1 - 1e-12)), 1)
-    return np.arange(min(count, 4 * most) + 1) * width_s
+    return width_s * np.arange(min(count, 4 * most) + 1, dtype=np.float64)
 
 
 class _Averages:

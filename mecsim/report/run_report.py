@@ -77,7 +77,7 @@ def _per_task(summary: RunSummary) -> Table:
 
 
 def _totals(summary: RunSummary) -> Table:
-    counts = {
+    counts: dict[str, float | None] = {
         "tasks released": summary.tasks,
         "completed": summary.completed,
         "failed": summary.failed,
@@ -87,7 +87,7 @@ def _totals(summary: RunSummary) -> Table:
         "events": summary.events,
         "last task done after the last slot (s)": summary.drained_s,
     }
-    rows = [
+    rows: list[list[Cell | str]] = [
         [name, quantity(value, f"{value:,}" if isinstance(value, int) else None)]
         for name, value in counts.items()
     ]
@@ -96,7 +96,7 @@ def _totals(summary: RunSummary) -> Table:
 
 def _resources(recording: Recording) -> Table:
     every = recording.summary.resources
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             each.name,
             quantity(each.utilization, f"{each.utilization:.1%}"),

@@ -6,22 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mecsim.study import scales
+from mecsim.study.axes import View, plain, set_x_axis, set_y_axis, write_title
+from mecsim.study.figure_format import SCREEN, FigureFormat
+from mecsim.study.layout import without_legend
 from mecsim.study.panel import Line, Mark, Panel, has_categories, hashable, positions
-from mecsim.study.scales import Kind, Limits, Note
+from mecsim.study.scales import Limits
 from mecsim.study.styles import Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
-MOST_TICKS: Final = 10
-"""Maximum number of tick labels at the values of a sweep."""
-LONG_TICKS: Final = 36
-"""Rotate tick labels whose total length exceeds this."""
-DECADES: Final = 300.0
-"""Logarithmic axes over a smaller factor have labels at 1, 2 and 5, else only at powers of ten."""
-LARGE: Final = 10_000
-"""Group thousands on a linear axis from here on."""
 FRONT: Final = 50.0
 """The z-order of the first line; later lines are behind it."""
 DODGE: Final = 0.7
@@ -34,68 +31,135 @@ _STROKES: Final = "x+123"
 """Markers without an inside, drawn with thicker lines."""
 
 
-def plain(text: str) -> str:
-    """Escape dollar signs: matplotlib takes the text between two of them for mathematics."""
-    return text.replace("$", r"\$")
-
-
 def legend(
-    where: Axes | Figure, panels: Sequence[Panel], looks: Mapping[str, Style], **options: Any
+    where: Axes | Figure,
+    panels: Sequence[Panel],
+    looks: Mapping[str, Style],
+    form: FigureFormat = SCREEN,
+    *,
+    bars: bool = False,
+    **options: Any,
 ) -> None:
-    """Write the legend of lines in the panels, by their labels."""
-    from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
-
+    """Write the legend of lines or bars in the panels, by their labels."""
+    if without_legend(panels):
+        looks = {}
     joined = any(panel.curves or not has_categories(panel) for panel in panels)
-    handles = [
-        Line2D([], [], ls=look.line if joined or not look.marker else "", **_marker(look))
-        for look in looks.values()
-    ]
-    options = {"frameon": False, "title_fontsize": 8, **options}
-    where.legend(handles, [plain(label) for label in looks], **options)
+    shares = any(panel.distribution for panel in panels)
+    names = {line.label: line.shown for panel in panels for line in panel.lines}
+    handles = [_handle(look, form, bars=bars, joined=joined, shares=shares)
+               for look in looks.values()]  # fmt: skip
+    texts = [plain(form.wrapped(names.get(label, label))) for label in looks]
+    size = 8 if form.width_in is None else form.small
+    where.legend(handles, texts, **{"frameon": False, "title_fontsize": size, **options})
 
 
-def _marker(look: Style) -> dict[str, Any]:
+def _handle(
+    look: Style, form: FigureFormat, *, bars: bool, joined: bool, shares: bool
+) -> Line2D | Patch:
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
+    from matplotlib.patches import Patch  # noqa: PLC0415 - slow to import
+
+    if bars:
+        return Patch(**_filling(look))
+    line: Any = look.dashes if shares else look.line if joined or not look.marker else ""
+    return Line2D([], [], ls=line, **_marker(look, form))
+
+
+def _filling(look: Style) -> dict[str, Any]:
+    """Return colour and pattern of a bar as keywords of matplotlib."""
+    if look.hollow or not look.marker:
+        return {"facecolor": "white", "edgecolor": look.colour, "hatch": look.hatch}
+    return {"facecolor": look.colour, "edgecolor": "white", "hatch": look.hatch}
+
+
+def _marker(look: Style, form: FigureFormat = SCREEN) -> dict[str, Any]:
     """Return colour and marker of a style as keywords of matplotlib."""
     edge = 1.6 if look.marker in _STROKES else 0.9
     face = {"markerfacecolor": "white"} if look.hollow else {}
-    shape = {"marker": look.marker or None, "markersize": 5.5, "markeredgewidth": edge}
+    shape = {"marker": look.marker or None, "markersize": form.marker, "markeredgewidth": edge}
     return {"color": look.colour, **shape, **face}
 
 
-def draw_panel(
-    axes: Axes, panel: Panel, looks: Mapping[str, Style], kind: Kind, shown: Limits, space: int
-) -> None:
+def draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, Style], view: View) -> None:
     """Draw a panel.
 
     Args:
         axes: Where.
         panel: What.
         looks: The style of each label.
-        kind: The kind of the y-axis.
-        shown: Its limits.
-        space: Number of lines between title and axes, for what is off the scale.
+        view: How.
     """
-    _set_y_axis(axes, panel, kind, shown)
+    set_y_axis(axes, panel, view)
     places, ticks = positions([x for line in panel.lines for x in line.x])
     for order, line in enumerate(panel.lines):
-        x = [places[hashable(value)] for value in line.x]
         look, above = looks[line.label], FRONT - order
-        if panel.curves:
-            _draw_curve(axes, line, x, look, above, shown)
-            continue
-        x = [each + (_shift(panel, order) if ticks else 0.0) for each in x]
-        points = 0.0 if ticks else OFFSET * (order - (len(panel.lines) - 1) / 2)
-        place = {"zorder": above, "transform": _beside(axes, points)}
-        _draw_means(axes, line, x, look, place, joined=not ticks)
-        _draw_intervals(axes, line, x, look.colour, place, shown)
-    marks = [each for each in panel.marks if _is_shown(each, shown)]
+        if panel.distribution:
+            _draw_distribution(axes, line, look, above, view.form)
+        elif panel.curves:
+            x = [places[hashable(value)] for value in line.x]
+            _draw_curve(axes, line, x, look, above, view)
+        else:
+            _draw_line(axes, panel, order, places, look, view, joined=not ticks)
+    marks = [each for each in panel.marks if _is_shown(each, view.limits)]
     for order, mark in enumerate(marks):
         beside = sum(other.x == mark.x for other in marks[:order])
         _draw_mark(axes, mark, places, looks[mark.label].colour, beside)
-    _set_x_axis(axes, panel, places, ticks)
-    _write_title(axes, panel, scales.notes(panel, shown), space, looks)
+    set_x_axis(axes, panel, places, ticks, view)
+    write_title(axes, panel, view, looks)
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_line(
+    axes: Axes,
+    panel: Panel,
+    order: int,
+    places: Mapping[Any, float],
+    look: Style,
+    view: View,
+    *,
+    joined: bool,
+) -> None:
+    """Draw means and intervals: joined points, or points or bars next to each other."""
+    line = panel.lines[order]
+    x = [places[hashable(value)] + (0.0 if joined else _shift(panel, order)) for value in line.x]
+    points = OFFSET * (order - (len(panel.lines) - 1) / 2) if joined else 0.0
+    place = {"zorder": FRONT - order, "transform": _beside(axes, points)}
+    colour = look.colour
+    if panel.bars and view.kind == "linear":
+        _draw_bars(axes, panel, line, x, look, view.limits)
+        place, colour = {"zorder": FRONT, "transform": axes.transData}, "black"
+    else:
+        _draw_means(axes, line, x, look, place, view.form, joined=joined)
+    _draw_intervals(axes, line, x, colour, place, view)
+
+
+def _draw_bars(
+    axes: Axes, panel: Panel, line: Line, x: Sequence[float], look: Style, shown: Limits
+) -> None:
+    """Draw bars from 0; one that leaves the axis ends at its edge."""
+    alone = all(len(each.x) == 1 for each in panel.lines)
+    width = 0.6 if alone else DODGE / len(panel.lines)
+    heights = [min(max(y, shown.low), shown.high) for y in line.y]
+    axes.bar(x, heights, 0.94 * width, lw=0.6, zorder=2, **_filling(look))
+
+
+def _draw_distribution(
+    axes: Axes, line: Line, look: Style, above: float, form: FigureFormat
+) -> None:
+    """Draw shares over quantiles, and behind it the band of the intervals of the quantiles."""
+    first = 0.02 + 0.012 * (above % 7)  # markers of different lines are at different places
+    axes.plot(
+        line.x, line.y, linestyle=look.dashes, lw=1.2, zorder=above, markevery=(first, 0.13),
+        **{**_marker(look, form), "markersize": 0.75 * form.marker},
+    )  # fmt: skip
+    ends = zip(line.low, line.high, strict=True)
+    pairs = [(low, high) for low, high in ends if low is not None and high is not None]
+    if len(pairs) == len(line.y):
+        low, high = zip(*pairs, strict=True)
+        axes.fill_betweenx(
+            line.y, low, high, color=look.colour, alpha=0.2, lw=0, zorder=above - FRONT
+        )
 
 
 def _is_shown(mark: Mark, shown: Limits) -> bool:
@@ -116,75 +180,18 @@ def _shift(panel: Panel, order: int) -> float:
     return DODGE * ((order + 0.5) / len(panel.lines) - 0.5) if shared else 0.0
 
 
-def _set_y_axis(axes: Axes, panel: Panel, kind: Kind, shown: Limits) -> None:
-    from matplotlib import ticker  # noqa: PLC0415 - slow to import
-
-    if kind == "log":
-        axes.set_yscale("log")
-        digits = (1, 2, 5) if shown.high < DECADES * shown.low else (1,)
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=digits))
-        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-    elif kind == "negative log":
-        axes.set_yscale("symlog", linthresh=-shown.high)
-    elif max(map(abs, shown)) >= LARGE:
-        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-    axes.set_ylim(*shown)
-    axes.set_ylabel(panel.y_label if kind == "linear" else f"{panel.y_label}, log scale")
-
-
-def _set_x_axis(
-    axes: Axes, panel: Panel, places: Mapping[Any, float], ticks: Sequence[str]
-) -> None:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - slow to import
-
-    if ticks:
-        long = len("".join(ticks)) > LONG_TICKS
-        rotated: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-        names = [plain(each) for each in ticks]
-        axes.set_xticks(range(len(ticks)), names, **(rotated if long else {}))
-        axes.set_xlim(-0.5, len(ticks) - 0.5)
-    elif not panel.curves:
-        values = sorted(places.values())
-        space = 0.06 * (values[-1] - values[0]) or 0.5
-        axes.set_xlim(values[0] - space, values[-1] + space)
-        if len(values) <= MOST_TICKS:
-            axes.set_xticks(values, [f"{value:g}" for value in values])
-    if (
-        not ticks
-        and all(place.is_integer() for place in places.values())
-        and (panel.curves or len(places) > MOST_TICKS)
-    ):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel(plain(panel.x_label))
-
-
-def _write_title(
-    axes: Axes, panel: Panel, notes: Sequence[Note], space: int, looks: Mapping[str, Style]
-) -> None:
-    """Write the title above ``space`` lines, and in these what is off the scale."""
-    step = 9  # points
-    axes.set_title(plain(panel.title), pad=6 + step * space)
-    for row, note in enumerate(reversed(notes)):
-        axes.annotate(
-            plain(note.text), (1, 1), (0, 2 + step * row), xycoords="axes fraction",
-            textcoords="offset points", ha="right", va="bottom", fontsize=7,
-            color=looks[note.label].colour,
-        )  # fmt: skip
-
-
 def _draw_curve(
-    axes: Axes, line: Line, x: Sequence[float], look: Style, above: float, shown: Limits
+    axes: Axes, line: Line, x: Sequence[float], look: Style, above: float, view: View
 ) -> None:
     """Draw the mean, and behind it the band and thin lines of the trainings."""
     every = max(1, len(x) // 8)
     axes.plot(
         x, line.y, linestyle=look.line, lw=1.8, zorder=above,
-        markevery=(int(above) % every, every) if line.single else [], **_marker(look),
+        markevery=(int(above) % every, every) if line.single else [], **_marker(look, view.form),
     )  # fmt: skip
     if len(line.single) > 1:
         low, high = scales.band(line)
-        on_scale = [shown.contain(y) for y in line.y]
+        on_scale = [view.limits.contain(y) for y in line.y]
         axes.fill_between(
             x, low, high, where=on_scale, color=look.colour, alpha=0.18, lw=0, zorder=above - FRONT
         )
@@ -193,18 +200,26 @@ def _draw_curve(
 
 
 def _draw_means(
-    axes: Axes, line: Line, x: Sequence[float], look: Style, place: dict[str, Any], *, joined: bool
+    axes: Axes,
+    line: Line,
+    x: Sequence[float],
+    look: Style,
+    place: dict[str, Any],
+    form: FigureFormat,
+    *,
+    joined: bool,
 ) -> None:
     if not (look.marker or joined):
         look = look._replace(marker="_")
     style = look.line if joined else ""
-    axes.plot(x, line.y, linestyle=style, lw=1.3, **_marker(look), **place)
+    axes.plot(x, line.y, linestyle=style, lw=1.3, **_marker(look, form), **place)
 
 
 def _draw_intervals(
-    axes: Axes, line: Line, x: Sequence[float], colour: str, place: dict[str, Any], shown: Limits
+    axes: Axes, line: Line, x: Sequence[float], colour: str, place: dict[str, Any], view: View
 ) -> None:
     """Draw intervals with caps; an end that is off the scale has an arrowhead at the edge."""
+    shown = view.limits
     for at, y, low, high in zip(x, line.y, line.low, line.high, strict=True):
         if low is None or high is None or not shown.contain(y):
             continue

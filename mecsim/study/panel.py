@@ -1,14 +1,14 @@
-"""What figures show: lines and panels, from the entries of a summary."""
+"""What figures show: lines and panels."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
 
-from mecsim.simulation.metrics import METRICS
-from mecsim.study.summary import Entry
+Distribution: TypeAlias = Literal["cdf", "tail"]
+"""The share of tasks up to a value, or above it on a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,13 @@ class Line:
     high: Sequence[float | None]
     single: Sequence[Sequence[float]] = ()
     """The curves of the single trainings behind the means, shape (T, points)."""
+    name: str = ""
+    """Written in place of the label, which determines the style; empty for the label."""
+
+    @property
+    def shown(self) -> str:
+        """The text for readers."""
+        return self.name or self.label
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,12 @@ class Panel:
     title: str = ""
     curves: bool = False
     """Draw learning curves: the mean with a band of one standard deviation over the trainings."""
+    bars: bool = False
+    """Draw categories as bars from 0, unless the y-axis is logarithmic."""
+    additive: bool = False
+    """The values add up: the y-axis is linear."""
+    distribution: Distribution | None = None
+    """Draw distributions: x is a quantile, ``low`` and ``high`` are its interval, y is a share."""
     marks: Sequence[Mark] = ()
     extra: bool = False
     """Draw it in a row below the other panels."""
@@ -63,8 +76,13 @@ class Panel:
         >>> Panel([], "", "total delay (s)").y_unit
         's'
         """
-        found = re.search(r"\(([^()]*)\)$", self.y_label)
-        return found[1] if found else ""
+        return unit_of(self.y_label)
+
+
+def unit_of(label: str) -> str:
+    """Return the unit at the end of the label of an axis, or an empty text."""
+    found = re.search(r"\(([^()]*)\)$", label)
+    return found[1] if found else ""
 
 
 def positions(values: Sequence[Any]) -> tuple[dict[Any, float], list[str]]:
@@ -117,59 +135,3 @@ def unit(value: Any) -> str:
     """
     found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     return found[2].strip() if found else ""
-
-
-def comparison_panels(summary: Sequence[Entry], metric: str) -> list[Panel]:
-    """Return one panel per scenario and combination of all swept keys except the first.
-
-    Empty if the metric is zero everywhere, such as failed tasks.
-    """
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for each in summary:
-        if each["metric"] == metric and each["mean"] is not None:
-            rest = ", ".join(f"{key} = {value}" for key, value in list(each["sweep"].items())[1:])
-            groups.setdefault((each["scenario"], rest), []).append(each)
-    if not any(each["mean"] for found in groups.values() for each in found):
-        return []
-    marked = dict.fromkeys(
-        each["scheduler"] for found in groups.values() for each in found if each["overloaded"]
-    )
-    remarks = [f"overloaded in some runs: {', '.join(marked)}"] if marked else []
-    panels = (
-        sweep_panel(found, metric, ", ".join(filter(None, name))) for name, found in groups.items()
-    )
-    return [replace(panel, remarks=remarks) for panel in panels]
-
-
-def sweep_panel(
-    entries: Sequence[Entry],
-    metric: str,
-    title: str,
-    x_label: str = "",
-    by: Literal["scheduler", "scenario"] = "scheduler",
-) -> Panel:
-    """Return entries of a summary as a panel along the first key of the sweep.
-
-    Args:
-        entries: Entries of one metric, with means.
-        metric: The name of the metric.
-        title: Title of the panel.
-        x_label: Label of the x-axis; the key of the sweep if empty.
-        by: Draw one line per scheduler or one per scenario. Without a sweep a line is one point.
-    """
-    key = next(iter(entries[0]["sweep"]), None) if entries else None
-    labels = dict.fromkeys(each[by] for each in entries)
-    lines = [_line(label, key, [each for each in entries if each[by] == label]) for label in labels]
-    units = {unit(x) for line in lines for x in line.x} if key else {""}
-    shared = f" ({units.pop()})" if len(units) == 1 and units != {""} else ""
-    return Panel(lines, (x_label or key or "") + shared, METRICS[metric].axis, title)
-
-
-def _line(label: str, key: str | None, entries: Sequence[Entry]) -> Line:
-    return Line(
-        label,
-        [label if key is None else hashable(each["sweep"][key]) for each in entries],
-        [each["mean"] for each in entries if each["mean"] is not None],
-        [each["ci95_low"] for each in entries],
-        [each["ci95_high"] for each in entries],
-    )

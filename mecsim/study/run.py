@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,10 +14,12 @@ from mecsim.study import plots
 from mecsim.study.competitors import competitors
 from mecsim.study.executors import ExecutorChoice
 from mecsim.study.executors.choice import check_executor
+from mecsim.study.figure_format import SCREEN, FigureFormat, parse_formats
+from mecsim.study.figures import FigureRequest, draw_comparison
 from mecsim.study.job_queue import OnProgress, ResultStore, run_batch
 from mecsim.study.jobs import Kind, Training
-from mecsim.study.panel import comparison_panels
 from mecsim.study.plan import Study, name_scenarios, plan
+from mecsim.study.provenance import provenance
 from mecsim.study.report import Document, failures, write_report
 from mecsim.study.summary import rows, summarise
 from mecsim.study.sweep import grid, parse_sweep
@@ -61,6 +63,10 @@ class StudyRequest:
     """Folder of the results; None for a folder in ``results``."""
     resume: bool = False
     figures: bool = True
+    command: Sequence[str] | None = None
+    """The words of the command line, for the record; None for a call of the library."""
+    figure_formats: Sequence[str] = SCREEN.formats
+    """``png``, ``svg`` and ``pdf``, or some of them."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +112,11 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
         "summary": summarise(found, study.baseline),
         "failed": failures(trials, done.failures),
     }
-    files = write_report(store.path, document)
+    origin = provenance(request, study, trials, request.command)
+    files = write_report(store.path, document, origin)
     if request.figures:
-        files += _figures(document, store.path / "figures")
+        form = FigureFormat(request.figure_formats)
+        files += draw_comparison(document, store.path / "figures", FigureRequest(form=form))
     return StudyResult(
         document=document,
         baseline=study.baseline,
@@ -155,6 +163,7 @@ def _check(request: StudyRequest) -> None:
             raise InputError(f"{name}: {count}; expected 1 or more")
     check_kernel(request.kernel)
     check_executor(request.executor.name, request.executor.address)
+    parse_formats(",".join(request.figure_formats), "--figure-format")
     if request.figures:
         plots.need_matplotlib(", or use --no-figures")
 
@@ -163,10 +172,3 @@ def _default_folder(request: StudyRequest) -> Path:
     names = "-".join(name_scenarios(request.scenarios))[:_NAME_LENGTH]
     suffix = changes_suffix([*request.overrides, *request.sweep])
     return Path("results") / f"compare-{names}{suffix}"
-
-
-def _figures(document: Document, folder: Path) -> Iterator[Path]:
-    labels = list(dict.fromkeys(each["scheduler"] for each in document["summary"]))
-    for name in METRICS:
-        if panels := comparison_panels(document["summary"], name):
-            yield from plots.draw(panels, folder / name, labels=labels)

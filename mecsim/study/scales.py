@@ -53,10 +53,10 @@ class Note(NamedTuple):
 def compared(panel: Panel) -> list[Line]:
     """Return the lines that decide the axis.
 
-    All but the baselines; if fewer than two are left, all but the lower bound.
+    All but the baselines; if fewer than two are left or all are 0, all but the lower bound.
     """
     chosen = [each for each in panel.lines if shipped_name(each.label) not in BASELINES]
-    if len(chosen) >= 2:
+    if len(chosen) >= 2 and any(y for line in chosen for y in line.y):
         return chosen
     return [each for each in panel.lines if each.label != BOUND] or list(panel.lines)
 
@@ -101,6 +101,10 @@ def _group(panel: Panel) -> tuple[str, bool]:
 
 
 def _kind(panels: Sequence[Panel]) -> Kind:
+    if panels[0].distribution:
+        return "log" if panels[0].distribution == "tail" else "linear"
+    if any(panel.additive for panel in panels):
+        return "linear"
     values = [value for p in panels for place in _values_by_place(p) for value in place]
     if not values or min(values) <= 0 <= max(values) or not all(map(math.isfinite, values)):
         return "linear"
@@ -132,6 +136,9 @@ def limits(panel: Panel, kind: Kind) -> Limits:
     They hold the means of the compared lines. Their intervals, and baselines, claims and what is
     before the end of learning curves, are held as far as :data:`STRETCH` permits.
     """
+    if panel.distribution:
+        least = min((y for line in panel.lines for y in line.y), default=0.0)
+        return Limits(least if kind == "log" else 0.0, 1.0)
     forward, back = _SCALES[kind]
     lines = compared(panel)
     decisive = [forward(y) for line in lines for y in line.y[deciding(panel, line)]]
@@ -159,7 +166,25 @@ def limits(panel: Panel, kind: Kind) -> Limits:
         bottom = max(bottom, 0.0 if lowest else -space)
     if kind == "linear" and highest <= 0:
         top = min(top, 0.0 if highest else space)
+    if kind == "linear" and panel.bars:
+        bottom, top = min(bottom, 0.0), max(top, 0.0)
     return Limits(back(bottom), back(top))
+
+
+def shared(panels: Sequence[Panel], found: Sequence[Limits], kinds: Sequence[Kind]) -> bool:
+    """Return whether panels can have one y-axis: each uses at least a quarter of it."""
+    if len({(panel.y_label, kind) for panel, kind in zip(panels, kinds, strict=True)}) > 1:
+        return False
+    forward = _SCALES[kinds[0]][0]
+    ends = [(forward(each.low), forward(each.high)) for each in found]
+    whole = union(found)
+    span = forward(whole.high) - forward(whole.low)
+    return all(high - low >= span / 4 for low, high in ends)
+
+
+def union(found: Sequence[Limits]) -> Limits:
+    """Return the limits that hold all others."""
+    return Limits(min(each.low for each in found), max(each.high for each in found))
 
 
 def _other_values(panel: Panel) -> list[float]:
@@ -188,11 +213,13 @@ def notes(panel: Panel, shown: Limits) -> list[Note]:
 
     Learning curves may begin off the scale without a note.
     """
+    if panel.distribution:
+        return []
     found = []
     for line in panel.lines:
         outside = [y for y in line.y if not shown.contain(y)]
         if outside and not (panel.curves and line.single and len(outside) < len(line.y)):
-            texts = _notes(line.label, outside, panel.y_unit, shown, whole=len(line.y))
+            texts = _notes(line.shown, outside, panel.y_unit, shown, whole=len(line.y))
             found += [Note(line.label, text) for text in texts]
     for mark in panel.marks:
         if mark.y is not None and not shown.contain(mark.y):

@@ -24,6 +24,35 @@ class Style(NamedTuple):
     hollow: bool = False
     """Draw the outline of the marker only."""
 
+    @property
+    def hatch(self) -> str:
+        """The pattern of a bar, which distinguishes bars as the marker does lines."""
+        return _HATCHES.get(self.marker, "")
+
+    @property
+    def dashes(self) -> tuple[float, tuple[float, ...]]:
+        """The dashes of a distribution, whose lines cross more often than others."""
+        order = list(_HATCHES).index(self.marker) if self.marker in _HATCHES else 0
+        return 0, _DASHES[order % len(_DASHES)]
+
+
+_HATCHES: Final = {
+    "o": "", "s": "//", "^": r"\\\\", "D": "xx", "v": "..", "P": "++", "X": "--", "*": "||",
+    "<": "oo", ">": "**", "d": "OO", "h": "/.", "p": r"\\.", "H": "x.", "8": "-.", "x": "|.",
+    "+": "+.", "1": "/o", "2": r"\\o", "3": "-o", "": "-",
+}  # fmt: skip
+"""Markers to patterns."""
+_DASHES: Final = (
+    (),
+    (5, 1.5),
+    (1, 1),
+    (6, 1.5, 1, 1.5),
+    (3, 1),
+    (8, 2, 1, 1, 1, 2),
+    (2, 2),
+    (10, 2),
+    (4, 1, 1, 1, 1, 1),
+)
 
 STYLES: Final = {
     "mtl-a3c": Style("#D55E00", "o", "-"),

@@ -42,6 +42,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "train --serial": ("torch", ("train", "s.yaml", "--serial", "--out", "no/p.safetensors")),
     "profile of a module": ("torch", ("profile", "mecsim.dnn.zoo:vgg16", "--save", "no.json")),
     "compare": ("plot", (*COMPARE, "--out", "no")),
+    "plot": ("plot", ("plot", "compared", "--out", "no")),
     "compare --engine ray": ("ray", (*COMPARE, "--no-figures", "--engine", "ray", "--out", "no")),
     "report": ("report", ("report", "t.h5")),
     "reproduce": ("plot", ("reproduce", "fig6", "--quick", "--out", "no")),

@@ -94,7 +94,8 @@ def run_command(command: str) -> None:
     """Run a line of a shell block, or check it where it takes long or needs other programs."""
     program, *arguments = shlex.split(command)
     if program == "mecsim":
-        if any(pattern.match(command) for pattern in LONG):
+        draws = arguments[0] == "plot" and not util.find_spec("matplotlib")
+        if draws or any(pattern.match(command) for pattern in LONG):
             check_options(arguments)
         else:
             mecsim([*arguments, *(SHORTER if arguments[0] == "compare" else ())])

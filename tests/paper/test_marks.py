@@ -10,8 +10,8 @@ from mecsim.paper import panels
 from mecsim.paper.claims import load_claims
 from mecsim.paper.figure_files import figure_names, load_figure
 from mecsim.paper.marks import marks
+from mecsim.study.layout import rows_of
 from mecsim.study.panel import Line, Mark, Panel
-from mecsim.study.plots import rows_of
 from tests.helpers.results import everything
 
 

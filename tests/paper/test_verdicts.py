@@ -59,6 +59,13 @@ def test_order_verdict() -> None:
     assert (found.verdict, found.reason) == (NOT, "b is ahead of a")
 
 
+def test_a_mean_near_zero_is_compared_by_a_factor() -> None:
+    found = order_verdict([("a", "b", Ratio(-23_469_646.7, -24_852_834.3, -22_086_459.0))])
+    assert found.measured == "a at ×234,697 [220,866, 248,529] of b"
+    assert order_verdict([("a", "b", Ratio(-5e4, None, None))]).measured == "a at ×501 of b"
+    assert improvement_verdict(Ratio(-1e4, -2e4, -5e3), 50).measured == "×101 [51, 201]"
+
+
 @pytest.mark.parametrize(
     ("measured", "claimed", "verdict"),
     [

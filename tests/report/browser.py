@@ -15,7 +15,7 @@ FLAGS: Final = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-extensions", "--disable-dev-shm-usage", "--hide-scrollbars",
 )  # fmt: skip
-LOAD_S: Final = 30.0
+LOAD_S: Final = 120.0
 """Patience with a page that loads, on a machine that does other things as well."""
 
 
@@ -59,3 +59,9 @@ def load(browser: Chrome, page: Path) -> None:
     WebDriverWait(browser, LOAD_S, 0.05).until(
         lambda it: it.execute_script("return 'ready' in document.documentElement.dataset")
     )
+
+
+def logged(browser: Chrome, kind: str) -> list[dict[str, str]]:
+    """Return what the ``browser`` (its console) or ``performance`` (its network) has logged."""
+    found: list[dict[str, str]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
+    return found

@@ -56,15 +56,15 @@ def show(browser: Chrome, pages: Path) -> Iterator[Callable[[str], Chrome]]:
     def opened(kind: str, width: int = 1200, scheme: str = "light") -> Chrome:
         chromium.size(browser, width, 800)
         chromium.scheme(browser, scheme)
-        browser.get_log("browser")
-        browser.get_log("performance")
+        chromium.logged(browser, "browser")
+        chromium.logged(browser, "performance")
         chromium.load(browser, pages / f"{kind}.html")
         return browser
 
     yield opened
-    console = [each for each in browser.get_log("browser") if each["level"] == "SEVERE"]
+    console = [each for each in chromium.logged(browser, "browser") if each["level"] == "SEVERE"]
     assert console == []
-    asked = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
+    asked = [json.loads(each["message"])["message"] for each in chromium.logged(browser, "performance")]
     urls = {
         each["params"]["request"]["url"].partition(":")[0]
         for each in asked

@@ -11,7 +11,7 @@ import pytest
 from mecsim.simulation.run import run
 from mecsim.simulation.saturation import MIN_SLOTS, is_overloaded
 from mecsim.simulation.totals import Totals
-from mecsim.study.panel import comparison_panels
+from mecsim.study.comparison_panels import comparison_panels
 from mecsim.study.summary import overload_mark
 from tests.helpers.batches import in_this_process
 from tests.helpers.builders import chain, scenario

@@ -17,7 +17,7 @@ from mecsim.errors import InputError
 from mecsim.learning.options import resolve_settings
 from mecsim.simulation.metrics import QUANTILES
 from mecsim.study import plan as plan_module
-from mecsim.study import report
+from mecsim.study import report_tables
 from mecsim.study import summary as summary_module
 from mecsim.study.competitors import Competitor
 from mecsim.study.job_queue import ResultStore, run_batch
@@ -387,10 +387,11 @@ def test_compare_with_invalid_arguments(
 
 
 def test_csv_and_markdown() -> None:
-    table: report.Table = {"a": ["x,y", None], "b": [0.1, 2]}
-    assert report.as_csv(table) == 'a,b\n"x,y",0.1\n,2\n'
+    table: report_tables.Table = {"a": ["x,y", None], "b": [0.1, 2]}
+    assert report_tables.as_csv(table) == 'a,b\n"x,y",0.1\n,2\n'
     assert (
-        report.as_markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x/y | 1 |\n"
+        report_tables.as_markdown(["a", "b"], [["x|y", "1"]])
+        == "| a | b |\n| --- | ---: |\n| x/y | 1 |\n"
     )
 
 

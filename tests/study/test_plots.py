@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mecsim.study import plots, scales
+from mecsim.study import layout, plots, scales
 from mecsim.study.competitors import BOUND
 from mecsim.study.panel import Line, Mark, Panel, positions
 from mecsim.study.scales import Limits
@@ -290,7 +290,7 @@ def test_marks_are_drawn_where_they_are_claimed() -> None:
 
 def test_rows_of_figure() -> None:
     one, extra = panel(line("greedy", [1.0])), panel(line("greedy", [1.0]), extra=True)
-    sizes = [[len(row) for row in plots.rows_of(panels, 3)] for panels in (
+    sizes = [[len(row) for row in layout.rows_of(panels, 3)] for panels in (
         [one], [one] * 3, [one] * 4, [one] * 5, [one, *[extra] * 4], [*[one] * 3, *[extra] * 5],
     )]  # fmt: skip
     assert sizes == [[1], [3], [4], [3, 2], [1, 4], [3, 3, 2]]

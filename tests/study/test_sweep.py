@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mecsim.errors import InputError, MecsimError
+from mecsim.study.comparison_panels import comparison_panels
 from mecsim.study.competitors import Competitor
 from mecsim.study.jobs import Training
-from mecsim.study.panel import comparison_panels
 from mecsim.study.plan import Trial, plan
 from mecsim.study.summary import Entry
 from mecsim.study.sweep import grid, owner, parse_sweep, split

@@ -15,7 +15,7 @@ from mecsim.paper.calibration.page import Calibration, page, search_table, trend
 from mecsim.paper.calibration.sensitivity import SEEDS, episode, excess_percent, moved, steps
 from mecsim.paper.calibration.settings import grid
 from mecsim.paper.calibration.trends import trends
-from mecsim.study.report import as_csv
+from mecsim.study.report_tables import as_csv
 from mecsim.support.files import write_whole
 
 FOLDER: Final = Path("results")

@@ -13,7 +13,7 @@ from mecsim.paper.calibration.levels import Levels
 from mecsim.paper.calibration.sensitivity import BUDGET, Episode, Moved
 from mecsim.paper.calibration.settings import STARTS_GHZ, STEPS_GHZ, TOLERATED_S
 from mecsim.paper.calibration.trends import SWEEPS, TESTS, Trends, delays, energies, gaps
-from mecsim.study.report import Table, as_markdown
+from mecsim.study.report_tables import Table, as_markdown
 
 FINALISTS: Final = 6
 """Settings whose trends the page shows, of those nearest to the targets."""

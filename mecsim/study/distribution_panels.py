@@ -1,0 +1,171 @@
+"""Panels with the distribution of the total delay over tasks, from rows or from a trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from mecsim.errors import InputError
+from mecsim.simulation.metrics import QUANTILES
+from mecsim.study import statistics
+from mecsim.study.axis_labels import AS_THEY_ARE, Names, metric_axis
+from mecsim.study.comparison_panels import point_title, titles
+from mecsim.study.panel import Distribution, Line, Panel
+from mecsim.study.summary import Row
+from mecsim.support.arrays import Floats
+from mecsim.trace import TraceFile
+from mecsim.trace.schema import Column
+
+METRIC: Final = "total_delay_s"
+"""The metric whose quantiles a comparison keeps."""
+COLUMNS: Final = {
+    "total_delay_s": "total_s",
+    "edge_delay_s": "edge_s",
+    "local_delay_s": "local_s",
+    "energy_J": "energy_J",
+}
+"""Metrics per task to their columns in a trace."""
+_OF_HOPS: Final = ("task", "resource", "enqueue_s", "start_s", "finish_s")
+_Y_LABELS: Final[Mapping[Distribution, str]] = {
+    "cdf": "share of completed tasks",
+    "tail": "share of tasks above",
+}
+_MOST_POINTS: Final = 1000
+"""Points of a line from a trace: more cannot be seen."""
+_KINDS: Final = {"device": "device", "uplink": "uplink", "link": "wired link", "server": "server",
+                 "downlink": "downlink"}  # fmt: skip
+"""Kinds of resources in the order in which a task meets them."""
+
+
+def distribution_panels(
+    rows: Sequence[Row], which: Distribution, names: Names = AS_THEY_ARE
+) -> list[Panel]:
+    """Return one panel per scenario and point, with the mean quantiles of the runs.
+
+    A quantile at a probability is the mean over the seeds, with its 95% interval. Empty if no row
+    has quantiles: earlier versions of mecsim did not store them.
+    """
+    samples: dict[tuple[str, str], dict[str, dict[tuple[int, int], Floats]]] = {}
+    for row in rows:
+        values = row.get("total_delay_quantiles_s")
+        if values and len(values) == len(QUANTILES):
+            place = row["scenario"], json.dumps(row["sweep"])
+            seeds = row["training_seed"] or 0, row["seed"]
+            of_schedulers = samples.setdefault(place, {})
+            of_schedulers.setdefault(row["scheduler"], {})[seeds] = np.array(values)
+    places = [(scenario, point_title(json.loads(p), names)) for scenario, p in samples]
+    return [
+        Panel(
+            [_mean(label, each, which, names.get(label, "")) for label, each in found.items()],
+            metric_axis(METRIC, names),
+            _Y_LABELS[which],
+            title,
+            distribution=which,
+        )
+        for title, found in zip(titles(places, names), samples.values(), strict=True)
+    ]
+
+
+def _mean(
+    label: str, sample: Mapping[tuple[int, int], Floats], which: Distribution, name: str
+) -> Line:
+    """Return the mean quantiles of runs, each with its interval."""
+    seeds = statistics.complete_seeds(dict.fromkeys(sample, 0.0))
+    chosen = [
+        statistics.estimate(
+            statistics.matrix({key: float(q[at]) for key, q in sample.items()}, seeds)
+        )
+        for at in range(len(QUANTILES))
+    ]
+    x = [each.mean for each in chosen]
+    low, high = [each.low for each in chosen], [each.high for each in chosen]
+    return _shares(Line(label, x, QUANTILES, low, high, name=name), which)
+
+
+def _shares(line: Line, which: Distribution) -> Line:
+    """Return a line of a CDF as it is, or as one of the shares above, which never are 0."""
+    if which == "cdf":
+        return line
+    kept = [at for at, y in enumerate(line.y) if y < 1]
+    return replace(
+        line,
+        x=[line.x[at] for at in kept],
+        y=[1 - line.y[at] for at in kept],
+        low=[line.low[at] for at in kept],
+        high=[line.high[at] for at in kept],
+    )
+
+
+def trace_distribution(
+    path: Path, metric: str, which: Distribution, names: Names = AS_THEY_ARE
+) -> Panel:
+    """Return the distribution of a metric over the completed tasks of a trace.
+
+    Raises:
+        InputError: No task completed.
+        TraceError: The file is no trace, or it is damaged.
+    """
+    with TraceFile(path) as trace:
+        values = trace.read("tasks", COLUMNS[metric])[_counted(trace)]
+        scheduler = trace.made_by.scheduler
+    if not len(values):
+        raise InputError(f"{path}: no task completed; a distribution needs at least one")
+    every = np.sort(values)
+    tail = len(every) - 1 - np.geomspace(1, len(every), _MOST_POINTS) + 1
+    body = np.linspace(0, len(every) - 1, _MOST_POINTS)
+    ranks = np.unique(np.concatenate([body, tail]).astype(np.int64))
+    shares = ((ranks + 1) / len(every)).tolist()
+    none = [None] * len(ranks)
+    line = Line(scheduler, every[ranks].tolist(), shares, none, none, name=names.get(scheduler, ""))
+    return Panel(
+        [_shares(line, which)],
+        metric_axis(metric, names),
+        _Y_LABELS[which],
+        path.stem,
+        distribution=which,
+    )
+
+
+def _counted(trace: TraceFile) -> Column:
+    """Return which tasks completed and count by the scenario's ``measurement``."""
+    begin_s, end_s = trace.scenario.counted_s
+    release_s = trace.read("tasks", "release_s")
+    counted: Column = (trace.read("tasks", "status") == 0) & (release_s >= begin_s)
+    return counted & (release_s < end_s)
+
+
+def trace_parts(path: Path, names: Names = AS_THEY_ARE) -> Panel:
+    """Return the mean time of a task at each kind of resource, waiting and in service, as bars.
+
+    Raises:
+        InputError: No task completed.
+        TraceError: The file is no trace, or it is damaged.
+    """
+    with TraceFile(path) as trace:
+        kinds = trace.read("resources", "kind").astype("U")
+        hops = {name: trace.read("hops", name) for name in _OF_HOPS}
+        counted = _counted(trace)
+    if not counted.any():
+        raise InputError(f"{path}: no task completed; parts of the delay need at least one")
+    of_counted = counted[hops["task"]]
+    kind = kinds[hops["resource"]]
+    found: dict[str, list[Any]] = {"waiting": [], "service": []}
+    shown = [each for each in _KINDS if each in kind]
+    for each in shown:
+        mine = of_counted & (kind == each)
+        spans = {
+            "waiting": hops["start_s"][mine] - hops["enqueue_s"][mine],
+            "service": hops["finish_s"][mine] - hops["start_s"][mine],
+        }
+        for name, span in spans.items():
+            found[name].append(float(span.sum()) / int(counted.sum()))
+    none = [None] * len(shown)
+    places = [_KINDS[each] for each in shown]
+    lines = [Line(name, places, y, none, none, name=names.get(name, "")) for name, y in
+             found.items()]  # fmt: skip
+    return Panel(lines, "resource", "mean time per task (s)", path.stem, bars=True, additive=True)
