@@ -15,10 +15,10 @@ import pytest
 from safetensors.numpy import save_file
 from tensorboardX.proto.event_pb2 import Event
 
-from mecsim import cli
 from mecsim.errors import InputError, Interrupted, PolicyError
 from mecsim.learning.checkpoint import read_checkpoint
 from mecsim.learning.policy_file import read_policy
+from tests.helpers.cli import ended
 from tests.rl.test_learners import ACTOR_CRITIC, same
 from tests.rl.test_policy_network import learn
 
@@ -173,22 +173,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def mecsim(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["mecsim", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
-
-
-def test_train_and_run_the_policy(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_and_run_the_policy(here: Path) -> None:
     train = ["train", "s.yaml", "--serial", "--episodes", "30", "--json", *SMALL]
-    code, out, _ = mecsim(monkeypatch, capsys, *train, "--seed", "3", "--set", "slots=8")
+    code, out, _ = ended(*train, "--seed", "3", "--set", "slots=8")
     assert code == 0
     document = json.loads(out)
     policy = Path(document["policy"])
@@ -196,21 +183,19 @@ def test_train_and_run_the_policy(
     assert (document["scheduler"], document["seed"], document["serial"]) == ("mtl-a3c", 3, True)
     assert read_policy(policy).header.scenario == "s (slots=8)"
     run = ["run", "s.yaml", "--set", "slots=8", "--scheduler", "mtl-a3c", "--no-trace", "--json"]
-    code, out, err = mecsim(monkeypatch, capsys, *run)
+    code, out, err = ended(*run)
     assert (code, err) == (0, "")
     assert json.loads(out)["completed"] == 16
-    code, _, err = mecsim(monkeypatch, capsys, *run, "--option", "policy=none.safetensors")
+    code, _, err = ended(*run, "--option", "policy=none.safetensors")
     assert (code, len(err.splitlines())) == (2, 1)
-    code, out, _ = mecsim(monkeypatch, capsys, *train, "--out", "folder")
+    code, out, _ = ended(*train, "--out", "folder")
     assert json.loads(out)["policy"].startswith("folder/s-mtl-a3c-0")
 
 
 @pytest.mark.parametrize("name", ["mtl-a3c", "a3c", "dqn"])
-def test_settings_are_listed_with_their_meaning(
-    name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_are_listed_with_their_meaning(name: str, here: Path) -> None:
     command = ["train", "--scheduler", name, "--settings"]
-    code, out, _ = mecsim(monkeypatch, capsys, *command, "--json")
+    code, out, _ = ended(*command, "--json")
     settings = json.loads(out)["settings"]
     assert code == 0
     assert all(each["meaning"] and each["default"] for each in settings)
@@ -219,7 +204,7 @@ def test_settings_are_listed_with_their_meaning(
     assert allowed["batch_size"] == "integer, 1 or more"
     assert allowed["max_grad_norm"] == "number, above 0"
     assert allowed["observe"] == "full or paper"
-    code, out, _ = mecsim(monkeypatch, capsys, *command)
+    code, out, _ = ended(*command)
     assert code == 0
     assert all(each["name"] in out for each in settings)
 
@@ -251,13 +236,9 @@ def test_input_that_is_wrong(
     arguments: list[str],
     problem: str,
     here: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (here / "there.safetensors").mkdir()
-    code, out, err = mecsim(
-        monkeypatch, capsys, "train", "s.yaml", "--serial", "--quiet", *arguments
-    )
+    code, out, err = ended("train", "s.yaml", "--serial", "--quiet", *arguments)
     assert (code, out) == (2, "")
     assert problem in err
     assert len(err.splitlines()) == 1
@@ -265,30 +246,24 @@ def test_input_that_is_wrong(
 
 
 @pytest.mark.parametrize("workers", ["0", "17"])
-def test_workers_are_1_to_16(
-    workers: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, err = mecsim(monkeypatch, capsys, "train", "s.yaml", "--workers", workers)
+def test_workers_are_1_to_16(workers: str, here: Path) -> None:
+    code, _, err = ended("train", "s.yaml", "--workers", workers)
     assert code == 2
     assert f"workers: {workers}; allowed: 1 to 16" in err
 
 
-def test_the_scenario_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, err = mecsim(monkeypatch, capsys, "train")
+def test_the_scenario_is_missing() -> None:
+    code, _, err = ended("train")
     assert (code, err) == (
         2,
         "mecsim: train: SCENARIO is missing; allowed: a scenario file or a shipped name\n",
     )
 
 
-def test_a_training_that_fails_exits_with_1(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_that_fails_exits_with_1(here: Path) -> None:
     rates = ["--option", "actor_learning_rate=1e30", "--option", "critic_learning_rate=1e30"]
     command = ["train", "s.yaml", "--serial", "--quiet", "--out", "p.safetensors", *SMALL, *rates]
-    code, out, err = mecsim(monkeypatch, capsys, *command)
+    code, out, err = ended(*command)
     assert (code, out) == (1, "")
     assert err.startswith("mecsim: the training diverged: ")
     assert not (here / "p.safetensors").exists()
@@ -296,12 +271,12 @@ def test_a_training_that_fails_exits_with_1(
 
 @pytest.mark.parametrize("module", ["torch", "tensorboardX"])
 def test_a_missing_extra_is_reported_and_nothing_is_written(
-    module: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(here.rglob("*"))
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, "schedulers.rl.rollouts", raising=False)
-    code, out, err = mecsim(monkeypatch, capsys, "train", "s.yaml", "--serial", *SMALL)
+    code, out, err = ended("train", "s.yaml", "--serial", *SMALL)
     assert (code, out) == (2, "")
     problem = f"training mtl-a3c needs {module}. Try: pip install 'mecsim[torch]'"
     assert err == f"mecsim: {problem}\n"

@@ -78,7 +78,7 @@ def test_setting_without_effect_in_one_file(
     assert line.endswith(remedy)
 
 
-def test_all_settings_without_effect_are_told_beside_other_faults(tmp_path: Path) -> None:
+def test_all_settings_without_effect_are_reported_with_other_faults(tmp_path: Path) -> None:
     text = "radio: {rate: 1e6, bandwidth: 5 MHz, fading: rayleigh}\nslotz: 5\n"
     with pytest.raises(ScenarioError) as caught:
         load(write(tmp_path, text))
@@ -101,7 +101,7 @@ def test_setting_with_effect(text: str, tmp_path: Path) -> None:
     load(write(tmp_path, text))
 
 
-def test_transmit_power_has_an_effect_beside_a_given_rate() -> None:
+def test_transmit_power_has_an_effect_next_to_a_given_rate() -> None:
     rate = ["radio.rate=1 MB/s", "radio.transmit_power=1 W"]
     assert load(DEFAULT, rate).radio.transmit_power == 1.0
 
