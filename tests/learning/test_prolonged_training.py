@@ -84,6 +84,7 @@ def test_new_episodes_keep_the_last_values_of_schedules(tmp_path: Path) -> None:
     assert summary["prolonged"] == [20, 40]
 
 
+@pytest.mark.slow
 def test_a_policy_never_gets_worse_and_old_evaluations_are_kept(tmp_path: Path) -> None:
     out = tmp_path / "p.safetensors"
     short = train(request(out, "dqn", 20))
@@ -150,6 +151,7 @@ def test_a_finished_training_is_repeated_without_resume(tmp_path: Path) -> None:
     assert "prolonged" not in summary
 
 
+@pytest.mark.slow
 def test_a_stack_of_different_lengths_is_prolonged(tmp_path: Path) -> None:
     def requests(kind: str, episodes: int) -> list[TrainingRequest]:
         return [
@@ -170,6 +172,7 @@ def test_a_stack_of_different_lengths_is_prolonged(tmp_path: Path) -> None:
         np.testing.assert_equal(curve_of(one.out), curve_of(other.out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONSTANT)
 def test_the_shortest_prolongation_has_an_iteration(kind: str, tmp_path: Path) -> None:
     name, options = CONSTANT[kind]

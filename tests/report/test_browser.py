@@ -64,7 +64,9 @@ def show(browser: Chrome, pages: Path) -> Iterator[Callable[[str], Chrome]]:
     yield opened
     console = [each for each in chromium.logged(browser, "browser") if each["level"] == "SEVERE"]
     assert console == []
-    asked = [json.loads(each["message"])["message"] for each in chromium.logged(browser, "performance")]
+    asked = [
+        json.loads(each["message"])["message"] for each in chromium.logged(browser, "performance")
+    ]
     urls = {
         each["params"]["request"]["url"].partition(":")[0]
         for each in asked
