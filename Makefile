@@ -15,6 +15,9 @@ BARE := .venv-bare
 WARM := $(VENV)/.kernels-compiled
 PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 
+# Where it is set, each of the many processes of a test run would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-bare coverage verify policies calibration bench lint format pins clean distclean
 
