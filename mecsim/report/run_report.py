@@ -77,7 +77,7 @@ def _per_task(summary: RunSummary) -> Table:
 
 
 def _totals(summary: RunSummary) -> Table:
-    counts: dict[str, float | None] = {
+    counts: dict[str, Any] = {
         "tasks released": summary.tasks,
         "completed": summary.completed,
         "failed": summary.failed,

@@ -34,7 +34,7 @@ def draw_training(summary: Mapping[str, Any]) -> list[Path]:
     Raises:
         OutputError: A file cannot be written.
     """
-    return draw([training_panel(summary)], Path(summary["curve_file"]))
+    return draw([training_panel(summary)], Path(summary["curve_file"]).with_suffix(""))
 
 
 def training_panel(summary: Mapping[str, Any]) -> Panel:
