@@ -73,7 +73,7 @@ def _per_task(summary: RunSummary) -> Table:
         found = getattr(summary, key)
         label = METRICS[key].axis.replace(" per task", "")
         rows.append([label, *(quantity(getattr(found, name)) for name in names)])
-    return Table("Completed tasks", ["per task", *names], rows, name="per-task", wide=False)
+    return Table("Completed tasks", ["per task", *names], rows, name="per-task")
 
 
 def _totals(summary: RunSummary) -> Table:
