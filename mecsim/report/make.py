@@ -82,10 +82,14 @@ def _page(path: Path, kind: str, window: str | None) -> Page:
         from mecsim.report.timeline import parse_window  # noqa: PLC0415
 
         return run_page(path, None if window is None else parse_window(window))
-    if kind == "comparison":
-        from mecsim.report.comparison import comparison_page  # noqa: PLC0415
-
-        return comparison_page(path)
+    from mecsim.report.comparison import comparison_page  # noqa: PLC0415
     from mecsim.report.paper_report import paper_page  # noqa: PLC0415
 
-    return paper_page(path)
+    try:
+        return comparison_page(path) if kind == "comparison" else paper_page(path)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        files = "comparison.json" if kind == "comparison" else "its tables"
+        raise InputError(
+            f"{path}: {files}: damaged, or written by another version of mecsim "
+            f"({type(error).__name__}: {error})"
+        ) from error

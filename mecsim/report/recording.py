@@ -64,7 +64,7 @@ class Recording:
             self.trace.read("tasks", name, begin, end)[-begin % self.every :: self.every]
             for begin, end in pieces(self.tasks)
         ]
-        return np.concatenate([np.empty(0, int), *found]) if not found else np.concatenate(found)
+        return np.concatenate(found) if found else np.empty(0)
 
     @cached_property
     def completed(self) -> NDArray[np.bool_]:

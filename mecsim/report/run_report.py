@@ -43,8 +43,14 @@ def run_page(path: Path, window: tuple[float, float] | None) -> Page:
                 Section("placement", "Decisions", decisions(recording)),
                 Section("provenance", "What was run", _provenance(recording)),
             ],
-            facts={"summary": recording.summary.as_json(), "complete": trace.complete},
+            facts={"summary": _facts(recording.summary), "complete": trace.complete},
         )
+
+
+def _facts(summary: RunSummary) -> dict[str, Any]:
+    """Return the document of the run, with the busiest resources only: a city has 300,000."""
+    document = summary.as_json()
+    return document | {"resources": document["resources"][:MOST_RESOURCES]}
 
 
 def _summary(recording: Recording) -> list[Table | Text]:
