@@ -60,7 +60,7 @@ class PaperTable:
 def cell(mean: float, low: float | None, high: float | None, *, best: bool = False) -> Cell:
     """Return a mean and half its interval, rounded to the digits that the interval leaves.
 
-    >>> cell(24.1534, 24.07, 24.23)[:2], cell(18490, 17000, 19900)[:2]
+    >>> cell(24.1534, 24.07, 24.23)[:2], cell(18490, 17000, 19920)[:2]
     (('24.153', '0.080'), ('18,500', '1,500'))
     >>> cell(1.25e-7, 1.2e-7, 1.3e-7)
     Cell(mean='1.250', half='0.050', exponent=-7, best=False)

@@ -121,7 +121,7 @@ def evaluations(ends: Sequence[int], lengths: Sequence[int]) -> set[int]:
         >>> sorted(evaluations([100], [80]))
         [0, 6, 25, 56, 100]
         >>> sorted(evaluations([100, 200], [80, 160]))
-        [0, 6, 25, 56, 78, 100, 113, 153, 200]
+        [0, 6, 25, 56, 100, 112, 153, 200]
     """
     found, before = set[int](), -1
     for end, episodes in zip(ends, lengths, strict=True):

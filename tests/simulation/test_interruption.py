@@ -238,7 +238,7 @@ def test_a_full_disk_is_told_and_costs_no_flushed_rows(limit: int, scenario: Pat
 def test_a_place_that_takes_no_file(out: str, scenario: Path) -> None:
     (scenario.parent / "file").write_text("mine", encoding="utf-8")
     (scenario.parent / "folder.h5").mkdir()
-    run = ("run", str(scenario), "--scheduler", "greedy", "--out", out)
+    run = ("run", str(scenario), "--scheduler", "greedy", "--out", out, "--quiet")
     message = mecsim(*run, cwd=scenario.parent, code=2).stderr
     assert message.startswith(f"mecsim: {out}: cannot be written: ")
     assert len(message.splitlines()) == 1

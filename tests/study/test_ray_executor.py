@@ -102,7 +102,15 @@ def processes(cluster: Any, name: str) -> list[psutil.Process]:
     """Processes of a cluster's nodes by the beginning of their name."""
     nodes = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
     found = [each for pid in nodes for each in psutil.Process(pid).children()]
-    return [each for each in found if " ".join(each.cmdline()).startswith(name)]
+    return [each for each in found if _command(each).startswith(name)]
+
+
+def _command(process: psutil.Process) -> str:
+    """Return the command of a process; nothing if it has ended since it was listed."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # ZombieProcess is one of these
+        return ""
 
 
 def test_killed_node(cluster: Any, marking: tuple[str, ...], tmp_path: Path) -> None:
