@@ -258,8 +258,11 @@ def _provenance(folder: Path, document: Mapping[str, Any]) -> list[Table | Text 
     if (folder / "provenance.json").is_file():
         found = read_json(folder / "provenance.json")
         facts = found if isinstance(found, Mapping) else {"provenance": found}
-        simple = [[str(k), _shown(v)] for k, v in facts.items()]
+        simple = [[str(k), _shown(v)] for k, v in facts.items() if k != "scenarios"]
         parts.append(Table("Provenance", ["", "value"], simple, 2, "provenance-table"))
+        if "scenarios" in facts:
+            scenarios = json.dumps(facts["scenarios"], indent=1, ensure_ascii=False)
+            parts.append(Listing("Scenarios", scenarios))
     kinds: dict[tuple[str, str, str], int] = {}
     for each in runs:
         job = each["job"]

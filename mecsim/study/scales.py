@@ -22,6 +22,8 @@ WIDE: Final = 5.0
 STRETCH: Final = 0.5
 """Intervals, baselines and claims extend the range of the compared means to a side by at most this
 share of it."""
+STRETCH_OF_BARS: Final = 2.0
+"""The same for bars, whose range begins at 0: they may be three times as high as the compared."""
 LEAST_SPAN: Final = 0.05
 """Least range of an axis, as a share of the values."""
 LAST: Final = 5
@@ -146,8 +148,11 @@ def limits(panel: Panel, kind: Kind) -> Limits:
     if not means:
         return Limits(0.0, 1.0)
     low, high = min(means), max(means)
+    from_zero = panel.bars and kind == "linear"
+    if from_zero:
+        low, high = min(low, 0.0), max(high, 0.0)
     least = LEAST_SPAN * (max(abs(low), abs(high)) or 1.0) if kind == "linear" else LEAST_SPAN
-    reach = STRETCH * max(high - low, least)
+    reach = (STRETCH_OF_BARS if from_zero else STRETCH) * max(high - low, least)
     others = [forward(y) for y in _other_values(panel)]
     near = [y for y in others if low - reach <= y <= high + reach]
     ends = [
@@ -166,8 +171,8 @@ def limits(panel: Panel, kind: Kind) -> Limits:
         bottom = max(bottom, 0.0 if lowest else -space)
     if kind == "linear" and highest <= 0:
         top = min(top, 0.0 if highest else space)
-    if kind == "linear" and panel.bars:
-        bottom, top = min(bottom, 0.0), max(top, 0.0)
+    if from_zero:
+        bottom, top = (bottom if lowest < 0 else 0.0), (top if highest > 0 else 0.0)
     return Limits(back(bottom), back(top))
 
 

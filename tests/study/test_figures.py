@@ -172,6 +172,11 @@ def test_panels_of_categories_have_bars_from_zero(compared: Path) -> None:
     bars = [bar.get_height() for group in axes.containers for bar in group]
     assert bars == [1.0, 1.2, 1.0, 2.2]
     assert axes.get_ylim()[0] == 0
+    equal = [Line("greedy", ["a", "b"], [1.0, 1.0], [0.5, 0.5], [1.5, 1.5]),
+             Line("dqn", ["a", "b"], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]),
+             Line("rpdi", ["a", "b"], [2.0, 99.0], [2.0, 99.0], [2.0, 99.0])]  # fmt: skip
+    (view,) = plots.make_figure([Panel(equal, "", "total delay (s)", bars=True)]).axes
+    assert 2 < view.get_ylim()[1] < 3  # whole intervals; the far bar is cut off
     assert len({bar.get_hatch() for group in axes.containers for bar in group}) == 2
     assert all(np.ptp(line.get_xdata()) == 0 for line in axes.lines)  # nothing joins categories
 
