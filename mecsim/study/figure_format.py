@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,13 +87,13 @@ class FigureFormat:
 SCREEN: Final = FigureFormat()
 
 
-def parse_formats(text: str, option: str = "--format") -> tuple[str, ...]:
-    """Return formats from a list such as ``pdf,svg``. Raises ``InputError``.
+def parse_formats(names: Iterable[str], option: str = "--format") -> tuple[str, ...]:
+    """Return formats in small letters, each once. Raises ``InputError``.
 
-    >>> parse_formats("pdf, svg")
+    >>> parse_formats(["pdf", " SVG", "pdf"])
     ('pdf', 'svg')
     """
-    found = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    found = tuple(dict.fromkeys(name.strip().lower() for name in names if name.strip()))
     for name in found:
         if name not in FORMATS:
             hint = did_you_mean(name, FORMATS)
@@ -133,4 +133,4 @@ def figure_format(formats: str, width: str, font_size: float) -> FigureFormat:
             f"--font-size {font_size:g}: too large for --width {width}; expected at most "
             f"{72 * inches / LEAST_EMS:.3g} points"
         )
-    return FigureFormat(parse_formats(formats), inches, font_size)
+    return FigureFormat(parse_formats(formats.split(",")), inches, font_size)

@@ -100,6 +100,7 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
         Interrupted: The user pressed Ctrl-C; finished jobs are kept.
         OutputError: A result cannot be written.
     """
+    form = FigureFormat(parse_formats(request.figure_formats, "--figure-format"))
     _check(request)
     study = make_study(request)
     trials = plan(study)
@@ -115,7 +116,6 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
     origin = provenance(request, study, trials, request.command)
     files = write_report(store.path, document, origin)
     if request.figures:
-        form = FigureFormat(request.figure_formats)
         files += draw_comparison(document, store.path / "figures", FigureRequest(form=form))
     return StudyResult(
         document=document,
@@ -163,7 +163,6 @@ def _check(request: StudyRequest) -> None:
             raise InputError(f"{name}: {count}; expected 1 or more")
     check_kernel(request.kernel)
     check_executor(request.executor.name, request.executor.address)
-    parse_formats(",".join(request.figure_formats), "--figure-format")
     if request.figures:
         plots.need_matplotlib(", or use --no-figures")
 

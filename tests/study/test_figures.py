@@ -22,7 +22,7 @@ from mecsim.study.layout import rows_of
 from mecsim.study.panel import Line, Panel
 from mecsim.study.summary import Entry
 from mecsim.trace import TraceFile
-from tests.helpers.batches import SCENARIO
+from tests.helpers.batches import SCENARIO, in_this_process
 from tests.helpers.cli import answer, mecsim
 
 COLUMN = FigureFormat(("pdf",), 3.5, 8.0)
@@ -286,3 +286,16 @@ def test_tasks_that_do_not_count_are_left_out(tmp_path: Path) -> None:
 def test_names_must_have_text() -> None:
     with pytest.raises(InputError, match="expected NAME=TEXT"):
         figures.parse_names(["greedy="])
+
+
+def test_compare_writes_each_format_once_whatever_its_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    in_this_process(monkeypatch)
+    mecsim(
+        "compare", str(SCENARIO), "--set", "slots=1", "--schedulers", "greedy", "--seeds", "1",
+        "--figure-format", "PNG,png,Pdf", "--quiet", "--out", str(tmp_path / "out"),
+    )  # fmt: skip
+    found = {path.suffix for path in (tmp_path / "out" / "figures").iterdir()}
+    assert found == {".png", ".pdf"}
