@@ -118,7 +118,7 @@ class PartitionVecEnv(VecEnv):
         return [getattr(self._envs, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Refuse: the runs are no separate environments.
+        """Refuse: the runs are not separate environments.
 
         Args:
             attr_name: The attribute.
@@ -133,7 +133,7 @@ class PartitionVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *args: Any, indices: VecEnvIndices = None, **options: Any
     ) -> NoReturn:
-        """Refuse: the runs are no separate environments.
+        """Refuse: the runs are not separate environments.
 
         Args:
             method_name: The method.
@@ -150,7 +150,7 @@ class PartitionVecEnv(VecEnv):
         raise AttributeError(f"{method_name}: {type(self).__name__} has no separate environments")
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """Return False for each run: none has a wrapper of its own.
+        """Return False for each run: runs have no wrappers.
 
         Args:
             wrapper_class: The class of the wrapper.

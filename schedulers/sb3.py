@@ -48,16 +48,10 @@ ACTIVATIONS: Final = {
 """Activation functions by their text in a file."""
 WITHOUT_EFFECT: Final = frozenset(
     {
-        ":type:",
-        ":serialized:",
-        "net_arch",
-        "activation_fn",
-        "ortho_init",
-        "log_std_init",
-        "full_std",
+        *(":type:", ":serialized:", "net_arch", "activation_fn", "ortho_init", "log_std_init"),
+        *("full_std", "use_expln", "share_features_extractor", "normalize_images"),
+        *("optimizer_class", "optimizer_kwargs"),
     }
-    | {"use_expln", "share_features_extractor", "normalize_images", "optimizer_class"}
-    | {"optimizer_kwargs"}
 )
 """Keys of ``policy_kwargs`` that are read or that do not change decisions."""
 _PARAMETER: Final = re.compile(
@@ -143,7 +137,7 @@ def _read(path: Path, spec: SchedulerSpec) -> _Network:
 
 
 def _contents(path: Path) -> tuple[dict[str, Any], State]:
-    """Return the JSON and the parameters of a file, nothing of it unpickled."""
+    """Return the JSON and the parameters of a file; nothing is unpickled."""
     try:
         with zipfile.ZipFile(path) as archive:
             data = json.loads(_part(archive, "data"))

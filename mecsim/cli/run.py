@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Final, Optional
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mecsim.scenario.schema import Scenario
     from mecsim.simulation.metrics import RunSummary
 
-MANY_EXECUTIONS = 1_000_000
+MANY_EXECUTIONS: Final = 1_000_000
 """Expected executions of blocks from which a run takes long (13 to 40 s) with the simpy kernel."""
 
 

@@ -102,8 +102,8 @@ def draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, Style], view: View)
             _draw_line(axes, panel, order, places, look, view, joined=not ticks)
     marks = [each for each in panel.marks if _is_shown(each, view.limits)]
     for order, mark in enumerate(marks):
-        beside = sum(other.x == mark.x for other in marks[:order])
-        _draw_mark(axes, mark, places, looks[mark.label].colour, beside)
+        before = sum(other.x == mark.x for other in marks[:order])
+        _draw_mark(axes, mark, places, looks[mark.label].colour, before)
     set_x_axis(axes, panel, places, ticks, view)
     write_title(axes, panel, view, looks)
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
@@ -124,7 +124,7 @@ def _draw_line(
     line = panel.lines[order]
     x = [places[hashable(value)] + (0.0 if joined else _shift(panel, order)) for value in line.x]
     points = OFFSET * (order - (len(panel.lines) - 1) / 2) if joined else 0.0
-    place = {"zorder": FRONT - order, "transform": _beside(axes, points)}
+    place = {"zorder": FRONT - order, "transform": _shifted(axes, points)}
     colour = look.colour
     if panel.bars and view.kind == "linear":
         _draw_bars(axes, panel, line, x, look, view.limits)
@@ -166,7 +166,7 @@ def _is_shown(mark: Mark, shown: Limits) -> bool:
     return mark.y is None or shown.contain(mark.y)
 
 
-def _beside(axes: Axes, points: float, transform: Any = None) -> Any:
+def _shifted(axes: Axes, points: float, transform: Any = None) -> Any:
     """Return a transformation that moves by a distance in points to the right."""
     from matplotlib.transforms import ScaledTranslation  # noqa: PLC0415 - slow to import
 
@@ -175,7 +175,7 @@ def _beside(axes: Axes, points: float, transform: Any = None) -> Any:
 
 
 def _shift(panel: Panel, order: int) -> float:
-    """Return how far the points of a line are beside their categories, if lines share them."""
+    """Return how far the points of a line are from their categories, if lines share them."""
     shared = any(len(line.x) > 1 for line in panel.lines)
     return DODGE * ((order + 0.5) / len(panel.lines) - 0.5) if shared else 0.0
 
@@ -231,24 +231,24 @@ def _draw_intervals(
 
 
 def _draw_mark(
-    axes: Axes, mark: Mark, places: Mapping[Any, float], colour: str, beside: int
+    axes: Axes, mark: Mark, places: Mapping[Any, float], colour: str, before: int
 ) -> None:
     """Draw a claim as a triangle: its tip is at the height, or it stands on the x-axis.
 
-    It is to the right of ``beside`` others at the same place.
+    It is to the right of ``before`` others at the same place.
     """
     look: dict[str, Any] = {
         "color": colour, "markeredgecolor": "black", "markeredgewidth": 0.5, "markersize": 8,
         "clip_on": False, "zorder": 2 * FRONT, "linestyle": "",
     }  # fmt: skip
     if mark.x is None and mark.y is not None:
-        right = _beside(axes, 2 + 7 * beside, axes.get_yaxis_transform())
+        right = _shifted(axes, 2 + 7 * before, axes.get_yaxis_transform())
         axes.plot([1], [mark.y], marker=_CARET_LEFT, transform=right, **look)
         return
     x = places.get(hashable(mark.x), mark.x)
     if mark.y is not None:
         axes.plot(
-            [x], [mark.y], marker=_CARET_LEFT, transform=_beside(axes, 9 + 7 * beside), **look
+            [x], [mark.y], marker=_CARET_LEFT, transform=_shifted(axes, 9 + 7 * before), **look
         )
         return
     axes.plot([x], [0], marker="^", transform=axes.get_xaxis_transform(), **look)

@@ -240,7 +240,7 @@ def execute_apart(
     with temporary_folder() as folder:
         places = {}
         for name, content in files.items():
-            here = Path(os.path.abspath(name))  # noqa: PTH100 - links stay beside their siblings
+            here = Path(os.path.abspath(name))  # noqa: PTH100 - links stay next to their siblings
             place = folder / here.relative_to(here.anchor)
             write_whole(place, content)
             places[name] = str(place)
