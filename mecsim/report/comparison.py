@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mecsim.report.page import Cell, Chart, Listing, Page, Section, Table, Text,
 from mecsim.report.panel_chart import LINES, panel_chart, panel_key
 from mecsim.simulation.metrics import METRICS, QUANTILES
 from mecsim.study.comparison_panels import comparison_panels
+from mecsim.study.distribution_panels import quantile_samples
 from mecsim.study.panel import Panel
 from mecsim.study.report import problems
 from mecsim.study.report_tables import point_text
@@ -39,7 +40,7 @@ def comparison_page(folder: Path) -> Page:
     document = _document(folder / "comparison.json")
     rows, summary = document["rows"], document["summary"]
     looks = styles(list(dict.fromkeys(each["scheduler"] for each in [*summary, *rows])))
-    trainings = _jobs(folder, "train")
+    jobs = _jobs(folder)
     scenarios = list(dict.fromkeys(each["scenario"] for each in summary))
     schedulers = [name for name in looks if any(row["scheduler"] == name for row in rows)]
     sections = [
@@ -47,8 +48,8 @@ def comparison_page(folder: Path) -> Page:
         Section("distribution", "Distribution of the total delay", _distributions(rows, looks)),
         Section("summary", "Means with 95% intervals", [_summary_table(summary)]),
         Section("runs", "Runs", _run_table(rows)),
-        *_learning(trainings, summary, looks),
-        Section("provenance", "What was run", _provenance(folder, document)),
+        *_learning(jobs["train"], summary, looks),
+        Section("provenance", "What was run", _provenance(folder, document, jobs)),
     ]
     return Page(
         title=f"Comparison of {', '.join(schedulers)}",
@@ -90,12 +91,10 @@ def _point(sweep: Mapping[str, Any]) -> str:
 
 def _distributions(rows: Sequence[Row], looks: Mapping[str, Style]) -> list[Chart | Text]:
     """Return the distribution of the total delay at each point; the mean over the runs."""
-    groups: dict[str, dict[str, list[list[float]]]] = {}
-    for row in rows:
-        found = row.get("total_delay_quantiles_s")
-        if found is not None and len(found) == len(QUANTILES):
-            place = ", ".join(filter(None, (row["scenario"], _point(row["sweep"]))))
-            groups.setdefault(place, {}).setdefault(row["scheduler"], []).append(found)
+    groups = {
+        ", ".join(filter(None, (scenario, _point(json.loads(point))))): found
+        for (scenario, point), found in quantile_samples(rows).items()
+    }
     if not groups:
         return []
     plot = make_figure("distribution", METRICS["total_delay_s"].axis, "share of completed tasks")
@@ -103,8 +102,9 @@ def _distributions(rows: Sequence[Row], looks: Mapping[str, Style]) -> list[Char
     labels = dict.fromkeys(label for place in shown for label in groups[place])
     for place in shown:
         for label, each in groups[place].items():
+            mean = np.mean(list(each.values()), axis=0)
             line = plot.line(
-                np.mean(each, axis=0), np.array(QUANTILES), line_color=looks[label].colour,
+                mean, np.array(QUANTILES), line_color=looks[label].colour,
                 line_dash=LINES[looks[label].line] or "solid", line_width=2, name=label,
                 tags=line_tags(label, place), visible=place == shown[0],
             )  # fmt: skip
@@ -194,14 +194,17 @@ def _run_table(rows: Sequence[Row]) -> list[Table | Text]:
     return [*([Text(cut)] if len(rows) > MOST_RUNS else []), table]
 
 
-def _jobs(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Return the stored jobs of a kind that can be read; a comparison does without the others."""
-    found = []
+_Jobs: TypeAlias = Mapping[str, list[dict[str, Any]]]
+
+
+def _jobs(folder: Path) -> _Jobs:
+    """Return the stored runs and trainings that can be read; a comparison does without others."""
+    found: _Jobs = {"run": [], "train": []}
     for path in sorted((folder / "jobs").glob("*.json")):
         try:
             document = read_json(path)
-            if document["job"]["kind"] == kind:
-                found.append(document)
+            if (kind := document["job"]["kind"]) in found:
+                found[kind].append(document)
         except (InputError, KeyError, TypeError):
             continue
     return found
@@ -251,9 +254,11 @@ def _value(scenario: Any, key: str) -> Any:
     return scenario
 
 
-def _provenance(folder: Path, document: Mapping[str, Any]) -> list[Table | Text | Listing]:
+def _provenance(
+    folder: Path, document: Mapping[str, Any], jobs: _Jobs
+) -> list[Table | Text | Listing]:
     failed = [Text(line, alert=True) for line in problems((), document["failed"])]
-    runs = [*_jobs(folder, "run"), *_jobs(folder, "train")]
+    runs = [*jobs["run"], *jobs["train"]]
     parts: list[Table | Text | Listing] = [*failed]
     if (folder / "provenance.json").is_file():
         found = read_json(folder / "provenance.json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from bokeh.models import ColumnDataSource
@@ -22,6 +22,8 @@ POINTS: Final = 201
 """Points of a distribution."""
 MOST_GROUPS: Final = 20
 TOTAL: Final = "total delay"
+Groups: TypeAlias = list[tuple[str, int, Statistics]]
+"""Label, number of tasks and delays of groups."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def delays(recording: Recording) -> list[Chart | Table | Text]:
     note = f"Distributions are of every {recording.every}th task." if recording.every > 1 else ""
     blocks: list[Chart | Table | Text] = [_distribution(recording), _parts_table(recording)]
     for grouping in groupings(recording):
-        blocks += [_boxes(grouping, recording), _group_table(grouping, recording)]
+        found = _statistics(grouping, recording)
+        blocks += [_boxes(grouping, found, recording), _group_table(grouping, found)]
     return [*([Text(note)] if note else []), *blocks]
 
 
@@ -133,7 +136,7 @@ def _by_placement(recording: Recording) -> Grouping:
     return Grouping("placement", labels, np.where(edge & local, 2, np.where(edge, 1, 0)))
 
 
-def _statistics(grouping: Grouping, recording: Recording) -> list[tuple[str, int, Statistics]]:
+def _statistics(grouping: Grouping, recording: Recording) -> Groups:
     """Return label, tasks and statistics of the groups with the largest mean delays."""
     done = recording.completed
     code, total_s = grouping.code[done], recording.sample("total_s")[done]
@@ -146,8 +149,7 @@ def _statistics(grouping: Grouping, recording: Recording) -> list[tuple[str, int
     return sorted(found, key=lambda each: -(each[2].mean or 0.0))
 
 
-def _group_table(grouping: Grouping, recording: Recording) -> Table:
-    found = _statistics(grouping, recording)
+def _group_table(grouping: Grouping, found: Groups) -> Table:
     names = list(Statistics.model_fields)
     rows: list[list[Cell | str]] = [
         [label, quantity(tasks, f"{tasks:,}"),
@@ -160,9 +162,9 @@ def _group_table(grouping: Grouping, recording: Recording) -> Table:
     return Table(f"Total delay (s) by {grouping.title}{cut}", head, rows, name=name, wide=False)
 
 
-def _boxes(grouping: Grouping, recording: Recording) -> Chart:
+def _boxes(grouping: Grouping, found: Groups, recording: Recording) -> Chart:
     """Return boxes from the first to the third quartile, with whiskers from p5 to p95."""
-    labels = [label for label, _, _ in _statistics(grouping, recording)[:MOST_GROUPS]]
+    labels = [label for label, _, _ in found[:MOST_GROUPS]]
     plot = make_figure(
         "boxes", "total delay (s)", "", 105 + 26 * len(labels), y_range=(-len(labels) + 0.4, 0.8)
     )

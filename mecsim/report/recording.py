@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.model.model import KINDS, Model, resolve
-from mecsim.simulation.metrics import RunSummary
+from mecsim.simulation.metrics import RunSummary, completed_between
 from mecsim.simulation.recorded import PIECE_ROWS, pieces, recorded_summary, task_count
-from mecsim.support.arrays import Floats, Ints
+from mecsim.support.arrays import Bools, Floats, Ints
 from mecsim.trace import TraceFile
 
 BINS: Final = 240
@@ -67,12 +67,10 @@ class Recording:
         return np.concatenate(found) if found else np.empty(0)
 
     @cached_property
-    def completed(self) -> NDArray[np.bool_]:
+    def completed(self) -> Bools:
         """Which of the sampled tasks completed and count by the scenario's ``measurement``."""
-        begin_s, end_s = self.trace.scenario.counted_s
-        release_s = self.sample("release_s")
-        counted: NDArray[np.bool_] = (release_s >= begin_s) & (release_s < end_s)
-        return counted & (self.sample("status") == 0)
+        window_s = self.trace.scenario.counted_s
+        return completed_between(self.sample("status"), self.sample("release_s"), window_s)
 
     @cached_property
     def edges_s(self) -> Floats:

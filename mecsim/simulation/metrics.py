@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mecsim.support.arrays import Floats, without_scale
+from mecsim.support.arrays import Bools, Floats, Ints, without_scale
 from mecsim.support.text import finite, number
 
 
@@ -103,6 +103,21 @@ def quantiles(values: Floats) -> tuple[float, ...] | None:
     2.0
     """
     return tuple(np.quantile(values, QUANTILES).tolist()) if len(values) else None
+
+
+def completed_between(status: Ints, release_s: Floats, window_s: tuple[float, float]) -> Bools:
+    """Return which tasks completed and were released in a window.
+
+    >>> import numpy as np
+    >>> completed_between(np.array([0, 1, 0]), np.array([1.0, 2.0, 3.0]), (0.0, 3.0)).tolist()
+    [True, False, False]
+
+    Args:
+        status: 0 for completed tasks; shape (n,).
+        release_s: When the tasks were released; shape (n,).
+        window_s: The first time that counts, and the first one that does not any more.
+    """
+    return (status == 0) & (release_s >= window_s[0]) & (release_s < window_s[1])
 
 
 class ResourceUse(_Numbers):

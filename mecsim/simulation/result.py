@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mecsim.errors import InputError
-from mecsim.simulation.metrics import METRICS, RunSummary
+from mecsim.simulation.metrics import METRICS, RunSummary, completed_between
 from mecsim.support.text import number
 from mecsim.trace import TraceFile
 from mecsim.trace.schema import COLUMNS, Column, MemoryTrace, Rows
@@ -109,10 +110,10 @@ class RunResult:
         Raises:
             InputError: Matplotlib is not installed, no task completed, or there are no rows.
         """
-        done, release_s = self.tasks["status"] == 0, self.tasks["release_s"]
-        if (window := self.summary.counted) is not None:
-            done &= (release_s >= window.from_s) & (release_s < window.to_s)
-        delays = self.tasks["total_s"][done]
+        tasks, counted = self.tasks, self.summary.counted
+        window_s = (0.0, math.inf) if counted is None else (counted.from_s, counted.to_s)
+        done = completed_between(tasks["status"], tasks["release_s"], window_s)
+        delays = tasks["total_s"][done]
         if not len(delays):
             raise InputError("plot: no task completed")
         try:

@@ -15,6 +15,7 @@ from mecsim.study.styles import Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 MOST_TICKS: Final = 10
 """Maximum number of tick labels at the values of a sweep."""
@@ -70,10 +71,7 @@ def set_y_axis(axes: Axes, panel: Panel, view: View) -> None:
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
     elif kind == "log":
         axes.set_yscale("log")
-        digits = (1, 2, 5) if shown.high < DECADES * shown.low else (1,)
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=digits))
-        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+        _set_log_ticks(axes.yaxis, shown)
     elif kind == "negative log":
         axes.set_yscale("symlog", linthresh=-shown.high)
     elif max(map(abs, shown)) >= LARGE:
@@ -142,15 +140,19 @@ def _set_numbers(axes: Axes, panel: Panel, places: Sequence[float]) -> None:
 
 
 def _set_quantities(axes: Axes, kind: Kind, limits: Limits) -> None:
-    from matplotlib import ticker  # noqa: PLC0415 - slow to import
-
     if kind == "log":
         axes.set_xscale("log")
-        digits = (1, 2, 5) if limits.high < DECADES * limits.low else (1,)
-        axes.xaxis.set_major_locator(ticker.LogLocator(subs=digits))
-        axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+        _set_log_ticks(axes.xaxis, limits)
     axes.set_xlim(*limits)
+
+
+def _set_log_ticks(axis: Axis, limits: Limits) -> None:
+    from matplotlib import ticker  # noqa: PLC0415 - slow to import
+
+    digits = (1, 2, 5) if limits.high < DECADES * limits.low else (1,)
+    axis.set_major_locator(ticker.LogLocator(subs=digits))
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def write_title(axes: Axes, panel: Panel, view: View, looks: Mapping[str, Style]) -> None:

@@ -6,21 +6,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from mecsim.errors import InputError
-from mecsim.simulation.metrics import QUANTILES
+from mecsim.simulation.metrics import QUANTILES, completed_between
 from mecsim.study import statistics
 from mecsim.study.axis_labels import AS_THEY_ARE, Names, metric_axis
 from mecsim.study.comparison_panels import point_title, titles
 from mecsim.study.panel import Distribution, Line, Panel
 from mecsim.study.summary import Row
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Bools, Floats
 from mecsim.trace import TraceFile
-from mecsim.trace.schema import Column
 
+Place: TypeAlias = tuple[str, str]
+Sample: TypeAlias = dict[tuple[int, int], Floats]
 METRIC: Final = "total_delay_s"
 """The metric whose quantiles a comparison keeps."""
 COLUMNS: Final = {
@@ -50,14 +51,7 @@ def distribution_panels(
     A quantile at a probability is the mean over the seeds, with its 95% interval. Empty if no row
     has quantiles: earlier versions of mecsim did not store them.
     """
-    samples: dict[tuple[str, str], dict[str, dict[tuple[int, int], Floats]]] = {}
-    for row in rows:
-        values = row.get("total_delay_quantiles_s")
-        if values and len(values) == len(QUANTILES):
-            place = row["scenario"], json.dumps(row["sweep"])
-            seeds = row["training_seed"] or 0, row["seed"]
-            of_schedulers = samples.setdefault(place, {})
-            of_schedulers.setdefault(row["scheduler"], {})[seeds] = np.array(values)
+    samples = quantile_samples(rows)
     places = [(scenario, point_title(json.loads(p), names)) for scenario, p in samples]
     return [
         Panel(
@@ -71,9 +65,24 @@ def distribution_panels(
     ]
 
 
-def _mean(
-    label: str, sample: Mapping[tuple[int, int], Floats], which: Distribution, name: str
-) -> Line:
+def quantile_samples(rows: Sequence[Row]) -> dict[Place, dict[str, Sample]]:
+    """Return the quantiles of the runs by place, then by scheduler, then by seeds.
+
+    A place is a scenario and a point of the sweep as JSON; seeds are those of training (0 for none)
+    and of the workload.
+    """
+    samples: dict[Place, dict[str, Sample]] = {}
+    for row in rows:
+        values = row.get("total_delay_quantiles_s")
+        if values and len(values) == len(QUANTILES):
+            place = row["scenario"], json.dumps(row["sweep"])
+            seeds = row["training_seed"] or 0, row["seed"]
+            of_schedulers = samples.setdefault(place, {})
+            of_schedulers.setdefault(row["scheduler"], {})[seeds] = np.array(values)
+    return samples
+
+
+def _mean(label: str, sample: Sample, which: Distribution, name: str) -> Line:
     """Return the mean quantiles of runs, each with its interval."""
     seeds = statistics.complete_seeds(dict.fromkeys(sample, 0.0))
     chosen = [
@@ -116,7 +125,7 @@ def trace_distribution(
     if not len(values):
         raise InputError(f"{path}: no task completed; a distribution needs at least one")
     every = np.sort(values)
-    tail = len(every) - 1 - np.geomspace(1, len(every), _MOST_POINTS) + 1
+    tail = len(every) - np.geomspace(1, len(every), _MOST_POINTS)
     body = np.linspace(0, len(every) - 1, _MOST_POINTS)
     ranks = np.unique(np.concatenate([body, tail]).astype(np.int64))
     shares = ((ranks + 1) / len(every)).tolist()
@@ -131,12 +140,10 @@ def trace_distribution(
     )
 
 
-def _counted(trace: TraceFile) -> Column:
+def _counted(trace: TraceFile) -> Bools:
     """Return which tasks completed and count by the scenario's ``measurement``."""
-    begin_s, end_s = trace.scenario.counted_s
-    release_s = trace.read("tasks", "release_s")
-    counted: Column = (trace.read("tasks", "status") == 0) & (release_s >= begin_s)
-    return counted & (release_s < end_s)
+    status, release_s = (trace.read("tasks", name) for name in ("status", "release_s"))
+    return completed_between(status, release_s, trace.scenario.counted_s)
 
 
 def trace_parts(path: Path, names: Names = AS_THEY_ARE) -> Panel:
