@@ -18,11 +18,24 @@ VALIDATION_RUNS: Final = 8
 """Runs of an evaluation."""
 
 
-class Algorithm(ABC):
-    """A training algorithm. Every worker makes its own from the same problem."""
+class Iterations:
+    """The iterations of a training, which may have been prolonged."""
 
     ends: Sequence[int]
-    """The number of iterations at each length of the problem."""
+    """The number of iterations at each length of the training; see ``TrainingProblem.lengths``."""
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the whole training."""
+        return self.ends[-1]
+
+    def progress(self, at: float) -> float:
+        """Return how far the schedules, which follow the first length, are after iterations."""
+        return min(at, self.ends[0]) / self.ends[0]
+
+
+class Algorithm(Iterations, ABC):
+    """A training algorithm. Every worker makes its own from the same problem."""
 
     def __init__(self, problem: TrainingProblem) -> None:
         self.problem = problem
@@ -33,15 +46,6 @@ class Algorithm(ABC):
         if count not in self._envs:
             self._envs[count] = self.problem.make_envs(count)
         return self._envs[count]
-
-    @property
-    def iterations(self) -> int:
-        """Iterations of the whole training."""
-        return self.ends[-1]
-
-    def progress(self, at: float) -> float:
-        """Return how far the schedules are at a number of iterations; see ``Problem.lengths``."""
-        return min(at, self.ends[0]) / self.ends[0]
 
     @abstractmethod
     def initial(self) -> Arrays:

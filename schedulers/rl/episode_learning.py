@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mecsim.learning import TrainingProblem
-from schedulers.rl.algorithm import VALIDATION_RUNS
+from schedulers.rl.algorithm import VALIDATION_RUNS, Iterations
 from schedulers.rl.encoding import FeatureEncoder
 from schedulers.rl.episodes import EpisodePlayer, Steps, foreseeable
 from schedulers.rl.layers import Arrays, Batch, Floats, Ints
@@ -54,7 +53,7 @@ class Parameters(Protocol):
         """Apply gradients, shape (S, P)."""
 
 
-class EpisodeLearning(ABC):
+class EpisodeLearning(Iterations, ABC):
     """The learning part of a stack of trainings; see the module.
 
     Args:
@@ -79,6 +78,7 @@ class EpisodeLearning(ABC):
         self.reward_scale = reward_scale(spec, float(first[0, 0]))
         known = foreseeable(problem, first)
         self.runs = runs
+        self.ends = self._ends()
         self._player, self._validation = (
             EpisodePlayer(problems, self.encoder, foreseeable=known, runs=each)
             for each in (runs, VALIDATION_RUNS)
@@ -88,18 +88,11 @@ class EpisodeLearning(ABC):
         """Return the iterations of a length: an episode of every work node each."""
         return episodes
 
-    @cached_property
-    def ends(self) -> list[int]:
-        """The number of iterations at each length of the problems."""
+    def _ends(self) -> list[int]:
         found = [0]
         for length in self.problems[0].lengths:
             found.append(max(found[-1] + 1, self.iterations_of(length)))
         return found[1:]
-
-    @property
-    def iterations(self) -> int:
-        """Iterations of the whole training."""
-        return self.ends[-1]
 
     def initial(self) -> list[Arrays]:
         """Return the initial parameters of every training."""
@@ -132,10 +125,6 @@ class EpisodeLearning(ABC):
     def generators(self, number: int, part: int = 1) -> StackedGenerator:
         """Return the random generators of a part of an iteration."""
         return StackedGenerator([problem.rng(part, number) for problem in self.problems])
-
-    def progress(self, number: int) -> float:
-        """Return how far the schedules are before an iteration; see ``Problem.lengths``."""
-        return min(number, self.ends[0]) / self.ends[0]
 
     def evaluate(self, p: Arrays, stop_below: Floats) -> Floats:
         """Return the mean reward of runs of each policy on seeds that training does not use.
