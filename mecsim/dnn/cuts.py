@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
@@ -30,6 +31,10 @@ class Blocks:
     """Size of the result of the last block in bits."""
     cuts: tuple[str, ...]
     """The layers after which the chain is cut; length M - 1."""
+    service_ms: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
+    """Measured time of each block in ms by type of node; length M each."""
+    joules: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
+    """Measured energy of each block in J by type of node; length M each."""
 
     def __len__(self) -> int:
         """Return the number of blocks, M."""
@@ -67,7 +72,20 @@ def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
         input_bits=(graph.input_bits, *results[:-1]),
         output_bits=results[-1],
         cuts=tuple(names),
+        service_ms=_sums(edges, {node: each.ms for node, each in graph.measured.items()}),
+        joules=_sums(edges, {node: each.joules for node, each in graph.measured.items()}),
     )
+
+
+def _sums(
+    edges: Sequence[int], by_type: Mapping[str, tuple[float, ...] | None]
+) -> dict[str, tuple[float, ...]]:
+    """Sum values of layers over blocks, for each type of node that has values."""
+    return {
+        node: tuple(math.fsum(values[start:stop]) for start, stop in pairwise(edges))
+        for node, values in by_type.items()
+        if values is not None
+    }
 
 
 def _parameter_bytes(blocks: Sequence[Sequence[Layer]]) -> tuple[int, ...]:

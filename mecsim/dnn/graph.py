@@ -15,15 +15,16 @@ Units: 1 multiply-add = 2 FLOPs, batch 1. Feature maps are counted as they are c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field, fields
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from mecsim.dnn.measurement import STRICT, Measurement, Name, check_number
 from mecsim.errors import ProfileError
 from mecsim.support.text import did_you_mean
 from mecsim.support.validation import Whole, Within
@@ -34,14 +35,11 @@ if TYPE_CHECKING:
 RAW_INPUT: Final = "input"
 """The name by which layers refer to the raw input of the network."""
 
-Name: TypeAlias = Annotated[str, Field(min_length=1)]
 Natural: TypeAlias = Annotated[int, Within(0), Whole]
 Positive: TypeAlias = Annotated[int, Within(1), Whole]
 
-_STRICT: Final = ConfigDict(strict=True, extra="forbid")
 
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Layer:
     """One layer with everything that is fused into it, for one input (batch 1).
 
@@ -63,7 +61,7 @@ class Layer:
     """Name and bytes of each parameter that other layers use, too; they give it the same name."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class LayerGraph:
     """The layers of a network and the tensors that each of them reads.
 
@@ -82,10 +80,14 @@ class LayerGraph:
     """The layers in a topological order; the last one emits the result."""
     stages: tuple[Name, ...] = ()
     """The layers after which `cut_stages` cuts."""
+    measured: Mapping[Name, Measurement] = field(default_factory=dict)
+    """Measured times of the layers by type of node."""
 
     def __post_init__(self) -> None:
         _check_wiring(self)
         check_cuts(self, self.stages)
+        for node, measurement in self.measured.items():
+            check_number(f"measured.{node}.ms", len(measurement.ms), len(self.layers))
 
     @property
     def graph(self) -> nx.DiGraph[str]:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from mecsim.dnn.cuts import Blocks, cut_at, cut_balanced, cut_stages
 from mecsim.dnn.graph import Layer, LayerGraph
+from mecsim.dnn.measurement import Measurement
 from mecsim.dnn.profile_file import load_graph, shipped
 from mecsim.errors import ProfileError
 
@@ -135,6 +136,20 @@ def test_cut_at_sums_layers() -> None:
 def test_cut_at_keeps_branches_in_one_block() -> None:
     reads = INCEPTION | {"late": "concat", "end": "fc late"}
     assert cut_at(graph(reads), ["concat"]).names == ("stem..concat", "fc..end")
+
+
+def test_blocks_take_the_sum_of_the_measured_times_of_their_layers() -> None:
+    layers = graph(CHAIN).layers
+    measured = {
+        "phone": Measurement((1.5, 0.25, 0, 2), "by hand"),
+        "rack": Measurement((0.5, 0.25, 0.125, 1), "by hand", joules=(8, 4, 2, 1)),
+    }
+    toy = LayerGraph("toy", (3, 2, 2), 96, layers, ("c",), measured)
+    assert cut_at(toy, ["a", "c"]).service_ms == {"phone": (1.5, 0.25, 2), "rack": (0.5, 0.375, 1)}
+    assert cut_at(toy, ["a", "c"]).joules == {"rack": (8, 6, 1)}
+    assert cut_stages(toy).service_ms["phone"] == (1.75, 2)
+    assert cut_balanced(toy, 4).service_ms["rack"] == (0.5, 0.25, 0.125, 1)
+    assert cut_at(graph(CHAIN), []).service_ms == {}
 
 
 def test_cut_at_without_cuts() -> None:
@@ -350,6 +365,32 @@ def test_integers_of_a_profile_may_have_an_exponent(tmp_path: Path) -> None:
 def test_load_invalid_profile(tmp_path: Path, wrong: dict[str, object], message: str) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(PROFILE | wrong))
+    with pytest.raises(ProfileError, match=f"mine.json: .*{message}"):
+        load_graph(str(path))
+
+
+MEASURED: dict[str, Any] = {"ms": [1.5], "method": "by hand"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"ms": [1.5, 2]}, "measured.pi.ms: has 2 values; allowed: 1, one for each layer"),
+        ({"ms": [-1]}, "measured.pi.ms.0: -1 should be at least 0"),
+        ({"ms": ["1"]}, "measured.pi.ms.0: '1' should be a valid number"),
+        ({"ms": [float("nan")]}, "measured.pi.ms.0: nan should be a finite number"),
+        ({"ms": []}, r"measured.pi.ms: \[\] should have at least 1 item"),
+        ({"method": ""}, "measured.pi.method: '' should have at least 1 character"),
+        ({"joules": [1, 2]}, "joules: has 2 values; allowed: 1, one for each layer"),
+        ({"interval_ms": [[2, 1]]}, r"interval_ms.0: \[2, 1\]; allowed: the lower end first"),
+        ({"whole_ms": -1}, "measured.pi.whole_ms: -1 should be at least 0"),
+        ({"machine": {"cores": []}}, r"machine.cores: \[\] should be a text or a finite number"),
+        ({"msec": [1]}, r"measured.pi.msec: is not a known key; did you mean 'ms'\?"),
+    ],
+)
+def test_load_invalid_measurement(tmp_path: Path, wrong: dict[str, object], message: str) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(PROFILE | {"measured": {"pi": MEASURED | wrong}}))
     with pytest.raises(ProfileError, match=f"mine.json: .*{message}"):
         load_graph(str(path))
 
