@@ -45,7 +45,10 @@ class TaskTable(NamedTuple):
 
 
 class BlockTable(NamedTuple):
-    """Columns of ``/blocks`` and the cost of a block; shape (n·M,) each, (0,) if not wanted."""
+    """Columns of ``/blocks`` and the cost of a block; (0,) each if not wanted.
+
+    The blocks of n tasks, task after task.
+    """
 
     node: NDArray[np.int32]
     ready_s: Floats
@@ -152,15 +155,17 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         services: The services are added here.
     """
     detailed = len(blocks.cost) > 0
-    tolerated_s, beta, count = tables.tolerated_s, tables.beta, len(tables.tolerated_s)
+    tolerated_s, beta = tables.tolerated_s, tables.beta
+    first_block, class_of_block = tables.first_block, tables.class_of_block
     uplink, servers = tables.uplink, tables.servers
     busy_s, wait_s, served = services
+    row = 0
     for task in range(len(release_s)):
         at, end = offset[task], offset[task + 1]
         arrived_s, ended_s = release_s[task], release_s[task]
         edge_s = local_s = energy_j = cost = 0.0
-        late = 0
-        for block in range(count):
+        late, first = 0, rows[at & mask]["block"]
+        for block in range(first, first_block[class_of_block[first] + 1]):
             ready_s, compute_s, spent_j, place = arrived_s, np.nan, 0.0, 0
             while at < end and rows[at & mask]["block"] == block:
                 hop = rows[at & mask]
@@ -190,7 +195,6 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                 else:
                     edge_s += delay_s
             if detailed:
-                row = task * count + block
                 blocks.node[row] = place
                 blocks.ready_s[row] = ready_s
                 blocks.compute_start_s[row] = compute_s
@@ -198,6 +202,7 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                 blocks.delay_s[row] = delay_s
                 blocks.energy_J[row] = spent_j
                 blocks.cost[row] = price
+                row += 1
         to_row = to + task
         tasks.finish_s[to_row] = ended_s
         tasks.total_s[to_row] = edge_s + local_s

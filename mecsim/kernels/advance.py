@@ -70,12 +70,13 @@ def submit_epoch(
         0, or the number of hops that need room before the epoch can be submitted.
     """
     begin, end = epochs.bounds[epoch], epochs.bounds[epoch + 1]
-    device, size = epochs.device[begin:end], epochs.size[begin:end]
+    class_, device = epochs.class_[begin:end], epochs.device[begin:end]
+    size = epochs.size[begin:end]
     offset, out = np.empty(end - begin + 1, np.int64), output_slice(s)
     rate_bps, network = epochs.rate_bps[epochs.rates[epoch]], epochs.network[epoch]
     first_hop = s.counters[END_HOP]
     end_hop = build_hops(
-        out, first_hop, offset, tables, network, device, size, rate_bps, placements
+        out, first_hop, offset, tables, network, class_, device, size, rate_bps, placements
     )
     if end_hop > out.end:
         return end_hop - first_hop
@@ -177,8 +178,8 @@ def advance(  # noqa: C901 - one loop: a call for each replica took a fifth of a
         tables: Constants of the model.
         epochs: Table of epochs of all replicas.
         count: K, the number of epochs to act on in this step, at most.
-        placements: For epoch k of replica b row b·K + k, or one row for all: places for all tasks
-            or for those of each device; shape (B·K or 1, 1 or D, M).
+        placements: For epoch k of replica b row b·K + k, or one row for all: places for the tasks
+            of each class, or of each device and class; shape (B·K or 1, C or D·C, M).
         step: Where the replicas are; updated. Call again while ``needed`` is not 0.
         log: Filled in; columns of epochs have a row b·K + k.
     """

@@ -42,6 +42,8 @@ class EpochTable(NamedTuple):
     # A row per task.
     release_s: Floats
     """Shape (n,)."""
+    class_: Ints
+    """Shape (n,)."""
     device: Ints
     """Shape (n,)."""
     size: Floats
@@ -66,6 +68,7 @@ class EpochTable(NamedTuple):
             in_slot=np.diff(chunk.bounds),
             expected_in_slot=np.rint(chunk.expected_tasks),
             release_s=chunk.release_s,
+            class_=chunk.class_,
             device=chunk.device,
             size=chunk.size,
             rate_bps=chunk.rate_bps,
@@ -103,6 +106,7 @@ class EpochTable(NamedTuple):
             in_slot=np.array([tasks.in_slot]),
             expected_in_slot=np.rint([slot.expected_tasks]),
             release_s=tasks.release_s,
+            class_=tasks.class_,
             device=tasks.device,
             size=tasks.size,
             rate_bps=slot.rate_bps[None, :],
@@ -125,6 +129,7 @@ class EpochTable(NamedTuple):
             in_slot=np.zeros(1, dtype=np.int64),
             expected_in_slot=np.zeros(1),
             release_s=chunk.release_s[none],
+            class_=chunk.class_[none],
             device=chunk.device[none],
             size=chunk.size[none],
             rate_bps=chunk.rate_bps[:1],

@@ -27,7 +27,7 @@ HOP: Final = np.dtype(
         ("energy_j", "f8"),  # energy that the task's device spends on the hop
         ("start_s", "f8"),  # start of the service; NaN until the kernel fills it in
         ("resource", "i4"),
-        ("block", "i4"),  # 0-based
+        ("block", "i4"),  # row of the blocks of all classes
     ],
     align=True,
 )
@@ -92,12 +92,13 @@ def _put(
 
 
 @compiled
-def build_hops(  # noqa: C901 - one function: split into parts it took twice as long
+def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took twice as long
     out: OutputSlice,
     at: int,
     offset: Ints,
     tables: KernelTables,
     network: int,
+    class_: Ints,
     device: Ints,
     size: Floats,
     rate_bps: Floats,
@@ -111,10 +112,12 @@ def build_hops(  # noqa: C901 - one function: split into parts it took twice as 
         offset: Filled in with the first row of every task, and the end; shape (n + 1,).
         tables: Constants of the model.
         network: Row of the tables' speeds and serving servers.
+        class_: Class of every task; shape (n,).
         device: Device of every task; shape (n,).
         size: Size factors of every task; shape (n, 1) or (n, M).
         rate_bps: Radio rate of every device; shape (D,).
-        placements: One row for all tasks or one for each device; shape (1, M) or (D, M).
+        placements: One row for each class, or for each device and class: that of device d and
+            class c is d·C + c; shape (C, M) or (D·C, M). Places beyond a class's blocks are unused.
 
     Returns:
         The row after the last hop.
@@ -124,18 +127,21 @@ def build_hops(  # noqa: C901 - one function: split into parts it took twice as 
     speed, serving_server = tables.speed[network], tables.serving_server[network]
     route, next_link, link_target = tables.route, tables.next_link, tables.link_target
     latency_s = tables.link_latency_s
-    blocks, last = len(cycles), size.shape[1] - 1  # last: 0 if all have one size factor
-    stages = blocks + 1 if tables.returns_result else blocks
+    first_block, classes = tables.first_block, len(tables.first_block) - 1
+    last = size.shape[1] - 1  # 0 if all blocks have one size factor
     for task in range(len(device)):
         offset[task] = at
-        own, here = device[task], 0
-        placement = placements[own if len(placements) > 1 else 0]
+        own, kind, here = device[task], class_[task], 0
+        first, moved = first_block[kind], first_block[kind] + kind
+        blocks = first_block[kind + 1] - first
+        stages = blocks + 1 if tables.returns_result else blocks
+        placement = placements[kind if len(placements) == classes else own * classes + kind]
         for stage in range(stages):
-            block = min(stage, blocks - 1)
-            factor = size[task, min(block, last)]
+            own_block = min(stage, blocks - 1)
+            block, factor = first + own_block, size[task, min(own_block, last)]
             place = placement[stage] if stage < blocks else 0
             if place != here:
-                bits = all_bits[stage] * factor
+                bits = all_bits[moved + stage] * factor
                 radio_s = _transfer_delay(bits, rate_bps[own])
                 radio_j = _transmit_energy(power_w, radio_s)
                 server = here - 1
@@ -146,7 +152,7 @@ def build_hops(  # noqa: C901 - one function: split into parts it took twice as 
                     at += 1
                 target = place - 1 if place else serving_server[own]
                 while server != target:
-                    link = next_link[route[stage], server, target]
+                    link = next_link[route[moved + stage], server, target]
                     wired_s = _transfer_delay(bits, speed[tables.link + link])
                     joules = _transmit_energy(power_w, wired_s) if tables.literal_eq7 else 0.0
                     if at < room_end:
@@ -180,14 +186,14 @@ class HopBuilder:
         self.tables = KernelTables.of(model)
         self._hops_a_task = 2.0 * model.blocks
 
-    def hops(self, tasks: Tasks, placement: Ints, rate_bps: Floats) -> Hops:
-        """Return the hops of tasks that all follow one placement.
+    def hops(self, tasks: Tasks, placements: Ints, rate_bps: Floats) -> Hops:
+        """Return the hops of tasks that follow the placement of their class.
 
         Services are those of Eqs. 3, 5 and 6, energies those of Eqs. 4 and 7.
 
         Args:
             tasks: Tasks of one slot.
-            placement: Place of every block; shape (M,).
+            placements: Place of every block of each class; shape (C, M).
             rate_bps: Radio rate of every device in the slot; shape (D,).
 
         Returns:
@@ -203,10 +209,11 @@ class HopBuilder:
                 offset,
                 self.tables,
                 0,
+                tasks.class_,
                 tasks.device,
                 tasks.size,
                 rate_bps,
-                placement[None, :],
+                placements,
             )
             if end <= room:
                 return Hops(tasks, offset, rows[:end])

@@ -55,7 +55,7 @@ def gather_costs(
     """Append the costs of a task's blocks that finish in (after_s, until_s].
 
     Args:
-        tolerated_s: Deadline τ of every block; shape (M,).
+        tolerated_s: Deadline τ of every block; shape (B,).
         beta: Weight of the penalty in Eq. 14.
         weight: Weight of the task.
         rows: Hops, in a ring buffer of ``mask`` + 1 rows, or in an array if the mask is −1.

@@ -169,18 +169,20 @@ def expected_arrivals(epochs: EpochTable, rows: Ints, model: Model) -> tuple[Epo
     if known.all():
         return epochs, rows
     pieces = [
-        (epochs.release_s[i:j], epochs.device[i:j], epochs.size[i:j])
+        (epochs.release_s[i:j], epochs.class_[i:j], epochs.device[i:j], epochs.size[i:j])
         if is_known
         else _spread(epochs, row, model)
         for row, i, j, is_known in zip(
             rows.tolist(), begin.tolist(), end.tolist(), known.tolist(), strict=True
         )
     ]
-    release_s, device, size = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    release_s, class_, device, size = (
+        np.concatenate(column) for column in zip(*pieces, strict=True)
+    )
     columns = {name: getattr(epochs, name)[rows] for name in _OF_EPOCHS}
     bounds = np.cumsum([0, *(len(piece[0]) for piece in pieces)])
     expected = epochs._replace(
-        bounds=bounds, release_s=release_s, device=device, size=size, **columns
+        bounds=bounds, release_s=release_s, class_=class_, device=device, size=size, **columns
     )
     return expected, np.arange(len(rows))
 
@@ -198,11 +200,12 @@ _OF_EPOCHS = (
 )
 
 
-def _spread(epochs: EpochTable, row: int, model: Model) -> tuple[Floats, Ints, Floats]:
-    """Return releases, devices and size factors of the expected tasks of a slot."""
+def _spread(epochs: EpochTable, row: int, model: Model) -> tuple[Floats, Ints, Ints, Floats]:
+    """Return releases, classes, devices and size factors of the expected tasks of a slot."""
     numbers = np.arange(round(float(epochs.load[row, 0])), dtype=np.int64)
     count = max(len(numbers), 1)
     gap_s = model.scenario.slot_length / count
     release_s = epochs.time_s[row] + gap_s * numbers.astype(np.float64)
     device = (epochs.slot[row] * count + numbers) % model.devices
-    return release_s, device, np.tile(epochs.expected_size[row], (len(numbers), 1))
+    class_ = np.zeros_like(device)
+    return release_s, class_, device, np.tile(epochs.expected_size[row], (len(numbers), 1))

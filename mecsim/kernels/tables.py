@@ -13,24 +13,29 @@ from mecsim.support.arrays import Floats, Ints
 class KernelTables(NamedTuple):
     """What compiled functions read of a model; see :class:`mecsim.model.model.Model`.
 
-    B networks, drawn under one seed each, share all other constants.
+    Arrays over blocks hold the B blocks of all C classes, class after class. K networks, drawn
+    under one seed each, share all other constants.
     """
 
+    first_block: Ints
+    """Row of the first block of every class, and B; shape (C + 1,)."""
+    class_of_block: Ints
+    """Shape (B,)."""
     cycles: Floats
-    """c_m; shape (M,)."""
+    """c_m; shape (B,)."""
     bits: Floats
-    """Input of every block, and last the result; shape (M + 1,)."""
+    """Input of every block, and last the result, class after class; shape (B + C,)."""
     tolerated_s: Floats
-    """Deadline τ_m; shape (M,)."""
+    """Deadline τ_m; shape (B,)."""
     route: Ints
-    """Route table of every block's input, and last of the result; shape (M + 1,)."""
+    """Route table of every entry of ``bits``; shape (B + C,)."""
     next_link: Ints
     link_target: Ints
     link_latency_s: Floats
     speed: Floats
-    """Of every resource; shape (B, R)."""
+    """Of every resource; shape (K, R)."""
     serving_server: Ints
-    """Of every device; shape (B, D)."""
+    """Of every device; shape (K, D)."""
     servers: int
     device: int
     """Number of the first device's CPU; the next three: of the first uplink, downlink, link."""
@@ -51,8 +56,10 @@ class KernelTables(NamedTuple):
         """Return the tables of a model, with rows for ``networks`` networks like its own."""
         resources, scenario = model.resources, model.scenario
         return cls(
+            first_block=model.first_block,
+            class_of_block=np.repeat(np.arange(len(model.classes)), np.diff(model.first_block)),
             cycles=model.cycles,
-            bits=np.append(model.input_bits, model.result_bits),
+            bits=np.insert(model.input_bits, model.first_block[1:], model.result_bits),
             tolerated_s=model.tolerated_s,
             route=model.route,
             next_link=model.next_link,

@@ -15,6 +15,7 @@ from mecsim.model import topology
 from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.random_streams import MAX_SEED, Stream
 from mecsim.model.routes import route_tables
+from mecsim.model.task_class import TaskClass
 from mecsim.model.topology import Links
 from mecsim.scenario.schema import BlockTable, Capacity, Repeat, Scenario, Uniform
 from mecsim.support.arrays import Floats, Ints, read_only
@@ -66,24 +67,29 @@ class Resources:
 
 @dataclass(frozen=True)
 class Model:
-    """A scenario resolved under one seed: N servers, D devices, M blocks, L links, R resources."""
+    """A scenario resolved under one seed: N servers, D devices, L links, R resources, C classes.
+
+    Arrays over blocks hold the blocks of all classes, class after class: B in all, M of one class.
+    """
 
     scenario: Scenario
     """The description from which it was resolved."""
     seed: int
     """The seed of all random streams."""
+    classes: tuple[TaskClass, ...]
+    """The classes of the tasks; length C."""
     block_names: tuple[str, ...]
-    """A name for each block; length M."""
+    """A name for each block; length B."""
     cycles: Floats
-    """c_m, cycles of each block for a task of size factor 1; shape (M,)."""
+    """c_m, cycles of each block for a task of size factor 1; shape (B,)."""
     parameter_bytes: Floats
-    """d_m, bytes of each block's parameters; shape (M,)."""
+    """d_m, bytes of each block's parameters; shape (B,)."""
     input_bits: Floats
-    """I_m, bits of each block's input for a task of size factor 1; shape (M,)."""
-    result_bits: float
-    """Bits of the result of a task of size factor 1."""
+    """I_m, bits of each block's input for a task of size factor 1; shape (B,)."""
+    result_bits: Floats
+    """Bits of the result of a task of size factor 1 of each class; shape (C,)."""
     tolerated_s: Floats
-    """τ_m, the deadline of each block in seconds; shape (M,)."""
+    """τ_m, the deadline of each block in seconds; shape (B,)."""
     server_hz: Floats
     """F_n, cycles per second of each core of every server; shape (N,)."""
     device_hz: Floats
@@ -97,7 +103,8 @@ class Model:
     next_link: Ints
     """Route tables, see :func:`mecsim.model.routes.next_links`; shape (K, N, N)."""
     route: Ints
-    """The route table of each block's input and, last, of the result; shape (M + 1,)."""
+    """The route table of each block's input and, last, of the result, class after class: those of
+    class c begin at ``first_block[c] + c``; shape (B + C,)."""
     battery_j: float
     """Energy of each device at the start in joules, or infinity."""
 
@@ -113,8 +120,13 @@ class Model:
 
     @property
     def blocks(self) -> int:
-        """M, the number of blocks of the DNN."""
-        return len(self.cycles)
+        """M, the number of blocks of a task; of the class with most blocks where they differ."""
+        return max(each.blocks for each in self.classes)
+
+    @cached_property
+    def first_block(self) -> Ints:
+        """Row of the first block of every class, and B; shape (C + 1,)."""
+        return np.cumsum([0, *(each.blocks for each in self.classes)])
 
     @cached_property
     def resources(self) -> Resources:
@@ -141,7 +153,7 @@ class Model:
             flops=tuple(self.cycles.tolist()),
             parameter_bytes=tuple(self.parameter_bytes.tolist()),
             input_bits=tuple(self.input_bits.tolist()),
-            output_bits=self.result_bits,
+            output_bits=float(self.result_bits[-1]),
             cuts=(),
         ).table()
 
@@ -214,11 +226,12 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
         **drawn,
         scenario=scenario,
         seed=seed,
+        classes=(TaskClass(number=0, name="", blocks=len(blocks)),),
         block_names=blocks.names,
         cycles=np.array(blocks.flops, dtype=np.float64) * scenario.dnn.cycles_per_flop,
         parameter_bytes=np.array(blocks.parameter_bytes, dtype=np.float64),
         input_bits=input_bits,
-        result_bits=float(blocks.output_bits),
+        result_bits=np.array([blocks.output_bits], dtype=np.float64),
         tolerated_s=deadlines(scenario, len(blocks)),
         links=links,
         next_link=next_link,
@@ -246,7 +259,8 @@ def _drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
 
 def _frozen(model: Model) -> Model:
     """Make all arrays of a model read-only."""
-    parts = (vars(model), vars(model.links), {"speed": model.speed, "capacity": model.capacity})
+    made = {name: getattr(model, name) for name in ("speed", "capacity", "first_block")}
+    parts = (vars(model), vars(model.links), made)
     for value in (value for part in parts for value in part.values()):
         if isinstance(value, np.ndarray):
             read_only(value)

@@ -44,6 +44,8 @@ class Tasks:
     """Number of the first task; the others follow."""
     release_s: Floats
     """Shape (n,)."""
+    class_: Ints
+    """0-based; shape (n,)."""
     device: Ints
     """0-based; shape (n,)."""
     size: Floats
@@ -56,7 +58,7 @@ class Tasks:
 
     def __getitem__(self, rows: slice) -> Tasks:
         start = rows.indices(len(self))[0]
-        columns = self.release_s[rows], self.device[rows], self.size[rows]
+        columns = self.release_s[rows], self.class_[rows], self.device[rows], self.size[rows]
         return Tasks(self.slot, self.first + start, *columns, self.in_slot)
 
 
@@ -85,6 +87,8 @@ class Chunk(NamedTuple):
     """The tasks of slot k are those from ``bounds[k]`` to ``bounds[k + 1]``; shape (K + 1,)."""
     release_s: Floats
     """Shape (n,)."""
+    class_: Ints
+    """Shape (n,)."""
     device: Ints
     """Shape (n,)."""
     size: Floats
@@ -99,7 +103,7 @@ class Chunk(NamedTuple):
     def tasks(self, slot: int, begin: int, end: int) -> Tasks:
         """Return all tasks of a slot, those from ``begin`` to ``end``."""
         rows = slice(begin, end)
-        columns = self.release_s[rows], self.device[rows], self.size[rows]
+        columns = self.release_s[rows], self.class_[rows], self.device[rows], self.size[rows]
         return Tasks(slot, self.first_task + begin, *columns, end - begin)
 
     def slots(self) -> Iterator[Slot]:
@@ -160,6 +164,7 @@ def chunks(
             start_s=start_s,
             bounds=bounds,
             release_s=tasks.release_s,
+            class_=np.zeros(len(tasks.device), dtype=np.int64),
             device=tasks.device,
             size=tasks.size,
             rate_bps=rate_bps,

@@ -122,7 +122,7 @@ class SchedulerSpec:
     @property
     def result_bits(self) -> float:
         """Bits of the result of a task of size factor 1."""
-        return self._model.result_bits
+        return float(self._model.result_bits[0])
 
     @property
     def returns_result(self) -> bool:

@@ -19,7 +19,7 @@ SLOTS: Final = 256
 ITEMS: Final = 1 << 15
 """Most tasks and radio rates in a replica's table, roughly: this bounds memory."""
 OF_EPOCHS: Final = EpochTable._fields[:10]
-OF_TASKS: Final = EpochTable._fields[10:13]
+OF_TASKS: Final = EpochTable._fields[10:14]
 
 _Table: TypeAlias = tuple[EpochTable | None, float]
 """A table of epochs, None after the last one, and the time of the epoch after it, or infinity."""

@@ -46,7 +46,7 @@ class LowerBound:
         self._network = EmptyNetwork(model)
         self._averages = model.scenario.reward.aggregation == "mean"
         self._cycles = model.cycles[:, None]
-        self._input_bits, self._result_bits = model.input_bits[:, None], model.result_bits
+        self._input_bits, self._result_bits = model.input_bits[:, None], model.result_bits[0]
         self._counted_s = model.scenario.counted_s
         self.tasks = 0
         """Number of tasks added."""

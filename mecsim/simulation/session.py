@@ -150,7 +150,7 @@ class Session:
         if self._recorder:
             self._recorder.add_decision(self._observation(epoch), placement)
         self._freeze_observations()
-        hops = self._hop_builder.hops(epoch.tasks, placement, epoch.slot.rate_bps)
+        hops = self._hop_builder.hops(epoch.tasks, placement[None], epoch.slot.rate_bps)
         self._new_hops += len(hops)
         self._hops_in_flight += len(hops)
         if self._hops_in_flight >= self._overload.next_check:

@@ -20,7 +20,7 @@ from mecsim.trace.schema import Rows
 
 
 class Accounts:
-    """Delays, energies and costs of the tasks of ended epochs: n tasks, n·M blocks, h hops.
+    """Delays, energies and costs of the tasks of ended epochs: n tasks, their blocks, h hops.
 
     Times of events that did not happen, because the task failed, are NaN.
 
@@ -41,17 +41,20 @@ class Accounts:
         *,
         detailed: bool,
     ) -> None:
-        self._model, self._tables = model, tables
+        self._tables = tables
         rows = [np.empty(0, HOP), *(table.rows for table in tables)]
         self._rows = np.concatenate([raw(piece) for piece in rows]).view(HOP)
         counts = np.cumsum([0] + [len(table) for table in tables])
         offset = np.concatenate([np.empty(0, np.int64), *(table.offset[:-1] for table in tables)])
         self._offset = np.append(offset + np.repeat(counts[:-1], self.tasks_of), counts[-1])
         release_s = self._of_tasks("release_s")
+        self.blocks_of = np.diff(model.first_block)[self._of_tasks("class_")]
+        """Number of blocks of each task; shape (n,)."""
+        self._first_block = model.first_block[:-1][self._of_tasks("class_")]
         self._count = len(release_s)
         self._enqueue_s = np.empty(len(self._rows) * detailed)
         self.tasks = TaskTable.empty(self._count)
-        self.blocks = BlockTable.empty(self._count * model.blocks * detailed)
+        self.blocks = BlockTable.empty(int(self.blocks_of.sum()) * detailed)
         account(
             kernel_tables,
             self._rows,
@@ -97,21 +100,20 @@ class Accounts:
 
     def block_rows(self) -> Rows:
         """Return the rows of ``/blocks``."""
-        count = self._model.blocks
         known = self.blocks._asdict()
         del known["cost"]
         return {
-            "task": np.repeat(self._number, count),
-            "block": np.tile(np.arange(count, dtype=np.int32), len(self)),
+            "task": np.repeat(self._number, self.blocks_of),
+            "block": _numbered(self.blocks_of),
             **known,
         }
 
     def hop_rows(self) -> Rows:
         """Return the rows of ``/hops``: the hops that were entered."""
-        start_s = self._rows["start_s"]
+        start_s, hops_of = self._rows["start_s"], np.diff(self._offset)
         rows = {
-            "task": np.repeat(self._number, np.diff(self._offset)),
-            "block": self._rows["block"],
+            "task": np.repeat(self._number, hops_of),
+            "block": self._rows["block"] - np.repeat(self._first_block, hops_of).astype(np.int32),
             "resource": self._rows["resource"],
             "enqueue_s": self._enqueue_s,
             "start_s": start_s,
@@ -119,6 +121,16 @@ class Accounts:
         }
         entered = ~np.isnan(start_s)
         return rows if entered.all() else {name: x[entered] for name, x in rows.items()}
+
+
+def _numbered(counts: Ints) -> NDArray[np.int32]:
+    """Return 0, 1, … for each of the counts; shape (sum(counts),).
+
+    >>> _numbered(np.array([2, 3])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    first = np.cumsum(counts) - counts
+    return (np.arange(counts.sum()) - np.repeat(first, counts)).astype(np.int32)
 
 
 @dataclass
@@ -146,9 +158,8 @@ class RewardLedger:
     def credit(self, accounts: Accounts) -> None:
         """Credit the blocks of the tasks of the next epochs to be closed."""
         blocks = accounts.blocks
-        each = len(blocks.cost) // max(len(accounts), 1)
         epochs = self.first + np.arange(len(accounts.tasks_of))
-        released = np.repeat(epochs, [tasks * each for tasks in accounts.tasks_of])
+        released = np.repeat(np.repeat(epochs, accounts.tasks_of), accounts.blocks_of)
         done = ~np.isnan(blocks.finish_s)
         index = self.epoch_of(released, blocks.finish_s)[done] - self.first
         order = np.argsort(index, kind="stable")

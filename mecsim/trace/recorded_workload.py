@@ -136,7 +136,8 @@ def _slot_tasks(model: Model, trace: TraceFile) -> Iterator[Tasks]:
                 break
             held = _joined(held, more)
         count = int(np.searchsorted(held[0], end_s))
-        yield Tasks(slot, first, held[0][:count], held[1][:count], held[2][:count], count)
+        class_ = np.zeros(count, dtype=np.int64)
+        yield Tasks(slot, first, held[0][:count], class_, held[1][:count], held[2][:count], count)
         held = (held[0][count:], held[1][count:], held[2][count:])
         first += count
 

@@ -70,7 +70,7 @@ def _by_hand(model: Model, placement: Sequence[int], far: int, lag_s: float) -> 
         sending = 0.0 if here else 10 ** ((22 - 30) / 10) * (bits / 1.1e7)  # 22 dBm
         energy.append(sending if place else 1e-26 * (_HZ[0] * _HZ[0]) * cycles)
         here = place
-    finish[-1] = _sent(finish[-1], model.result_bits, here, 0, far, lag_s)
+    finish[-1] = _sent(finish[-1], model.result_bits[0], here, 0, far, lag_s)
     return [finish[1:], np.diff(finish).tolist(), energy]
 
 

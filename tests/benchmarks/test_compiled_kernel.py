@@ -40,7 +40,7 @@ pytestmark = pytest.mark.benchmark
 
 def hop_tables(model: Model) -> list[tuple[float, Hops]]:
     """The start of every slot and its hops under the placement."""
-    builder, placement = HopBuilder(model), np.array(PLACEMENT)
+    builder, placement = HopBuilder(model), np.array([PLACEMENT])
     return [
         (slot.start_s, builder.hops(slot.tasks, placement, slot.rate_bps))
         for slot in workload.slots(model)

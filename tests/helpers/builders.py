@@ -127,5 +127,5 @@ def route(
         hops.append(Hop(row[name], float(model.cycles[m] * size / speed), 0.0))
         here = place
     if model.scenario.return_result:
-        hops += transfer(here, 0, model.result_bits, sizes[-1])
+        hops += transfer(here, 0, float(model.result_bits[0]), sizes[-1])
     return hops

@@ -70,7 +70,7 @@ def crossed(
         int(model.serving_server[device]),
     )
     stops = [*placement, 0]  # last, the result goes back to the device
-    bits = [*model.input_bits.tolist(), model.result_bits]
+    bits = [*model.input_bits.tolist(), *model.result_bits.tolist()]
     here = 0
     for m, place in enumerate(stops):
         amount = bits[m] * size[min(m, len(size) - 1)]

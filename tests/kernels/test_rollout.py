@@ -111,7 +111,8 @@ def until(model: Model, at: Branching) -> Iterator[Slot]:
         release_s = np.array([start_s + gap_s * n for n in range(count)])
         device = (slot.number * count + np.arange(count)) % model.devices
         size = np.ones((count, tasks.size.shape[1])) * slot.expected_size
-        tasks = Tasks(slot.number, tasks.first, release_s, device, size, count)
+        class_ = np.zeros(count, dtype=np.int64)
+        tasks = Tasks(slot.number, tasks.first, release_s, class_, device, size, count)
     yield slot._replace(tasks=replace(tasks, in_slot=round(slot.expected_tasks)))
 
 

@@ -340,7 +340,7 @@ def test_mmpp_with_equal_rates_is_poisson() -> None:
 
 
 def test_a_slice_of_tasks_keeps_their_numbers() -> None:
-    tasks = Tasks(2, 10, np.arange(4.0), np.arange(4), np.ones((4, 1)), 4)
+    tasks = Tasks(2, 10, np.arange(4.0), np.zeros(4, int), np.arange(4), np.ones((4, 1)), 4)
     part = tasks[1:3]
     assert (part.first, part.slot, part.in_slot, len(part)) == (11, 2, 4, 2)
     assert part.release_s.tolist() == [1.0, 2.0]

@@ -1,0 +1,17 @@
+"""A class of tasks: what its tasks have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TaskClass:
+    """A class of tasks, resolved."""
+
+    number: int
+    """Its position among the classes of the scenario, from 0."""
+    name: str
+    """Empty where the scenario names no classes."""
+    blocks: int
+    """M, the number of blocks of its DNN."""
