@@ -207,7 +207,7 @@ def advance(  # noqa: C901 - one loop: a call for each replica took a fifth of a
             row, acted_s = b * count + done, time_s[epoch]
             if observes:
                 read_backlog(s, acted_s, backlog_s[row])
-                if s.capacity_j < math.inf:
+                if len(s.capacity_j):
                     battery_j[row] = s.battery_j
             needed = 1
             if has_room(s, epochs, epoch):

@@ -76,7 +76,7 @@ def _occupy(free_s: Floats, first: int, end: int, finish: float) -> None:
 def _afford(s: State, device: int, energy_j: float) -> bool:
     """Charge a hop to the device's battery; a battery that cannot pay is spent for good."""
     remaining_j = s.battery_j[device]
-    if s.spent[device] or not _affords(remaining_j, energy_j, s.capacity_j):
+    if s.spent[device] or not _affords(remaining_j, energy_j, s.capacity_j[device]):
         s.spent[device] = True
         return False
     s.battery_j[device] = max(remaining_j - energy_j, 0.0)
@@ -88,7 +88,7 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
     """Process every event before the decision epoch at ``until_s``; return the time of the last."""
     tasks, hops, batches = s.tasks, s.hops, s.batches
     heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
-    metered = s.capacity_j < math.inf
+    metered = len(s.capacity_j) > 0
     task_mask = (len(tasks) - 1) & _POSITIVE
     hop_mask = (len(hops) - 1) & _POSITIVE
     batch_mask = (len(batches) - 1) & _POSITIVE

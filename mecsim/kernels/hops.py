@@ -143,7 +143,7 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
             if place != here:
                 bits = all_bits[moved + stage] * factor
                 radio_s = _transfer_delay(bits, rate_bps[own])
-                radio_j = _transmit_energy(power_w, radio_s)
+                radio_j = _transmit_energy(power_w[own], radio_s)
                 server = here - 1
                 if here == 0:
                     server = serving_server[own]
@@ -154,7 +154,7 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
                 while server != target:
                     link = next_link[route[moved + stage], server, target]
                     wired_s = _transfer_delay(bits, speed[tables.link + link])
-                    joules = _transmit_energy(power_w, wired_s) if tables.literal_eq7 else 0.0
+                    joules = _transmit_energy(power_w[own], wired_s) if tables.literal_eq7 else 0.0
                     if at < room_end:
                         resource, wait_s = tables.link + link, latency_s[link]
                         _put(rows, at & mask, block, resource, wired_s, wait_s, joules)
@@ -169,7 +169,7 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
                 resource, work, joules = place - 1, cycles[block] * factor, 0.0
                 if place == 0:
                     resource = tables.device + own
-                    joules = _local_energy(kappa, speed[resource], work)
+                    joules = _local_energy(kappa[own], speed[resource], work)
                 if at < room_end:
                     seconds = _compute_delay(work, speed[resource])
                     _put(rows, at & mask, block, resource, seconds, 0.0, joules)

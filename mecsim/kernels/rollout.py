@@ -38,7 +38,7 @@ def _restore(s: State, base: State) -> None:
     for number in range(base.counters[FIRST_TASK], base.counters[END_TASK]):
         row = number & (len(s.tasks) - 1)
         s.tasks[row] = base.tasks[row]
-    if s.capacity_j < math.inf:
+    if len(s.capacity_j):
         s.battery_j[:] = base.battery_j
         s.spent[:] = base.spent
         for number in range(base.counters[FIRST_HOP], base.counters[END_HOP]):

@@ -67,8 +67,8 @@ class SimpyKernel:
         self._clock = _Clock()
         self._free = array("d", bytes(8 * len(model.resources)))
         self._cores = {r: [0.0] * int(cores) for r, cores in enumerate(model.capacity) if cores > 1}
-        self._metered, self._capacity_j = model.battery_j < np.inf, float(model.battery_j)
-        self._battery_j = [model.battery_j] * model.devices
+        self._metered, self._capacity_j = model.metered, model.battery_j.tolist()
+        self._battery_j = model.battery_j.tolist()
         self._spent = [False] * model.devices
         self._batches: deque[_Batch] = deque()
         self._arrived: list[Callable[[Any], None]] = []
@@ -159,8 +159,8 @@ class SimpyKernel:
 
     def _afford(self, device: int, energy_j: float) -> bool:
         """Charge a hop to the device's battery; a battery that cannot pay is spent for good."""
-        remaining_j = self._battery_j[device]
-        if self._spent[device] or not equations.affords(remaining_j, energy_j, self._capacity_j):
+        remaining_j, full_j = self._battery_j[device], self._capacity_j[device]
+        if self._spent[device] or not equations.affords(remaining_j, energy_j, full_j):
             self._spent[device] = True
             return False
         self._battery_j[device] = max(remaining_j - energy_j, 0.0)

@@ -74,8 +74,8 @@ class State(NamedTuple):
     """Shape (D,)."""
     spent: NDArray[np.bool_]
     """Devices whose battery is spent; shape (D,)."""
-    capacity_j: float
-    """Energy of a full battery; infinite if batteries are unlimited."""
+    capacity_j: Floats
+    """Energy of each full battery, shape (D,); empty if all batteries are unlimited."""
     heap: Records
     """Completions by (time, task); it has room for one per task in flight."""
     tasks: Records
@@ -94,9 +94,9 @@ class State(NamedTuple):
             first=first,
             free_s=np.zeros(first[-1]),
             last=np.full(len(model.capacity), -1),
-            battery_j=np.full(model.devices, model.battery_j),
+            battery_j=model.battery_j.copy(),
             spent=np.zeros(model.devices, dtype=np.bool_),
-            capacity_j=float(model.battery_j),
+            capacity_j=model.battery_j[: model.devices * model.metered].copy(),
             heap=np.empty(size, dtype=_COMPLETION),
             tasks=np.empty(size, dtype=_TASK),
             hops=np.empty(size, dtype=HOP),
@@ -256,7 +256,7 @@ def replica(states: State, b: int) -> State:
     )
 
 
-def restart(states: State, rows: Sequence[int], battery_j: float) -> None:
+def restart(states: State, rows: Sequence[int], battery_j: Floats) -> None:
     """Empty the queues of some replicas and charge their batteries; buffers keep their size."""
     at = np.array(rows, dtype=np.int64)
     states.counters[at], states.free_s[at], states.last[at] = 0, 0.0, -1

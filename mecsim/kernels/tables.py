@@ -48,8 +48,10 @@ class KernelTables(NamedTuple):
     beta: float
     averages: bool
     """Whether the reward is a mean over the tasks of a slot, or their sum."""
-    kappa: float
-    power_w: float
+    kappa: Floats
+    """Of every device; shape (D,)."""
+    power_w: Floats
+    """Transmit power of every device; shape (D,)."""
 
     @classmethod
     def of(cls, model: Model, networks: int = 1) -> KernelTables:
@@ -76,6 +78,6 @@ class KernelTables(NamedTuple):
             returns_result=scenario.return_result,
             beta=scenario.reward.beta,
             averages=scenario.reward.aggregation == "mean",
-            kappa=scenario.energy.kappa,
-            power_w=scenario.radio.transmit_power,
+            kappa=model.kappa,
+            power_w=model.power_w,
         )

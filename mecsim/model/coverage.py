@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mecsim.model import equations, topology
 from mecsim.model.model import Model
-from mecsim.scenario.schema import UniformRate
 from mecsim.support.arrays import Floats
 
 
@@ -21,17 +19,7 @@ def radio_rates(model: Model) -> tuple[Floats, Floats]:
     Returns:
         Bits per second; shape (D,) each.
     """
-    radio = model.scenario.radio
-    if isinstance(radio.rate, UniformRate):
-        low, high = radio.rate.uniform
-    elif radio.rate is not None:
-        low = high = radio.rate
-    else:
-        rates = equations.shannon_rate(
-            radio.bandwidth, radio.transmit_power, model.gain, radio.noise_density
-        )
-        return rates, rates
-    return np.full(model.devices, low), np.full(model.devices, high)
+    return model.channel.bounds(model.gain)
 
 
 def coverage_table(model: Model) -> list[dict[str, Any]]:
@@ -45,18 +33,13 @@ def coverage_table(model: Model) -> list[dict[str, Any]]:
         least and the greatest distance (m) and radio rate (bit/s, without fading) of these; None
         for a server without devices.
     """
-    spec, device = model.scenario.edge_server, model.scenario.device
-    servers = topology.server_positions(spec, model.servers)
-    devices = topology.device_positions(
-        device, servers, spec.coverage_radius, model.devices, model.seed
-    )
-    distance = np.linalg.norm(devices - servers[model.serving_server], axis=1)
+    distance = np.linalg.norm(model.device_xy - model.server_xy[model.serving_server], axis=1)
     low, high = radio_rates(model)
     order = np.argsort(model.serving_server, kind="stable")
     ends = np.cumsum(np.bincount(model.serving_server, minlength=model.servers))
     rows = []
     for n, own in enumerate(np.split(order, ends[:-1])):
-        row: dict[str, Any] = {"server": n + 1, "position_m": servers[n].tolist()}
+        row: dict[str, Any] = {"server": n + 1, "position_m": model.server_xy[n].tolist()}
         row["devices"] = len(own)
         row["distance_m"] = [distance[own].min(), distance[own].max()] if len(own) else None
         row["rate_bps"] = [low[own].min(), high[own].max()] if len(own) else None

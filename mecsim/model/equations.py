@@ -54,7 +54,7 @@ def path_gain(distance_m: Real, intercept_db: float, slope_db: float) -> Floats:
     return elementwise(exp_each, -(intercept_db + slope_db * decades) / 10.0 * LN_10)
 
 
-def shannon_rate(bandwidth_hz: float, power_w: float, gain: Real, noise_w_per_hz: float) -> Floats:
+def shannon_rate(bandwidth_hz: Real, power_w: Real, gain: Real, noise_w_per_hz: float) -> Floats:
     """Return the bits a second over one sub-channel: B · log2(1 + p·g / (N0·B)) (below Eq. 5).
 
     It is computed with log1p, so that a deep fade gives a low rate and never a rate of zero.

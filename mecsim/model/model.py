@@ -11,14 +11,15 @@ import numpy as np
 
 from mecsim.dnn import cuts
 from mecsim.errors import ScenarioError
-from mecsim.model import topology
+from mecsim.model import nodes, topology
 from mecsim.model.blocks import blocks_of, deadlines
-from mecsim.model.random_streams import MAX_SEED, Stream
+from mecsim.model.channel import Channel
+from mecsim.model.random_streams import MAX_SEED
 from mecsim.model.routes import route_tables
 from mecsim.model.task_class import TaskClass
 from mecsim.model.topology import Links
-from mecsim.scenario.schema import BlockTable, Capacity, Repeat, Scenario, Uniform
-from mecsim.support.arrays import Floats, Ints, read_only
+from mecsim.scenario.schema import BlockTable, Scenario
+from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
 KINDS: Final = ("server", "device", "uplink", "downlink", "link")
 """Kinds of queued resources, in the order of their numbers."""
@@ -92,8 +93,30 @@ class Model:
     """τ_m, the deadline of each block in seconds; shape (B,)."""
     server_hz: Floats
     """F_n, cycles per second of each core of every server; shape (N,)."""
+    cores: Ints
+    """Cores of every server; shape (N,)."""
+    radio: Bools
+    """Whether a server has a radio, so that devices can be associated with it; shape (N,)."""
+    server_xy: Floats
+    """Position of every server in metres; shape (N, 2)."""
+    server_group: Ints
+    """Group of every server, 0 where there are no groups; shape (N,)."""
+    server_groups: tuple[str, ...]
+    """Names of the groups of servers; empty where there are none."""
     device_hz: Floats
     """f_d, cycles per second of every device; shape (D,)."""
+    battery_j: Floats
+    """Energy of every device at the start in joules, infinite where unlimited; shape (D,)."""
+    kappa: Floats
+    """κ of every device, its effective capacitance (Eq. 4); shape (D,)."""
+    device_xy: Floats
+    """Position of every device in metres; shape (D, 2)."""
+    device_group: Ints
+    """Group of every device, 0 where there are no groups; shape (D,)."""
+    device_groups: tuple[str, ...]
+    """Names of the groups of devices; empty where there are none."""
+    channel: Channel
+    """The radio of every device."""
     serving_server: Ints
     """The server (0-based) with which each device is associated; shape (D,)."""
     gain: Floats
@@ -105,8 +128,6 @@ class Model:
     route: Ints
     """The route table of each block's input and, last, of the result, class after class: those of
     class c begin at ``first_block[c] + c``; shape (B + C,)."""
-    battery_j: float
-    """Energy of each device at the start in joules, or infinity."""
 
     @property
     def servers(self) -> int:
@@ -128,6 +149,16 @@ class Model:
         """Row of the first block of every class, and B; shape (C + 1,)."""
         return np.cumsum([0, *(each.blocks for each in self.classes)])
 
+    @property
+    def power_w(self) -> Floats:
+        """p, the transmit power of every device in watts; shape (D,)."""
+        return self.channel.power_w
+
+    @cached_property
+    def metered(self) -> bool:
+        """Whether any device has a limited battery."""
+        return bool(np.isfinite(self.battery_j).any())
+
     @cached_property
     def resources(self) -> Resources:
         """The numbers of the queued resources."""
@@ -143,7 +174,7 @@ class Model:
     def capacity(self) -> Ints:
         """Parallel servers of every resource: cores, or 1; shape (R,)."""
         capacity = np.ones(len(self.resources), dtype=np.int64)
-        capacity[: self.servers] = self.scenario.edge_server.cores
+        capacity[: self.servers] = self.cores
         return capacity
 
     def block_table(self) -> list[dict[str, Any]]:
@@ -205,7 +236,7 @@ def reseeded(model: Model, seed: int) -> Model:
     """
     _check_seed(seed)
     with model.scenario.locating():
-        return _frozen(replace(model, seed=seed, **_drawn(model.scenario, seed)))
+        return _frozen(replace(model, seed=seed, **nodes.drawn(model.scenario, seed)))
 
 
 def _check_seed(seed: int) -> None:
@@ -216,14 +247,13 @@ def _check_seed(seed: int) -> None:
 def _resolve(scenario: Scenario, seed: int) -> Model:
     _check_memory(scenario)
     blocks = blocks_of(scenario)
-    drawn = _drawn(scenario, seed)
+    of_nodes = nodes.given(scenario) | nodes.drawn(scenario, seed)
     links = topology.wired_links(scenario.wired, scenario.edge_servers)
     input_bits = np.array(blocks.input_bits, dtype=np.float64)
     moved = np.append(input_bits, float(blocks.output_bits))
     next_link, route = route_tables(links, scenario.edge_servers, moved)
-    battery = scenario.device.battery
     model = Model(
-        **drawn,
+        **of_nodes,
         scenario=scenario,
         seed=seed,
         classes=(TaskClass(number=0, name="", blocks=len(blocks)),),
@@ -236,31 +266,14 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
         links=links,
         next_link=next_link,
         route=route,
-        battery_j=np.inf if battery == "unlimited" else battery,
     )
     return _frozen(model)
-
-
-def _drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
-    """Return the fields of a model that depend on the seed."""
-    servers = topology.server_positions(scenario.edge_server, scenario.edge_servers)
-    coverage = scenario.edge_server.coverage_radius
-    devices = topology.device_positions(scenario.device, servers, coverage, scenario.devices, seed)
-    serving_server, gain = topology.associate(devices, servers, coverage, scenario.radio)
-    draws = Stream(seed, "capacities").uniform(0, np.array([len(servers) + len(devices)]))
-    drawn = len(servers) if isinstance(scenario.edge_server.capacity, Uniform) else 0
-    return {
-        "server_hz": _spread(scenario.edge_server.capacity, len(servers), draws),
-        "device_hz": _spread(scenario.device.capacity, len(devices), draws[drawn:]),
-        "serving_server": serving_server,
-        "gain": gain,
-    }
 
 
 def _frozen(model: Model) -> Model:
     """Make all arrays of a model read-only."""
     made = {name: getattr(model, name) for name in ("speed", "capacity", "first_block")}
-    parts = (vars(model), vars(model.links), made)
+    parts = (vars(model), vars(model.links), vars(model.channel), made)
     for value in (value for part in parts for value in part.values()):
         if isinstance(value, np.ndarray):
             read_only(value)
@@ -314,11 +327,3 @@ def self_contained(scenario: Scenario) -> Scenario:
         update={"model": table, "cut": "balanced", "blocks": len(blocks)}
     )
     return scenario.model_copy(update={"dnn": written_out})
-
-
-def _spread(capacity: Capacity, count: int, draws: Floats) -> Floats:
-    if isinstance(capacity, Uniform):
-        low, high = capacity.uniform
-        return low + (high - low) * draws[:count]
-    values = capacity.repeat if isinstance(capacity, Repeat) else capacity
-    return np.resize(np.array(values, dtype=np.float64), count)

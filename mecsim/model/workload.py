@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from mecsim.model import equations
 from mecsim.model.arrivals import CHUNK, Parts, arrivals, slot_starts
 from mecsim.model.model import Model
 from mecsim.model.random_streams import Stream
@@ -28,7 +27,6 @@ from mecsim.scenario.schema import (
     RecordedTasks,
     Scenario,
     Slotted,
-    UniformRate,
     UniformSize,
 )
 from mecsim.support.arrays import Floats, Ints, read_only
@@ -270,31 +268,27 @@ def _draw_sizes(
 
 
 def _rates(model: Model, every: Parts) -> Iterator[Floats]:
-    varies = model.scenario.radio.fading == "rayleigh" or (
-        isinstance(model.scenario.radio.rate, UniformRate)
-        and model.scenario.radio.rate.redraw == "slot"
-    )
-    draws = Stream(model.seed, "rates")
+    varies, draws = model.channel.varies, Stream(model.seed, "rates")
     constant = read_only(_draw_rates(model, draws, range(1)))
     at_once = max(1, RATES_AT_ONCE // model.devices)
     for numbers in every:
-        if varies:
+        if varies.any():
             parts = [numbers[k : k + at_once] for k in range(0, len(numbers), at_once)]
-            yield read_only(np.concatenate([_draw_rates(model, draws, part) for part in parts]))
+            rates = np.concatenate([_draw_rates(model, draws, part) for part in parts])
+            yield read_only(rates if varies.all() else np.where(varies, rates, constant))
         else:
             yield constant
 
 
 def _draw_rates(model: Model, draws: Stream, numbers: range) -> Floats:
     """Return the radio rates of all devices in K slots, bits a second; shape (K, D)."""
-    radio, shape = model.scenario.radio, (len(numbers), model.devices)
+    channel, shape = model.channel, (len(numbers), model.devices)
     one_each = np.full(len(numbers), model.devices)
-    if isinstance(radio.rate, UniformRate):
-        low, high = radio.rate.uniform
-        return low + (high - low) * draws.uniform(numbers.start, one_each).reshape(shape)
-    if radio.rate is not None:
-        return np.full(shape, radio.rate)
-    gain = model.gain[None]
-    if radio.fading == "rayleigh":
-        gain = gain * draws.exponential(numbers.start, one_each).reshape(shape)
-    return equations.shannon_rate(radio.bandwidth, radio.transmit_power, gain, radio.noise_density)
+    share = np.zeros(shape)
+    if (channel.low_bps < channel.high_bps).any():
+        share = draws.uniform(numbers.start, one_each).reshape(shape)
+    gain = np.broadcast_to(model.gain, shape)
+    if channel.fades.any():
+        fading = draws.exponential(numbers.start, one_each).reshape(shape)
+        gain = np.where(channel.fades, gain * fading, gain)
+    return channel.rates(gain, share)

@@ -8,7 +8,6 @@ import numpy as np
 from bokeh.models import ColorBar, ColumnDataSource, LinearColorMapper, NumeralTickFormatter
 from bokeh.plotting import figure
 
-from mecsim.model import topology
 from mecsim.model.model import Model
 from mecsim.report.figures import hover, make_figure
 from mecsim.report.page import Chart, Key, Text
@@ -26,14 +25,7 @@ PALETTE: Final = ("#f6e8a0", "#f2c45a", "#e8963a", "#d0602f", "#a0323c", "#6b1d4
 def network_map(recording: Recording) -> list[Chart | Text]:
     """Return the map, and a text about what is left out."""
     model, use = recording.model, _utilization(recording)
-    servers = topology.server_positions(model.scenario.edge_server, model.servers)
-    devices = topology.device_positions(
-        model.scenario.device,
-        servers,
-        model.scenario.edge_server.coverage_radius,
-        model.devices,
-        model.seed,
-    )
+    servers, devices = model.server_xy, model.device_xy
     plot = make_figure("map", "x (m)", "y (m)", 460, match_aspect=True)
     colours = LinearColorMapper(palette=list(PALETTE), low=0.0, high=max(use.max(), 0.01))
     shown_servers = _busiest(use[: model.servers], MOST_SERVERS)

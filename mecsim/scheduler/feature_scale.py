@@ -12,7 +12,7 @@ feature             scale
 ``input_bits``      largest I_m of a task of size factor 1
 ``…backlog_s``      1: they are in seconds
 ``rate_bps``        nominal rate: mean of the given range, or of all devices without fading
-``battery_J``       a full battery; an unlimited one is always encoded as 1
+``battery_J``       the largest full battery; an unlimited one is always encoded as 1
 ``serving_server``  N
 ==================  ===============================================================================
 
@@ -28,10 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.errors import ScenarioError
-from mecsim.model import equations
 from mecsim.model.model import Model, reseeded
 from mecsim.model.workload import mean_rate
-from mecsim.scenario.schema import RecordedTasks, UniformRate
+from mecsim.scenario.schema import RecordedTasks
 from mecsim.scheduler.features import names_of_features
 from mecsim.support.arrays import Bools, Floats, read_only
 
@@ -44,8 +43,8 @@ class FeatureScale(NamedTuple):
 
     divisor: Floats
     """In the units of the features; shape (features,)."""
-    unlimited: Bools
-    """Which features are the energy of unlimited batteries; shape (features,)."""
+    battery: Bools
+    """Which features are the energy of batteries; shape (features,)."""
 
     @classmethod
     def of(cls, model: Model) -> FeatureScale:
@@ -61,7 +60,7 @@ class FeatureScale(NamedTuple):
             "parameter_bytes": model.parameter_bytes.max(),
             "input_bits": model.input_bits.max(),
             "rate_bps": _nominal_rate_bps(model),
-            "battery_J": 1.0 if np.isinf(model.battery_j) else model.battery_j,
+            "battery_J": model.battery_j[np.isfinite(model.battery_j)].max(initial=0.0),
             "serving_server": model.servers,
         }
         backlogs = ("cpu", "links_out", "device", "uplink", "downlink")
@@ -71,13 +70,14 @@ class FeatureScale(NamedTuple):
         # A name is "kind", "entity.kind", or either with "mean_" before the kind.
         kinds = [name.rpartition(".")[2].removeprefix("mean_") for name in names]
         divisor = np.array([scale[kind] or 1.0 for kind in kinds], dtype=np.float64)
-        unlimited = [kind == "battery_J" and np.isinf(model.battery_j) for kind in kinds]
-        return cls(read_only(divisor), read_only(np.array(unlimited)))
+        battery = np.array([kind == "battery_J" for kind in kinds])
+        return cls(read_only(divisor), read_only(battery))
 
     def __call__(self, features: Floats) -> Scaled:
         """Encode features of shape (…, features)."""
         scaled = features / self.divisor
-        scaled[..., self.unlimited] = 1.0
+        energy = scaled[..., self.battery]
+        scaled[..., self.battery] = np.where(np.isinf(energy), 1.0, energy)
         return scaled.astype(np.float32)
 
 
@@ -94,11 +94,8 @@ def _mean_tasks(model: Model) -> float:
 
 
 def _nominal_rate_bps(model: Model) -> float:
-    radio = model.scenario.radio
-    if isinstance(radio.rate, UniformRate):
-        return sum(radio.rate.uniform) / 2
-    if radio.rate is not None:
-        return radio.rate
-    gain = model.gain if model.seed == 0 else reseeded(model, 0).gain
-    rates = equations.shannon_rate(radio.bandwidth, radio.transmit_power, gain, radio.noise_density)
-    return float(rates.mean())
+    channel = model.channel
+    gain = model.gain if model.seed == 0 or channel.given.all() else reseeded(model, 0).gain
+    low_bps, high_bps = channel.bounds(gain)
+    usual_bps = (low_bps + high_bps) / 2
+    return float(usual_bps[0] if np.ptp(usual_bps) == 0 else usual_bps.mean())

@@ -41,9 +41,16 @@ class ObservationTable(NamedTuple):
         of_devices = 4 * self.servers + 1 if self.device[0] < 0 else 6
         width = self.tasks.shape[1] + self.blocks.shape[1] + 2 * self.servers + of_devices
         rows = np.empty((len(self.tasks), width))
-        mean_battery_j = np.add.reduce(self.battery_j, axis=1) / self.battery_j.shape[1]
-        _fill(rows, self, mean_battery_j)
+        _fill(rows, self, self._mean_battery_j())
         return rows
+
+    def _mean_battery_j(self) -> Floats:
+        """Return the mean over limited batteries, infinite where there are none; shape (B,)."""
+        limited = np.isfinite(self.battery_j[0])  # the same in every row
+        count = np.count_nonzero(limited)
+        if count in (0, len(limited)):
+            return np.asarray(np.add.reduce(self.battery_j, axis=1) / len(limited))
+        return np.asarray(np.add.reduce(self.battery_j[:, limited], axis=1) / count)
 
 
 @compiled

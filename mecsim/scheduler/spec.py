@@ -151,9 +151,9 @@ class SchedulerSpec:
         return None if recorded else mean_rate(self._model)
 
     @property
-    def transmit_power_w(self) -> float:
-        """Transmit power of a device in watts."""
-        return self._model.scenario.radio.transmit_power
+    def transmit_power_w(self) -> Floats:
+        """p, the transmit power of every device in watts; shape (D,)."""
+        return self._model.power_w
 
     @cached_property
     def scenario_sha256(self) -> str:

@@ -173,7 +173,7 @@ def test_every_task_ends(run: Run, model: Model) -> None:
     assert np.isfinite(finish).all()
     done = np.isfinite(run.trace["blocks/finish_s"]).reshape(-1, model.blocks).all(axis=1)
     assert done.tolist() == (status == 0).tolist()
-    if model.battery_j == np.inf:
+    if not model.metered:
         assert not status.any()
         delay = finish - run.trace["tasks/release_s"]
         assert_allclose(run.trace["tasks/total_s"], delay, 1e-9)
