@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mecsim.scenario.loading import load
     from mecsim.scenario.schema import Scenario
     from mecsim.scheduler.base import Scheduler
+    from mecsim.scheduler.ended_task import EndedTask
     from mecsim.scheduler.observation import Observation
     from mecsim.scheduler.spec import Placement, SchedulerSpec
     from mecsim.simulation.result import RunResult
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mecsim.support.arrays import Floats, Ints
 
 __all__ = [
+    "EndedTask",
     "Floats",
     "Ints",
     "MecsimError",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "EndedTask": "scheduler",
     "Floats": "support.arrays",
     "Ints": "support.arrays",
     "MecsimError": "errors",

@@ -14,13 +14,15 @@ from mecsim.kernels.state import (
     FIRST_HOP,
     State,
     count_ended,
+    read_committed,
+    read_queues,
     read_starts,
     submit,
     take,
 )
 from mecsim.model.model import Model
 from mecsim.scheduler.observation import ALL
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, Ints
 
 
 class CompiledKernel:
@@ -57,6 +59,16 @@ class CompiledKernel:
         several = len(free_s) >= len(first)  # some resource has several servers
         free_s = free_s[first[:-1][resources]] if several else free_s[resources]
         return np.maximum(free_s - self._now, 0.0)
+
+    def queue_length(self) -> Ints:
+        queue_length = np.empty(len(self.state.last), dtype=np.int64)
+        read_queues(self.state, self._now, queue_length)
+        return queue_length
+
+    def committed_s(self) -> Floats:
+        committed_s = np.empty(len(self.state.last))
+        read_committed(self.state, committed_s)
+        return committed_s
 
     def battery_j(self) -> Floats:
         return self.state.battery_j.copy()

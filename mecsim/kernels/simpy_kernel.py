@@ -22,7 +22,7 @@ from mecsim.kernels.hops import Hops
 from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.scheduler.observation import ALL
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, Ints
 
 
 class _Clock(simpy.Environment):
@@ -105,6 +105,27 @@ class SimpyKernel:
         for resource, cores in self._cores.items():
             free[resource] = cores[0]
         return np.maximum(free[resources] - self._clock.now, 0.0)
+
+    def queue_length(self) -> Ints:
+        queue_length, now = np.zeros(len(self._free), dtype=np.int64), self._clock.now
+        for task in self._pending(COMPLETION):
+            batch, hop = task.batch, task.hop - 1
+            if batch.start_s[hop] + batch.service_s[hop] > now:
+                queue_length[batch.resource[hop]] += 1
+        return queue_length
+
+    def committed_s(self) -> Floats:
+        committed_s = np.zeros(len(self._free))
+        for task in self._pending(RELEASE):
+            for hop in range(task.hop, task.end):
+                committed_s[task.batch.resource[hop]] += task.batch.service_s[hop]
+        return committed_s
+
+    def _pending(self, rank: int) -> list[_Task]:
+        """Return the tasks whose next event has a rank, in order of their numbers."""
+        events = (event for _, of, _, event in self._clock._queue if of == rank)
+        tasks = (event for event in events if isinstance(event, _Task))
+        return sorted(tasks, key=lambda task: task.number)
 
     def battery_j(self) -> Floats:
         if not self._metered:

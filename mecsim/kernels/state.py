@@ -239,6 +239,31 @@ def read_backlog(s: State, now: float, backlog_s: Floats) -> None:
 
 
 @compiled
+def read_queues(s: State, now: float, queue_length: Ints) -> None:
+    """Fill in how many jobs wait or are in service at each resource now; shape (R,)."""
+    queue_length[:] = 0
+    first = s.counters[FIRST_HOP]
+    for number in range(s.counters[FIRST_TASK], s.counters[RELEASED]):
+        task = s.tasks[number & (len(s.tasks) - 1)]
+        at = task["hop"] - 1  # its last hop, if it has entered one
+        hop = s.hops[at & (len(s.hops) - 1)]
+        if at >= first and hop["start_s"] + hop["service_s"] > now:
+            queue_length[hop["resource"]] += 1
+        first = task["end"]
+
+
+@compiled
+def read_committed(s: State, committed_s: Floats) -> None:
+    """Fill in the services at each resource of tasks that are not released yet; shape (R,)."""
+    committed_s[:] = 0.0
+    for number in range(s.counters[RELEASED], s.counters[END_TASK]):
+        task = s.tasks[number & (len(s.tasks) - 1)]
+        for at in range(task["hop"], task["end"]):
+            hop = s.hops[at & (len(s.hops) - 1)]
+            committed_s[hop["resource"]] += hop["service_s"]
+
+
+@compiled
 def replica(states: State, b: int) -> State:
     """Return the state of replica b as views. Numba has no ``_replace``."""
     return State(

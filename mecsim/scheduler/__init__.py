@@ -2,12 +2,14 @@
 
 from mecsim.model.empty_network import cheapest_chain
 from mecsim.scheduler.base import Scheduler
+from mecsim.scheduler.ended_task import EndedTask
 from mecsim.scheduler.observation import Observation, Outcomes, feature_names
 from mecsim.scheduler.placement_checks import check_placement, check_placements
 from mecsim.scheduler.spec import Placement, SchedulerSpec
 from mecsim.support.arrays import Floats, Ints
 
 __all__ = [
+    "EndedTask",
     "Floats",
     "Ints",
     "Observation",

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from mecsim.scheduler.ended_task import EndedTask
 from mecsim.scheduler.observation import Observation
 from mecsim.scheduler.spec import Placement, SchedulerSpec
 from mecsim.support.arrays import Ints
@@ -74,12 +75,25 @@ class Scheduler(ABC):
     def epoch_ended(self, observation: Observation, placement: Ints, reward: float) -> None:
         """Learn from an epoch. mecsim calls this hook at the next epoch, or after the last task.
 
-        The reward is computed only for schedulers that override this hook.
+        The reward is computed only for schedulers that override this hook. It holds the costs of
+        all blocks that finished since the epoch, whichever epoch placed them. With per-task
+        decisions the time to the next epoch is the time between two tasks, so most of a task's cost
+        is in the rewards of later epochs: use :meth:`task_ended` to judge a placement.
 
         Args:
             observation: What the scheduler saw at the epoch.
             placement: What it decided; shape (M,), read-only.
             reward: The reward of the epoch (Eq. 14).
+        """
+
+    def task_ended(self, task: EndedTask) -> None:
+        """Learn from a task that has completed or failed.
+
+        mecsim calls this hook once for each task, in order of (finish, number): at the first epoch
+        after its end, before :meth:`epoch_ended` and :meth:`decide`, or after the last task.
+
+        Args:
+            task: Its placement, delays by block and by part, and energy.
         """
 
     def run_ended(self) -> None:

@@ -46,15 +46,27 @@ class NetworkState(Protocol):
         """Return the remaining energy of each device's battery (Eq. 11); shape (D,)."""
         ...
 
+    def queue_length(self) -> Ints:
+        """Return the number of jobs that wait or are in service at each resource; shape (R,)."""
+        ...
+
+    def committed_s(self) -> Floats:
+        """Return the services at each resource of tasks that were placed and are not released yet.
+
+        Shape (R,).
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Observation:
     """What a scheduler sees at a decision epoch. Every array is read-only.
 
-    A backlog is the time in seconds that a job would wait if it joined the resource now. Backlogs
-    and batteries are read from the network on first use, so that an epoch costs no more in a large
-    network than in a small one. An observation that is kept does not change: what has not been
-    read is read before the network changes.
+    A backlog is the time in seconds that a job would wait if it joined the resource now. The state
+    of the network is read on first use, so that an epoch costs no more in a large network than in
+    a small one. An observation that is kept does not change: backlogs and batteries that have not
+    been read are read before the network changes; queue lengths and committed work cannot be read
+    later.
     """
 
     spec: SchedulerSpec
@@ -80,6 +92,7 @@ class Observation:
     def freeze(self) -> None:
         """Read backlogs and batteries, for the network is about to change."""
         _ = self.backlog_s, self.battery_j
+        self.__dict__["_past"] = True
 
     @cached_property
     def size_factor(self) -> float:
@@ -110,6 +123,36 @@ class Observation:
     def battery_j(self) -> Floats:
         """Remaining energy E^r of every device, infinite where unlimited (Eq. 11); shape (D,)."""
         return read_only(self.network.battery_j())
+
+    @cached_property
+    def queue_length(self) -> Ints:
+        """Jobs that wait or are in service at every resource; shape (N + 3·D + L,).
+
+        Raises:
+            RuntimeError: It is read for the first time after the epoch.
+        """
+        self._check_present("queue_length")
+        return read_only(self.network.queue_length())
+
+    @cached_property
+    def committed_s(self) -> Floats:
+        """Services, by resource, of tasks that were placed at this instant by earlier epochs.
+
+        They are not in the backlogs yet: a task joins its first queue after all decisions of the
+        instant. A resource with c cores works them off c at a time. Shape (N + 3·D + L,).
+
+        Raises:
+            RuntimeError: It is read for the first time after the epoch.
+        """
+        self._check_present("committed_s")
+        return read_only(self.network.committed_s())
+
+    def _check_present(self, name: str) -> None:
+        if "_past" in self.__dict__:
+            raise RuntimeError(
+                f"{name}: the network has changed since epoch {self.epoch}. "
+                "Try: read it in decide()"
+            )
 
     @cached_property
     def server_backlog_s(self) -> Floats:

@@ -19,8 +19,9 @@ from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.observation import Observation
 from mecsim.scheduler.placement_checks import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation.ended_tasks import EndedTasks
 from mecsim.simulation.lower_bound import LowerBound
-from mecsim.simulation.session import Session
+from mecsim.simulation.session import Epoch, Session
 from mecsim.simulation.static_run import StaticRun, slots_at_once
 from mecsim.simulation.totals import Totals
 from mecsim.support import signals
@@ -96,7 +97,13 @@ class SchedulerPolicy:
     def __init__(self, scheduler: Scheduler, name: str) -> None:
         self.scheduler, self.name = scheduler, name
         self.uses_rollouts = scheduler.uses_rollouts
-        self.learns = type(scheduler).epoch_ended is not Scheduler.epoch_ended
+        self.hears_epochs = type(scheduler).epoch_ended is not Scheduler.epoch_ended
+        self.hears_tasks = type(scheduler).task_ended is not Scheduler.task_ended
+
+    @property
+    def learns(self) -> bool:
+        """Whether the scheduler overrides a hook that is called during a run."""
+        return self.hears_epochs or self.hears_tasks
 
     def can_run_static(self, source: Source) -> bool:
         """Return whether compiled code can run many slots at once under static placements."""
@@ -105,25 +112,26 @@ class SchedulerPolicy:
         return source.kernel == "compiled" and static and (per_slot or not source.sinks)
 
     def follow(self, session: Session) -> None:
-        """Let the scheduler decide every epoch, and learn if it overrides ``epoch_ended``."""
-        before, known = None, dict[int | None, Ints]()
+        """Let the scheduler decide every epoch, and learn if it overrides a hook."""
+        hooks, known = _Hooks(self, session), dict[int | None, Ints]()
         for epoch in session:
             if epoch.device in known:
                 session.act(epoch, known[epoch.device])
                 continue
             observation = session.observe(epoch)
-            if self.learns and before is not None:
+            if self.learns:
                 with self._errors(epoch.number):
-                    self.scheduler.epoch_ended(*before, session.reward())
+                    hooks.call()
             placement = self._decide(observation)
-            before = (observation, placement) if self.learns else None
+            if self.learns:
+                hooks.submitted(epoch, observation, placement)
+            elif self.scheduler.static:
+                known[epoch.device] = placement
             del observation  # one that nobody holds is not completed
             session.act(epoch, placement)
-            if self.scheduler.static and not self.learns:
-                known[epoch.device] = placement
         with self._errors(session.epochs):
-            if self.learns and before is not None:
-                self.scheduler.epoch_ended(*before, session.reward())
+            if self.learns:
+                hooks.call()
             self.scheduler.run_ended()
 
     def _decide(self, observation: Observation) -> Ints:
@@ -153,6 +161,30 @@ class SchedulerPolicy:
     def _errors(self, epoch: int) -> AbstractContextManager[None]:
         problem = f"scheduler {self.name!r}, epoch {epoch}: raised"
         return scheduler_errors(problem, MecsimError, type(self.scheduler).__module__)
+
+
+class _Hooks:
+    """Calls the hooks of a scheduler that learns from a session."""
+
+    def __init__(self, policy: SchedulerPolicy, session: Session) -> None:
+        self._policy, self._scheduler, self._session = policy, policy.scheduler, session
+        self._tasks = EndedTasks(session)
+        self._before: tuple[Observation, Ints] | None = None
+
+    def call(self) -> None:
+        """Report the tasks that have ended, and the epoch before."""
+        if self._policy.hears_tasks:
+            for task in self._tasks.take():
+                self._scheduler.task_ended(task)
+        if self._policy.hears_epochs and self._before is not None:
+            self._scheduler.epoch_ended(*self._before, self._session.reward())
+
+    def submitted(self, epoch: Epoch, observation: Observation, placement: Ints) -> None:
+        """Keep what the next call reports."""
+        if self._policy.hears_tasks:
+            self._tasks.submitted(epoch, placement)
+        if self._policy.hears_epochs:
+            self._before = observation, placement
 
 
 def drive(source: Source, policy: Policy) -> Totals:

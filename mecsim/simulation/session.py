@@ -17,6 +17,7 @@ from mecsim.kernels.epochs import EpochTable
 from mecsim.kernels.hops import HopBuilder, Hops
 from mecsim.kernels.reward import costs_between, exact_sum
 from mecsim.kernels.rollout import Rollouts, expected_arrivals
+from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
 from mecsim.scheduler.observation import Observation
@@ -89,7 +90,10 @@ class Session:
         self._observed: list[weakref.ref[Observation]] = []  # at the present epoch
         self._ended: list[Hops] = []  # collected, not accounted for
         self._recent: list[Hops] = []  # collected since the last act
-        self._acted_s = self._now = 0.0
+        self._active: dict[int, Hops] | None = None  # see recent_hops
+        self.now = 0.0
+        """Time of the present epoch; infinite after the last task."""
+        self._acted_s = 0.0
         self._accounted_at = time.monotonic()
 
     def __iter__(self) -> Iterator[Epoch]:
@@ -103,7 +107,7 @@ class Session:
             yield from self._epochs_of(slot)
             self._account_when_due()
         self._kernel.drain()
-        self._now = math.inf
+        self.now = math.inf
         self.account()
 
     def _epochs_of(self, slot: Slot) -> Iterator[Epoch]:
@@ -143,7 +147,7 @@ class Session:
         compiled = self._mirror or cast("CompiledKernel", self._kernel)
         table = EpochTable.of_epoch(epoch.time_s, epoch.slot, epoch.tasks)
         expected, _ = expected_arrivals(table, np.zeros(1, dtype=np.int64), self.model)
-        return Rollouts(compiled.state, self._hop_builder.tables, expected)
+        return Rollouts(compiled.state, self.tables, expected)
 
     def act(self, epoch: Epoch, placement: Ints) -> None:
         """Submit the epoch's tasks with a checked placement of shape (M,); record the decision."""
@@ -159,7 +163,7 @@ class Session:
         if self._mirror:
             self._mirror.submit(replace(hops, rows=hops.rows.copy()))  # each fills in its own
         self._opened += 1
-        self._acted_s, self._recent = epoch.time_s, []
+        self._acted_s, self._recent, self._active = epoch.time_s, [], None
 
     def _freeze_observations(self) -> None:
         """Complete the observations of the present epoch that someone still holds."""
@@ -179,24 +183,40 @@ class Session:
 
     def reward(self) -> float:
         """Return the reward (Eq. 14) of the epoch acted on last, once the next one has come."""
-        self._collect()
-        active = dict(enumerate(self._recent, start=self._collected - len(self._recent)))
-        active |= {self._collected + row: hops for row, hops in self._kernel.active().items()}
-        tables, last = self._hop_builder.tables, self._opened - 1
+        last = self._opened - 1
         costs = [
-            costs_between(tables, hops, -math.inf if epoch == last else self._acted_s, self._now)
-            for epoch, hops in active.items()
+            costs_between(
+                self.tables, hops, -math.inf if epoch == last else self._acted_s, self.now
+            )
+            for epoch, hops in self.recent_hops().items()
         ]
         return 0.0 - exact_sum(np.concatenate(costs)) if costs else 0.0
+
+    def recent_hops(self) -> dict[int, Hops]:
+        """Return the hops of epochs in which something happened since the last act, by number.
+
+        Read it at the next epoch, before :meth:`act`, or after the last task.
+        """
+        if self._active is None:
+            self._collect()
+            active = dict(enumerate(self._recent, start=self._collected - len(self._recent)))
+            waiting = self._kernel.active().items()
+            self._active = active | {self._collected + row: hops for row, hops in waiting}
+        return self._active
 
     @property
     def epochs(self) -> int:
         """Epochs acted on so far."""
         return self._opened
 
+    @property
+    def tables(self) -> KernelTables:
+        """Constants of the model."""
+        return self._hop_builder.tables
+
     def _advance(self, until_s: float) -> None:
         self._kernel.advance(until_s)
-        self._now = until_s
+        self.now = until_s
         if self._mirror:
             self._mirror.advance(until_s)
             self._mirror.collect()
@@ -227,9 +247,8 @@ class Session:
         if not self._ended:
             return
         ended, self._ended = self._ended, []
-        tables, services = self._hop_builder.tables, self.totals.services
         detailed = self._recorder is not None
-        accounts = Accounts(self.model, tables, ended, services, detailed=detailed)
+        accounts = Accounts(self.model, self.tables, ended, self.totals.services, detailed=detailed)
         self.totals.add(accounts.tasks)
         if self._recorder:
             self._recorder.send_ended(accounts, self.totals)

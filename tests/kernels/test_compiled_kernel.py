@@ -27,7 +27,7 @@ from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.run import run as run_scenario
 from mecsim.simulation.session import Session
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, Ints
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario, simulate
 from tests.helpers.schedulers import SCRIPTED
@@ -56,7 +56,7 @@ def assert_same(spec: Scenario, scheduler: str, options: dict[str, Any], seed: i
     return len(other.trace["hops/task"])
 
 
-def same_array(one: Floats, other: Floats) -> bool:
+def same_array(one: Floats | Ints, other: Floats | Ints) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=True)
 
 
@@ -94,6 +94,12 @@ class Both:
     def battery_j(self) -> Floats:
         return self.simpy.battery_j()
 
+    def queue_length(self) -> Ints:
+        return self.simpy.queue_length()
+
+    def committed_s(self) -> Floats:
+        return self.simpy.committed_s()
+
     def active(self) -> dict[int, Hops]:
         one, other = self.simpy.active(), self.compiled.active()
         assert list(one) == list(other)
@@ -109,6 +115,8 @@ class Both:
         one, other = self.simpy, self.compiled
         assert same_array(one.backlog_s(), other.backlog_s())
         assert same_array(one.battery_j(), other.battery_j())
+        assert same_array(one.queue_length(), other.queue_length())
+        assert same_array(one.committed_s(), other.committed_s())
         self.branch = other.copy()
         other.copy().drain()
 

@@ -18,7 +18,7 @@ from mecsim.scheduler.spec import Placement, SchedulerSpec
 from mecsim.simulation.drive import KERNELS, SchedulerPolicy
 from mecsim.simulation.run import run as run_scenario
 from mecsim.simulation.session import Session
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, Ints
 from tests.helpers.builders import chain, scenario
 
 HERE = "tests.scheduler.test_observation"
@@ -107,6 +107,12 @@ class CountingState:
     def battery_j(self) -> Floats:
         raise AssertionError("nobody reads a battery")
 
+    def queue_length(self) -> Ints:
+        raise AssertionError("nobody reads a queue")
+
+    def committed_s(self) -> Floats:
+        raise AssertionError("nobody reads what is committed")
+
 
 def test_only_what_is_asked_for_is_read() -> None:
     spec = crowded("per_task")
@@ -159,3 +165,51 @@ def test_only_observations_that_are_kept_are_completed(keeps: bool, reads: int) 
     SchedulerPolicy(Indifferent(spec, keeps=keeps), "indifferent").follow(session)
     assert session.epochs > 3
     assert kernel.reads == reads * session.epochs
+
+
+# ---------------------------------------------------------------- work under way
+
+
+class Counter(Keeper):
+    """Keeps queue lengths and committed work, read at each epoch."""
+
+    def decide(self, observation: Observation) -> Placement:
+        found = observation.queue_length.tolist(), observation.committed_s.tolist()
+        self.seen.append((observation.time_s, *found))
+        return [1, 1]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_queue_lengths_and_committed_work(kernel: str) -> None:
+    """Three tasks at 0 s and at 10 s, each 3 s on the uplink and then 7 + 7 s on the server."""
+    spec = scenario(
+        slots=2,
+        slot_length=10,
+        decision_epoch="per_task",
+        dnn=chain([7, 7], [3, 0]),
+        arrivals={"process": "slotted", "rate": 3},
+        edge_servers=1,
+        edge_server={"capacity": 1.0},
+        device={"capacity": 1.0},
+        radio={"rate": 1.0},
+    )
+    idle, once = [0] * 4, [14.0, 0.0, 3.0, 0.0]
+    twice = [28.0, 0.0, 6.0, 0.0]
+    # At 10 s the first task has just left the server's first service, from 3 to 10 s, and joined
+    # its queue again behind the second; the third has left the uplink at 9 s.
+    assert seen_by(spec, "Counter", kernel) == [
+        (0.0, idle, [0.0] * 4),
+        (0.0, idle, once),
+        (0.0, idle, twice),
+        (10.0, [3, 0, 0, 0], [0.0] * 4),
+        (10.0, [3, 0, 0, 0], once),
+        (10.0, [3, 0, 0, 0], twice),
+    ]
+
+
+def test_what_is_under_way_cannot_be_read_later() -> None:
+    (first, *_) = seen_by(crowded("per_task"), "Keeper", "compiled")
+    with pytest.raises(RuntimeError, match=r"queue_length: .* since epoch 0.*in decide"):
+        first.queue_length  # noqa: B018
+    with pytest.raises(RuntimeError, match="committed_s: the network has changed"):
+        first.committed_s  # noqa: B018

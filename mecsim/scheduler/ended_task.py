@@ -1,0 +1,41 @@
+"""A task that has ended, as the hook ``task_ended`` reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mecsim.support.arrays import Floats, Ints
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EndedTask:
+    """A task that has completed or failed. Every array is read-only; M is its number of blocks."""
+
+    number: int
+    """Number of the task in the run, from 0."""
+    slot: int
+    """The slot of its release."""
+    device: int
+    placement: Ints
+    """Place of every block; shape (M,)."""
+    release_s: float
+    finish_s: float
+    """When it completed, or when its last finished service before it failed had ended."""
+    delay_s: Floats
+    """Delay L of every block, NaN from the block at which it failed on; shape (M,)."""
+    part_s: Mapping[str, float]
+    """Seconds by kind of resource: ``device``, ``uplink``, ``link``, ``server``, ``downlink``.
+
+    Waiting, service and latency count; the parts of a completed task add up to its delay.
+    """
+    energy_j: float
+    """Energy that the device spent on it."""
+    late_blocks: int
+    """Number of blocks that exceeded their tolerated delay τ."""
+    failed: bool
+
+    @property
+    def total_s(self) -> float:
+        """Return the time from the release to the end."""
+        return self.finish_s - self.release_s
