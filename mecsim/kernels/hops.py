@@ -123,7 +123,8 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
         The row after the last hop.
     """
     rows, mask, room_end = out
-    cycles, all_bits, power_w, kappa = tables.cycles, tables.bits, tables.power_w, tables.kappa
+    all_bits, power_w, node_type = tables.bits, tables.power_w, tables.node_type
+    all_work, energy_work, joules_each = tables.work, tables.energy_work, tables.joules_per_work
     speed, serving_server = tables.speed[network], tables.serving_server[network]
     route, next_link, link_target = tables.route, tables.next_link, tables.link_target
     latency_s = tables.link_latency_s
@@ -166,12 +167,13 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
                         _put(rows, at & mask, block, tables.downlink + own, radio_s, 0.0, joules)
                     at += 1
             if stage < blocks:
-                resource, work, joules = place - 1, cycles[block] * factor, 0.0
+                resource = place - 1 if place else tables.device + own
+                its_type, joules = node_type[resource], 0.0
                 if place == 0:
-                    resource = tables.device + own
-                    joules = _local_energy(kappa[own], speed[resource], work)
+                    work = energy_work[its_type, block] * factor
+                    joules = _local_energy(joules_each[network, resource], work)
                 if at < room_end:
-                    seconds = _compute_delay(work, speed[resource])
+                    seconds = _compute_delay(all_work[its_type, block] * factor, speed[resource])
                     _put(rows, at & mask, block, resource, seconds, 0.0, joules)
                 at += 1
             here = place

@@ -21,8 +21,14 @@ class KernelTables(NamedTuple):
     """Row of the first block of every class, and B; shape (C + 1,)."""
     class_of_block: Ints
     """Shape (B,)."""
-    cycles: Floats
-    """c_m; shape (B,)."""
+    node_type: Ints
+    """Type of every node, see :class:`mecsim.model.compute_table.ComputeTable`; shape (N + D,)."""
+    work: Floats
+    """Of every block at each of T types of nodes; shape (T, B)."""
+    energy_work: Floats
+    """Shape (T, B)."""
+    joules_per_work: Floats
+    """Of every node; shape (K, N + D)."""
     bits: Floats
     """Input of every block, and last the result, class after class; shape (B + C,)."""
     tolerated_s: Floats
@@ -48,19 +54,20 @@ class KernelTables(NamedTuple):
     beta: float
     averages: bool
     """Whether the reward is a mean over the tasks of a slot, or their sum."""
-    kappa: Floats
-    """Of every device; shape (D,)."""
     power_w: Floats
     """Transmit power of every device; shape (D,)."""
 
     @classmethod
     def of(cls, model: Model, networks: int = 1) -> KernelTables:
         """Return the tables of a model, with rows for ``networks`` networks like its own."""
-        resources, scenario = model.resources, model.scenario
+        resources, scenario, compute = model.resources, model.scenario, model.compute
         return cls(
             first_block=model.first_block,
             class_of_block=np.repeat(np.arange(len(model.classes)), np.diff(model.first_block)),
-            cycles=model.cycles,
+            node_type=compute.node_type,
+            work=compute.work,
+            energy_work=compute.energy_work,
+            joules_per_work=np.tile(compute.joules_per_work, (networks, 1)),
             bits=np.insert(model.input_bits, model.first_block[1:], model.result_bits),
             tolerated_s=model.tolerated_s,
             route=model.route,
@@ -78,6 +85,5 @@ class KernelTables(NamedTuple):
             returns_result=scenario.return_result,
             beta=scenario.reward.beta,
             averages=scenario.reward.aggregation == "mean",
-            kappa=model.kappa,
             power_w=model.power_w,
         )

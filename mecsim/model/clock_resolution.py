@@ -40,13 +40,15 @@ def warn_of_short_services(model: Model) -> None:
 
 def _services(model: Model) -> Iterator[tuple[float, str]]:
     """Yield the shortest service of each block and transfer, in seconds, and its name."""
-    fastest = float(max(model.server_hz.max(), model.device_hz.max()))
-    moved = model.input_bits
+    compute, moved = model.compute, model.input_bits
     if model.scenario.return_result:
         moved = np.append(moved, model.result_bits)
     links = [float(radio_rates(model)[1].max()), *model.links.rate_bps.tolist()]
     for work, speed, what in [
-        (model.cycles, fastest, "a block"),
+        *(
+            (work, float(compute.speed[compute.node_type == kind].max()), "a block")
+            for kind, work in enumerate(compute.work)
+        ),
         (moved, max(links), "a transfer"),
     ]:
         if (work > 0).any():

@@ -25,24 +25,20 @@ PIECE: Final = 1 << 16
 
 @dataclass(frozen=True)
 class Work:
-    """The work of n tasks, scaled by their size factors."""
+    """What n tasks bring: their devices, rates and sizes."""
 
     device: Ints
     """Device of each task; shape (n,)."""
     rate_bps: Floats
     """Radio rate of each task's device in bits per second; shape (n,)."""
-    cycles: Floats
-    """c_m, cycles of each block; shape (M, n)."""
-    bits: Floats
-    """I_m, bits of each block's input and, last, of the result; shape (M + 1, n)."""
+    size: Floats
+    """Size factors: one for all blocks, or one for each; shape (1, n) or (M, n)."""
 
     def __len__(self) -> int:
         return len(self.device)
 
     def __getitem__(self, tasks: slice) -> Work:
-        return Work(
-            self.device[tasks], self.rate_bps[tasks], self.cycles[:, tasks], self.bits[:, tasks]
-        )
+        return Work(self.device[tasks], self.rate_bps[tasks], self.size[:, tasks])
 
 
 class EmptyNetwork:
@@ -56,6 +52,7 @@ class EmptyNetwork:
         self._model = model
         self._beta = model.scenario.reward.beta
         self._returns_result = model.scenario.return_result
+        self._servers = np.arange(model.servers)[:, None]
 
     def costs(self, work: Work) -> Floats:
         """Return the cost L + β·max(L − τ, 0) of each block (Eqs. 13 and 14).
@@ -75,13 +72,15 @@ class EmptyNetwork:
 
     def delays(self, work: Work) -> Floats:
         """Return the delay L of each block in seconds; shape and axes as :meth:`costs`."""
-        wired = self._wired(work)
-        radio = equations.transfer_delay(work.bits, work.rate_bps)
+        bits = self._bits(work.size)
+        wired = self._wired(work, bits)
+        radio = equations.transfer_delay(bits, work.rate_bps)
         radio = np.asarray(radio)[:, None]
         wired[:, 0, 1:] += radio
         wired[:, 1:, 0] += radio
         delay = wired[:-1]
-        delay += np.asarray(equations.compute_delay(work.cycles[:, None], self._hz(work)))[:, None]
+        cpus = self._at_places(self._model.resources.device + work.device)
+        delay += self._model.compute.seconds(cpus, work.size)[:, None]
         if self._returns_result:
             delay[-1] += wired[-1, :, 0]
         return delay
@@ -91,26 +90,27 @@ class EmptyNetwork:
         step = max(1, PIECE // (self._model.blocks * (self._model.servers + 1) ** 2))
         return (slice(first, first + step) for first in range(0, tasks, step))
 
-    def _wired(self, work: Work) -> Floats:
+    def _bits(self, size: Floats) -> Floats:
+        """Return the bits of each block's input and, last, of the result; shape (M + 1, n)."""
+        input_bits, result_bits = self._model.input_bits[:, None], self._model.result_bits[0]
+        return np.concatenate([input_bits * size, result_bits * size[-1:]])
+
+    def _wired(self, work: Work, bits: Floats) -> Floats:
         """Return the time over wired links from place to place; shape (M + 1, P, P, n).
 
         Data at a device enters and leaves the wired network at the device's server.
         """
-        servers = np.broadcast_to(np.arange(self._model.servers)[:, None], self._shape(work))
-        at = np.concatenate([self._model.serving_server[work.device][None], servers])
+        at = self._at_places(self._model.serving_server[work.device])
         per_bit, latency = (table[:, at[:, None], at] for table in self._tables)
         seconds = per_bit[self._model.route]
-        seconds *= work.bits[:, None, None]
+        seconds *= bits[:, None, None]
         seconds += latency[self._model.route]
         return seconds
 
-    def _hz(self, work: Work) -> Floats:
-        """Return the speed of every place; shape (P, n)."""
-        servers = np.broadcast_to(self._model.server_hz[:, None], self._shape(work))
-        return np.concatenate([self._model.device_hz[work.device][None], servers])
-
-    def _shape(self, work: Work) -> tuple[int, int]:
-        return self._model.servers, len(work)
+    def _at_places(self, at_device: Ints) -> Ints:
+        """Return a number for place 0 of each of n tasks, then the servers' own; shape (P, n)."""
+        shape = self._model.servers, len(at_device)
+        return np.concatenate([at_device[None], np.broadcast_to(self._servers, shape)])
 
     @cached_property
     def _tables(self) -> tuple[Floats, Floats]:

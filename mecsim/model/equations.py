@@ -69,9 +69,14 @@ def shannon_rate(bandwidth_hz: Real, power_w: Real, gain: Real, noise_w_per_hz: 
     return bandwidth_hz * elementwise(log1p_each, snr) / LN_2
 
 
-def local_energy(kappa: float, speed_hz: Real, cycles: Real) -> Real:
+def joules_per_cycle(kappa: Real, speed_hz: Real) -> Real:
+    """Return the joules that a device spends on a cycle: κ·f² (Eq. 4)."""
+    return kappa * (speed_hz * speed_hz)  # ``**`` is libm's pow where f is a plain number
+
+
+def local_energy(joules_per_cycle: Real, cycles: Real) -> Real:
     """Return the joules that a device spends to compute ``cycles``: κ·f²·c (Eq. 4)."""
-    return kappa * (speed_hz * speed_hz) * cycles  # ``**`` is libm's pow where f is a plain number
+    return joules_per_cycle * cycles
 
 
 def transmit_energy(power_w: Real, seconds: Real) -> Real:

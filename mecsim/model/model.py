@@ -11,9 +11,10 @@ import numpy as np
 
 from mecsim.dnn import cuts
 from mecsim.errors import ScenarioError
-from mecsim.model import nodes, topology
+from mecsim.model import compute_table, nodes, topology
 from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.channel import Channel
+from mecsim.model.compute_table import ComputeTable
 from mecsim.model.random_streams import MAX_SEED
 from mecsim.model.routes import route_tables
 from mecsim.model.task_class import TaskClass
@@ -166,9 +167,14 @@ class Model:
 
     @cached_property
     def speed(self) -> Floats:
-        """Cycles or bits per second of every resource, NaN for the radio; shape (R,)."""
+        """Work or bits per second of every resource, NaN for the radio; shape (R,)."""
         radio = np.full(2 * self.devices, np.nan)
-        return np.concatenate([self.server_hz, self.device_hz, radio, self.links.rate_bps])
+        return np.concatenate([self.compute.speed, radio, self.links.rate_bps])
+
+    @cached_property
+    def compute(self) -> ComputeTable:
+        """Service times and energies of blocks at servers and devices."""
+        return compute_table.by_formula(self.cycles, self.server_hz, self.device_hz, self.kappa)
 
     @cached_property
     def capacity(self) -> Ints:
@@ -273,7 +279,7 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
 def _frozen(model: Model) -> Model:
     """Make all arrays of a model read-only."""
     made = {name: getattr(model, name) for name in ("speed", "capacity", "first_block")}
-    parts = (vars(model), vars(model.links), vars(model.channel), made)
+    parts = (*map(vars, (model, model.links, model.channel, model.compute)), made)
     for value in (value for part in parts for value in part.values()):
         if isinstance(value, np.ndarray):
             read_only(value)

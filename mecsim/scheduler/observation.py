@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mecsim.model import equations
 from mecsim.model.empty_network import Work, route_sums
 from mecsim.scheduler.feature_scale import Scaled
 from mecsim.scheduler.features import (
@@ -209,8 +210,8 @@ class Observation:
     @cached_property
     def compute_s(self) -> Floats:
         """Seconds to compute each block at each place; shape (N + 1, M) (Eqs. 3 and 6)."""
-        device_hz = 1.0 / _mean(1.0 / self.spec.device_hz[self._devices])
-        return read_only(self.cycles / np.append(device_hz, self.spec.server_hz)[:, None])
+        work, speed = self.spec.work_at_places(self.device)
+        return read_only(np.asarray(equations.compute_delay(work * self.block_size, speed)))
 
     @cached_property
     def load_s(self) -> Floats:
@@ -275,11 +276,8 @@ class Observation:
         """
         network = self.spec.empty_network
         devices = np.arange(self.spec.devices)[self._devices]
-        cycles, bits = (
-            np.repeat(values[:, None], len(devices), axis=1)
-            for values in (self.cycles, np.append(self.input_bits, self.result_bits))
-        )
-        work = Work(devices, self.rate_bps[devices], cycles, bits)
+        size = np.repeat(self.block_size[:, None], len(devices), axis=1)
+        work = Work(devices, self.rate_bps[devices], size)
         sums = [network.costs(work[piece]).sum(axis=-1) for piece in network.pieces(len(work))]
         return read_only(np.add.reduce(sums) / len(work))
 

@@ -16,7 +16,7 @@ from mecsim.model.topology import Links
 from mecsim.model.workload import mean_rate
 from mecsim.scenario.schema import RecordedTasks
 from mecsim.scheduler.feature_scale import FeatureScale
-from mecsim.support.arrays import Floats, Ints
+from mecsim.support.arrays import Floats, Ints, read_only
 
 Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
 """One place for each block, in {0, …, N}: 0 is the task's device, n is edge server n (Eq. 2)."""
@@ -113,6 +113,39 @@ class SchedulerSpec:
     def cycles(self) -> Floats:
         """c_m, cycles of each block for a task of size factor 1; shape (M,)."""
         return self._model.cycles
+
+    def work_at_places(self, device: int | None) -> tuple[Floats, Floats]:
+        """Return the work of each block at each place, and the speed there (Eqs. 3 and 6).
+
+        A block of a task with size factor s takes work · s / speed seconds.
+
+        Args:
+            device: The device that is place 0; None for the mean over all devices.
+
+        Returns:
+            Work of shape (N + 1, M) and work per second of shape (N + 1, 1).
+        """
+        if device is None:
+            return self._work_at_mean_places
+        return self._with_servers(np.array([self.servers + device]))
+
+    @cached_property
+    def _work_at_mean_places(self) -> tuple[Floats, Floats]:
+        return self._with_servers(self.servers + np.arange(self.devices))
+
+    def _with_servers(self, devices: Ints) -> tuple[Floats, Floats]:
+        compute, servers = self._model.compute, slice(self.servers)
+        work, speed = compute.mean_of(devices)
+        at_servers = compute.work[compute.node_type[servers]]
+        return (
+            read_only(np.concatenate([work[None], at_servers])),
+            read_only(np.append(speed, compute.speed[servers])[:, None]),
+        )
+
+    @cached_property
+    def pooled_servers(self) -> tuple[float, float]:
+        """Work of a task of size factor 1, and the speed of all servers' cores together."""
+        return self._model.compute.pooled(np.arange(self.servers), self.cores)
 
     @property
     def input_bits(self) -> Floats:

@@ -45,8 +45,7 @@ class LowerBound:
     def __init__(self, model: Model) -> None:
         self._network = EmptyNetwork(model)
         self._averages = model.scenario.reward.aggregation == "mean"
-        self._cycles = model.cycles[:, None]
-        self._input_bits, self._result_bits = model.input_bits[:, None], model.result_bits[0]
+        self._blocks = model.blocks
         self._counted_s = model.scenario.counted_s
         self.tasks = 0
         """Number of tasks added."""
@@ -87,12 +86,10 @@ class LowerBound:
         Among equally good places the lowest-numbered, block by block from the first.
         """
         best = [cheapest_chain(costs) for costs in self._stages(tasks, rate_bps)]
-        return np.concatenate([*best, np.empty((0, len(self._cycles)), dtype=np.int64)])
+        return np.concatenate([*best, np.empty((0, self._blocks), dtype=np.int64)])
 
     def _stages(self, tasks: Tasks, rate_bps: Floats) -> Iterator[Floats]:
         """Yield the costs of every step of the tasks' chains, piece by piece."""
-        size = tasks.size.T
-        bits = np.concatenate([self._input_bits * size, self._result_bits * size[-1:]])
-        work = Work(tasks.device, rate_bps[tasks.device], self._cycles * size, bits)
+        work = Work(tasks.device, rate_bps[tasks.device], tasks.size.T)
         for piece in self._network.pieces(len(tasks)):
             yield self._network.costs(work[piece])

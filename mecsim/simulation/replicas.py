@@ -123,6 +123,7 @@ class Replicas:
         for row, model in self._buffer.models():
             self.seeds[row] = model.seed
             self._tables.speed[row] = model.speed
+            self._tables.joules_per_work[row] = model.compute.joules_per_work
             self._tables.serving_server[row] = model.serving_server
 
     def __getstate__(self) -> dict[str, Any]:

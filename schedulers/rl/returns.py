@@ -113,6 +113,6 @@ def reward_scale(spec: SchedulerSpec, tasks: float) -> float:
     It is the delay of all ``tasks`` if the servers share their work and half of them wait. It is
     divided by the mean number of tasks a slot where the reward is a mean over those tasks.
     """
-    together_hz = float((spec.server_hz * spec.cores).sum())
-    seconds = max(tasks, 1.0) * (1.0 + tasks) / 2.0 * float(spec.cycles.sum()) / together_hz
+    work, speed = spec.pooled_servers
+    seconds = max(tasks, 1.0) * (1.0 + tasks) / 2.0 * work / speed
     return seconds / max(spec.tasks_a_slot or tasks, 1.0) if spec.aggregation == "mean" else seconds

@@ -41,9 +41,11 @@ def test_eq5_sending() -> None:
 
 def test_eq4_energy_of_computing() -> None:
     # κ·f²·c = 1e-26 · (1e9)² · 2.5e9 = 1e-26 · 1e18 · 2.5e9 = 25 J
-    assert equations.local_energy(1e-26, 1e9, 2.5e9) == pytest.approx(25.0, rel=1e-15)
+    each = equations.joules_per_cycle(1e-26, 1e9)
+    assert equations.local_energy(each, 2.5e9) == pytest.approx(25.0, rel=1e-15)
     # twice the speed, four times the energy
-    assert equations.local_energy(1e-26, 2e9, 2.5e9) == pytest.approx(100.0, rel=1e-15)
+    each = equations.joules_per_cycle(1e-26, 2e9)
+    assert equations.local_energy(each, 2.5e9) == pytest.approx(100.0, rel=1e-15)
 
 
 def test_eq7_energy_on_the_air() -> None:

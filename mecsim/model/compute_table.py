@@ -1,0 +1,111 @@
+"""How long each block takes at each node, and the energy that it takes from a device.
+
+A node is a server or a device; it has the number of its CPU among the queued resources. Everything
+that computes a service time or an energy of computing reads this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mecsim.model import equations
+from mecsim.support.arrays import Floats, Ints
+
+FORMULA: Final = "formula"
+"""The type of nodes whose service times are c_m / f (Eqs. 3 and 6)."""
+
+
+@dataclass(frozen=True)
+class ComputeTable:
+    """Service times and energies of B blocks at nodes of K types: N servers, then D devices.
+
+    A block of a task with size factor s takes ``work * s / speed`` seconds and, at a device,
+    ``joules_per_work * (energy_work * s)`` joules.
+    """
+
+    types: tuple[str, ...]
+    """Names of the types; length K."""
+    node_type: Ints
+    """The type of each node, an index into ``types``; shape (N + D,)."""
+    work: Floats
+    """Work of each block at a node of each type: cycles by formula; shape (K, B)."""
+    speed: Floats
+    """Work per second of each core of each node: hertz by formula; shape (N + D,)."""
+    energy_work: Floats
+    """What the energy of each block is proportional to: cycles by formula; shape (K, B)."""
+    joules_per_work: Floats
+    """Joules for one unit of ``energy_work`` at each node, 0 at servers; shape (N + D,)."""
+
+    def seconds(self, nodes: Ints, size: Floats) -> Floats:
+        """Return the service times of all blocks of n tasks, each at P nodes of its own.
+
+        Args:
+            nodes: Shape (P, n).
+            size: Size factors; shape (1, n) or (B, n).
+
+        Returns:
+            Seconds; shape (B, P, n).
+        """
+        work = self.work.T[:, self.node_type[nodes]] * size[:, None]
+        return np.asarray(equations.compute_delay(work, self.speed[nodes]))
+
+    def mean_of(self, nodes: Ints) -> tuple[Floats, float]:
+        """Return work of each block and a speed that give the mean service time over some nodes.
+
+        Args:
+            nodes: Shape (n,).
+
+        Returns:
+            Work of shape (B,), and work per second.
+        """
+        kinds = self.node_type[nodes]
+        parts = [
+            (kind, self._harmonic_speed(nodes[kinds == kind]), float((kinds == kind).mean()))
+            for kind in sorted(set(kinds.tolist()))
+        ]
+        speed = parts[0][1]  # all work is converted to that of the first type, so it stays exact
+        return np.add.reduce([share * speed / own * self.work[k] for k, own, share in parts]), speed
+
+    def _harmonic_speed(self, nodes: Ints) -> float:
+        return 1.0 / (float(np.add.reduce(1.0 / self.speed[nodes])) / len(nodes))
+
+    def pooled(self, nodes: Ints, cores: Ints) -> tuple[float, float]:
+        """Return the work of a task of size factor 1, and the speed of some nodes together.
+
+        Args:
+            nodes: Shape (n,).
+            cores: Cores of each of the nodes; shape (n,).
+
+        Returns:
+            Work and work per second, as if the cores shared the work of each block.
+        """
+        total = np.array([work.sum() for work in self.work])
+        most = float(total[self.node_type[nodes]].max())
+        with np.errstate(divide="ignore"):  # a type that takes no time is infinitely fast
+            relative = most / total if most else np.ones_like(total)
+        speed = self.speed[nodes] * relative[self.node_type[nodes]]
+        return most, float((speed * cores).sum())
+
+
+def by_formula(cycles: Floats, server_hz: Floats, device_hz: Floats, kappa: Floats) -> ComputeTable:
+    """Return the table of Eqs. 3, 4 and 6.
+
+    Args:
+        cycles: c_m, cycles of each block; shape (B,).
+        server_hz: F_n, cycles per second of each core of every server; shape (N,).
+        device_hz: f_d, cycles per second of every device; shape (D,).
+        kappa: κ, effective capacitance of every device; shape (D,).
+    """
+    return ComputeTable(
+        types=(FORMULA,),
+        node_type=np.zeros(len(server_hz) + len(device_hz), dtype=np.int64),
+        work=cycles[None],
+        speed=np.concatenate([server_hz, device_hz]),
+        energy_work=cycles[None],
+        joules_per_work=np.append(
+            np.zeros(len(server_hz)), equations.joules_per_cycle(kappa, device_hz)
+        ),
+    )

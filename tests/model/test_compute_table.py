@@ -1,0 +1,57 @@
+"""Service times and energies of blocks by type of node, on numbers worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mecsim.model.compute_table import ComputeTable, by_formula
+
+MIXED = ComputeTable(
+    types=("formula", "board"),
+    node_type=np.array([0, 1, 1, 0]),  # two servers, two devices
+    work=np.array([[6e9, 3e9], [0.25, 0.5]]),
+    speed=np.array([3e9, 1.0, 1.0, 2e9]),
+    energy_work=np.array([[6e9, 3e9], [0.75, 1.5]]),
+    joules_per_work=np.array([0.0, 0.0, 1.0, 4e-8]),
+)
+"""A mixture of nodes by formula and of measured ones."""
+
+
+def test_formula_is_cycles_over_hertz_and_kappa_f_squared() -> None:
+    table = by_formula(
+        np.array([6e9, 3e9]), np.array([3e9]), np.array([1e9, 2e9]), np.full(2, 1e-26)
+    )
+    seconds = table.seconds(np.array([[0], [1], [2]]), np.array([[2.0]]))
+    assert seconds[..., 0].tolist() == [[4.0, 12.0, 6.0], [2.0, 6.0, 3.0]]
+    # 1e-26 · (1e9)² = 1e-8 J a cycle, 1e-26 · (2e9)² = 4e-8
+    assert table.joules_per_work == pytest.approx([0.0, 1e-8, 4e-8], rel=1e-15)
+
+
+def test_each_node_has_the_work_of_its_type() -> None:
+    seconds = MIXED.seconds(np.arange(4)[:, None], np.array([[1.0], [2.0]]))
+    # block 0: 6e9 / 3e9, 0.25, 0.25, 6e9 / 2e9; block 1 has size factor 2: 6e9 / 3e9, 1, 1, 3
+    assert seconds[..., 0].tolist() == [[2.0, 0.25, 0.25, 3.0], [2.0, 1.0, 1.0, 3.0]]
+
+
+def test_mean_over_types_is_the_mean_of_the_seconds() -> None:
+    work, speed = MIXED.mean_of(np.array([2, 3]))
+    assert work / speed == pytest.approx([(0.25 + 3.0) / 2, (0.5 + 1.5) / 2], rel=1e-15)
+
+
+def test_mean_over_one_type_has_its_work_and_the_harmonic_mean_of_speeds() -> None:
+    work, speed = MIXED.mean_of(np.array([0, 3]))
+    assert work.tolist() == [6e9, 3e9]
+    assert speed == pytest.approx(2.4e9, rel=1e-15)  # 2 / (1/3 + 1/2)
+
+
+def test_pooled_nodes_share_the_work() -> None:
+    work, speed = MIXED.pooled(np.array([0, 1]), np.array([2, 1]))
+    # a task takes 3 s at a core of the first, 0.75 s at the second: 2/3 + 4/3 = 2 tasks a second
+    assert speed / work == pytest.approx(2.0, rel=1e-15)
+
+
+def test_pooled_nodes_of_a_type_without_work_take_no_time() -> None:
+    idle = ComputeTable(("a", "b"), np.array([0, 1]), np.array([[2.0], [0.0]]), *([np.ones(2)] * 3))
+    work, speed = idle.pooled(np.array([0, 1]), np.ones(2, dtype=np.int64))
+    assert work / speed == 0.0
