@@ -19,6 +19,7 @@ from mecsim.model.random_streams import MAX_SEED
 from mecsim.model.routes import route_tables
 from mecsim.model.task_class import TaskClass
 from mecsim.model.topology import Links
+from mecsim.scenario import groups
 from mecsim.scenario.schema import BlockTable, Scenario
 from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
@@ -196,11 +197,20 @@ class Model:
 
     def resource_names(self) -> list[str]:
         """Return the names of the resources, in the order of their numbers; length R."""
-        names = [f"es{n + 1}.cpu" for n in range(self.servers)]
+        servers, devices = self.server_names(), self.device_names()
+        names = [f"{server}.cpu" for server in servers]
         for part in ("cpu", "uplink", "downlink"):
-            names += [f"device{d}.{part}" for d in range(self.devices)]
+            names += [f"{device}.{part}" for device in devices]
         ends = zip(self.links.source.tolist(), self.links.target.tolist(), strict=True)
-        return names + [f"es{i + 1}-es{j + 1}" for i, j in ends]
+        return names + [f"{servers[i]}-{servers[j]}" for i, j in ends]
+
+    def server_names(self) -> list[str]:
+        """Return the names of the servers: es1, or rack.1 and cloud in groups; length N."""
+        return groups.names(self.scenario.edge_servers, "es")
+
+    def device_names(self) -> list[str]:
+        """Return the names of the devices: device0, or phone.1 in groups; length D."""
+        return groups.names(self.scenario.devices, "device", 0)
 
 
 def resolve(scenario: Scenario, seed: int = 0) -> Model:
@@ -257,7 +267,7 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
     links = topology.wired_links(scenario.wired, scenario.edge_servers)
     input_bits = np.array(blocks.input_bits, dtype=np.float64)
     moved = np.append(input_bits, float(blocks.output_bits))
-    next_link, route = route_tables(links, scenario.edge_servers, moved)
+    next_link, route = route_tables(links, scenario.server_count, moved)
     model = Model(
         **of_nodes,
         scenario=scenario,
@@ -291,7 +301,7 @@ def _check_memory(scenario: Scenario) -> None:
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > available:
         raise ScenarioError(
-            f"edge_servers: {scenario.edge_servers} with devices: {scenario.devices}, "
+            f"edge_servers: {scenario.server_count} with devices: {scenario.device_count}, "
             f"arrivals and wired.topology: {scenario.wired.topology} need about "
             f"{needed / 2**30:.1f} GiB; this machine has {available / 2**30:.1f} GiB"
         )
@@ -303,13 +313,16 @@ def _memory_needed(scenario: Scenario) -> int:
     They are route tables (one, or one for each transfer where links differ, and one in the
     making), links, devices, and the hops of the tasks of one slot (2 kB for a block, measured).
     """
-    n, model, wired = scenario.edge_servers, scenario.dnn.model, scenario.wired
-    links = n * n if wired.topology == "full_mesh" else 2 * len(wired.links or ()) + 4 * n
+    n, model, wired = scenario.server_count, scenario.dnn.model, scenario.wired
+    listed = topology.listed_links(wired, scenario.edge_servers)
+    links = n * n if wired.topology == "full_mesh" else listed + 4 * n
     blocks = len(model.flops) if isinstance(model, BlockTable) else scenario.dnn.blocks or 32
     tables = blocks + 2 if wired.topology == "explicit" else 2
     arrivals = scenario.arrivals
     rate = max(getattr(arrivals, "rates", (getattr(arrivals, "rate", 0.0),)))
-    return 8 * tables * n * n + 200 * links + 700 * scenario.devices + int(2000 * rate * blocks)
+    return (
+        8 * tables * n * n + 200 * links + 700 * scenario.device_count + int(2000 * rate * blocks)
+    )
 
 
 def self_contained(scenario: Scenario) -> Scenario:

@@ -1,74 +1,220 @@
-"""The servers and devices of a scenario: a value for each, drawn or given."""
+"""The servers and devices of a scenario: a value for each, given or drawn.
+
+What a group does not give, it takes from the sections of the scenario. Without groups, all servers
+are one group that gives nothing, and so are all devices.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mecsim.errors import ScenarioError
 from mecsim.model import topology
 from mecsim.model.channel import Channel
 from mecsim.model.random_streams import Stream
-from mecsim.scenario.schema import Capacity, Repeat, Scenario, Uniform, UniformRate
-from mecsim.support.arrays import Floats
+from mecsim.scenario.groups import names
+from mecsim.scenario.schema import (
+    Capacity,
+    DeviceGroup,
+    Repeat,
+    Scenario,
+    ServerGroup,
+    Uniform,
+    UniformRate,
+)
+from mecsim.support.arrays import Floats, Ints
+
+_Value = TypeVar("_Value")
+_Groups: TypeAlias = Sequence[ServerGroup] | Sequence[DeviceGroup]
 
 
 def given(scenario: Scenario) -> dict[str, Any]:
     """Return the fields of a model about its servers and devices that no seed changes."""
-    servers, devices = scenario.edge_servers, scenario.devices
-    battery = scenario.device.battery
+    servers, devices = _server_groups(scenario), _device_groups(scenario)
+    battery = [_or(group.battery, scenario.device.battery) for group in devices]
     return {
-        "cores": np.full(servers, scenario.edge_server.cores),
-        "radio": np.ones(servers, dtype=np.bool_),
-        "channel": _channel(scenario),
-        "battery_j": np.full(devices, np.inf if battery == "unlimited" else battery),
-        "kappa": np.full(devices, scenario.energy.kappa),
-        "server_group": np.zeros(servers, dtype=np.int64),
-        "device_group": np.zeros(devices, dtype=np.int64),
-        "server_groups": (),
-        "device_groups": (),
+        "cores": _each(servers, [_or(g.cores, scenario.edge_server.cores) for g in servers]),
+        "radio": _each(servers, [group.radio for group in servers]),
+        "channel": _channel(scenario, devices),
+        "battery_j": _each(devices, [np.inf if j == "unlimited" else float(j) for j in battery]),
+        "kappa": _each(devices, [float(_or(g.kappa, scenario.energy.kappa)) for g in devices]),
+        "server_group": _each(servers, range(len(servers))),
+        "device_group": _each(devices, range(len(devices))),
+        "server_groups": tuple(group.name for group in servers if group.name),
+        "device_groups": tuple(group.name for group in devices if group.name),
     }
 
 
-def _channel(scenario: Scenario) -> Channel:
-    radio, devices = scenario.radio, scenario.devices
-    bounds, redrawn = (np.nan, np.nan), False
-    if isinstance(radio.rate, UniformRate):
-        bounds, redrawn = radio.rate.uniform, radio.rate.redraw == "slot"
-    elif radio.rate is not None:
-        bounds = radio.rate, radio.rate
-    return Channel(
-        bandwidth_hz=np.full(devices, radio.bandwidth),
-        power_w=np.full(devices, radio.transmit_power),
-        noise_w_per_hz=radio.noise_density,
-        fades=np.full(devices, radio.fading == "rayleigh"),
-        low_bps=np.full(devices, bounds[0]),
-        high_bps=np.full(devices, bounds[1]),
-        redrawn=np.full(devices, redrawn),
-    )
-
-
 def drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
-    """Return the fields of a model about its servers and devices that depend on the seed."""
-    servers = topology.server_positions(scenario.edge_server, scenario.edge_servers)
-    coverage = scenario.edge_server.coverage_radius
-    devices = topology.device_positions(scenario.device, servers, coverage, scenario.devices, seed)
-    serving_server, gain = topology.associate(devices, servers, coverage, scenario.radio)
-    draws = Stream(seed, "capacities").uniform(0, np.array([len(servers) + len(devices)]))
-    uniform = len(servers) if isinstance(scenario.edge_server.capacity, Uniform) else 0
+    """Return the fields of a model about its servers and devices that depend on the seed.
+
+    Raises:
+        ScenarioError: A device is, or may be, out of coverage, or its path gain is too small.
+    """
+    servers, devices = _server_groups(scenario), _device_groups(scenario)
+    radius_m = [_or(g.coverage_radius, scenario.edge_server.coverage_radius) for g in servers]
+    coverage_m = _each(servers, [float(metres) for metres in radius_m])
+    server_xy = _server_positions(scenario, servers)
+    device_xy = _device_positions(scenario, servers, devices, server_xy, coverage_m, seed)
+    serving_server, gain = topology.associate(
+        device_xy, server_xy, coverage_m, scenario.radio, lambda device: _named(scenario, device)
+    )
+    server_hz, device_hz = _capacities(scenario, servers, devices, seed)
     return {
-        "server_hz": _spread(scenario.edge_server.capacity, len(servers), draws),
-        "device_hz": _spread(scenario.device.capacity, len(devices), draws[uniform:]),
-        "server_xy": servers,
-        "device_xy": devices,
+        "server_hz": server_hz,
+        "device_hz": device_hz,
+        "server_xy": server_xy,
+        "device_xy": device_xy,
         "serving_server": serving_server,
         "gain": gain,
     }
 
 
-def _spread(capacity: Capacity, count: int, draws: Floats) -> Floats:
-    if isinstance(capacity, Uniform):
-        low, high = capacity.uniform
-        return low + (high - low) * draws[:count]
-    values = capacity.repeat if isinstance(capacity, Repeat) else capacity
-    return np.resize(np.array(values, dtype=np.float64), count)
+def _server_groups(scenario: Scenario) -> Sequence[ServerGroup]:
+    nodes = scenario.edge_servers
+    return [ServerGroup.model_construct(name="", count=nodes)] if isinstance(nodes, int) else nodes
+
+
+def _device_groups(scenario: Scenario) -> Sequence[DeviceGroup]:
+    nodes = scenario.devices
+    return [DeviceGroup.model_construct(name="", count=nodes)] if isinstance(nodes, int) else nodes
+
+
+def _or(value: _Value | None, default: _Value) -> _Value:
+    return default if value is None else value
+
+
+def _each(groups: _Groups, values: Sequence[Any]) -> NDArray[Any]:
+    """Return the value of each node, given that of each group."""
+    return np.repeat(np.array(values), [group.count for group in groups])
+
+
+def _named(scenario: Scenario, device: int) -> str:
+    if isinstance(scenario.devices, int):
+        return f"device: device {device}"
+    return f"devices: {names(scenario.devices, 'device')[device]}"
+
+
+def _channel(scenario: Scenario, devices: Sequence[DeviceGroup]) -> Channel:
+    radio = scenario.radio
+    rates = [_or(group.rate, radio.rate) for group in devices]
+    bounds = [_bounds(rate) for rate in rates]
+    fades = [
+        rate is None and _or(group.fading, radio.fading) == "rayleigh"
+        for group, rate in zip(devices, rates, strict=True)
+    ]
+    return Channel(
+        bandwidth_hz=_each(devices, [float(_or(g.bandwidth, radio.bandwidth)) for g in devices]),
+        power_w=_each(
+            devices, [float(_or(g.transmit_power, radio.transmit_power)) for g in devices]
+        ),
+        noise_w_per_hz=radio.noise_density,
+        fades=_each(devices, fades),
+        low_bps=_each(devices, [low for low, _ in bounds]),
+        high_bps=_each(devices, [high for _, high in bounds]),
+        redrawn=_each(devices, [isinstance(r, UniformRate) and r.redraw == "slot" for r in rates]),
+    )
+
+
+def _bounds(rate: float | UniformRate | None) -> tuple[float, float]:
+    """Return the bounds of a given rate, NaN where the rate follows from the channel."""
+    if isinstance(rate, UniformRate):
+        return rate.uniform
+    return (np.nan, np.nan) if rate is None else (float(rate), float(rate))
+
+
+def _server_positions(scenario: Scenario, servers: Sequence[ServerGroup]) -> Floats:
+    """Return the positions of servers, NaN for those without a radio; shape (N, 2).
+
+    Those whose positions are not given stand on one square grid, in order.
+    """
+    of_groups = [_or(group.positions, scenario.edge_server.positions) for group in servers]
+    on_grid = [g.radio and given is None for g, given in zip(servers, of_groups, strict=True)]
+    standing = sum(g.count for g, free in zip(servers, on_grid, strict=True) if free)
+    grid = topology.grid_positions(scenario.edge_server.spacing, standing) if standing else None
+    found, used = np.full((scenario.server_count, 2), np.nan), 0
+    first = 0
+    for group, positions, free in zip(servers, of_groups, on_grid, strict=True):
+        rows = slice(first, first + group.count)
+        if free and grid is not None:
+            found[rows], used = grid[used : used + group.count], used + group.count
+        elif group.radio and positions is not None:
+            found[rows] = positions
+        first += group.count
+    return found
+
+
+def _device_positions(
+    scenario: Scenario,
+    servers: Sequence[ServerGroup],
+    devices: Sequence[DeviceGroup],
+    server_xy: Floats,
+    coverage_m: Floats,
+    seed: int,
+) -> Floats:
+    """Return the positions of devices: given, or in rings around servers in turn; shape (D, 2)."""
+    count = scenario.device_count
+    draws = Stream(seed, "positions").uniform(0, np.array([2 * count])).reshape(-1, 2)
+    found, first = np.empty((count, 2)), 0
+    for number, group in enumerate(devices):
+        rows = slice(first, first + group.count)
+        positions = _or(group.positions, scenario.device.positions)
+        if positions is not None:
+            found[rows] = positions
+        else:
+            distance_m = _or(group.distance, scenario.device.distance)
+            around = _around(servers, group)
+            key = "device" if group.distance is None else f"devices.{number}"
+            _check_ring(key, distance_m[1], float(coverage_m[around].min()))
+            turn = around[np.arange(group.count) % len(around)]
+            found[rows] = topology.ring_positions(distance_m, server_xy[turn], draws[rows])
+        first += group.count
+    return found
+
+
+def _around(servers: Sequence[ServerGroup], devices: DeviceGroup) -> Ints:
+    """Return the numbers of the servers around which a group of devices is placed."""
+    chosen = [g.radio and (devices.servers is None or g.name in devices.servers) for g in servers]
+    return np.flatnonzero(_each(servers, chosen))
+
+
+def _check_ring(key: str, far_m: float, coverage_m: float) -> None:
+    if far_m > coverage_m * topology.ROUNDING:
+        raise ScenarioError(
+            f"{key}.distance: reaches {far_m:g} m, and a device may be placed at any distance up "
+            f"to that from its server; allowed: at most coverage_radius = {coverage_m:g} m"
+        )
+
+
+def _capacities(
+    scenario: Scenario,
+    servers: Sequence[ServerGroup],
+    devices: Sequence[DeviceGroup],
+    seed: int,
+) -> tuple[Floats, Floats]:
+    """Return cycles per second of each core of every server and of every device."""
+    of_servers = [_or(group.capacity, scenario.edge_server.capacity) for group in servers]
+    of_devices = [_or(group.capacity, scenario.device.capacity) for group in devices]
+    n, d = scenario.server_count, scenario.device_count
+    draws = Stream(seed, "capacities").uniform(0, np.array([n + d]))
+    used = n if any(isinstance(capacity, Uniform) for capacity in of_servers) else 0
+    return _spread(servers, of_servers, draws), _spread(devices, of_devices, draws[used:])
+
+
+def _spread(groups: _Groups, capacities: Sequence[Capacity], draws: Floats) -> Floats:
+    """Return the capacity of each node; node n uses draw n if its capacity is drawn."""
+    found: list[Floats] = []
+    first = 0
+    for group, capacity in zip(groups, capacities, strict=True):
+        if isinstance(capacity, Uniform):
+            low, high = capacity.uniform
+            found.append(low + (high - low) * draws[first : first + group.count])
+        else:
+            values = capacity.repeat if isinstance(capacity, Repeat) else capacity
+            found.append(np.resize(np.array(values, dtype=np.float64), group.count))
+        first += group.count
+    return np.concatenate(found)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 import numpy as np
 
 from mecsim.errors import ScenarioError
 from mecsim.model import equations
-from mecsim.model.random_streams import Stream
-from mecsim.scenario.schema import Device, EdgeServer, Radio, Wired
+from mecsim.scenario import groups
+from mecsim.scenario.schema import Link, Radio, Wired
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.portable_math import cos_sin_each
 
 PAIRS_AT_ONCE: Final = 1 << 19
 """Most pairs of a device and a server that are compared together; bounds memory."""
 
-_ROUNDING: Final = 1 + 1e-12
+ROUNDING: Final = 1 + 1e-12
 """Factor on the coverage radius: a device at the edge of the coverage is covered."""
 
 LEAST_GAIN: Final = 1e-200
@@ -43,22 +44,12 @@ class Links:
         return len(self.source)
 
 
-def server_positions(spec: EdgeServer, count: int) -> Floats:
-    """Return the positions of servers in metres.
-
-    Args:
-        spec: Gives the positions, or the spacing of a square grid that is filled row by row.
-        count: N, the number of servers.
-
-    Returns:
-        x and y of every server; shape (N, 2).
-    """
-    if spec.positions is not None:
-        return np.array(spec.positions, dtype=np.float64)
+def grid_positions(spacing_m: float, count: int) -> Floats:
+    """Return the places of a square grid that is filled row by row, in metres; shape (count, 2)."""
     numbers = np.arange(count)
     columns = grid_columns(count)
     cells = np.stack([numbers % columns, numbers // columns], axis=1)
-    return spec.spacing * cells.astype(np.float64)
+    return spacing_m * cells.astype(np.float64)
 
 
 def grid_columns(count: int) -> int:
@@ -66,48 +57,37 @@ def grid_columns(count: int) -> int:
     return math.ceil(math.sqrt(count))
 
 
-def device_positions(
-    spec: Device, servers: Floats, coverage_m: float, count: int, seed: int
-) -> Floats:
-    """Return the positions of devices in metres.
+def ring_positions(distance_m: tuple[float, float], around: Floats, draws: Floats) -> Floats:
+    """Return positions that are uniform over the rings around points.
 
     Args:
-        spec: Gives the positions, or the ring around a server in which devices are placed.
-        servers: Positions of the servers in metres; shape (N, 2).
-        coverage_m: Largest distance of a device from its server.
-        count: D, the number of devices.
-        seed: Device d is placed uniformly over the ring around server d mod N.
+        distance_m: Smallest and largest distance from the points.
+        around: The points in metres; shape (n, 2).
+        draws: Uniform random numbers; shape (n, 2).
 
     Returns:
-        x and y of every device; shape (D, 2).
-
-    Raises:
-        ScenarioError: If the ring is larger than the coverage.
+        x and y in metres; shape (n, 2).
     """
-    if spec.positions is not None:
-        return np.array(spec.positions, dtype=np.float64)
-    draws = Stream(seed, "positions").uniform(0, np.array([2 * count])).reshape(-1, 2)
-    near, far = spec.distance
-    if far > coverage_m * _ROUNDING:
-        raise ScenarioError(
-            f"device.distance: reaches {far:g} m, and a device may be placed at any distance up to "
-            f"that from its server; allowed: at most edge_server.coverage_radius = {coverage_m:g} m"
-        )
+    near, far = distance_m
     radius = np.sqrt(near * near + (far * far - near * near) * draws[:, 0])
-    around = servers[np.arange(count) % len(servers)]
     return around + radius[:, None] * cos_sin_each(draws[:, 1])
 
 
 def associate(
-    devices: Floats, servers: Floats, coverage_m: float, radio: Radio
+    devices: Floats,
+    servers: Floats,
+    coverage_m: float | Floats,
+    radio: Radio,
+    named: Callable[[int], str] = "device: device {}".format,
 ) -> tuple[Ints, Floats]:
-    """Associate each device with the server of highest path gain: the nearest.
+    """Associate each device with the server of highest path gain: the nearest that covers it.
 
     Args:
         devices: Positions in metres; shape (D, 2).
-        servers: Positions in metres; shape (N, 2).
-        coverage_m: Largest distance of a device from its server.
+        servers: Positions in metres, NaN for those without a radio; shape (N, 2).
+        coverage_m: Largest distance of a device from its server, one for all or each; shape (N,).
         radio: Gives the path loss.
+        named: Returns the key and the name of a device, for messages.
 
     Returns:
         The server of each device (0-based; of equally near ones the lowest-numbered) and its path
@@ -116,22 +96,26 @@ def associate(
     Raises:
         ScenarioError: If a device is out of coverage, or its path gain is too small.
     """
-    reach = coverage_m * _ROUNDING
+    reach = np.broadcast_to(coverage_m, len(servers)) * ROUNDING
+    furthest = reach.max()
     nearest = np.zeros(len(devices), dtype=np.int64)
     distance = np.full(len(devices), np.inf)
     for group in _neighbourhoods(devices, max(1, min(1024, PAIRS_AT_ONCE // len(servers)))):
-        low, high = devices[group].min(axis=0) - reach, devices[group].max(axis=0) + reach
+        low, high = devices[group].min(axis=0) - furthest, devices[group].max(axis=0) + furthest
         near = np.flatnonzero(((servers >= low) & (servers <= high)).all(axis=1))
         if len(near):
             away = _distances(devices[group], servers[near])
+            away[away > reach[near]] = np.inf
             nearest[group], distance[group] = near[away.argmin(axis=1)], away.min(axis=1)
-    outside = np.flatnonzero(distance > reach)
+    outside = np.flatnonzero(np.isinf(distance))
     if outside.size:
         d = int(outside[0])
+        away = _distances(devices[d : d + 1], servers)[0]
+        n = int(np.nanargmin(away))
         raise ScenarioError(
-            f"device: device {d} at {tuple(devices[d].round(1).tolist())} m is out of coverage: "
-            f"{_distances(devices[d : d + 1], servers).min():.1f} m from its nearest server; "
-            f"allowed: edge_server.coverage_radius = {coverage_m:g} m"
+            f"{named(d)} at {tuple(devices[d].round(1).tolist())} m is out of coverage: "
+            f"{away[n]:.1f} m from its nearest server; "
+            f"allowed: coverage_radius = {reach[n] / ROUNDING:g} m"
         )
     metres = np.maximum(distance, 1.0)  # the path-loss model is not valid below a metre
     gain = equations.path_gain(metres, radio.path_loss_intercept_db, radio.path_loss_slope_db)
@@ -139,8 +123,8 @@ def associate(
     if faint.size:
         d = int(faint[0])
         raise ScenarioError(
-            f"radio: the path gain of device {d}, {metres[d]:g} m from its server, is "
-            f"{np.asarray(gain)[d]:g}; allowed: at least {LEAST_GAIN:g} "
+            f"radio: the path gain of {named(d).partition(': ')[2]}, {metres[d]:g} m from its "
+            f"server, is {np.asarray(gain)[d]:g}; allowed: at least {LEAST_GAIN:g} "
             "(path_loss_intercept_db, path_loss_slope_db)"
         )
     return nearest, np.asarray(gain)
@@ -165,12 +149,12 @@ def _distances(points: Floats, servers: Floats) -> Floats:
     return np.linalg.norm(points[:, None, :] - servers[None, :, :], axis=2)
 
 
-def wired_links(spec: Wired, servers: int) -> Links:
+def wired_links(spec: Wired, nodes: groups.Nodes) -> Links:
     """Return the directed links of a topology.
 
     Args:
         spec: The topology.
-        servers: N, the number of servers.
+        nodes: N, the number of servers, or their groups.
 
     Returns:
         The links, sorted by (source, target).
@@ -184,7 +168,8 @@ def wired_links(spec: Wired, servers: int) -> Links:
         [(0, 1), (1, 0), (1, 2), (2, 1)]
     """
     if spec.topology == "explicit":
-        return _explicit_links(spec, servers)
+        return _explicit_links(spec, nodes)
+    servers = groups.count(nodes)
     one, other = _pairs(spec, servers)
     number = np.concatenate([one * servers + other, other * servers + one])
     source, target = np.divmod(np.unique(number), servers)  # a ring of 2 has each pair twice
@@ -214,31 +199,49 @@ def _pairs(spec: Wired, n: int) -> tuple[Ints, Ints]:
             return np.append(inner, upper), np.append(inner + 1, upper + columns)
 
 
-def _explicit_links(spec: Wired, servers: int) -> Links:
+def _explicit_links(spec: Wired, nodes: groups.Nodes) -> Links:
     rows: dict[tuple[int, int], tuple[float, float]] = {}
+    names = groups.names(nodes, "ES ")
     for number, link in enumerate(spec.links or ()):
-        ends = (link.source - 1, link.target - 1)
-        for pair in (ends, ends[::-1]) if link.both_ways else (ends,):
+        for pair in _joined(link, nodes):
             if pair in rows:
-                joined = f"ES {pair[0] + 1} to ES {pair[1] + 1}"
+                joined = f"{names[pair[0]]} to {names[pair[1]]}"
                 raise ScenarioError(f"wired.links.{number}: the link {joined} is given twice")
             rate = spec.rate if link.rate is None else link.rate
             rows[pair] = (rate, spec.latency if link.latency is None else link.latency)
-    _check_connected(set(rows), servers)
+    _check_connected(set(rows), names)
     table = np.array([(*pair, *row) for pair, row in sorted(rows.items())]).reshape(-1, 4)
     source, target, rates, latencies = table.T.copy()
     return Links(source.astype(np.int64), target.astype(np.int64), rates, latencies)
 
 
-def _check_connected(pairs: set[tuple[int, int]], servers: int) -> None:
+def _joined(link: Link, nodes: groups.Nodes) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of servers that a link joins: all between two groups, or within one."""
+    sources, targets = groups.numbers(nodes, link.source), groups.numbers(nodes, link.target)
+    for pair in product(sources, targets):
+        one, other = pair
+        if one != other:
+            yield pair
+            if link.both_ways and not (other in sources and one in targets):
+                yield pair[::-1]
+
+
+def listed_links(spec: Wired, nodes: groups.Nodes) -> int:
+    """Return how many directed links the entries of ``links`` stand for, at most."""
+    ends = ((groups.numbers(nodes, link.source), groups.numbers(nodes, link.target))
+            for link in spec.links or ())  # fmt: skip
+    return sum(2 * len(sources) * len(targets) for sources, targets in ends)
+
+
+def _check_connected(pairs: set[tuple[int, int]], names: Sequence[str]) -> None:
     for problem, links in (
         ("cannot be reached from", pairs),
         ("cannot reach", {pair[::-1] for pair in pairs}),
     ):
-        lost = set(range(servers)) - _reachable(links)
+        lost = set(range(len(names))) - _reachable(links)
         if lost:
             raise ScenarioError(
-                f"wired.links: ES {min(lost) + 1} {problem} ES 1; join them by a link"
+                f"wired.links: {names[min(lost)]} {problem} {names[0]}; join them by a link"
             )
 
 

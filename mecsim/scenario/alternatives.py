@@ -61,6 +61,28 @@ def _all_links_give(name: str) -> Callable[[Any], bool]:
     return made
 
 
+def _groups(nodes: str, *keys: str) -> Callable[[Any], bool]:
+    """Return whether there are groups of nodes, each of which gives one of the keys, if any."""
+
+    def made(values: Any) -> bool:
+        groups = value_of(values, (nodes,))
+        return isinstance(groups, list | tuple) and (
+            not keys or all(any(_gives(group, key) for key in keys) for group in groups)
+        )
+
+    return made
+
+
+def _gives(group: Any, key: str) -> bool:
+    value = value_of(group, (key,))
+    return value is not None and value is not True  # ``radio: true`` is no choice
+
+
+def _of_groups(nodes: str, idle: Keys, *keys: str) -> Choice:
+    """Return that groups which all give one of the keys leave the one for all without effect."""
+    return Choice((nodes,), _groups(nodes, *keys), (idle,), f"leave {keys[0]} out in a group")
+
+
 def _is_table(values: Any) -> bool:
     return isinstance(value_of(values, ("dnn", "model")), Mapping)
 
@@ -95,6 +117,23 @@ CHOICES: Final = (
         (("edge_server", "spacing"),),
         "set edge_server.positions to null",
         undone_by_child=True,
+    ),
+    *(
+        Choice((nodes,), _groups(nodes), ((section, "positions"),), "give positions in groups")
+        for nodes, section in (("edge_servers", "edge_server"), ("devices", "device"))
+    ),
+    *(_of_groups("devices", ("device", key), key) for key in ("capacity", "battery")),
+    *(_of_groups("edge_servers", ("edge_server", key), key) for key in ("capacity", "cores")),
+    _of_groups("edge_servers", ("edge_server", "coverage_radius"), "coverage_radius", "radio"),
+    _of_groups("edge_servers", ("edge_server", "spacing"), "positions", "radio"),
+    _of_groups("devices", ("device", "distance"), "distance", "positions"),
+    _of_groups("devices", ("radio", "transmit_power"), "transmit_power"),
+    _of_groups("devices", ("energy", "kappa"), "kappa"),
+    _of_groups("devices", ("radio", "bandwidth"), "bandwidth", "rate"),
+    _of_groups("devices", ("radio", "fading"), "fading", "rate"),
+    *(
+        _of_groups("devices", ("radio", key), "rate")
+        for key in ("rate", "noise_density", "path_loss_intercept_db", "path_loss_slope_db")
     ),
     Choice(
         ("wired", "topology"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, Tag, field_validator, model_validator
 
@@ -31,6 +31,12 @@ from mecsim.scenario.units import (
 from mecsim.support.validation import Whole, Within
 
 Position: TypeAlias = Pair[Coordinate]
+Cores: TypeAlias = Annotated[int, Within(1, 1024), Whole]
+Battery: TypeAlias = Literal["unlimited"] | Joules
+RadioRate: TypeAlias = Annotated[
+    Annotated[BitsPerSecond, Tag("(number)")] | Annotated[UniformRate, Tag("(uniform)")],
+    one_of(rate_shape, "one value or {uniform: [low, high]}"),
+]
 
 
 class EdgeServer(Section):
@@ -38,7 +44,7 @@ class EdgeServer(Section):
 
     capacity: Capacity = 15e9
     """F_n, cycles per second of each core of a server."""
-    cores: Annotated[int, Within(1, 1024), Whole] = 1
+    cores: Cores = 1
     """Number of cores of each server."""
     coverage_radius: PositiveMetres = 750.0
     """Largest distance of a device from its server in m."""
@@ -58,7 +64,7 @@ class Device(Section):
     and placed uniformly over this ring."""
     positions: tuple[Position, ...] | None = None
     """Position [x, y] of each device in m; by default drawn by ``distance``."""
-    battery: Literal["unlimited"] | Joules = "unlimited"
+    battery: Battery = "unlimited"
     """Energy of each device at the start of a run in J, or ``unlimited``."""
 
     @field_validator("distance", mode="after")
@@ -82,13 +88,7 @@ class Radio(Section):
     """Path loss in dB that a tenfold distance adds: intercept + slope · log10(distance / km)."""
     fading: Literal["none", "rayleigh"] = "none"
     """Small-scale fading, drawn for every device and slot."""
-    rate: (
-        Annotated[
-            Annotated[BitsPerSecond, Tag("(number)")] | Annotated[UniformRate, Tag("(uniform)")],
-            one_of(rate_shape, "one value or {uniform: [low, high]}"),
-        ]
-        | None
-    ) = None
+    rate: RadioRate | None = None
     """R itself in bit/s, in place of the channel model: one rate, or ``{uniform: [low, high]}``."""
 
     @model_validator(mode="after")
@@ -99,15 +99,26 @@ class Radio(Section):
         return self
 
 
+def _end_shape(value: Any) -> str:
+    return "(name)" if isinstance(value, str) else "(number)"
+
+
+LinkEnd: TypeAlias = Annotated[
+    Annotated[int, Within(1), Whole, Tag("(number)")] | Annotated[str, Tag("(name)")],
+    one_of(_end_shape, "a number or a name"),
+]
+
+
 class Link(Section):
     """One wired link of an explicit topology."""
 
     model_config = ConfigDict(populate_by_name=False, serialize_by_alias=True)
 
-    source: Annotated[int, Within(1), Whole, Field(alias="from")]
-    """Number of the server that sends, from 1."""
-    target: Annotated[int, Within(1), Whole, Field(alias="to")]
-    """Number of the server that receives, from 1."""
+    source: Annotated[LinkEnd, Field(alias="from")]
+    """The server that sends: its number from 1, its name as in ``rack.1``, or a group, for all its
+    servers."""
+    target: Annotated[LinkEnd, Field(alias="to")]
+    """The server that receives, likewise."""
     rate: BitsPerSecond | None = None
     """Rate of this link in bit/s; by default ``wired.rate``."""
     latency: NonNegativeSeconds | None = None

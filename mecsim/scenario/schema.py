@@ -25,7 +25,8 @@ from pydantic import (
 )
 
 from mecsim.errors import InputError
-from mecsim.scenario import yaml_source
+from mecsim.scenario import groups, yaml_source
+from mecsim.scenario.groups import DeviceGroup, Devices, ServerGroup, Servers
 from mecsim.scenario.measurement import Measurement
 from mecsim.scenario.network import Device, EdgeServer, Energy, Link, Radio, Reward, Wired
 from mecsim.scenario.section import Capacity, Repeat, Section, Uniform, UniformRate, fault
@@ -54,6 +55,7 @@ __all__ = [
     "ConstantSize",
     "Deterministic",
     "Device",
+    "DeviceGroup",
     "Dnn",
     "EdgeServer",
     "Energy",
@@ -70,6 +72,7 @@ __all__ = [
     "Reward",
     "Scenario",
     "Section",
+    "ServerGroup",
     "SizeFactor",
     "Slotted",
     "Uniform",
@@ -120,12 +123,12 @@ class Scenario(Section):
     """The scale of a task's cycles and bits; its mean is 1."""
     arrivals: Arrivals = Slotted()
     """When tasks are released and by which devices."""
-    edge_servers: Annotated[int, Within(1, 100_000), Whole] = 4
-    """N, the number of edge servers."""
+    edge_servers: Servers = 4
+    """N, the number of edge servers, or a list of groups of them."""
     edge_server: EdgeServer = EdgeServer()
     """The properties of the edge servers."""
-    devices: Annotated[int, Within(1, 10_000_000), Whole] = 30
-    """D, the number of devices."""
+    devices: Devices = 30
+    """D, the number of devices, or a list of groups of them."""
     device: Device = Device()
     """The properties of the devices."""
     radio: Radio = Radio()
@@ -145,17 +148,21 @@ class Scenario(Section):
     def _counts_agree(self) -> Self:
         self._one_each("edge_server", self.edge_server, self.edge_servers)
         self._one_each("device", self.device, self.devices)
+        self._groups_agree()
         if isinstance(self.arrivals, Mmpp) and min(self.arrivals.mean_dwell) < self._least_dwell:
             least = f"allowed: at least {self._least_dwell:g} s (slot_length / 1000)"
             problem = f"has a dwell time of {min(self.arrivals.mean_dwell):g} s; {least}"
             raise fault(("arrivals", "mean_dwell"), problem)
         for number, link in enumerate(self.wired.links or ()):
-            for end in (link.source, link.target):
-                if end > self.edge_servers:
-                    keys = ("wired", "links", number)
-                    raise fault(keys, f"joins server {end}; allowed: 1 to {self.edge_servers}")
-            if link.source == link.target:
-                raise fault(("wired", "links", number), "joins a server with itself")
+            keys = ("wired", "links", number)
+            try:
+                ends = {*groups.numbers(self.edge_servers, link.source)} | {
+                    *groups.numbers(self.edge_servers, link.target)
+                }
+            except ValueError as error:
+                raise fault(keys, f"joins server {error}") from error
+            if len(ends) == 1:
+                raise fault(keys, "joins a server with itself")
         warm_up, cool_down = self.measurement.warm_up, self.measurement.cool_down
         if warm_up + cool_down >= self.length_s:
             key = "warm_up" if warm_up >= cool_down else "cool_down"
@@ -187,11 +194,58 @@ class Scenario(Section):
     def _least_dwell(self) -> float:
         return self.slot_length / 1000
 
+    @property
+    def server_count(self) -> int:
+        """N, the number of edge servers, of all groups together."""
+        return groups.count(self.edge_servers)
+
+    @property
+    def device_count(self) -> int:
+        """D, the number of devices, of all groups together."""
+        return groups.count(self.devices)
+
     @staticmethod
-    def _one_each(name: str, section: EdgeServer | Device, count: int) -> None:
+    def _one_each(name: str, section: EdgeServer | Device, nodes: groups.Nodes) -> None:
         for key, values in (("capacity", section.capacity), ("positions", section.positions)):
-            if isinstance(values, tuple) and len(values) != count:
-                raise fault((name, key), f"has {len(values)} entries; allowed: {count}, one each")
+            if not isinstance(values, tuple):
+                continue
+            if not isinstance(nodes, int):
+                problem = "has one entry for each node, which groups do not take"
+                raise fault((name, key), f"{problem}; give {key} in each group")
+            if len(values) != nodes:
+                raise fault((name, key), f"has {len(values)} entries; allowed: {nodes}, one each")
+
+    def _groups_agree(self) -> None:
+        lists = {"edge_servers": self.edge_servers, "devices": self.devices}
+        found: dict[str, tuple[str, int]] = {}
+        for key, nodes in lists.items():
+            for number, group in enumerate(() if isinstance(nodes, int) else nodes):
+                if group.name in found:
+                    one = ".".join(map(str, found[group.name]))
+                    problem = f"{group.name!r} is the name of {one} too; allowed: different names"
+                    raise fault((key, number, "name"), problem)
+                found[group.name] = key, number
+            if groups.count(nodes) > (most := groups.MOST[key]):
+                raise fault((key,), f"has {groups.count(nodes)} of them; allowed: {most} at most")
+        servers = () if isinstance(self.edge_servers, int) else self.edge_servers
+        if servers and not any(group.radio for group in servers):
+            raise fault(("edge_servers",), "has no group with a radio; devices need one")
+        for number, group in enumerate(() if isinstance(self.devices, int) else self.devices):
+            self._device_group_agrees(("devices", number), group)
+
+    def _device_group_agrees(self, keys: tuple[str, int], group: DeviceGroup) -> None:
+        if self.radio.rate is not None:
+            for key in ("bandwidth", "fading"):
+                if getattr(group, key) not in (None, "none"):
+                    problem = "has no effect next to radio.rate; give a rate in the groups that"
+                    raise fault((*keys, key), f"{problem} have one, and set radio.rate to null")
+        servers = () if isinstance(self.edge_servers, int) else self.edge_servers
+        allowed = [each.name for each in servers if each.radio]
+        for name in group.servers or ():
+            if name not in allowed:
+                known = ", ".join(allowed) or "none, for edge_servers is a number"
+                problem = f"{name!r} is no group of servers with a radio; allowed: {known}"
+                raise fault((*keys, "servers"), problem)
 
     @property
     def label(self) -> str:

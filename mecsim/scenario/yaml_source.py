@@ -19,7 +19,7 @@ import yaml
 from mecsim.errors import ScenarioError
 from mecsim.scenario import shipped
 from mecsim.scenario.alternatives import inherit
-from mecsim.scenario.document import FORMS, Document, Keys, dotted, holds
+from mecsim.scenario.document import FORMS, Document, Keys, dotted, holds, value_of
 
 __all__ = ["Document", "Keys", "assign", "assigned", "dump", "holds", "parse", "read"]
 
@@ -294,7 +294,11 @@ def _put(document: Document, keys: list[str], value: Any, where: str) -> None:
 def _step(target: Any, key: str, where: str, taken: list[str | int]) -> str | int:
     if isinstance(target, dict):
         return key
-    if isinstance(target, list) and key in map(str, range(len(target))):
-        return int(key)
-    allowed = f"0 to {len(target) - 1}" if isinstance(target, list) else "nothing below it"
+    allowed = "nothing below it"
+    if isinstance(target, list):
+        numbers = {str(number): number for number in range(len(target))}
+        words = {name: n for n, each in enumerate(target) if (name := value_of(each, ("name",)))}
+        if key in numbers or key in words:
+            return (numbers | words)[key]
+        allowed = ", ".join([f"0 to {len(target) - 1}", *map(str, words)])
     raise ScenarioError(f"{where}: {dotted(taken)}: has no {key!r} (allowed: {allowed})")

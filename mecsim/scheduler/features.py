@@ -50,7 +50,8 @@ class ObservationTable(NamedTuple):
         count = np.count_nonzero(limited)
         if count in (0, len(limited)):
             return np.asarray(np.add.reduce(self.battery_j, axis=1) / len(limited))
-        return np.asarray(np.add.reduce(self.battery_j[:, limited], axis=1) / count)
+        known_j = np.where(limited, self.battery_j, 0.0)  # one layout, so one order of the sum
+        return np.asarray(np.add.reduce(known_j, axis=1) / count)
 
 
 @compiled

@@ -150,8 +150,8 @@ class TraceFile:
                 if dataset.ndim not in _DIMENSIONS.get(name, (1,)) or 0 in dataset.shape[1:]:
                     shape = f"/{group}/{name} has the shape {dataset.shape}"
                     raise TraceError(f"{self.path}: column {shape}")
-                if name in _OF_DEVICES and dataset.shape[1] != self.scenario.devices:
-                    found = f"{dataset.shape[1]} devices, not {self.scenario.devices}"
+                if name in _OF_DEVICES and dataset.shape[1] != self.scenario.device_count:
+                    found = f"{dataset.shape[1]} devices, not {self.scenario.device_count}"
                     raise TraceError(f"{self.path}: column /{group}/{name} is for {found}")
                 if dataset.dtype.kind != np.dtype(spec.dtype).kind:
                     kind = f"{dataset.dtype}, not {np.dtype(spec.dtype)}"

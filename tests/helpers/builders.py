@@ -57,7 +57,7 @@ def simulate(
 
 def costs_of_all(spec: Scenario, seed: int = 0) -> dict[tuple[int, ...], float]:
     """Cost of a run under each of the (N + 1)^M placements, simulated."""
-    places, blocks = range(spec.edge_servers + 1), resolve(spec).blocks
+    places, blocks = range(spec.server_count + 1), resolve(spec).blocks
     return {
         places: -run(spec, "fixed", {"placement": list(places)}, seed=seed).summary.reward
         for places in product(places, repeat=blocks)

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mecsim import Scenario
+from mecsim.scenario import groups
 from tests.helpers.builders import chain, scenario
 
 SIZES: list[dict[str, Any]] = [
@@ -35,15 +36,60 @@ def arrivals(draw: st.DrawFn) -> dict[str, Any]:
     return {"process": process, "rate": draw(st.sampled_from([0, 0.5, 1, 2.5, 4, 9]))}
 
 
+BATTERIES: list[Any] = ["unlimited", "unlimited", 0.5, 1.0, 4.0, 9.0]
+SPEEDS = st.sampled_from([1.0, 2.0])
+
+
+@st.composite
+def servers(draw: st.DrawFn) -> dict[str, Any]:
+    """Up to four servers: equal ones, or groups, among them a cloud."""
+    if draw(st.booleans()):
+        cores = draw(st.integers(1, 4))
+        return {
+            "edge_servers": draw(st.integers(1, 4)),
+            "edge_server": {"capacity": {"repeat": [draw(SPEEDS), 1.0]}, "cores": cores},
+        }
+    rack = {"name": "rack", "count": draw(st.integers(1, 2)), "cores": draw(st.integers(1, 3))}
+    cloud = {"name": "cloud", "radio": False, "capacity": draw(SPEEDS)}
+    pole = {"name": "pole", "capacity": draw(SPEEDS), "coverage_radius": 800.0}
+    some = draw(st.sampled_from([[rack], [cloud, rack], [rack, cloud], [rack, pole, cloud]]))
+    return {"edge_servers": some, "edge_server": {"capacity": 1.0}}
+
+
+@st.composite
+def devices(draw: st.DrawFn) -> dict[str, Any]:
+    """Up to four devices: equal ones, or groups with batteries, powers and radios of their own."""
+    battery, few = st.sampled_from(BATTERIES), st.integers(1, 2)
+    whole = {"battery": draw(battery), "capacity": {"repeat": [1.0, draw(SPEEDS)]}}
+    if draw(st.booleans()):
+        return {"devices": draw(st.integers(1, 4)), "device": whole}
+    fast = {"name": "fast", "count": draw(few), "capacity": 2.0, "kappa": draw(SPEEDS)}
+    radio = {"name": "radio", "count": draw(few), "transmit_power": draw(st.sampled_from([0.5, 2]))}
+    fast |= draw(st.sampled_from([{}, {"rate": 1.0}, {"rate": {"uniform": [1.0, 2.0]}}]))
+    return {"devices": [fast | {"battery": draw(battery)}, radio], "device": whole}
+
+
+@st.composite
+def backbones(draw: st.DrawFn, servers: int) -> dict[str, Any]:
+    """A wired network of ``servers`` servers; all links of an explicit one lead on to the next."""
+    every = {"rate": draw(SPEEDS), "latency": draw(st.sampled_from([0.0, 0.5, 1.0]))}
+    shapes = ["full_mesh", "ring", "star", "line", "tree", "grid", "explicit", "explicit"]
+    shape = draw(st.sampled_from(shapes))
+    if shape != "explicit":
+        return {"topology": shape, **every}
+    own = st.sampled_from([{}, {"rate": 1.0}, {"latency": 0.25}])
+    line = [{"from": n, "to": n + 1, **draw(own)} for n in range(1, servers)]
+    more = [{"from": 1, "to": servers, "both_ways": False, "rate": 2.0}] if servers > 2 else []
+    return {"topology": shape, **every, "links": line + draw(st.sampled_from([[], more]))}
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     """Small scenarios of everything that there is; in most, ties are the rule."""
-    blocks, servers = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    blocks = draw(st.integers(1, 3))
     few = st.lists(st.integers(0, 3), min_size=blocks, max_size=blocks)
-    speed = st.sampled_from([1.0, 2.0])
-    battery: st.SearchStrategy[object] = st.sampled_from(
-        ["unlimited", "unlimited", 0.5, 1.0, 4.0, 9.0]
-    )
+    nodes = draw(servers()) | draw(devices())
+    count = groups.count(Scenario.model_validate(nodes).edge_servers)
     spec = scenario(
         slots=draw(st.integers(1, 5)),
         slot_length=draw(st.sampled_from([0.5, 1.0, 3.0])),
@@ -51,23 +97,14 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
         dnn=chain(draw(few), draw(few)),
         size_factor=draw(st.sampled_from([SIZES[0], *SIZES])),
         arrivals=draw(arrivals()),
-        edge_servers=servers,
-        edge_server={"capacity": {"repeat": [draw(speed), 1.0]}, "cores": draw(st.integers(1, 4))},
-        devices=draw(st.integers(1, 4)),
-        device={"capacity": {"repeat": [1.0, draw(speed)]}, "battery": draw(battery)},
+        **nodes,
         radio=draw(st.sampled_from(RADIOS)) | {"transmit_power": 1.0},
-        wired={
-            "topology": draw(
-                st.sampled_from(["full_mesh", "ring", "star", "line", "tree", "grid"])
-            ),
-            "rate": draw(speed),
-            "latency": draw(st.sampled_from([0.0, 0.5, 1.0])),
-        },
+        wired=draw(backbones(count)),
         energy={"kappa": 1.0, "literal_eq7": draw(st.booleans())},
         return_result=draw(st.booleans()),
         reward={"aggregation": draw(st.sampled_from(["mean", "sum"]))},
     )
-    placement = st.lists(st.integers(0, servers), min_size=blocks, max_size=blocks)
+    placement = st.lists(st.integers(0, count), min_size=blocks, max_size=blocks)
     return spec, draw(st.lists(placement, min_size=1, max_size=6))
 
 

@@ -131,7 +131,7 @@ def _train(request: TrainingRequest) -> dict[str, Any]:
     if request.scheduler.endswith("Bad"):
         raise ValueError("no policy found")
     assert request.serial == (request.workers == 1)
-    server = 1 + (request.seed + request.options.get("wish", 0)) % request.scenario.edge_servers
+    server = 1 + (request.seed + request.options.get("wish", 0)) % request.scenario.server_count
     request.out.write_text(json.dumps({"server": server}), encoding="utf-8")
     episodes = range(0, request.episodes + 1, 5)
     curve = [{"episode": n, "reward": -100.0 / (n + 1)} for n in episodes]

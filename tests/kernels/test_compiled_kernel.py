@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from mecsim.support.arrays import Floats, Ints
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario, simulate
 from tests.helpers.schedulers import SCRIPTED
-from tests.helpers.strategies import cases
+from tests.helpers.strategies import SIZES, cases
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -167,7 +168,7 @@ def test_every_step_of_shipped_scenarios(name: str) -> None:
         ["slots=6", "arrivals.rate=20"] if name != "bursty" else ["slots=6"],
     )
     blocks = resolve(spec).blocks
-    placements = np.arange(5 * blocks).reshape(5, blocks) * 7 % (spec.edge_servers + 1)
+    placements = np.arange(5 * blocks).reshape(5, blocks) * 7 % (spec.server_count + 1)
     assert step_both(spec, placements.tolist()).compared >= 6
 
 
@@ -185,6 +186,18 @@ def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_every_step_of_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     step_both(*case)
+
+
+@given(cases())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_random_scenarios_with_recorded_arrivals(case: tuple[Scenario, list[list[int]]]) -> None:
+    spec, placements = case
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "recorded.h5"
+        run_scenario(spec, SCRIPTED, {"placements": placements}, kernel="compiled", out=file)
+        recorded = {"arrivals": {"process": "trace", "file": str(file)}, "size_factor": SIZES[0]}
+        spec = Scenario.model_validate(spec.model_dump() | recorded)
+        assert_same(spec, SCRIPTED, {"placements": placements[::-1]})
 
 
 def test_a_crowd_of_ties() -> None:

@@ -148,7 +148,7 @@ def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, placements = case
     candidates = [
         placements[-1],
-        [spec.edge_servers] * len(placements[0]),
+        [spec.server_count] * len(placements[0]),
         [0] * len(placements[0]),
     ]
     found = explored(spec, placements, candidates)
@@ -170,7 +170,7 @@ def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
 )
 def test_shipped_scenarios(name: str, sets: list[str]) -> None:
     spec = load(FOLDER / f"{name}.yaml", sets)
-    blocks, places = resolve(spec).blocks, spec.edge_servers + 1
+    blocks, places = resolve(spec).blocks, spec.server_count + 1
     placements = np.random.default_rng(0).integers(places, size=(5, blocks)).tolist()
     found = explored(spec, placements, placements[:2])
     for at in (found[0], found[len(found) // 2], found[-1]):

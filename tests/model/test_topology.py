@@ -15,16 +15,17 @@ from mecsim.model import equations
 from mecsim.model import topology as topology_module
 from mecsim.model.coverage import coverage_table
 from mecsim.model.model import reseeded, resolve
+from mecsim.model.random_streams import Stream
 from mecsim.model.routes import next_links
 from mecsim.model.topology import (
     Links,
     associate,
-    device_positions,
-    server_positions,
+    grid_positions,
+    ring_positions,
     wired_links,
 )
 from mecsim.scenario.loading import load
-from mecsim.scenario.schema import Device, EdgeServer, Poisson, Radio, Scenario, Wired
+from mecsim.scenario.schema import Poisson, Radio, Scenario, Wired
 from tests.helpers.builders import both_ways, scenario
 
 Pairs = list[tuple[int, int]]
@@ -125,20 +126,18 @@ def test_wired_links_unconnected(links: list[dict[str, Any]], message: str) -> N
 
 
 def test_server_positions_grid() -> None:
-    spec = EdgeServer.model_validate({"spacing": 100.0})
     five = [[0, 0], [100, 0], [200, 0], [0, 100], [100, 100]]
-    assert server_positions(spec, 5).tolist() == five
-    assert server_positions(spec, 1).tolist() == [[0, 0]]
-    given_ = EdgeServer.model_validate({"positions": [[1.0, 2.0], [3.0, 4.0]]})
-    assert server_positions(given_, 2).tolist() == [[1, 2], [3, 4]]
+    assert grid_positions(100.0, 5).tolist() == five
+    assert grid_positions(100.0, 1).tolist() == [[0, 0]]
 
 
 @pytest.mark.statistical
 def test_device_positions_uniform_in_ring() -> None:
     servers = np.array([[0.0, 0.0], [1500.0, 0.0], [0.0, 1500.0]])
-    spec = Device.model_validate({"distance": [310.0, 750.0]})
     count = 3000
-    away = device_positions(spec, servers, 750.0, count, seed=1) - servers[np.arange(count) % 3]
+    around = servers[np.arange(count) % 3]
+    draws = Stream(1, "positions").uniform(0, np.array([2 * count])).reshape(-1, 2)
+    away = ring_positions((310.0, 750.0), around, draws) - around
     distance = np.hypot(*away.T)
     assert distance.min() >= 310.0 - 1e-9
     assert distance.max() <= 750.0 + 1e-9

@@ -172,7 +172,7 @@ def test_one_task_on_an_empty_network_against_all_placements(
     assume(last or size.get("per") != "block" or not values["return_result"])
     devices = {"devices": 1} if epoch == "per_slot" else {}
     spec = scenario(**(values | devices), size_factor=size, decision_epoch=epoch)
-    blocks, places = resolve(spec).blocks, spec.edge_servers + 1
+    blocks, places = resolve(spec).blocks, spec.server_count + 1
     costs = costs_of_all(spec)
     for name, options in (("viterbi", {}), ("lookahead", {"budget": places**blocks})):
         (chosen,) = placements(spec, name, **options)

@@ -96,7 +96,7 @@ def small(**overrides: Any) -> Scenario:
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_exhaustive_search_is_optimal(case: tuple[Scenario, list[list[int]]], seed: int) -> None:
     spec, (placement, *_) = case
-    every = (spec.edge_servers + 1) ** len(placement)
+    every = (spec.server_count + 1) ** len(placement)
     for decided in decisions(spec, every, everything=True, seed=seed):
         assert decided.chosen == decided.best
         assert len(decided.simulated) == every
