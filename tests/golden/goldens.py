@@ -4,10 +4,11 @@ numpy, OpenBLAS, MKL, torch and the C library choose their kernels by the CPU at
 differ in the last bit. They choose when they are loaded, so the environment is pinned for a fresh
 interpreter. It computes many goldens, as it takes a second to start.
 
-Runs use no such kernel (see `mecsim.support.portable_math`): their goldens are compared with pinned
-and with unpinned numerics. Trainings move on an AMD EPYC (Zen 5) with numpy 2.4.6 and torch 2.13.0
-with the kernels of OpenBLAS (mtl-a3c and a3c), MKL and torch (all learners), but not with threads,
-oneDNN or the CPU for which numba compiles. Goldens hold for the versions in constraints.txt.
+Runs use no such kernel (see `mecsim.support.portable_math`): their goldens are compared with
+unpinned numerics and, in a slow test, with pinned ones. Trainings move on an AMD EPYC (Zen 5) with
+numpy 2.4.6 and torch 2.13.0 with the kernels of OpenBLAS (mtl-a3c and a3c), MKL and torch (all
+learners), but not with threads, oneDNN or the CPU for which numba compiles. Goldens hold for the
+versions in constraints.txt.
 """
 
 from __future__ import annotations
@@ -96,18 +97,11 @@ def compute_here(what: str) -> dict[str, Records]:
 
 
 def _runs(case: cases.Case, folder: Path) -> Records:
-    """Run a case under all schedulers and seeds, and some of it with the simpy kernel as well."""
-    compiled = {
+    """Run a case under all schedulers and seeds."""
+    return {
         f"{scheduler} {seed}": run(case, scheduler, seed, "compiled", folder)
         for scheduler in cases.SCHEDULERS
         for seed in cases.SEEDS
-    }
-    if not case.on_simpy:
-        return compiled
-    seed = cases.SEEDS[0]
-    return compiled | {
-        f"{scheduler} {seed} simpy": run(case, scheduler, seed, "simpy", folder)
-        for scheduler in cases.SCHEDULERS
     }
 
 
@@ -202,9 +196,8 @@ def read(name: str) -> Records:
 
 
 def write(name: str, records: Records) -> None:
-    """Write the goldens of a case; what the simpy kernel gave is the same and is left out."""
-    kept = {key: record for key, record in records.items() if not key.endswith(" simpy")}
-    path_of(name).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    """Write the goldens of a case."""
+    path_of(name).write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
 def moved(golden: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

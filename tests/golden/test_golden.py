@@ -38,33 +38,37 @@ def agree(what: str, golden: dict[str, str], found: dict[str, str]) -> None:
         pytest.fail("\n".join([f"{what}: {len(lines)} moved", *lines, ADVICE]), pytrace=False)
 
 
+def compare(case: str, scheduler: str, seed: int, kernel: str, folder: Path) -> None:
+    """Compare a run in this process, which uses all features of the CPU."""
+    found = goldens.run(cases.CASES[case], scheduler, seed, kernel, folder)
+    key = f"{scheduler} {seed}"
+    agree(f"{case}, {key}, {kernel}", goldens.read(case)[key], found)
+
+
 @pytest.mark.parametrize("seed", cases.SEEDS)
 @pytest.mark.parametrize("scheduler", cases.SCHEDULERS)
 @pytest.mark.parametrize("case", cases.CASES)
-def test_a_run_gives_what_it_gave(case: str, scheduler: str, seed: int, computed: Computed) -> None:
-    key = f"{scheduler} {seed}"
-    agree(f"{case}, {key}", goldens.read(case)[key], computed(goldens.RUNS)[case][key])
-
-
-@pytest.mark.parametrize("case", cases.CASES)
-def test_a_run_does_not_depend_on_the_cpu(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_gives_what_it_gave(
+    case: str, scheduler: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This process uses all features of the CPU."""
     monkeypatch.chdir(goldens.ROOT)
-    seed = cases.SEEDS[0]
-    for scheduler in cases.SCHEDULERS:
-        found = goldens.run(cases.CASES[case], scheduler, seed, "compiled", tmp_path)
-        key = f"{scheduler} {seed}"
-        agree(f"{case}, {key}, not pinned", goldens.read(case)[key], found)
+    compare(case, scheduler, seed, "compiled", tmp_path)
 
 
 @pytest.mark.parametrize("scheduler", cases.SCHEDULERS)
 @pytest.mark.parametrize("case", [case.name for case in cases.CASES.values() if case.on_simpy])
-def test_the_simpy_kernel_gives_the_same(case: str, scheduler: str, computed: Computed) -> None:
-    key = f"{scheduler} {cases.SEEDS[0]}"
-    found = computed(goldens.RUNS)[case][f"{key} simpy"]
-    agree(f"{case}, {key}, simpy", goldens.read(case)[key], found)
+def test_the_simpy_kernel_gives_the_same(
+    case: str, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(goldens.ROOT)
+    compare(case, scheduler, cases.SEEDS[0], "simpy", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", cases.CASES)
+def test_a_run_does_not_depend_on_the_cpu(case: str, computed: Computed) -> None:
+    for key, golden in goldens.read(case).items():
+        agree(f"{case}, {key}, pinned", golden, computed(goldens.RUNS)[case][key])
 
 
 @pytest.mark.parametrize(("learner", "load"), cases.TRAININGS)
