@@ -36,8 +36,8 @@ test-bare: $(BARE)/.installed ## run the tests that need no extra, in an install
 coverage: $(DEV) ## run the tests and print the lines and branches that they miss (ARGS=...)
 	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
 
-verify: $(DEV) ## run the slow tests, all tests with the compiler off, then the known answers
-	$(BIN)/python -m pytest -n $(JOBS) -m "slow and not benchmark" $(ARGS)
+verify: $(DEV) ## run slow and property-based tests, all with the compiler off, and the known answers
+	MECSIM_THOROUGH=1 $(BIN)/python -m pytest -n $(JOBS) -m "(slow or hypothesis) and not benchmark" $(ARGS)
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(JOBS) $(SLOW_WITHOUT) $(ARGS)
 	$(BIN)/mecsim verify
 

@@ -16,6 +16,7 @@ from mecsim.kernels.reward import exact_sum
 from mecsim.simulation.run import run
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import Run, chain, scenario, simulate
+from tests.helpers.examples import examples
 from tests.helpers.schedulers import LISTENING, SCRIPTED
 
 NAN = math.nan
@@ -504,7 +505,7 @@ def test_sums_are_rounded_once(values: list[float]) -> None:
 
 
 @given(st.lists(st.floats(-1e300, 1e300) | st.integers(-99, 99).map(float), max_size=60))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 def test_sums_of_any_numbers_are_rounded_once(values: list[float]) -> None:
     for signed in (values, [*values, *(-value for value in values[::2])]):
         assert exact_sum(np.array(signed, dtype=np.float64)) == math.fsum(signed)

@@ -31,6 +31,7 @@ from mecsim.simulation.session import Session
 from mecsim.support.arrays import Floats, Ints
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.examples import examples
 from tests.helpers.schedulers import SCRIPTED
 from tests.helpers.strategies import SIZES, cases
 
@@ -176,20 +177,20 @@ def test_every_step_of_shipped_scenarios(name: str) -> None:
 
 
 @given(cases())
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, placements = case
     assert_same(spec, SCRIPTED, {"placements": placements})
 
 
 @given(cases())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_every_step_of_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     step_both(*case)
 
 
 @given(cases())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 def test_random_scenarios_with_recorded_arrivals(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, placements = case
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,7 @@ from mecsim import Observation, Scenario
 from mecsim.model.model import resolve
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, route, scenario, simulate
+from tests.helpers.examples import examples
 from tests.helpers.reference_programs import Served, event_driven
 from tests.helpers.schedulers import SCRIPTED
 
@@ -108,7 +109,7 @@ def expected(
 
 
 @given(cases())
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=examples(250), deadline=None, derandomize=True)
 def test_every_hop_is_that_of_an_independent_program(
     case: tuple[Scenario, list[list[int]]],
 ) -> None:

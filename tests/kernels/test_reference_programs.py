@@ -17,6 +17,7 @@ from mecsim.verification.queueing import (
     mxm1_wait,
     tandem_sojourn,
 )
+from tests.helpers.examples import examples
 from tests.helpers.reference_programs import Route, Served, ciw_tandem, event_driven, textbook_simpy
 
 Inputs = tuple[list[float], list[Route], list[int]]
@@ -74,7 +75,7 @@ def by_free_times(
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_simpy_and_the_event_driven_program_agree_to_the_last_bit(
     seed: int, tasks: int, resources: int
 ) -> None:
@@ -104,13 +105,13 @@ def test_simpy_breaks_ties_by_insertion_and_so_is_no_oracle_for_them() -> None:
 
 
 @given(tie_rich)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_two_idioms_agree_where_ties_are_the_rule(inputs: Inputs) -> None:
     assert event_driven(*inputs) == by_free_times(*inputs)
 
 
 @given(tie_rich)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_every_hop_keeps_the_laws_of_a_queue(inputs: Inputs) -> None:
     release, routes, capacities = inputs
     history = event_driven(*inputs)

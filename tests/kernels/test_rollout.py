@@ -33,6 +33,7 @@ from mecsim.simulation.session import Session
 from mecsim.support.arrays import Ints
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.examples import examples
 from tests.helpers.schedulers import SCRIPTED
 from tests.helpers.strategies import cases
 
@@ -143,7 +144,7 @@ def assert_true(
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, placements = case
     candidates = [
@@ -257,7 +258,7 @@ def test_exploring_changes_nothing(kernel: str, epoch: str, process: str) -> Non
 
 
 @given(cases())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 def test_exploring_changes_nothing_of_random_scenarios(
     case: tuple[Scenario, list[list[int]]],
 ) -> None:
@@ -368,7 +369,7 @@ def test_no_candidates_have_no_outcomes() -> None:
 
 
 @given(cases())
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=examples(30), deadline=None, derandomize=True)
 def test_the_mirror_does_the_same(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, placements = case
     model = resolve(spec)

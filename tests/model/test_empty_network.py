@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mecsim.model.model import resolve
 from tests.helpers.builders import Run, chain, route, scenario, simulate
+from tests.helpers.examples import examples
 
 C = [3_000_000_001, 700_000_007]  # cycles
 BITS = [24_576, 524_288]
@@ -191,7 +192,7 @@ def test_late_blocks_penalty_and_reward() -> None:
     st.sampled_from(["device", "every"]),
     st.floats(0.01, 10.0),
 )
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 def test_total_delay_of_random_placements(
     placement: list[int], topology: str, latency: float, result: str, length: float
 ) -> None:
@@ -221,7 +222,7 @@ def test_total_delay_of_random_placements(
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=1, max_size=5))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 def test_delay_is_sum_of_its_parts(placements: list[list[int]]) -> None:
     """Also where tasks wait: transfer waiting, transfer, compute waiting, compute."""
     spec = scenario(

@@ -17,6 +17,7 @@ from mecsim.model.topology import Links, wired_links
 from mecsim.scenario.schema import Wired
 from mecsim.support.arrays import Floats, Ints
 from tests.helpers.builders import both_ways, chain, scenario, simulate
+from tests.helpers.examples import examples
 
 
 def wired(**values: Any) -> Wired:
@@ -65,7 +66,7 @@ def seconds_of(links: Links, bits: float) -> tuple[list[float], nx.DiGraph[int]]
 
 
 @given(graphs(st.floats(1.0, 1e10), st.floats(0.0, 0.1)), st.floats(1.0, 1e8))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_routes_are_shortest(network: tuple[int, Links], bits: float) -> None:
     n, links = network
     table = next_links(links, n, bits)
@@ -79,7 +80,7 @@ def test_routes_are_shortest(network: tuple[int, Links], bits: float) -> None:
 
 
 @given(graphs(st.sampled_from([1.0, 2.0]), st.sampled_from([0.0, 0.5])), st.integers(1, 3))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_tie_break_lowest_server(network: tuple[int, Links], bits: int) -> None:
     n, links = network
     table = next_links(links, n, float(bits))
@@ -145,7 +146,7 @@ EXACT = st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0])
 
 
 @given(graphs(EXACT, st.sampled_from([0.0, 0.25, 1.0, 3.0]), largest=12), st.sampled_from([1, 8]))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 def test_equals_dijkstra_for_exact_times(network: tuple[int, Links], bits: int) -> None:
     n, links = network
     table, left = dijkstra(links, n, float(bits))
@@ -160,7 +161,7 @@ LOST = graphs(st.sampled_from([1.0, 3.0, 1e30]), st.just(0.0), largest=12)
 
 
 @given(LOST | graphs(RATES, LATENCIES, largest=12), st.sampled_from([0.0, 1.0, 24_576.0, 1e30]))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 def test_routes_end_despite_rounding(network: tuple[int, Links], bits: float) -> None:
     n, links = network
     bits_sent = max(bits, 1.0)

@@ -19,6 +19,7 @@ from schedulers.rl.episodic_actor_critic import EpisodicActorCritic
 from schedulers.rl.episodic_q_learning import EpisodicQLearning
 from schedulers.rl.replay_buffer import ReplayBuffer, Transitions
 from schedulers.rl.returns import standardised
+from tests.helpers.examples import examples
 from tests.rl.test_stack import (
     LEARNERS,
     PER_TASK,
@@ -135,7 +136,7 @@ def test_transitions_by_hand() -> None:
 @given(
     size=st.integers(1, 7), parts=st.lists(st.integers(0, 9), max_size=6), restored=st.booleans()
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_memory_holds_the_latest_transitions(size: int, parts: list[int], restored: bool) -> None:
     memory, numbers = ReplayBuffer(size, 1, 1), iter(range(100))
     every: list[int] = []

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mecsim.scenario.units import example, parse
+from tests.helpers.examples import examples
 
 UNITS = ("Hz", "W", "W/Hz", "bit/s", "m", "s", "J", "bit")
 
@@ -157,7 +158,7 @@ quantities = st.from_regex(
 )
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=examples(500), deadline=None, derandomize=True)
 @given(st.text(max_size=40) | quantities, st.sampled_from(UNITS))
 def test_parse_any_text(text: str, unit: str) -> None:
     try:
@@ -168,13 +169,13 @@ def test_parse_any_text(text: str, unit: str) -> None:
         assert math.isfinite(value)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(st.floats(min_value=-1e200, max_value=1e200))
 def test_parse_number_without_unit_is_exact(value: float) -> None:
     assert parse(repr(value), "s") == value
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(st.decimals(min_value="0.001", max_value="1000", places=4))
 def test_parse_unit_is_exact(number: object) -> None:
     assert parse(f"{number} GHz", "Hz") == float(f"{number}e9")

@@ -17,6 +17,7 @@ from mecsim.scenario import yaml_source
 from mecsim.scenario.loading import from_json, load, validate
 from mecsim.scenario.schema import Scenario
 from mecsim.scenario.yaml_source import Document, assign, parse, read
+from tests.helpers.examples import examples
 
 
 def values_of(text: str) -> dict[str, Any]:
@@ -297,7 +298,7 @@ WORDS = [
 TOKENS = [*WORDS, *"[]{}:,-?&*!|>'\"%@`# \n\t", ": ", "- ", "\n  ", "!!int ", "!!bool ", "!!set ",
           "!!float ", "<<: ", "010", "1e5", ".nan", "~", "\0", "\x85", "--- ", "..."]  # fmt: skip
 fuzz = settings(
-    max_examples=400,
+    max_examples=examples(400),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -21,6 +21,7 @@ from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.run import run as run_scenario
 from schedulers.single_cut import SingleCut
 from tests.helpers.builders import chain, costs_of_all, scenario, simulate
+from tests.helpers.examples import examples
 from tests.helpers.strategies import networks, size_factors
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +162,7 @@ def test_single_cut_counts_the_way_back() -> None:
     assert run.summary["total_delay_s"]["mean"] == pytest.approx(1.56664, abs=1e-5)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(values=networks(most=64), size=size_factors, epoch=st.sampled_from(["per_slot", "per_task"]))
 def test_one_task_on_an_empty_network_against_all_placements(
     values: dict[str, Any], size: dict[str, Any], epoch: str

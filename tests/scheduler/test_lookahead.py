@@ -23,6 +23,7 @@ from mecsim.verification.conformance import SHAPES, check_scheduler
 from schedulers.lookahead import Lookahead
 from tests.helpers.builders import chain, scenario, simulate
 from tests.helpers.cli import mecsim
+from tests.helpers.examples import examples
 from tests.helpers.strategies import cases
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
@@ -93,7 +94,7 @@ def small(**overrides: Any) -> Scenario:
 
 
 @given(cases(), st.integers(0, 3))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 def test_exhaustive_search_is_optimal(case: tuple[Scenario, list[list[int]]], seed: int) -> None:
     spec, (placement, *_) = case
     every = (spec.server_count + 1) ** len(placement)

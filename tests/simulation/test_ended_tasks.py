@@ -12,6 +12,7 @@ from mecsim import EndedTask, Observation, Placement, Scenario, Scheduler, Sched
 from mecsim.model.model import resolve
 from mecsim.simulation.drive import KERNELS
 from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.examples import examples
 from tests.helpers.schedulers import Scripted
 from tests.helpers.strategies import cases
 
@@ -104,7 +105,7 @@ def test_a_task_that_fails(kernel: str) -> None:
 
 
 @given(cases())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 def test_every_task_is_reported_once_as_the_trace_has_it(
     case: tuple[Scenario, list[list[int]]],
 ) -> None:

@@ -28,6 +28,7 @@ from mecsim.simulation.replicas import Replicas
 from mecsim.simulation.session import Session
 from mecsim.support.arrays import Floats, Ints
 from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.examples import examples
 from tests.helpers.schedulers import SCRIPTED
 from tests.helpers.strategies import cases
 
@@ -199,7 +200,7 @@ def test_many_epochs_in_one_call(epoch: str) -> None:
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     """Replica b begins with placement b of the script, so that replicas differ anyway."""
     spec, script = case

@@ -25,6 +25,7 @@ from mecsim.support.arrays import Ints
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario
 from tests.helpers.cli import answer
+from tests.helpers.examples import examples
 from tests.helpers.strategies import cases
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
@@ -99,7 +100,7 @@ def test_shipped_scenarios(path: Path, epoch: str, monkeypatch: pytest.MonkeyPat
 
 
 @given(cases())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
     assert_same(*case)
 

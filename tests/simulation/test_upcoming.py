@@ -12,6 +12,7 @@ from mecsim import Scenario
 from mecsim.scheduler.observation import feature_names
 from mecsim.simulation.replicas import Replicas
 from tests.helpers.builders import scenario
+from tests.helpers.examples import examples
 from tests.helpers.strategies import cases
 
 
@@ -79,7 +80,7 @@ def test_epochs_of_tasks_to_come_while_replicas_end_one_by_one() -> None:
 
 
 @given(cases())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 def test_epochs_to_come_in_any_scenario(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, _ = case
     if spec.decision_epoch == "per_task":

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mecsim.support import portable_math
 from mecsim.support.arrays import Floats
+from tests.helpers.examples import examples
 
 Function = Callable[[float], float]
 INF = math.inf
@@ -36,7 +37,7 @@ PAIRS: dict[str, tuple[Function, Function, float, float]] = {  # and from where 
 def test_it_is_within_one_ulp_of_libm(name: str) -> None:
     function, reference, low, high = PAIRS[name]
 
-    @settings(max_examples=500, deadline=None, derandomize=True)
+    @settings(max_examples=examples(500), deadline=None, derandomize=True)
     @given(
         st.floats(low, high)
         | st.floats(max(low, -2), 2)
@@ -115,7 +116,7 @@ def test_undefined_values(function: Function, x: float) -> None:
     assert math.isnan(function(x))
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=examples(500), deadline=None, derandomize=True)
 @given(st.floats(0, 1) | st.sampled_from([n / 8 for n in range(9)]))
 def test_cosine_and_sine_of_turns(turns: float) -> None:
     """The reference rounds an angle of up to 2π before it begins; quarters are exact here."""
@@ -127,7 +128,7 @@ def test_cosine_and_sine_of_turns(turns: float) -> None:
         assert {abs(cosine), abs(sine)} == {0.0, 1.0}
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=examples(500), deadline=None, derandomize=True)
 @given(st.floats(0, 1, exclude_min=True, exclude_max=True))
 @example(2.0**-53)
 @example(0.075)
