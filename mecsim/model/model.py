@@ -13,6 +13,7 @@ from mecsim.dnn import cuts
 from mecsim.errors import ScenarioError
 from mecsim.model import compute_table, nodes, topology
 from mecsim.model.blocks import blocks_of, deadlines
+from mecsim.model.calendars import NO_CALENDARS, Calendars
 from mecsim.model.channel import Channel
 from mecsim.model.compute_table import ComputeTable
 from mecsim.model.random_streams import MAX_SEED
@@ -130,6 +131,8 @@ class Model:
     route: Ints
     """The route table of each block's input and, last, of the result, class after class: those of
     class c begin at ``first_block[c] + c``; shape (B + C,)."""
+    calendars: Calendars = NO_CALENDARS
+    """Rates and outages of the resources over time."""
 
     @property
     def servers(self) -> int:
