@@ -10,14 +10,9 @@ from numpy.typing import NDArray
 from mecsim.kernels.hops import HOP, Records
 from mecsim.kernels.reward import block_cost, tardiness
 from mecsim.kernels.tables import KernelTables
+from mecsim.model.task_status import BATTERY_SPENT, COMPLETED, LOST
 from mecsim.support.arrays import Floats, Ints, raw
 from mecsim.support.jit import compiled
-
-# Values of ``TaskTable.status``.
-COMPLETED: Final = 0
-BATTERY_SPENT: Final = 1
-LOST: Final = 2
-"""Lost in an outage of a resource."""
 
 # Entries of ``RunLog.filled``.
 HOPS: Final = 0

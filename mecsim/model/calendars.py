@@ -13,14 +13,14 @@ needs no queue.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim.support.arrays import Floats, read_only
+from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
 RESUMES: Final = 0
 """An outage interrupts a service, which continues after it."""
@@ -78,54 +78,59 @@ class Calendar:
 
 
 def calendars(
-    resources: int, given: Mapping[int, Calendar], by_time: Iterable[int] = ()
+    resources: int, given: Iterable[tuple[Ints, Calendar]], by_time: Ints | None = None
 ) -> Calendars:
     """Return the calendars of all resources.
 
     Args:
         resources: R.
-        given: Calendars by the number of a resource; arrays that are the same object are stored
-            once.
+        given: Numbers of resources, and the calendar that they follow. A resource may follow one
+            with steps and one with outages.
         by_time: Resources whose energy is spent by time.
 
     Returns:
         The calendars; arrays are read-only.
     """
-    if not given:
-        return NO_CALENDARS
     of = np.zeros(resources, dtype=CALENDAR)
     of["period_s"] = math.inf
-    of["by_time"][list(by_time)] = 1
-    pools: tuple[_Pool, _Pool] = _Pool(), _Pool()
-    for resource, calendar in given.items():
-        row = of[resource]
-        row["timed"], row["rule"], row["refuses"] = 1, calendar.rule, calendar.refuses
-        row["period_s"] = calendar.period_s
-        for pool, rows, name in zip(
-            pools, (calendar.steps, calendar.outages), ("step", "outage"), strict=True
-        ):
-            row[name] = pool.add(rows)
-            row[f"{name}_end"] = row[name] + len(rows)
-    steps, outages = (read_only(pool.rows()) for pool in pools)
-    return Calendars(read_only(of), steps, outages)
+    if by_time is not None:
+        of["by_time"][by_time] = 1
+    steps, outages = _Column(), _Column()
+    for rows, calendar in given:
+        of["timed"][rows] = 1
+        if len(calendar.steps):
+            of["step"][rows], of["step_end"][rows] = steps.add(calendar.steps)
+            of["period_s"][rows] = calendar.period_s
+        if len(calendar.outages):
+            of["outage"][rows], of["outage_end"][rows] = outages.add(calendar.outages)
+            of["rule"][rows], of["refuses"][rows] = calendar.rule, calendar.refuses
+    if not of["timed"].any():
+        return NO_CALENDARS
+    return Calendars(read_only(of), read_only(steps.rows()), read_only(outages.rows()))
 
 
-class _Pool:
-    """Arrays of two columns one after the other, each once."""
+def available(calendars: Calendars, resources: int, now_s: float) -> Bools:
+    """Return which of R resources have no outage at a time; shape (R,)."""
+    if not len(calendars.outages):
+        return np.ones(resources, dtype=np.bool_)
+    begin_s, end_s = calendars.outages.T
+    before = np.cumsum(np.append(0, (begin_s <= now_s) & (now_s < end_s)))
+    return before[calendars.of["outage"]] == before[calendars.of["outage_end"]]
+
+
+class _Column:
+    """Arrays of two columns, one after the other."""
 
     def __init__(self) -> None:
-        self._pieces: list[Floats] = []
-        self._at: dict[int, int] = {}
+        self._pieces = [np.zeros((0, 2))]
         self._end = 0
 
-    def add(self, rows: Floats) -> int:
-        """Return the first row of some rows."""
-        if id(rows) not in self._at:
-            self._at[id(rows)] = self._end
-            self._pieces.append(rows)
-            self._end += len(rows)
-        return self._at[id(rows)]
+    def add(self, rows: Floats) -> tuple[int, int]:
+        """Add rows; return the number of the first one and of the one after the last."""
+        self._pieces.append(rows)
+        begin, self._end = self._end, self._end + len(rows)
+        return begin, self._end
 
     def rows(self) -> Floats:
         """Return all rows."""
-        return np.concatenate([np.zeros((0, 2)), *self._pieces])
+        return np.concatenate(self._pieces)

@@ -44,7 +44,13 @@ def sources() -> list[Path]:
     """Return the files that compiled code depends on, sorted."""
     others = (
         *("model/arrivals", "model/calendars", "model/calendar_visits", "model/equations"),
-        *("model/random_streams", "scheduler/features", "support/jit", "support/portable_math"),
+        *(
+            "model/random_streams",
+            "model/task_status",
+            "scheduler/features",
+            "support/jit",
+            "support/portable_math",
+        ),
     )
     files = [_PACKAGE / f"{name}.py" for name in others]
     return sorted([*files, *(_PACKAGE / "kernels").glob("*.py")])

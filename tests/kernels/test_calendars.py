@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mecsim import Scenario
-from mecsim.kernels.accounting import COMPLETED, LOST
 from mecsim.model.calendars import LOST as LOSES
-from mecsim.model.calendars import RESTARTS, Calendar, calendars
+from mecsim.model.calendars import RESTARTS, Calendar, Calendars, calendars
 from mecsim.model.model import Model, resolve
+from mecsim.model.task_status import COMPLETED, LOST
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import KERNELS, SchedulerPolicy, Source, drive
 from mecsim.simulation.totals import Totals
@@ -35,6 +36,12 @@ def simulated(model: Model, placements: list[list[int]], kernel: str) -> tuple[T
     return drive(Source(model, spec, kernel, sinks=[trace]), policy), trace
 
 
+def of_resources(model: Model, given_: Mapping[int, Calendar]) -> Calendars:
+    entries = [(np.array([row]), calendar) for row, calendar in given_.items()]
+    on_air = np.arange(model.resources.uplink, len(model.resources))
+    return calendars(len(model.resources), entries, on_air)
+
+
 def crowd(calendar: Calendar, cores: int = 1) -> Model:
     """Four tasks of 2 s at the only server at 0, 1, 2 and 3 s; their input takes no time."""
     spec = scenario(
@@ -45,7 +52,7 @@ def crowd(calendar: Calendar, cores: int = 1) -> Model:
         radio={"rate": 1.0},
     )
     model = resolve(spec)
-    return replace(model, calendars=calendars(len(model.resources), {0: calendar}))
+    return replace(model, calendars=of_resources(model, {0: calendar}))
 
 
 OUTAGE: Final = table((3.0, 10.0))
@@ -91,7 +98,7 @@ def test_lost_task_has_no_delay_and_pays_for_the_work_done(kernel: str) -> None:
     )
     model = resolve(spec)
     lossy = Calendar(outages=OUTAGE, rule=LOSES)
-    model = replace(model, calendars=calendars(len(model.resources), {1: lossy}))
+    model = replace(model, calendars=of_resources(model, {1: lossy}))
     _, trace = simulated(model, [[0]], kernel)
     assert trace["tasks/energy_J"].tolist() == [2.0, 1.0]
     assert trace["tasks/status"].tolist() == [COMPLETED, LOST]
@@ -123,8 +130,7 @@ def calendar_cases(draw: st.DrawFn) -> tuple[Model, list[list[int]]]:
     count = len(model.resources)
     chosen = draw(st.lists(st.sampled_from(CHOICES), min_size=count, max_size=count))
     given_ = {row: calendar for row, calendar in enumerate(chosen) if calendar is not None}
-    radio = range(model.resources.uplink, model.resources.link)
-    return replace(model, calendars=calendars(count, given_, radio)), placements
+    return replace(model, calendars=of_resources(model, given_)), placements
 
 
 @given(calendar_cases())

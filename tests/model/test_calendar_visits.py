@@ -29,8 +29,8 @@ def one(**of_calendar: Any) -> Calendars:
         for name in ("steps", "outages")
         if name in of_calendar
     }
-    by_time = [1] if of_calendar.pop("by_time", False) else []
-    return calendars(2, {1: Calendar(**arrays, **of_calendar)}, by_time)
+    by_time = np.flatnonzero([False, of_calendar.pop("by_time", False)])
+    return calendars(2, [(np.array([1]), Calendar(**arrays, **of_calendar))], by_time)
 
 
 # ---------------------------------------------------------------- by hand
