@@ -10,6 +10,8 @@ from mecsim import Observation, Placement, Scheduler, SchedulerSpec
 class Greedy(Scheduler):
     """Each block in turn goes to the place with the least backlog, this epoch's blocks included.
 
+    Places that are down are avoided.
+
     Args:
         spec: The network.
         places: Whether ``all`` places are considered, or the ``servers`` only.

@@ -13,7 +13,7 @@ class SingleCut(Scheduler):
 
     The prediction is for the mean task of the epoch: the backlog and the service time at each
     resource that it crosses, on the way back of the result too, and the wait for half of the work
-    that the epoch's other tasks bring to the same CPU.
+    that the epoch's other tasks bring to the same CPU. Places that are down are avoided.
     """
 
     def decide(self, observation: Observation) -> Placement:
@@ -39,7 +39,7 @@ class SingleCut(Scheduler):
         cpu = (observation.compute_s + np.maximum(observation.load_s, observation.compute_s)) / 2
         delay[1:] += observation.place_backlog_s[0] + np.cumsum(cpu[0])[:, None]
         remaining = cpu[1:, ::-1].cumsum(axis=1)[:, ::-1].T
-        delay[:-1] += observation.server_backlog_s + remaining + self._input_s(observation)
+        delay[:-1] += observation.place_backlog_s[1:] + remaining + self._input_s(observation)
         if self.spec.returns_result:
             delay[:-1] += self._result_s(observation)
         return delay

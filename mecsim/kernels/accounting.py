@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mecsim.kernels.hops import HOP, Records
 from mecsim.kernels.reward import block_cost, tardiness
 from mecsim.kernels.tables import KernelTables
+from mecsim.model.task_status import BATTERY_SPENT, COMPLETED, LOST
 from mecsim.support.arrays import Floats, Ints, raw
 from mecsim.support.jit import compiled
 
@@ -164,7 +165,7 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         at, end = offset[task], offset[task + 1]
         arrived_s, ended_s = release_s[task], release_s[task]
         edge_s = local_s = energy_j = cost = 0.0
-        late, first = 0, rows[at & mask]["block"]
+        late, status, first = 0, COMPLETED, rows[at & mask]["block"]
         for block in range(first, first_block[class_of_block[first] + 1]):
             ready_s, compute_s, spent_j, place = arrived_s, np.nan, 0.0, 0
             while at < end and rows[at & mask]["block"] == block:
@@ -183,6 +184,8 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                 arrived_s = start_s + hop["service_s"] + hop["latency_s"]
                 if arrived_s == arrived_s:
                     ended_s = arrived_s
+                elif start_s == start_s:
+                    ended_s, status = start_s + hop["service_s"], LOST
                 at += 1
             delay_s = arrived_s - ready_s
             price = block_cost(delay_s, tolerated_s[block], arrived_s, beta, weight[task])
@@ -211,4 +214,6 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         tasks.energy_J[to_row] = energy_j
         tasks.cost[to_row] = cost
         tasks.late_blocks[to_row] = late
-        tasks.status[to_row] = arrived_s != arrived_s
+        if status == COMPLETED and arrived_s != arrived_s:
+            status = BATTERY_SPENT
+        tasks.status[to_row] = status

@@ -14,9 +14,10 @@ from mecsim.kernels.state import (
     FIRST_HOP,
     State,
     count_ended,
+    read_backlog,
     read_committed,
+    read_hops,
     read_queues,
-    read_starts,
     submit,
     take,
 )
@@ -56,6 +57,10 @@ class CompiledKernel:
 
     def backlog_s(self, resources: slice = ALL) -> Floats:
         free_s, first = self.state.free_s, self.state.first
+        if len(self.state.calendar):
+            backlog_s = np.empty(len(first) - 1)
+            read_backlog(self.state, self._now, backlog_s)
+            return backlog_s[resources]
         several = len(free_s) >= len(first)  # some resource has several servers
         free_s = free_s[first[:-1][resources]] if several else free_s[resources]
         return np.maximum(free_s - self._now, 0.0)
@@ -79,7 +84,7 @@ class CompiledKernel:
         for row, hops in enumerate(self._batches):
             batch = state.batches[(first + row) & (len(state.batches) - 1)]
             if batch["active"]:
-                read_starts(state, at, hops.rows)
+                read_hops(state, at, hops.rows)
                 found[row] = hops
                 batch["active"] = 0
             at += len(hops)

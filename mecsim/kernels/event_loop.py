@@ -3,24 +3,27 @@
 Events that come in order need no heap. Releases wait in the ring buffer of tasks. The completions
 of a resource form a line, a linked list, and only the first of each line is in the heap. A
 completion that does not come after the last of its line, as with several servers, goes into the
-heap itself.
+heap itself, and so does the end of a task that is lost in an outage.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from mecsim.kernels.hops import Records
 from mecsim.kernels.state import END_TASK, QUEUED, RELEASED, State
-from mecsim.model import equations
+from mecsim.model import calendar_visits, equations
 from mecsim.support.arrays import Floats
 from mecsim.support.jit import compiled
 
 _POSITIVE: Final = (1 << 63) - 1
 """Shows the compiler that a mask is not negative, so that it checks no index."""
 
+_visit = cast(
+    Callable[..., tuple[float, float, float, float, bool]], compiled(calendar_visits.visit)
+)
 _affords = cast(Callable[[float, float, float], bool], compiled(equations.affords))
 
 
@@ -84,11 +87,34 @@ def _afford(s: State, device: int, energy_j: float) -> bool:
 
 
 @compiled
+def _enter(s: State, hop: Any, now: float) -> tuple[float, float, bool]:
+    """Fill in the time and energy of a hop on a resource with a calendar.
+
+    Returns:
+        When its service starts, when the server is free next, and whether the job is lost.
+    """
+    resource = hop["resource"]
+    start, served, share, free, lost = _visit(
+        s.calendar,
+        s.steps,
+        s.outages,
+        resource,
+        now,
+        s.free_s[s.first[resource]],
+        hop["service_s"],
+    )
+    hop["service_s"] = served
+    hop["energy_j"] *= share
+    return start, free, lost
+
+
+@compiled
 def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into parts it took twice as long
     """Process every event before the decision epoch at ``until_s``; return the time of the last."""
     tasks, hops, batches = s.tasks, s.hops, s.batches
     heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
-    metered = len(s.capacity_j) > 0
+    metered, calendar = len(s.capacity_j) > 0, s.calendar
+    timed = len(calendar) > 0
     task_mask = (len(tasks) - 1) & _POSITIVE
     hop_mask = (len(hops) - 1) & _POSITIVE
     batch_mask = (len(batches) - 1) & _POSITIVE
@@ -122,26 +148,39 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
         batch["active"] = 1
         at = task["hop"]
         hop = hops[at & hop_mask]
-        if at == task["end"] or (metered and not _afford(s, task["device"], hop["energy_j"])):
+        start = free = math.nan  # known already where the resource has a calendar
+        lost = False
+        ended = at == task["end"]
+        if timed:
+            ended |= task["ready_s"] != task["ready_s"]
+            if not ended and calendar[hop["resource"]]["timed"]:
+                start, free, lost = _enter(s, hop, now)
+        if ended or (metered and not _afford(s, task["device"], hop["energy_j"])):
             batch["unfinished"] -= 1
         else:
             resource = hop["resource"]
             first = first_of[resource]
-            start = max(now, free_s[first])
-            finish = start + hop["service_s"]
-            _occupy(free_s, first, first_of[resource + 1], finish)
+            if start != start:
+                start = max(now, free_s[first])
+                free = start + hop["service_s"]
+            _occupy(free_s, first, first_of[resource + 1], free)
             hop["start_s"] = start
             task["hop"] = at + 1
-            when = finish + hop["latency_s"]
+            when = start + hop["service_s"] + hop["latency_s"]
             task["ready_s"] = when
+            if lost:
+                when = start + hop["service_s"]
+                hop["latency_s"] = task["ready_s"] = math.nan
             before = last[resource]
             behind = tasks[before & task_mask]
-            if before >= 0 and (
-                behind["ready_s"] < when or (behind["ready_s"] == when and before < number)
+            if (
+                before >= 0
+                and not lost
+                and (behind["ready_s"] < when or (behind["ready_s"] == when and before < number))
             ):
                 behind["following"] = last[resource] = number
             else:
-                if before < 0:
+                if before < 0 and not lost:
                     last[resource] = number
                 if top_consumed:
                     _replace_top(heap, queued, when, number)

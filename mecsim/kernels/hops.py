@@ -115,7 +115,8 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
         class_: Class of every task; shape (n,).
         device: Device of every task; shape (n,).
         size: Size factors of every task; shape (n, 1) or (n, M).
-        rate_bps: Radio rate of every device; shape (D,).
+        rate_bps: Radio rate of every device; shape (D,). Those that follow a series use its nominal
+            rate instead, of which the kernel finds the rates at the time.
         placements: One row for each class, or for each device and class: that of device d and
             class c is d·C + c; shape (C, M) or (D·C, M). Places beyond a class's blocks are unused.
 
@@ -127,12 +128,16 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
     all_work, energy_work, joules_each = tables.work, tables.energy_work, tables.joules_per_work
     speed, serving_server = tables.speed[network], tables.serving_server[network]
     route, next_link, link_target = tables.route, tables.next_link, tables.link_target
-    latency_s = tables.link_latency_s
+    latency_s, radio_bps = tables.link_latency_s, tables.radio_bps
+    follows = len(radio_bps) > 0
     first_block, classes = tables.first_block, len(tables.first_block) - 1
     last = size.shape[1] - 1  # 0 if all blocks have one size factor
     for task in range(len(device)):
         offset[task] = at
         own, kind, here = device[task], class_[task], 0
+        own_bps = rate_bps[own]
+        if follows and radio_bps[own] == radio_bps[own]:
+            own_bps = radio_bps[own]
         first, moved = first_block[kind], first_block[kind] + kind
         blocks = first_block[kind + 1] - first
         stages = blocks + 1 if tables.returns_result else blocks
@@ -143,7 +148,7 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
             place = placement[stage] if stage < blocks else 0
             if place != here:
                 bits = all_bits[moved + stage] * factor
-                radio_s = _transfer_delay(bits, rate_bps[own])
+                radio_s = _transfer_delay(bits, own_bps)
                 radio_j = _transmit_energy(power_w[own], radio_s)
                 server = here - 1
                 if here == 0:

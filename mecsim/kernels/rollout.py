@@ -44,6 +44,10 @@ def _restore(s: State, base: State) -> None:
         for number in range(base.counters[FIRST_HOP], base.counters[END_HOP]):
             row = number & (len(s.hops) - 1)
             s.hops[row]["start_s"] = base.hops[row]["start_s"]
+    if len(s.calendar):
+        for number in range(base.counters[FIRST_HOP], base.counters[END_HOP]):
+            row = number & (len(s.hops) - 1)
+            s.hops[row] = base.hops[row]
 
 
 @compiled
@@ -54,15 +58,18 @@ def _copy(s: State, base: State) -> None:
         row = number & (len(s.hops) - 1)
         s.hops[row] = base.hops[row]
     s.batches[:] = base.batches
+    s.calendar[:] = base.calendar
+    s.outages[:] = base.outages
 
 
 @compiled
 def _failed(s: State) -> int:
-    """Return how many tasks in flight did not reach their last hop."""
+    """Return how many tasks in flight did not reach their last hop, or were lost there."""
     failed = 0
     for number in range(s.counters[FIRST_TASK], s.counters[END_TASK]):
         task = s.tasks[number & (len(s.tasks) - 1)]
-        failed += task["hop"] < task["end"]
+        lost = task["ready_s"] != task["ready_s"]
+        failed += task["hop"] < task["end"] or lost
     return failed
 
 

@@ -20,6 +20,7 @@ from simpy.events import EventPriority
 from mecsim.kernels.base import COMPLETION, DECISION, RELEASE
 from mecsim.kernels.hops import Hops
 from mecsim.model import equations
+from mecsim.model.calendar_visits import backlog, visit
 from mecsim.model.model import Model
 from mecsim.scheduler.observation import ALL
 from mecsim.support.arrays import Floats, Ints
@@ -42,21 +43,26 @@ class _Batch:
         self.latency_s = hops.column("latency_s").tolist()
         self.energy_j = hops.column("energy_j").tolist()
         self.start_s = array("d", [math.nan]) * len(self.resource)
+        self.timed = False
         self.unfinished = len(hops.tasks)
         self.active = False
 
     def filled_in(self) -> Hops:
         self.hops.column("start_s")[:] = self.start_s
+        if self.timed:  # a calendar has changed some
+            for name in ("service_s", "latency_s", "energy_j"):
+                self.hops.column(name)[:] = getattr(self, name)
         return self.hops
 
 
 class _Task(simpy.Event):
     """A task in flight, with its remaining hops from ``hop`` to ``end``."""
 
-    __slots__ = ("_ok", "_value", "batch", "callbacks", "device", "end", "hop", "number")
+    __slots__ = ("_ok", "_value", "batch", "callbacks", "device", "end", "hop", "lost", "number")
 
     def __init__(self, batch: _Batch, number: int, device: int, hop: int, end: int) -> None:
         self.batch, self.number, self.device, self.hop, self.end = batch, number, device, hop, end
+        self.lost = False
         self._ok, self._value = True, None
 
 
@@ -67,6 +73,9 @@ class SimpyKernel:
         self._clock = _Clock()
         self._free = array("d", bytes(8 * len(model.resources)))
         self._cores = {r: [0.0] * int(cores) for r, cores in enumerate(model.capacity) if cores > 1}
+        self._calendars = model.calendars
+        timed = np.flatnonzero(model.calendars.of["timed"]).tolist()
+        self._timed = frozenset[int](timed)
         self._metered, self._capacity_j = model.metered, model.battery_j.tolist()
         self._battery_j = model.battery_j.tolist()
         self._spent = [False] * model.devices
@@ -104,7 +113,14 @@ class SimpyKernel:
         free = np.array(self._free)  # a copy of its buffer
         for resource, cores in self._cores.items():
             free[resource] = cores[0]
-        return np.maximum(free[resources] - self._clock.now, 0.0)
+        now = self._clock.now
+        backlog_s = np.maximum(free[resources] - now, 0.0)
+        if self._timed:
+            for row, resource in enumerate(range(len(free))[resources]):
+                if resource in self._timed:
+                    until_s = float(free[resource])
+                    backlog_s[row] = backlog(*self._calendars, resource, now, until_s)
+        return backlog_s
 
     def queue_length(self) -> Ints:
         queue_length, now = np.zeros(len(self._free), dtype=np.int64), self._clock.now
@@ -152,10 +168,13 @@ class SimpyKernel:
         clock, free, cores = self._clock, self._free, self._cores
         queue, metered, afford = clock._queue, self._metered, self._afford
         arrived, completion = self._arrived, EventPriority(COMPLETION)
+        timed, arrive_timed = self._timed, self._arrive_timed
 
         def arrive(task: _Task) -> None:
             batch, hop = task.batch, task.hop
             batch.active = True
+            if timed and arrive_timed(task):
+                return
             if hop == task.end or (metered and not afford(task.device, batch.energy_j[hop])):
                 batch.unfinished -= 1
                 return
@@ -177,6 +196,39 @@ class SimpyKernel:
             heappush(queue, (finish + batch.latency_s[hop], completion, task.number, task))
 
         return arrive
+
+    def _arrive_timed(self, task: _Task) -> bool:
+        """Let a task end that is lost, or join a resource that has a calendar, if it does so."""
+        batch, hop, now = task.batch, task.hop, self._clock._now
+        if task.lost:
+            batch.unfinished -= 1
+            return True
+        if hop == task.end or batch.resource[hop] not in self._timed:
+            return False
+        resource, batch.timed = batch.resource[hop], True
+        servers = self._cores.get(resource)
+        free_s = servers[0] if servers else self._free[resource]
+        start, served, share, free_s, lost = visit(
+            *self._calendars, resource, now, free_s, batch.service_s[hop]
+        )
+        batch.service_s[hop] = served
+        batch.energy_j[hop] *= share
+        if self._metered and not self._afford(task.device, batch.energy_j[hop]):
+            batch.unfinished -= 1
+            return True
+        if servers:
+            heapreplace(servers, free_s)
+        else:
+            self._free[resource] = free_s
+        batch.start_s[hop] = start
+        if lost:
+            batch.latency_s[hop], task.lost, when = math.nan, True, start + served
+        else:
+            when = start + served + batch.latency_s[hop]
+        task.hop = hop + 1
+        task.callbacks = self._arrived
+        self._clock.at(when, COMPLETION, task.number, task)
+        return True
 
     def _afford(self, device: int, energy_j: float) -> bool:
         """Charge a hop to the device's battery; a battery that cannot pay is spent for good."""

@@ -7,13 +7,15 @@ memory grows with the tasks in flight and not with the run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.kernels.hops import HOP, OutputSlice, Records
+from mecsim.model import calendar_visits
+from mecsim.model.calendars import Calendars
 from mecsim.model.model import Model
 from mecsim.support.arrays import Floats, Ints, raw
 from mecsim.support.jit import compiled
@@ -32,11 +34,13 @@ END_TASK: Final = 5
 END_HOP: Final = 6
 END_BATCH: Final = 7
 
+_backlog = cast(Callable[..., float], compiled(calendar_visits.backlog))
+
 _COMPLETION: Final = np.dtype([("due_s", "f8"), ("task", "i8")])
 _TASK: Final = np.dtype(
     [
         ("release_s", "f8"),
-        ("ready_s", "f8"),  # end of its present hop, latency included
+        ("ready_s", "f8"),  # end of its present hop, latency included; NaN if it is lost
         ("hop", "i8"),  # its next hop
         ("end", "i8"),  # the row after its last hop
         ("following", "i8"),  # next task in the line of completions, or -1
@@ -56,10 +60,14 @@ _BATCH: Final = np.dtype(
 )
 
 
+_COMMON: Final = ("capacity_j", "steps")
+"""Fields that replicas share."""
+
+
 class State(NamedTuple):
     """State of one network, or of B replicas with a leading axis of that length.
 
-    ``capacity_j`` is common to all replicas.
+    ``capacity_j`` and ``steps`` are common to all replicas.
     """
 
     counters: Ints
@@ -76,6 +84,12 @@ class State(NamedTuple):
     """Devices whose battery is spent; shape (D,)."""
     capacity_j: Floats
     """Energy of each full battery, shape (D,); empty if all batteries are unlimited."""
+    calendar: Records
+    """See :class:`mecsim.model.calendars.Calendars`; shape (R,), or (0,) without calendars."""
+    steps: Floats
+    """Shape (P, 2)."""
+    outages: Floats
+    """Shape (O, 2); the rows of a replica that are not used have no meaning."""
     heap: Records
     """Completions by (time, task); it has room for one per task in flight."""
     tasks: Records
@@ -97,6 +111,9 @@ class State(NamedTuple):
             battery_j=model.battery_j.copy(),
             spent=np.zeros(model.devices, dtype=np.bool_),
             capacity_j=model.battery_j[: model.devices * model.metered].copy(),
+            calendar=model.calendars.of.copy(),
+            steps=model.calendars.steps.copy(),
+            outages=model.calendars.outages.copy(),
             heap=np.empty(size, dtype=_COMPLETION),
             tasks=np.empty(size, dtype=_TASK),
             hops=np.empty(size, dtype=HOP),
@@ -106,7 +123,7 @@ class State(NamedTuple):
     def copy(self) -> State:
         """Return a copy that shares no array."""
         arrays: dict[str, Any] = {
-            n: x.copy() for n, x in self._asdict().items() if n != "capacity_j"
+            n: x.copy() for n, x in self._asdict().items() if n not in _COMMON
         }
         return self._replace(**arrays)
 
@@ -148,7 +165,7 @@ def enter(s: State, offset: Ints, release_s: Floats, device: Ints, slot: int, in
     batch, first, mask = counters[END_BATCH], counters[END_TASK], len(tasks) - 1
     for i in range(count):
         task = tasks[(first + i) & mask]
-        task["release_s"] = release_s[i]
+        task["release_s"] = task["ready_s"] = release_s[i]
         task["hop"] = offset[i]
         task["end"] = offset[i + 1]
         task["following"] = -1
@@ -184,11 +201,11 @@ def submit(
 
 
 @compiled
-def read_starts(s: State, at: int, rows: Records) -> None:
-    """Copy service start times from buffer position ``at`` on into ``rows``."""
+def read_hops(s: State, at: int, rows: Records) -> None:
+    """Copy hops, as far as they are known, from buffer position ``at`` on into ``rows``."""
     hops, mask = s.hops, len(s.hops) - 1
     for row in range(len(rows)):
-        rows[row]["start_s"] = hops[(at + row) & mask]["start_s"]
+        rows[row] = hops[(at + row) & mask]
 
 
 @compiled
@@ -236,6 +253,11 @@ def read_backlog(s: State, now: float, backlog_s: Floats) -> None:
     free_s, first = s.free_s, s.first
     for resource in range(len(first) - 1):
         backlog_s[resource] = max(free_s[first[resource]] - now, 0.0)
+    calendar = s.calendar
+    for resource in range(len(calendar)):
+        if calendar[resource]["timed"]:
+            until_s = free_s[first[resource]]
+            backlog_s[resource] = _backlog(calendar, s.steps, s.outages, resource, now, until_s)
 
 
 @compiled
@@ -274,6 +296,9 @@ def replica(states: State, b: int) -> State:
         states.battery_j[b],
         states.spent[b],
         states.capacity_j,
+        states.calendar[b],
+        states.steps,
+        states.outages[b],
         states.heap[b],
         states.tasks[b],
         states.hops[b],
@@ -289,17 +314,18 @@ def restart(states: State, rows: Sequence[int], battery_j: Floats) -> None:
 
 
 def stacked(states: Sequence[State]) -> State:
-    """Return the states of replicas as one with a leading axis; buffers as large as the largest.
+    """Return the states of replicas as one with a leading axis; arrays as large as the largest.
 
     A single state is not copied.
     """
     sizes = [tuple(len(ring) for ring in (s.tasks, s.hops, s.batches)) for s in states]
     largest = tuple(max(column) for column in zip(*sizes, strict=True))
-    states = [s.with_size(*largest) for s in states]
+    outages = max(len(s.outages) for s in states)
+    states = [_with_outages(s.with_size(*largest), outages) for s in states]
     columns: dict[str, Any] = {
         name: _with_axis([getattr(s, name) for s in states])
         for name in State._fields
-        if name != "capacity_j"
+        if name not in _COMMON
     }
     return states[0]._replace(**columns)
 
@@ -311,9 +337,27 @@ def _with_axis(arrays: list[NDArray[Any]]) -> NDArray[Any]:
 def unstacked(states: State) -> list[State]:
     """Return the state of every replica, as views."""
     count = len(states.counters)
-    columns = {name: x for name, x in states._asdict().items() if name != "capacity_j"}
+    columns = {name: x for name, x in states._asdict().items() if name not in _COMMON}
     rows: list[dict[str, Any]] = [{n: x[b] for n, x in columns.items()} for b in range(count)]
     return [states._replace(**row) for row in rows]
+
+
+def with_calendars(states: State, b: int, calendars: Calendars) -> State:
+    """Return the states with the calendars of a new run of replica b."""
+    if not len(calendars.of):
+        return states
+    if len(calendars.outages) > states.outages.shape[1]:
+        more = len(calendars.outages) - states.outages.shape[1]
+        states = states._replace(outages=np.pad(states.outages, ((0, 0), (0, more), (0, 0))))
+    states.calendar[b] = calendars.of
+    states.outages[b, : len(calendars.outages)] = calendars.outages
+    return states
+
+
+def _with_outages(state: State, count: int) -> State:
+    """Return a state with room for ``count`` outages: itself, or an enlarged one."""
+    more = count - len(state.outages)
+    return state._replace(outages=np.pad(state.outages, ((0, more), (0, 0)))) if more else state
 
 
 def _enlarged(ring: NDArray[Any], begin: int, room: int) -> NDArray[Any]:

@@ -38,6 +38,9 @@ class KernelTables(NamedTuple):
     next_link: Ints
     link_target: Ints
     link_latency_s: Floats
+    radio_bps: Floats
+    """Nominal radio rate of the devices whose rate follows a series, NaN of the others, whose rate
+    is that of the slot; shape (D,), or (0,) if no device follows one."""
     speed: Floats
     """Of every resource; shape (K, R)."""
     serving_server: Ints
@@ -74,6 +77,7 @@ class KernelTables(NamedTuple):
             next_link=model.next_link,
             link_target=model.links.target,
             link_latency_s=model.links.latency_s,
+            radio_bps=model.radio_bps,
             speed=np.tile(model.speed, (networks, 1)),
             serving_server=np.tile(model.serving_server, (networks, 1)),
             servers=model.servers,

@@ -46,10 +46,11 @@ class EmptyNetwork:
 
     Args:
         model: The network and its DNN.
+        speedup: By how much each resource is faster than nominal, shape (R,); by default it is not.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, speedup: Floats | None = None) -> None:
+        self._model, self._speedup = model, speedup
         self._beta = model.scenario.reward.beta
         self._returns_result = model.scenario.return_result
         self._servers = np.arange(model.servers)[:, None]
@@ -80,7 +81,8 @@ class EmptyNetwork:
         wired[:, 1:, 0] += radio
         delay = wired[:-1]
         cpus = self._at_places(self._model.resources.device + work.device)
-        delay += self._model.compute.seconds(cpus, work.size)[:, None]
+        compute_s = self._model.compute.seconds(cpus, work.size)
+        delay += (compute_s if self._speedup is None else compute_s / self._speedup[cpus])[:, None]
         if self._returns_result:
             delay[-1] += wired[-1, :, 0]
         return delay
@@ -119,7 +121,10 @@ class EmptyNetwork:
         Transfer times are linear in the bits (Eq. 5), and a route does not depend on a task's size.
         """
         links, servers = self._model.links, np.arange(self._model.servers)
-        hops = np.asarray(equations.transfer_delay(1.0, links.rate_bps)), links.latency_s
+        per_bit_s = np.asarray(equations.transfer_delay(1.0, links.rate_bps))
+        if self._speedup is not None:
+            per_bit_s = per_bit_s / self._speedup[self._model.resources.link :]
+        hops = per_bit_s, links.latency_s
         per_bit, latency = (
             np.stack([route_sums(links, table, hop, servers) for table in self._model.next_link])
             for hop in hops

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -13,59 +14,21 @@ from mecsim.dnn import cuts
 from mecsim.errors import ScenarioError
 from mecsim.model import compute_table, nodes, topology
 from mecsim.model.blocks import blocks_of, deadlines
+from mecsim.model.calendars import NO_CALENDARS, Calendars
 from mecsim.model.channel import Channel
 from mecsim.model.compute_table import ComputeTable
+from mecsim.model.over_time import NodeGroups, Series, followers, with_nominal, written_out
 from mecsim.model.random_streams import MAX_SEED
+from mecsim.model.resources import KINDS as KINDS
+from mecsim.model.resources import Resources
 from mecsim.model.routes import route_tables
 from mecsim.model.task_class import TaskClass
+from mecsim.model.timetable import timetable
 from mecsim.model.topology import Links
 from mecsim.scenario import groups
 from mecsim.scenario.schema import BlockTable, Scenario
+from mecsim.scenario.yaml_source import Keys
 from mecsim.support.arrays import Bools, Floats, Ints, read_only
-
-KINDS: Final = ("server", "device", "uplink", "downlink", "link")
-"""Kinds of queued resources, in the order of their numbers."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """The numbers of the queued resources: servers, devices, uplinks, downlinks, wired links."""
-
-    servers: int
-    """N; the servers have the numbers 0 to N - 1."""
-    devices: int
-    """D; each device has a CPU, an uplink and a downlink."""
-    links: int
-    """L, the number of directed wired links."""
-
-    @property
-    def device(self) -> int:
-        """Number of the first device's CPU."""
-        return self.servers
-
-    @property
-    def uplink(self) -> int:
-        """Number of the first uplink."""
-        return self.servers + self.devices
-
-    @property
-    def downlink(self) -> int:
-        """Number of the first downlink."""
-        return self.servers + 2 * self.devices
-
-    @property
-    def link(self) -> int:
-        """Number of the first wired link."""
-        return self.servers + 3 * self.devices
-
-    def __len__(self) -> int:
-        return self.link + self.links
-
-    @property
-    def kind(self) -> Ints:
-        """Kind of every resource as an index into ``KINDS``; shape (R,)."""
-        counts = (self.servers, self.devices, self.devices, self.devices, self.links)
-        return np.repeat(np.arange(len(KINDS)), counts)
 
 
 @dataclass(frozen=True)
@@ -130,6 +93,12 @@ class Model:
     route: Ints
     """The route table of each block's input and, last, of the result, class after class: those of
     class c begin at ``first_block[c] + c``; shape (B + C,)."""
+    nominal: Scenario
+    """The scenario with the nominal value of every series in its place."""
+    series: tuple[Series, ...] = ()
+    """Rates and capacities over time, and the resources that follow them."""
+    calendars: Calendars = NO_CALENDARS
+    """Rates and outages of the resources over time."""
 
     @property
     def servers(self) -> int:
@@ -160,6 +129,25 @@ class Model:
     def metered(self) -> bool:
         """Whether any device has a limited battery."""
         return bool(np.isfinite(self.battery_j).any())
+
+    @cached_property
+    def radio_bps(self) -> Floats:
+        """Nominal radio rate of the devices whose rate follows a series, NaN of all others.
+
+        Shape (D,), or (0,) if no device follows one.
+        """
+        rates = np.full(self.devices, np.nan)
+        for devices, steps in self.radio_series():
+            rates[devices] = steps.nominal
+        return rates if not np.isnan(rates).all() else np.empty(0)
+
+    def radio_series(self) -> Iterator[Series]:
+        """Yield the series of radio rates, with the numbers of the devices that follow them."""
+        for resources, steps in self.series:
+            devices = resources - self.resources.uplink
+            devices = devices[(devices >= 0) & (devices < self.devices)]
+            if len(devices):
+                yield Series(devices, steps)
 
     @cached_property
     def resources(self) -> Resources:
@@ -252,7 +240,11 @@ def reseeded(model: Model, seed: int) -> Model:
     """
     _check_seed(seed)
     with model.scenario.locating():
-        return _frozen(replace(model, seed=seed, **nodes.drawn(model.scenario, seed)))
+        drawn = nodes.drawn(model.nominal, seed)
+        if model.scenario.failures:
+            parts = model.resources, model.links, model.series
+            drawn["calendars"] = timetable(model.scenario, seed, *parts)
+        return _frozen(replace(model, seed=seed, **drawn))
 
 
 def _check_seed(seed: int) -> None:
@@ -260,7 +252,8 @@ def _check_seed(seed: int) -> None:
         raise ScenarioError(f"seed: {seed} should be from 0 to {MAX_SEED}")
 
 
-def _resolve(scenario: Scenario, seed: int) -> Model:
+def _resolve(described: Scenario, seed: int) -> Model:
+    scenario, over_time = with_nominal(described)
     _check_memory(scenario)
     blocks = blocks_of(scenario)
     of_nodes = nodes.given(scenario) | nodes.drawn(scenario, seed)
@@ -270,7 +263,8 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
     next_link, route = route_tables(links, scenario.server_count, moved)
     model = Model(
         **of_nodes,
-        scenario=scenario,
+        scenario=described,
+        nominal=scenario,
         seed=seed,
         classes=(TaskClass(number=0, name="", blocks=len(blocks)),),
         block_names=blocks.names,
@@ -283,13 +277,24 @@ def _resolve(scenario: Scenario, seed: int) -> Model:
         next_link=next_link,
         route=route,
     )
-    return _frozen(model)
+    series = tuple(Series(_followers(model, keys), steps) for keys, steps in over_time.items())
+    parts = model.resources, links, series
+    return _frozen(replace(model, series=series, calendars=timetable(scenario, seed, *parts)))
+
+
+def _followers(model: Model, keys: Keys) -> Ints:
+    """Return the numbers of the resources that follow the series at some keys."""
+    node_groups = NodeGroups(model.server_group, model.device_group)
+    entry = topology.link_entries(model.nominal.wired, model.nominal.edge_servers, model.links)
+    return followers(keys, model.nominal, model.resources, node_groups, entry)
 
 
 def _frozen(model: Model) -> Model:
     """Make all arrays of a model read-only."""
-    made = {name: getattr(model, name) for name in ("speed", "capacity", "first_block")}
-    parts = (*map(vars, (model, model.links, model.channel, model.compute)), made)
+    properties = ("speed", "capacity", "first_block", "radio_bps")
+    made = {name: getattr(model, name) for name in properties}
+    series = {str(n): each.resources for n, each in enumerate(model.series)}
+    parts = (*map(vars, (model, model.links, model.channel, model.compute)), made, series)
     for value in (value for part in parts for value in part.values()):
         if isinstance(value, np.ndarray):
             read_only(value)
@@ -326,11 +331,13 @@ def _memory_needed(scenario: Scenario) -> int:
 
 
 def self_contained(scenario: Scenario) -> Scenario:
-    """Return a scenario that needs no profile file: a user's own is replaced by its blocks.
+    """Return a scenario that needs no file: profiles and series of a user's own are written out.
 
     Raises:
         ProfileError: If the profile cannot be read or cut.
+        ScenarioError: If a series cannot be read.
     """
+    scenario = written_out(scenario)
     model = scenario.dnn.model
     if not (isinstance(model, str) and model.endswith(".json")):
         return scenario
@@ -342,7 +349,5 @@ def self_contained(scenario: Scenario) -> Scenario:
         output_bits=blocks.output_bits,
         names=blocks.names,
     )
-    written_out = scenario.dnn.model_copy(
-        update={"model": table, "cut": "balanced", "blocks": len(blocks)}
-    )
-    return scenario.model_copy(update={"dnn": written_out})
+    dnn = scenario.dnn.model_copy(update={"model": table, "cut": "balanced", "blocks": len(blocks)})
+    return scenario.model_copy(update={"dnn": dnn})

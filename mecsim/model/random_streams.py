@@ -31,6 +31,7 @@ _STREAMS: Final = (
     "scheduler",
     "bursts",
     "sources",
+    "failures",
 )
 
 MAX_SEED: Final = 2**64 - 1

@@ -233,6 +233,17 @@ def listed_links(spec: Wired, nodes: groups.Nodes) -> int:
     return sum(2 * len(sources) * len(targets) for sources, targets in ends)
 
 
+def link_entries(spec: Wired, nodes: groups.Nodes, links: Links) -> Ints:
+    """Return the row of ``wired.links`` that gives each link, or −1; shape (L,)."""
+    entries = {
+        pair: number
+        for number, link in enumerate(spec.links or ())
+        for pair in _joined(link, nodes)
+    }
+    ends = zip(links.source.tolist(), links.target.tolist(), strict=True)
+    return np.array([entries.get(pair, -1) for pair in ends], dtype=np.int64)
+
+
 def _check_connected(pairs: set[tuple[int, int]], names: Sequence[str]) -> None:
     for problem, links in (
         ("cannot be reached from", pairs),

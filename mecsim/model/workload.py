@@ -16,6 +16,7 @@ import numpy as np
 
 from mecsim.model.arrivals import CHUNK, Parts, arrivals, slot_starts
 from mecsim.model.model import Model
+from mecsim.model.over_time import values_at
 from mecsim.model.random_streams import Stream
 from mecsim.scenario.schema import (
     ConstantSize,
@@ -268,6 +269,20 @@ def _draw_sizes(
 
 
 def _rates(model: Model, every: Parts) -> Iterator[Floats]:
+    series = list(model.radio_series())
+    for numbers, rates in zip(every, _channel_rates(model, every), strict=True):
+        if not series:
+            yield rates
+            continue
+        each, start_s = np.empty((len(numbers), model.devices)), slot_starts(model, numbers)
+        each[:] = rates
+        for devices, steps in series:
+            each[:, devices] = values_at(steps, start_s)[:, None]
+        yield read_only(each)
+
+
+def _channel_rates(model: Model, every: Parts) -> Iterator[Floats]:
+    """Yield the radio rates of some slots, without series; shape (1, D) or (slots, D)."""
     varies, draws = model.channel.varies, Stream(model.seed, "rates")
     constant = read_only(_draw_rates(model, draws, range(1)))
     at_once = max(1, RATES_AT_ONCE // model.devices)

@@ -11,7 +11,7 @@ Keys: TypeAlias = tuple[str | int, ...]
 KIND_KEYS: Final = ("process", "distribution", "topology")
 """Keys that give the kind of a mapping. A different kind replaces the whole mapping."""
 
-FORMS: Final = ("repeat", "uniform")
+FORMS: Final = ("repeat", "uniform", "series", "mahimahi", "steps")
 """Keys that give the form of a mapping of values. A different form replaces the whole mapping."""
 
 

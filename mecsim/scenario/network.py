@@ -8,7 +8,10 @@ from pydantic import ConfigDict, Field, Tag, field_validator, model_validator
 
 from mecsim.scenario.section import (
     Capacity,
+    CsvSeries,
+    MahimahiTrace,
     Pair,
+    RateSteps,
     Section,
     UniformRate,
     fault,
@@ -34,8 +37,33 @@ Position: TypeAlias = Pair[Coordinate]
 Cores: TypeAlias = Annotated[int, Within(1, 1024), Whole]
 Battery: TypeAlias = Literal["unlimited"] | Joules
 RadioRate: TypeAlias = Annotated[
-    Annotated[BitsPerSecond, Tag("(number)")] | Annotated[UniformRate, Tag("(uniform)")],
-    one_of(rate_shape, "one value or {uniform: [low, high]}"),
+    Annotated[BitsPerSecond, Tag("(number)")]
+    | Annotated[UniformRate, Tag("(uniform)")]
+    | Annotated[CsvSeries, Tag("(series)")]
+    | Annotated[MahimahiTrace, Tag("(mahimahi)")]
+    | Annotated[RateSteps, Tag("(steps)")],
+    one_of(
+        rate_shape,
+        "one value, {uniform: [low, high]}, {series: FILE}, {mahimahi: FILE} or "
+        "{steps: [[time, rate], …]}",
+    ),
+]
+
+
+def _link_rate_shape(value: Any) -> str | None:
+    tag = rate_shape(value)
+    return None if tag == "(uniform)" else tag
+
+
+LinkRate: TypeAlias = Annotated[
+    Annotated[BitsPerSecond, Tag("(number)")]
+    | Annotated[CsvSeries, Tag("(series)")]
+    | Annotated[MahimahiTrace, Tag("(mahimahi)")]
+    | Annotated[RateSteps, Tag("(steps)")],
+    one_of(
+        _link_rate_shape,
+        "one value, {series: FILE}, {mahimahi: FILE} or {steps: [[time, rate], …]}",
+    ),
 ]
 
 
@@ -89,7 +117,8 @@ class Radio(Section):
     fading: Literal["none", "rayleigh"] = "none"
     """Small-scale fading, drawn for every device and slot."""
     rate: RadioRate | None = None
-    """R itself in bit/s, in place of the channel model: one rate, or ``{uniform: [low, high]}``."""
+    """R itself in bit/s, in place of the channel model: one rate, ``{uniform: [low, high]}``, or
+    one over time: ``{series: FILE}``, ``{mahimahi: FILE}`` or ``{steps: [[time, rate], …]}``."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -119,8 +148,8 @@ class Link(Section):
     servers."""
     target: Annotated[LinkEnd, Field(alias="to")]
     """The server that receives, likewise."""
-    rate: BitsPerSecond | None = None
-    """Rate of this link in bit/s; by default ``wired.rate``."""
+    rate: LinkRate | None = None
+    """Rate of this link in bit/s, perhaps over time; by default ``wired.rate``."""
     latency: NonNegativeSeconds | None = None
     """Propagation time of this link in s; by default ``wired.latency``."""
     both_ways: bool = True
@@ -132,8 +161,8 @@ class Wired(Section):
 
     topology: Literal["full_mesh", "ring", "star", "line", "tree", "grid", "explicit"] = "full_mesh"
     """How the servers are linked; ``explicit`` means by the list ``links``."""
-    rate: BitsPerSecond = 1e9
-    """R_max, the rate of each link in bit/s."""
+    rate: LinkRate = 1e9
+    """R_max, the rate of each link in bit/s, perhaps over time."""
     latency: NonNegativeSeconds = 0.0
     """Time in s that a bit takes over a link after it is sent."""
     branching: Annotated[int, Within(1), Whole] = 2

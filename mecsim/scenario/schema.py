@@ -26,6 +26,7 @@ from pydantic import (
 
 from mecsim.errors import InputError
 from mecsim.scenario import groups, yaml_source
+from mecsim.scenario.failures import Failure
 from mecsim.scenario.groups import DeviceGroup, Devices, ServerGroup, Servers
 from mecsim.scenario.measurement import Measurement
 from mecsim.scenario.network import Device, EdgeServer, Energy, Link, Radio, Reward, Wired
@@ -60,6 +61,7 @@ __all__ = [
     "EdgeServer",
     "Energy",
     "ExponentialSize",
+    "Failure",
     "Link",
     "LognormalSize",
     "Measurement",
@@ -141,6 +143,8 @@ class Scenario(Section):
     """The reward."""
     return_result: bool = False
     """Whether the result returns to the device, as part of the last block."""
+    failures: tuple[Failure, ...] = ()
+    """Failures of servers, devices and wired links; none by default."""
     measurement: Measurement = Measurement()
     """Which tasks are counted; all by default."""
 
@@ -177,6 +181,8 @@ class Scenario(Section):
         document: dict[str, Any] = handler(self)
         if self.measurement == Measurement():
             document.pop("measurement", None)
+        if not self.failures:
+            document.pop("failures", None)
         return document
 
     @property

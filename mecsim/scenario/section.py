@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -18,7 +19,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mecsim.scenario import yaml_source
-from mecsim.scenario.units import BitsPerSecond, Hertz
+from mecsim.scenario.units import (
+    BitsPerSecond,
+    Hertz,
+    NonNegativeBitsPerSecond,
+    NonNegativeHertz,
+    NonNegativeSeconds,
+    Seconds,
+)
 from mecsim.support.text import did_you_mean
 
 T = TypeVar("T")
@@ -110,6 +118,90 @@ class UniformRate(Section):
         return ordered(value)
 
 
+class CsvSeries(Section):
+    """Values over time from a CSV file: a column of times and one of values, with units.
+
+    Units are in the header, as in ``time (s),rate (Mbit/s)`` or ``time_s,rate_mbit_s``. Times
+    count from the first row.
+    """
+
+    series: str
+    """Path of the file, relative to the file that names it."""
+    column: str | None = None
+    """Header of the column of values; needed where several may be meant."""
+    interpolation: Literal["step", "linear"] = "step"
+    """Whether a value holds until the next row, or changes evenly to that of the next row."""
+    resolution: Seconds = 0.1
+    """Longest step in s into which ``linear`` cuts the time between two rows; each step has the
+    value of its middle."""
+    end: Literal["hold", "repeat", "error"] = "hold"
+    """After the last row: hold its value, repeat the whole, or refuse a series that is shorter than
+    the run. The last row lasts as long as the one before it."""
+
+
+class MahimahiTrace(Section):
+    """A rate from a mahimahi trace: the times in ms at which packets of 1,500 bytes can leave.
+
+    The trace repeats after its last time.
+    """
+
+    mahimahi: str
+    """Path of the file, relative to the file that names it."""
+    bin: Seconds = 1.0
+    """Length in s of the bins in which packets are counted; the rate of a bin is constant."""
+
+
+class _Steps(Section):
+    period: Seconds | None = None
+    """Time in s after which the steps repeat; by default the last value holds for good."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        begins = [begin for begin, _ in getattr(self, "steps", ())]
+        if begins[0] != 0 or any(one >= other for one, other in pairwise(begins)):
+            raise ValueError("should have steps that begin at 0 and at later and later times")
+        if self.period is not None and self.period <= begins[-1]:
+            raise ValueError(f"should have a period above {begins[-1]:g} s, the last step's begin")
+        return self
+
+
+class RateSteps(_Steps):
+    """A rate over time: steps that begin at 0."""
+
+    steps: Annotated[
+        tuple[tuple[NonNegativeSeconds, NonNegativeBitsPerSecond], ...], Field(min_length=1)
+    ]
+    """Begin in s and rate in bit/s of each step."""
+    nominal: BitsPerSecond | None = None
+    """The rate that plans assume, in bit/s; by default the mean over the steps, the last as long as
+    the one before it."""
+
+
+class CapacitySteps(_Steps):
+    """A capacity over time: steps that begin at 0."""
+
+    steps: Annotated[tuple[tuple[NonNegativeSeconds, NonNegativeHertz], ...], Field(min_length=1)]
+    """Begin in s and capacity in cycles per second of each step."""
+    nominal: Hertz | None = None
+    """The capacity that plans assume; by default the mean over the steps, the last as long as the
+    one before it."""
+
+
+OverTime: TypeAlias = CsvSeries | MahimahiTrace | RateSteps | CapacitySteps
+"""Values that change over time."""
+
+FORMS_OVER_TIME: Final = ("series", "mahimahi", "steps")
+"""Keys that say in which way values over time are written."""
+
+
+def form_over_time(value: Any) -> str | None:
+    """Return the tag of the way in which values over time are written, None for none of them."""
+    for key in FORMS_OVER_TIME:
+        if hasattr(value, key) if isinstance(value, Section) else key in value:
+            return f"({key})"
+    return None
+
+
 def one_of(shape: Callable[[Any], str | None], allowed: str) -> Discriminator:
     """Return the choice among ways to write a value.
 
@@ -124,10 +216,12 @@ def one_of(shape: Callable[[Any], str | None], allowed: str) -> Discriminator:
 
 
 def rate_shape(value: Any) -> str | None:
-    """Return the tag of a rate: one value or uniform."""
-    if isinstance(value, dict) and "uniform" not in value:
-        return None
-    return "(uniform)" if isinstance(value, Uniform | UniformRate | dict) else "(number)"
+    """Return the tag of a rate: one value, uniform or over time."""
+    if isinstance(value, Uniform | UniformRate):
+        return "(uniform)"
+    if isinstance(value, dict | Section):
+        return "(uniform)" if "uniform" in dict(value) else form_over_time(value)
+    return "(number)"
 
 
 def _capacity_shape(value: Any) -> str | None:
@@ -142,9 +236,14 @@ Capacity: TypeAlias = Annotated[
     Annotated[Hertz, Tag("(number)")]
     | Annotated[tuple[Hertz, ...], Tag("(list)")]
     | Annotated[Repeat, Tag("(repeat)")]
-    | Annotated[Uniform, Tag("(uniform)")],
+    | Annotated[Uniform, Tag("(uniform)")]
+    | Annotated[CsvSeries, Tag("(series)")]
+    | Annotated[CapacitySteps, Tag("(steps)")],
     one_of(
-        _capacity_shape, "one value, a list with one each, {repeat: […]} or {uniform: [low, high]}"
+        _capacity_shape,
+        "one value, a list with one each, {repeat: […]}, {uniform: [low, high]}, {series: FILE} "
+        "or {steps: [[time, value], …]}",
     ),
 ]
-"""One value for all, a list with one each, ``{repeat: […]}`` or ``{uniform: [low, high]}``."""
+"""One value for all, a list with one each, ``{repeat: […]}``, ``{uniform: [low, high]}``, or values
+over time: ``{series: FILE}`` or ``{steps: [[time, value], …]}``."""

@@ -160,6 +160,11 @@ def _meant(name: str, unit: str) -> str:
     return did_you_mean(name, spellings)
 
 
+def spellings(unit: str) -> list[str]:
+    """Return usual units of the dimension of an SI unit."""
+    return _SPELLINGS[unit].split()
+
+
 def example(unit: str) -> str:
     """Return an example of a quantity, for messages and for the JSON Schema."""
     return _EXAMPLES[unit]
@@ -201,6 +206,8 @@ Hertz = Annotated[Positive, Unit("Hz")]
 Watts = Annotated[Positive, Unit("W")]
 WattsPerHertz = Annotated[Positive, Unit("W/Hz")]
 BitsPerSecond = Annotated[Positive, Unit("bit/s")]
+NonNegativeHertz = Annotated[NonNegative, Unit("Hz")]
+NonNegativeBitsPerSecond = Annotated[NonNegative, Unit("bit/s")]
 Metres = Annotated[NonNegative, Unit("m")]
 PositiveMetres = Annotated[Positive, Unit("m")]
 Coordinate = Annotated[Finite, Unit("m")]

@@ -27,6 +27,8 @@ MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
 PATH_KEYS: Final = (("arrivals", "file"), ("dnn", "model"))
 """Keys that hold the names of other files."""
+SERIES_KEYS: Final = ("series", "mahimahi")
+"""Keys that hold the names of files with series, wherever they are."""
 
 UNION_KEYS: Final = ("process", "distribution")
 """Those kinds that also determine which other keys the mapping may have."""
@@ -97,6 +99,17 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         name = values.get(section, {}).get(key) if isinstance(values.get(section), dict) else None
         if isinstance(name, str) and (key == "file" or name.endswith(".json")):
             values[section][key] = str(folder / name)
+    _anchor_series(values, folder)
+
+
+def _anchor_series(values: Any, folder: Path) -> None:
+    """Make the file names of series anywhere in some values relative to a folder."""
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    for key, value in items:
+        if key in SERIES_KEYS and isinstance(value, str):
+            values[key] = str(folder / value)
+        elif isinstance(value, dict | list):
+            _anchor_series(value, folder)
 
 
 def _text(path: Path) -> str:

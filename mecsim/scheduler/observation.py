@@ -20,7 +20,7 @@ from mecsim.scheduler.features import (
 )
 from mecsim.scheduler.placement_checks import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
-from mecsim.support.arrays import Floats, Ints, read_only
+from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
 
 class Outcomes(NamedTuple):
@@ -198,14 +198,38 @@ class Observation:
     def place_backlog_s(self) -> Floats:
         """Backlog of every place; shape (N + 1,).
 
-        Place 0 is the task's device or, for a slot, the mean over all devices.
+        Place 0 is the task's device or, for a slot, the mean over all devices. A place that is down
+        has an infinite backlog, unless all are: then each has its own.
         """
         if self.device is None:
             device = _mean(self.device_backlog_s)
         else:
             row = self.spec.servers + self.device
             device = float(self._backlog_s(slice(row, row + 1))[0])
-        return read_only(np.concatenate([[device], self.server_backlog_s]))
+        backlog_s = np.concatenate([[device], self.server_backlog_s])
+        up = np.append(self.device_available[self._devices].any(), self.server_available)
+        return read_only(np.where(up, backlog_s, np.inf) if up.any() else backlog_s)
+
+    @cached_property
+    def available(self) -> Bools:
+        """Which resources are up now, numbered as in ``backlog_s``; shape (N + 3·D + L,)."""
+        return read_only(self.spec.available(self.time_s))
+
+    @property
+    def server_available(self) -> Bools:
+        """Which servers are up; shape (N,)."""
+        return self.available[: self.spec.servers]
+
+    @property
+    def device_available(self) -> Bools:
+        """Which devices are up; shape (D,)."""
+        first = self.spec.servers
+        return self.available[first : first + self.spec.devices]
+
+    @property
+    def link_available(self) -> Bools:
+        """Which wired links are up; shape (L,)."""
+        return self.available[self.spec.servers + 3 * self.spec.devices :]
 
     @cached_property
     def compute_s(self) -> Floats:

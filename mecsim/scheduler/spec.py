@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mecsim.model.calendars import available
 from mecsim.model.empty_network import EmptyNetwork
 from mecsim.model.model import Model
 from mecsim.model.random_streams import generator
@@ -16,7 +17,7 @@ from mecsim.model.topology import Links
 from mecsim.model.workload import mean_rate
 from mecsim.scenario.schema import RecordedTasks
 from mecsim.scheduler.feature_scale import FeatureScale
-from mecsim.support.arrays import Floats, Ints, read_only
+from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
 Placement: TypeAlias = Sequence[int] | NDArray[np.integer]
 """One place for each block, in {0, …, N}: 0 is the task's device, n is edge server n (Eq. 2)."""
@@ -187,6 +188,10 @@ class SchedulerSpec:
     def transmit_power_w(self) -> Floats:
         """p, the transmit power of every device in watts; shape (D,)."""
         return self._model.power_w
+
+    def available(self, time_s: float) -> Bools:
+        """Return which resources have no outage at a time; shape (N + 3·D + L,)."""
+        return available(self._model.calendars, len(self._model.resources), time_s)
 
     @cached_property
     def scenario_sha256(self) -> str:

@@ -10,6 +10,9 @@ as long at each as on an empty network; queues can only add waiting to an L_m, a
 with every L_m (β ≥ 0). A task that fails (its device's battery is spent) costs only the blocks that
 it finished, which may be less than its bound: compare runs in which every task completes.
 
+Where rates or capacities follow a series, the bound assumes the highest ones at all times. Routes
+are those of nominal rates, as in a run. Outages only add waiting.
+
 The sums here are rounded otherwise than the clock of a simulation, from whose times L_m are
 differences. So a cost may come out below its bound by some units in the last place of the time at
 which it is incurred (about 1e-16 of it for each hop), never more. Nothing is taken off for that.
@@ -43,7 +46,8 @@ class LowerBound:
     """
 
     def __init__(self, model: Model) -> None:
-        self._network = EmptyNetwork(model)
+        self._network = EmptyNetwork(model, _speedup(model))
+        self._fastest_bps = _fastest_bps(model)
         self._averages = model.scenario.reward.aggregation == "mean"
         self._blocks = model.blocks
         self._counted_s = model.scenario.counted_s
@@ -90,6 +94,25 @@ class LowerBound:
 
     def _stages(self, tasks: Tasks, rate_bps: Floats) -> Iterator[Floats]:
         """Yield the costs of every step of the tasks' chains, piece by piece."""
+        rate_bps = np.fmax(rate_bps, self._fastest_bps)
         work = Work(tasks.device, rate_bps[tasks.device], tasks.size.T)
         for piece in self._network.pieces(len(tasks)):
             yield self._network.costs(work[piece])
+
+
+def _speedup(model: Model) -> Floats | None:
+    """Return the highest rate of each resource over its nominal one; None if all are nominal."""
+    if not model.series:
+        return None
+    speedup = np.ones(len(model.resources))
+    for resources, steps in model.series:
+        speedup[resources] = float(steps.value.max()) / steps.nominal
+    return speedup
+
+
+def _fastest_bps(model: Model) -> Floats:
+    """Return the highest radio rate of each device that follows a series, else 0; shape (D,)."""
+    fastest = np.zeros(model.devices)
+    for devices, steps in model.radio_series():
+        fastest[devices] = steps.value.max()
+    return fastest

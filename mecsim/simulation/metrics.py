@@ -172,6 +172,8 @@ class RunSummary(_Numbers):
     """Tasks released that count."""
     completed: int
     failed: int
+    failed_by_cause: dict[str, int] = {}
+    """Failed tasks by cause (:data:`mecsim.model.task_status.CAUSES`), without those of 0 tasks."""
     total_delay_s: Statistics
     edge_delay_s: Statistics
     local_delay_s: Statistics
@@ -209,7 +211,8 @@ class RunSummary(_Numbers):
     @property
     def outcome(self) -> str:
         """Counts and reward in one line."""
-        failed = f"{self.failed:,} failed, " if self.failed else ""
+        causes = ", ".join(f"{count:,} {cause}" for cause, count in self.failed_by_cause.items())
+        failed = f"{self.failed:,} failed ({causes}), " if self.failed else ""
         drained = number(self.drained_s)
         after = f", last task done {drained} s after the last slot" if self.drained_s else ""
         return (
@@ -243,6 +246,8 @@ class RunSummary(_Numbers):
         """Return the document that ``mecsim run --json`` prints; see :func:`finite` for null."""
         optional = ("lower_bound", "scheduler_reason", "counted")
         exclude = {name for name in optional if getattr(self, name) is None}
+        if not self.failed:
+            exclude.add("failed_by_cause")
         document: dict[str, Any] = finite(self.model_dump(mode="json", exclude=exclude))
         return document
 

@@ -19,7 +19,7 @@ from mecsim.errors import ScenarioError
 from mecsim.kernels.accounting import RunLog
 from mecsim.kernels.advance import BatchStep, advance
 from mecsim.kernels.rollout import empty_outcomes, expected_arrivals, rollout
-from mecsim.kernels.state import State, restart, stacked, unstacked
+from mecsim.kernels.state import State, restart, stacked, unstacked, with_calendars
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model, reseeded, resolve
 from mecsim.scenario.schema import RecordedTasks, Scenario
@@ -125,6 +125,7 @@ class Replicas:
             self._tables.speed[row] = model.speed
             self._tables.joules_per_work[row] = model.compute.joules_per_work
             self._tables.serving_server[row] = model.serving_server
+            self._state = with_calendars(self._state, row, model.calendars)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return a position in the runs; all else follows from the scenario and the seeds."""

@@ -13,6 +13,7 @@ import numpy as np
 from mecsim.kernels.accounting import ServiceTotals, TaskTable
 from mecsim.model import equations
 from mecsim.model.model import Model
+from mecsim.model.task_status import CAUSES, COMPLETED
 from mecsim.scenario.schema import Measurement
 from mecsim.simulation.metrics import (
     BoundGap,
@@ -86,7 +87,8 @@ class Totals:
         """Tasks of the whole run."""
         self._counted = np.zeros(2, dtype=np.int64)
         """Number of the first task that counts, and of the first one after these, as yet."""
-        self.completed = self.failed = self.late_blocks = 0
+        self.completed = self.late_blocks = 0
+        self.failed_by_cause = dict.fromkeys(CAUSES.values(), 0)
         self._misses = 0
         """Late blocks of completed tasks."""
         self.last_finish_s = 0.0
@@ -121,16 +123,22 @@ class Totals:
         self._count(TaskTable(*columns))
 
     def _count(self, tasks: TaskTable) -> None:
-        completed = tasks.status == 0
+        completed = tasks.status == COMPLETED
         done = int(np.count_nonzero(completed))
         for name, spool in self._spools.items():
             values = getattr(tasks, name)
             spool.append(values if done == len(values) else values[completed])
         self._costs.append(tasks.cost)
         self.completed += done
-        self.failed += len(completed) - done
+        for status, cause in CAUSES.items():
+            self.failed_by_cause[cause] += int(np.count_nonzero(tasks.status == status))
         self.late_blocks += int(tasks.late_blocks.sum())
         self._misses += int(tasks.late_blocks[completed].sum())
+
+    @property
+    def failed(self) -> int:
+        """Failed tasks that count."""
+        return sum(self.failed_by_cause.values())
 
     def resource_rows(self) -> Rows:
         """Return the columns of ``/resources`` that grow with the run."""
@@ -207,6 +215,7 @@ class Totals:
             tasks=int(self._counted[1] - self._counted[0]),
             completed=self.completed,
             failed=self.failed,
+            failed_by_cause={cause: n for cause, n in self.failed_by_cause.items() if n},
             total_delay_s=Statistics.of(delays),
             total_delay_quantiles_s=quantiles(delays),
             edge_delay_s=edge,

@@ -21,6 +21,7 @@ import numba
 from numba.core import caching, event
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.runtime.nrt import rtsys
+from numba.extending import register_jitable
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -42,8 +43,14 @@ _DIGEST_BYTES: Final = 32
 def sources() -> list[Path]:
     """Return the files that compiled code depends on, sorted."""
     others = (
-        *("model/arrivals", "model/equations", "model/random_streams", "scheduler/features"),
-        *("support/jit", "support/portable_math"),
+        *("model/arrivals", "model/calendars", "model/calendar_visits", "model/equations"),
+        *(
+            "model/random_streams",
+            "model/task_status",
+            "scheduler/features",
+            "support/jit",
+            "support/portable_math",
+        ),
     )
     files = [_PACKAGE / f"{name}.py" for name in others]
     return sorted([*files, *(_PACKAGE / "kernels").glob("*.py")])
@@ -70,6 +77,11 @@ def compiled(function: _Function) -> _Function:
         _notifier.folder = _notifier.folder or made.stats.cache_path
         made.compile = _one_process_at_a_time(made)
     return cast("_Function", made)
+
+
+def compilable(function: _Function) -> _Function:
+    """Let compiled functions call a function that stays as it is for all other callers."""
+    return cast("_Function", register_jitable(function))
 
 
 _CacheFile: Any = caching.IndexDataCacheFile  # numba has no types

@@ -45,6 +45,31 @@ def mm1_sojourn(arrival_rate: float, service_rate: float) -> float:
     return 1 / (service_rate - arrival_rate)
 
 
+def mm1_breakdowns_sojourn(
+    arrival_rate: float, service_rate: float, mean_up_s: float, mean_down_s: float
+) -> float:
+    """Return the mean sojourn [s] in M/M/1 whose server breaks down and resumes after repair.
+
+    White and Christie, "Queuing with preemptive priorities or with breakdown", 1958. Times from
+    repair to failure and back are exponential, whether the server works or not.
+
+    >>> mm1_breakdowns_sojourn(0.5, 1.0, 1.0, 1e-12)  # repaired at once
+    2.0
+
+    Args:
+        arrival_rate: λ.
+        service_rate: μ while the server is up.
+        mean_up_s: Mean time to failure.
+        mean_down_s: Mean time to repair.
+    """
+    failing, repairing = 1 / mean_up_s, 1 / mean_down_s
+    both = failing + repairing
+    _load(arrival_rate, service_rate * repairing / both)
+    rho = arrival_rate / service_rate
+    jobs = rho * (both * both + failing * service_rate) / (both * (repairing - rho * both))
+    return jobs / arrival_rate
+
+
 def mm1_sojourn_quantile(arrival_rate: float, service_rate: float, probability: float) -> float:
     """Return a quantile of the sojourn [s] in FIFO M/M/1. [Gross] ch. 2.
 

@@ -39,6 +39,13 @@ def arrivals(draw: st.DrawFn) -> dict[str, Any]:
 BATTERIES: list[Any] = ["unlimited", "unlimited", 0.5, 1.0, 4.0, 9.0]
 SPEEDS = st.sampled_from([1.0, 2.0])
 
+RATES_OVER_TIME: list[dict[str, Any]] = [
+    {"steps": [[0.0, 1.0], [1.25, 0.3]]},
+    {"steps": [[0.0, 0.0], [0.5, 1.7]], "period": 2.1},
+    {"steps": [[0.0, 2.0], [1.0, 0.5], [2.0, 1.0]], "nominal": 1.0},
+]
+OVER_TIME = st.sampled_from([None, None, *RATES_OVER_TIME])
+
 
 @st.composite
 def servers(draw: st.DrawFn) -> dict[str, Any]:
@@ -47,7 +54,10 @@ def servers(draw: st.DrawFn) -> dict[str, Any]:
         cores = draw(st.integers(1, 4))
         return {
             "edge_servers": draw(st.integers(1, 4)),
-            "edge_server": {"capacity": {"repeat": [draw(SPEEDS), 1.0]}, "cores": cores},
+            "edge_server": {
+                "capacity": draw(OVER_TIME) or {"repeat": [draw(SPEEDS), 1.0]},
+                "cores": cores,
+            },
         }
     rack = {"name": "rack", "count": draw(st.integers(1, 2)), "cores": draw(st.integers(1, 3))}
     cloud = {"name": "cloud", "radio": False, "capacity": draw(SPEEDS)}
@@ -65,22 +75,47 @@ def devices(draw: st.DrawFn) -> dict[str, Any]:
         return {"devices": draw(st.integers(1, 4)), "device": whole}
     fast = {"name": "fast", "count": draw(few), "capacity": 2.0, "kappa": draw(SPEEDS)}
     radio = {"name": "radio", "count": draw(few), "transmit_power": draw(st.sampled_from([0.5, 2]))}
-    fast |= draw(st.sampled_from([{}, {"rate": 1.0}, {"rate": {"uniform": [1.0, 2.0]}}]))
+    rates = [RATES_OVER_TIME[1], {"uniform": [1.0, 2.0]}]
+    fast |= draw(st.sampled_from([{}, *({"rate": rate} for rate in rates)]))
     return {"devices": [fast | {"battery": draw(battery)}, radio], "device": whole}
 
 
 @st.composite
 def backbones(draw: st.DrawFn, servers: int) -> dict[str, Any]:
     """A wired network of ``servers`` servers; all links of an explicit one lead on to the next."""
-    every = {"rate": draw(SPEEDS), "latency": draw(st.sampled_from([0.0, 0.5, 1.0]))}
+    every = {
+        "rate": draw(OVER_TIME) or draw(SPEEDS),
+        "latency": draw(st.sampled_from([0.0, 0.5, 1.0])),
+    }
     shapes = ["full_mesh", "ring", "star", "line", "tree", "grid", "explicit", "explicit"]
     shape = draw(st.sampled_from(shapes))
     if shape != "explicit":
         return {"topology": shape, **every}
-    own = st.sampled_from([{}, {"rate": 1.0}, {"latency": 0.25}])
+    own = st.sampled_from([{}, {"rate": 1.0}, {"rate": RATES_OVER_TIME[0]}, {"latency": 0.25}])
     line = [{"from": n, "to": n + 1, **draw(own)} for n in range(1, servers)]
     more = [{"from": 1, "to": servers, "both_ways": False, "rate": 2.0}] if servers > 2 else []
     return {"topology": shape, **every, "links": line + draw(st.sampled_from([[], more]))}
+
+
+@st.composite
+def failures(draw: st.DrawFn, count: int) -> list[dict[str, Any]]:
+    """At most one failure of servers and one of devices."""
+    found: list[dict[str, Any]] = []
+    for key, which in (("servers", [[count], "all"]), ("devices", [[0], "all"])):
+        if draw(st.booleans()):
+            times = draw(
+                st.sampled_from(
+                    [
+                        {"at": [[0.5, 1.0], [2.0, 3.5]]},
+                        {"at": [[0.0, 0.25], [1.0, 1.5], [1.75, 4.0]]},
+                        {"mean_time_to_failure": 1.0, "mean_time_to_repair": 0.5},
+                    ]
+                )
+            )
+            work = draw(st.sampled_from(["resumes", "restarts", "lost"]))
+            waits = {"arrivals": draw(st.sampled_from(["wait", "wait", "fail"]))}
+            found.append({key: draw(st.sampled_from(which)), "work": work} | times | waits)
+    return found
 
 
 @st.composite
@@ -90,7 +125,9 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     few = st.lists(st.integers(0, 3), min_size=blocks, max_size=blocks)
     nodes = draw(servers()) | draw(devices())
     count = groups.count(Scenario.model_validate(nodes).edge_servers)
+    radio, rate = draw(st.sampled_from(RADIOS)), draw(OVER_TIME)
     spec = scenario(
+        failures=draw(st.just([]) | failures(count)),
         slots=draw(st.integers(1, 5)),
         slot_length=draw(st.sampled_from([0.5, 1.0, 3.0])),
         decision_epoch=draw(st.sampled_from(["per_slot", "per_task"])),
@@ -98,7 +135,7 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
         size_factor=draw(st.sampled_from([SIZES[0], *SIZES])),
         arrivals=draw(arrivals()),
         **nodes,
-        radio=draw(st.sampled_from(RADIOS)) | {"transmit_power": 1.0},
+        radio=(radio if rate is None else {"rate": rate}) | {"transmit_power": 1.0},
         wired=draw(backbones(count)),
         energy={"kappa": 1.0, "literal_eq7": draw(st.booleans())},
         return_result=draw(st.booleans()),

@@ -126,7 +126,8 @@ class Both:
         self.compared += len(one)
         assert [t.tasks.first for t in one] == [t.tasks.first for t in other]
         for a, b in zip(one, other, strict=True):
-            assert same_array(a.column("start_s"), b.column("start_s"))
+            for name in ("start_s", "service_s", "latency_s", "energy_j"):
+                assert same_array(a.column(name), b.column(name))
 
 
 def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:

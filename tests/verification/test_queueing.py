@@ -35,6 +35,24 @@ def test_mm1_by_hand() -> None:
     assert queueing.mm1_wait(0.0, 10.0) == 0.0
 
 
+def test_mm1_with_breakdowns_is_the_stationary_mean_of_its_markov_chain() -> None:
+    """States (jobs up to 200, up or down); Little's law turns the mean of jobs into a sojourn."""
+    arriving, serving, failing, repairing = 0.5, 1.0, 1 / 20, 1 / 5
+    jobs = np.arange(201)
+    rates = np.zeros((201, 2, 201, 2))
+    for up in (0, 1):
+        rates[jobs[:-1], up, jobs[1:], up] = arriving
+    rates[jobs, 1, jobs, 0], rates[jobs, 0, jobs, 1] = failing, repairing
+    rates[jobs[1:], 1, jobs[:-1], 1] = serving
+    generator = rates.reshape(402, 402)
+    generator -= np.diag(generator.sum(axis=1))
+    equations = np.vstack([generator.T, np.ones(402)])
+    share = np.linalg.lstsq(equations, np.append(np.zeros(402), 1.0))[0].reshape(201, 2)
+    mean = float((jobs @ share).sum()) / arriving
+    assert queueing.mm1_breakdowns_sojourn(0.5, 1.0, 20.0, 5.0) == pytest.approx(mean, rel=1e-4)
+    assert queueing.mm1_breakdowns_sojourn(0.5, 1.0, 20.0, 5.0) == pytest.approx(6.0)
+
+
 def test_mm1_sojourn_quantile_by_hand() -> None:
     assert queueing.mm1_sojourn_quantile(8.0, 10.0, 0.0) == 0.0
     assert queueing.mm1_sojourn_quantile(8.0, 10.0, 0.5) == pytest.approx(0.5 * math.log(2))

@@ -1,0 +1,163 @@
+"""The calendars of a scenario: its series, and its failures as given or drawn for a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from mecsim.errors import ScenarioError
+from mecsim.model.calendars import (
+    LOST,
+    RESTARTS,
+    RESUMES,
+    Calendar,
+    Calendars,
+    calendars,
+)
+from mecsim.model.over_time import Series
+from mecsim.model.random_streams import Stream
+from mecsim.model.resources import Resources
+from mecsim.model.topology import Links
+from mecsim.scenario import groups
+from mecsim.scenario.failures import Failure, Nodes
+from mecsim.scenario.schema import Scenario
+from mecsim.support.arrays import Floats, Ints
+
+_RULES: Final = {"resumes": RESUMES, "restarts": RESTARTS, "lost": LOST}
+
+
+def timetable(
+    scenario: Scenario,
+    seed: int,
+    resources: Resources,
+    links: Links,
+    series: Sequence[Series],
+) -> Calendars:
+    """Return the calendars of all resources.
+
+    Raises:
+        ScenarioError: A failure names something that does not exist, or that another one names too.
+    """
+    entries = [(each.resources, each.calendar()) for each in series]
+    failing = list(_failing(scenario, resources, links))
+    _check_disjoint(failing, resources)
+    for failure, parts in failing:
+        entries += [(rows, _outages(failure, rows, seed, scenario.length_s)) for rows in parts]
+    on_air = np.arange(resources.uplink, len(resources))
+    return calendars(len(resources), entries, by_time=on_air)
+
+
+def _failing(
+    scenario: Scenario, resources: Resources, links: Links
+) -> Iterator[tuple[Failure, list[Ints]]]:
+    """Yield each failure with the resources of everything that fails by itself."""
+    for number, failure in enumerate(scenario.failures):
+        path = f"failures.{number}"
+        servers = _members(scenario.edge_servers, 1, failure.servers, f"{path}.servers")
+        devices = _members(scenario.devices, 0, failure.devices, f"{path}.devices")
+        cables = _cables(scenario, failure, links, f"{path}.links")
+        parts = np.array([resources.device, resources.uplink, resources.downlink])
+        yield (
+            failure,
+            [
+                *(np.array([server]) for server in servers),
+                *(parts + device for device in devices),
+                *(resources.link + rows for rows in cables),
+            ],
+        )
+
+
+def _members(nodes: groups.Nodes, first: int, wanted: Nodes | None, path: str) -> list[int]:
+    """Return the numbers from 0 of all nodes that a failure names; numbers begin with ``first``."""
+    if wanted == "all":
+        return list(range(groups.count(nodes)))
+    return [
+        node
+        for row, each in enumerate(wanted or ())
+        for node in _numbers(nodes, first, each, f"{path}.{row}")
+    ]
+
+
+def _numbers(nodes: groups.Nodes, first: int, wanted: int | str, path: str) -> range:
+    last = first + groups.count(nodes) - 1
+    if isinstance(wanted, int) and not first <= wanted <= last:
+        raise ScenarioError(f"{path}: {wanted}; allowed: {first} to {last}")
+    try:
+        return groups.numbers(nodes, wanted + 1 - first if isinstance(wanted, int) else wanted)
+    except ValueError as error:
+        raise ScenarioError(f"{path}: {error}") from error
+
+
+def _cables(scenario: Scenario, failure: Failure, links: Links, path: str) -> list[Ints]:
+    """Return the links, both ways, between each pair of servers that a failure names."""
+    ends = np.stack([links.source, links.target], axis=1)
+    lower, upper = ends.min(axis=1), ends.max(axis=1)
+    if failure.links == "all":
+        _, first = np.unique(lower * scenario.server_count + upper, return_index=True)
+        pairs = [(lower[row], upper[row]) for row in np.sort(first)]
+        return [np.flatnonzero((lower == a) & (upper == b)) for a, b in pairs]
+    found = []
+    for row, (one, other) in enumerate(failure.links or ()):
+        for a in _numbers(scenario.edge_servers, 1, one, f"{path}.{row}.0"):
+            for b in _numbers(scenario.edge_servers, 1, other, f"{path}.{row}.1"):
+                joined = np.flatnonzero((lower == min(a, b)) & (upper == max(a, b)))
+                if not joined.size:
+                    raise ScenarioError(
+                        f"{path}.{row}: no link joins servers {a + 1} and {b + 1}; "
+                        "allowed: pairs of servers that a wired link joins"
+                    )
+                found.append(joined)
+    return found
+
+
+def _check_disjoint(failing: Sequence[tuple[Failure, list[Ints]]], resources: Resources) -> None:
+    """Refuse failures of which two name the same server, device or link."""
+    owner = np.full(len(resources), -1)
+    for number, (_, parts) in enumerate(failing):
+        for rows in parts:
+            if (owner[rows] >= 0).any():
+                first = int(owner[rows].max())
+                where = "twice" if first == number else f"that failures.{first} names too"
+                raise ScenarioError(
+                    f"failures.{number}: names {_name(resources, int(rows[0]))} {where}; "
+                    "allowed: each server, device and link once"
+                )
+            owner[rows] = number
+
+
+def _name(resources: Resources, row: int) -> str:
+    if row < resources.device:
+        return f"server {row + 1}"
+    if row < resources.uplink:
+        return f"device {row - resources.device}"
+    return "a link"
+
+
+def _outages(failure: Failure, rows: Ints, seed: int, length_s: float) -> Calendar:
+    """Return the outages of resources that fail together."""
+    if failure.at is not None:
+        outages = np.array(failure.at, dtype=np.float64)
+    else:
+        outages = _drawn(failure, int(rows[0]), seed, length_s)
+    return Calendar(outages=outages, rule=_RULES[failure.work], refuses=failure.arrivals == "fail")
+
+
+def _drawn(failure: Failure, number: int, seed: int, length_s: float) -> Floats:
+    """Draw outages that begin before the end of the last slot.
+
+    Times from repair to failure and from failure to repair alternate in the numbers of the
+    resource's own part of the stream, so a longer run has the same outages at first.
+    """
+    up_s, down_s = failure.mean_time_to_failure, failure.mean_time_to_repair
+    assert up_s is not None
+    assert down_s is not None
+    count = int(length_s / (up_s + down_s) * 1.25) + 8
+    while True:
+        draws = Stream(seed, "failures").exponential(number, np.array([2 * count]))
+        times = np.cumsum(draws.reshape(-1, 2) * (up_s, down_s))
+        if times[-2] >= length_s:
+            outages = times.reshape(-1, 2)
+            return outages[outages[:, 0] < length_s]
+        count *= 2
