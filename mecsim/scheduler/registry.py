@@ -25,9 +25,9 @@ from pydantic_core import to_jsonable_python
 from mecsim.errors import SchedulerError
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
-from mecsim.scheduler.scheduler_file import import_file
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.support.text import did_you_mean
+from mecsim.support.user_file import import_file
 from mecsim.support.validation import first_fault
 
 GROUP: Final = "mecsim.schedulers"

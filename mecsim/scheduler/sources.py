@@ -17,7 +17,7 @@ from typing import Final
 
 from mecsim.scheduler import registry
 from mecsim.scheduler.errors import is_installed
-from mecsim.scheduler.scheduler_file import SHIPPED
+from mecsim.support.user_file import SHIPPED
 
 _ALWAYS: Final = ("mecsim", "numba", "numpy")
 

@@ -1,4 +1,4 @@
-"""Import a scheduler's file, which may import the Python files of its folder.
+"""Import a user's Python file (a scheduler, a DNN), which may import the files of its folder.
 
 A file and its siblings are read afresh at each load, never from a cache: two folders may have
 siblings of the same name, and a long-lived process must not compute with an earlier source.
@@ -56,7 +56,7 @@ class _UncachedLoader(SourceFileLoader):
 
 
 class _SiblingFinder(MetaPathFinder):
-    """Finds modules next to the scheduler's file that was loaded last, as Python does for a script.
+    """Finds modules next to the file that was loaded last, as Python does for a script.
 
     The standard library and mecsim come first: a file called ``queue.py`` harms neither.
     """
