@@ -53,6 +53,34 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean - half, mean, mean + half)
 
 
+def median_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Return an interval for the median of independent values of any continuous distribution.
+
+    The ends are two of the values: the number of values below the median is binomial.
+
+    Args:
+        values: Shape (n,).
+        confidence: The least probability that the interval contains the median.
+
+    Raises:
+        ValueError: So few values that not even the interval from the least to the greatest has the
+            confidence, 6 for 95%.
+
+    >>> median_interval([3.0, 1.0, 4.0, 1.5, 9.0, 2.6])
+    (1.0, 9.0)
+    """
+    (sample,) = as_vectors(values=values)
+    count, outside, cut = sample.size, 0.0, -1
+    while (outside := outside + math.comb(count, cut + 1) / 2**count) <= (1 - confidence) / 2:
+        cut += 1
+    if cut < 0:
+        raise ValueError(
+            f"{count} values given, which are too few for a confidence of {confidence}"
+        )
+    ordered = np.sort(sample)
+    return float(ordered[cut]), float(ordered[count - 1 - cut])
+
+
 def batch_means(values: ArrayLike, batches: int) -> Floats:
     """Return the means of consecutive equal parts of a run. [Law] §9.5.
 

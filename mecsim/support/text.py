@@ -43,6 +43,16 @@ def finite(document: Any) -> Any:
     return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
+def error_line(error: Exception) -> str:
+    """Return the type of an error and the first line of its message.
+
+    >>> error_line(ValueError("no weights", "at all"))
+    "ValueError: ('no weights', 'at all')"
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint for a misspelt name, to be put before what is allowed.
 
