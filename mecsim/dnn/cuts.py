@@ -41,18 +41,22 @@ class Blocks:
         return len(self.names)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return one row for each block, at one cycle for a FLOP."""
+        """Return one row for each block, at one cycle for a FLOP; ``ms`` by measured type."""
         columns = zip(self.names, self.flops, self.parameter_bytes, self.input_bits, strict=True)
         keys = ("layers", "cycles", "parameter_bytes", "input_bits")
-        return [{"block": m} | dict(zip(keys, row, strict=True)) for m, row in enumerate(columns)]
+        rows = [{"block": m} | dict(zip(keys, row, strict=True)) for m, row in enumerate(columns)]
+        for m, row in enumerate(rows if self.service_ms else ()):
+            row["ms"] = {node: ms[m] for node, ms in self.service_ms.items()}
+        return rows
 
 
-def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
+def cut_at(graph: LayerGraph, names: Sequence[str], live_tensors: int = 1) -> Blocks:
     """Cut a network after each of the named layers.
 
     Args:
         graph: The network.
         names: The layers, from first to last. Without any, the whole network is one block.
+        live_tensors: The most tensors that may cross a cut; the input of a block is their sum.
 
     Returns:
         The blocks; one more than names.
@@ -60,11 +64,11 @@ def cut_at(graph: LayerGraph, names: Sequence[str]) -> Blocks:
     Raises:
         ProfileError: If a layer is unknown, is no legal cut, comes twice or out of order.
     """
-    check_cuts(graph, names)
+    check_cuts(graph, names, live_tensors)
     position = {layer.name: index for index, layer in enumerate(graph.layers, start=1)}
     edges = [0, *(position[name] for name in names), len(graph.layers)]
     blocks = [graph.layers[start:stop] for start, stop in pairwise(edges)]
-    results = [block[-1].output_bits for block in blocks]
+    results = [graph.crossing_bits(block[-1].name) for block in blocks]
     return Blocks(
         names=tuple(_block_name(block) for block in blocks),
         flops=tuple(sum(layer.flops for layer in block) for block in blocks),
@@ -118,7 +122,7 @@ def cut_stages(graph: LayerGraph) -> Blocks:
     return cut_at(graph, graph.stages)
 
 
-def cut_balanced(graph: LayerGraph, blocks: int) -> Blocks:
+def cut_balanced(graph: LayerGraph, blocks: int, live_tensors: int = 1) -> Blocks:
     """Cut a network into blocks whose FLOPs are as equal as the legal cuts allow.
 
     Exact: of all choices of legal cuts, the one with the smallest (largest block, sum of squared
@@ -127,6 +131,7 @@ def cut_balanced(graph: LayerGraph, blocks: int) -> Blocks:
     Args:
         graph: The network.
         blocks: Number of blocks M, from 1 to the number of legal cuts plus 1.
+        live_tensors: The most tensors that may cross a cut.
 
     Returns:
         The blocks; length M.
@@ -142,16 +147,16 @@ def cut_balanced(graph: LayerGraph, blocks: int) -> Blocks:
         >>> [round(flops / 1e6) for flops in blocks.flops]
         [192, 226, 209]
     """
-    legal = graph.legal_cuts()
+    legal = graph.legal_cuts(live_tensors)
     if not 1 <= blocks <= len(legal) + 1:
         raise ProfileError(
             f"model {graph.name!r} cannot be cut into {blocks} blocks: it has {len(legal)} legal "
             f"cuts, so the number of blocks must be from 1 to {len(legal) + 1}"
         )
-    pieces = cut_at(graph, legal)
+    pieces = cut_at(graph, legal, live_tensors)
     done = [0.0, *accumulate(pieces.flops)]
     chosen = _best_plan(done, pieces.input_bits, blocks, _smallest_largest(done, blocks))
-    return cut_at(graph, [legal[end - 1] for end in chosen])
+    return cut_at(graph, [legal[end - 1] for end in chosen], live_tensors)
 
 
 def _smallest_largest(done: list[float], blocks: int) -> float:

@@ -5,8 +5,9 @@ one input: FLOPs, parameter bytes, and the bits of the tensor that it emits. `me
 writes profiles from PyTorch modules; nothing here needs PyTorch. `mecsim.dnn.cuts` turns a graph
 into the chain of blocks of a task.
 
-A cut is legal only where exactly one tensor is live. Activations, normalisations and dropout
-belong to the layer whose output they read, so no cut separates a convolution from its ReLU.
+A cut is legal only where exactly one tensor is live, unless more are allowed. Activations,
+normalisations and dropout belong to the layer whose output they read, so no cut separates a
+convolution from its ReLU.
 
 Units: 1 multiply-add = 2 FLOPs, batch 1. Feature maps are counted as they are computed (float32,
 32 bits a number), raw images as they are stored (8 bits a channel): a CIFAR-10 image is
@@ -16,7 +17,7 @@ Units: 1 multiply-add = 2 FLOPs, batch 1. Feature maps are counted as they are c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
@@ -105,30 +106,55 @@ class LayerGraph:
                 graph.add_edge(name, layer.name, bits=graph.nodes[name]["output_bits"])
         return graph
 
-    def legal_cuts(self) -> tuple[str, ...]:
+    def legal_cuts(self, live_tensors: int = 1) -> tuple[str, ...]:
         """Return the layers after which the network may be cut, from first to last.
 
-        A cut after layer v puts v and all its ancestors before the cut and every other layer
-        behind it. It is legal if v's output is the only tensor that crosses, with any number of
-        readers; the raw input counts as a tensor. The last layer is no cut.
+        A cut after layer v puts v and the layers in front of it before the cut, and the others
+        behind it. Every tensor that is read behind it crosses, the raw input, too. If only one
+        crosses, that is v's, with any number of readers, and all layers before the cut are its
+        ancestors. The last layer is no cut.
+
+        Args:
+            live_tensors: The most tensors that may cross.
         """
-        return tuple(v.name for v in self.layers if self._live[v.name] == {v.name})
+        return tuple(v.name for v in self.layers if 1 <= len(self._live[v.name]) <= live_tensors)
+
+    def with_measurement(self, node: str, measurement: Measurement) -> LayerGraph:
+        """Return the network with times of another type of node.
+
+        Args:
+            node: Name of the type.
+            measurement: The times of each layer.
+
+        Raises:
+            ProfileError: If the network already has times of that type.
+        """
+        if node in self.measured:
+            raise ProfileError(
+                f"model {self.name!r}: already has measured times of {node!r}; "
+                "allowed: each type of node once"
+            )
+        return replace(self, measured={**self.measured, node: measurement})
+
+    def crossing_bits(self, name: str) -> int:
+        """Return the bits of the tensors that cross a cut after a layer; of the result at the end.
+
+        Args:
+            name: The layer.
+        """
+        bits = {layer.name: layer.output_bits for layer in self.layers}
+        return sum(
+            (bits | {RAW_INPUT: self.input_bits})[each] for each in self._live[name] or {name}
+        )
 
     @cached_property
     def _live(self) -> dict[str, frozenset[str]]:
         """For each layer, the tensors that would cross a cut after it."""
-        before: dict[str, frozenset[str]] = {RAW_INPUT: frozenset({RAW_INPUT})}
-        for layer in self.layers:
-            before[layer.name] = frozenset({layer.name}).union(*(before[i] for i in layer.inputs))
+        last_reader = {name: n for n, layer in enumerate(self.layers) for name in layer.inputs}
+        names = [RAW_INPUT, *(layer.name for layer in self.layers)]
         return {
-            cut.name: frozenset(
-                name
-                for layer in self.layers
-                if layer.name not in before[cut.name]
-                for name in layer.inputs
-                if name == RAW_INPUT or name in before[cut.name]
-            )
-            for cut in self.layers
+            cut.name: frozenset(each for each in names[: n + 2] if last_reader.get(each, n) > n)
+            for n, cut in enumerate(self.layers)
         }
 
 
@@ -149,30 +175,30 @@ def _check_wiring(graph: LayerGraph) -> None:
         raise ProfileError(f"{where}: nothing reads the output of {', '.join(sorted(unread))}")
 
 
-def check_cuts(graph: LayerGraph, names: Sequence[str]) -> None:
+def check_cuts(graph: LayerGraph, names: Sequence[str], live_tensors: int = 1) -> None:
     """Check that layers are legal cuts, in order.
 
     Args:
         graph: The network.
         names: The layers after which to cut, from first to last.
+        live_tensors: The most tensors that may cross a cut.
 
     Raises:
         ProfileError: If a layer is unknown, is no legal cut, comes twice or out of order.
     """
-    where, legal = f"model {graph.name!r}", graph.legal_cuts()
+    where, legal = f"model {graph.name!r}", graph.legal_cuts(live_tensors)
     for name in names:
         if name not in legal:
             allowed = f"{did_you_mean(name, legal)}allowed: {', '.join(legal) or 'none'}"
-            raise ProfileError(
-                f"{where} cannot be cut after {name!r}: {_why_illegal(graph, name)}; {allowed}"
-            )
+            reason = _why_illegal(graph, name, live_tensors)
+            raise ProfileError(f"{where} cannot be cut after {name!r}: {reason}; {allowed}")
     for first, second in pairwise(names):
         if legal.index(first) >= legal.index(second):
             fault = "is given twice" if first == second else f"must come before {first!r}"
             raise ProfileError(f"{where}: the cut after {second!r} {fault}")
 
 
-def _why_illegal(graph: LayerGraph, name: str) -> str:
+def _why_illegal(graph: LayerGraph, name: str, most: int) -> str:
     """Return why there is no legal cut after the named layer."""
     layers = [layer.name for layer in graph.layers]
     if name not in layers:
@@ -180,26 +206,43 @@ def _why_illegal(graph: LayerGraph, name: str) -> str:
     if name == layers[-1]:
         return "it is the last layer"
     live = [tensor for tensor in (RAW_INPUT, *layers) if tensor in graph._live[name]]
-    return f"{len(live)} tensors are live there ({', '.join(live)}), and only one may be"
+    allowed = "only one may be" if most == 1 else f"at most {most} may be"
+    return f"{len(live)} tensors are live there ({', '.join(live)}), and {allowed}"
 
 
-def overview(graph: LayerGraph) -> dict[str, Any]:
-    """Return one row about a graph: input shape, counts, FLOPs, parameter bytes."""
+def overview(graph: LayerGraph, live_tensors: int = 1) -> dict[str, Any]:
+    """Return one row about a graph: input shape, counts, FLOPs, parameter bytes.
+
+    Args:
+        graph: The network.
+        live_tensors: The most tensors that may cross a cut.
+    """
     return {
         "model": graph.name,
         "input": "x".join(map(str, graph.input_shape)),
         "layers": len(graph.layers),
-        "max_blocks": len(graph.legal_cuts()) + 1,
+        "max_blocks": len(graph.legal_cuts(live_tensors)) + 1,
         "stages": len(graph.stages) + 1,
         "flops": sum(layer.flops for layer in graph.layers),
         "parameter_bytes": sum(layer.parameter_bytes for layer in graph.layers),
     }
 
 
-def layer_table(graph: LayerGraph) -> list[dict[str, Any]]:
-    """Return one row for each layer: its fields, and ``cut``: "stage", "yes" or "no"."""
-    cuts = dict.fromkeys(graph.legal_cuts(), "yes") | dict.fromkeys(graph.stages, "stage")
-    return [as_record(layer) | {"cut": cuts.get(layer.name, "no")} for layer in graph.layers]
+def layer_table(graph: LayerGraph, live_tensors: int = 1) -> list[dict[str, Any]]:
+    """Return one row for each layer: its fields, ``cut``, and ``ms`` by measured type of node.
+
+    ``cut`` is "stage", "yes" or "no".
+
+    Args:
+        graph: The network.
+        live_tensors: The most tensors that may cross a cut.
+    """
+    legal = graph.legal_cuts(live_tensors)
+    cuts = dict.fromkeys(legal, "yes") | dict.fromkeys(graph.stages, "stage")
+    rows = [as_record(layer) | {"cut": cuts.get(layer.name, "no")} for layer in graph.layers]
+    for n, row in enumerate(rows if graph.measured else ()):
+        row["ms"] = {node: each.ms[n] for node, each in graph.measured.items()}
+    return rows
 
 
 def as_record(layer: Layer) -> dict[str, Any]:

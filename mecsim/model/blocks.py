@@ -36,10 +36,12 @@ def blocks_of(scenario: Scenario) -> cuts.Blocks:
             if spec.blocks is None:
                 raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
             with _naming("dnn.blocks"):
-                return cuts.cut_balanced(graph, spec.blocks)
+                return cuts.cut_balanced(graph, spec.blocks, spec.live_tensors)
         with _naming("dnn.cut"):
             blocks = (
-                cuts.cut_stages(graph) if spec.cut == "stages" else cuts.cut_at(graph, spec.cut)
+                cuts.cut_stages(graph)
+                if spec.cut == "stages"
+                else cuts.cut_at(graph, spec.cut, spec.live_tensors)
             )
         how = f"dnn.cut of {spec.model} ({'stages' if spec.cut == 'stages' else list(spec.cut)})"
     if spec.blocks not in (None, len(blocks)):

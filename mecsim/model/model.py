@@ -349,5 +349,7 @@ def self_contained(scenario: Scenario) -> Scenario:
         output_bits=blocks.output_bits,
         names=blocks.names,
     )
-    dnn = scenario.dnn.model_copy(update={"model": table, "cut": "balanced", "blocks": len(blocks)})
+    dnn = scenario.dnn.model_copy(
+        update={"model": table, "cut": "balanced", "blocks": len(blocks), "live_tensors": 1}
+    )
     return scenario.model_copy(update={"dnn": dnn})

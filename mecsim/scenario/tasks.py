@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from mecsim.scenario.section import Section, fault
 from mecsim.scenario.units import NonNegative, Positive, Seconds
@@ -53,6 +60,8 @@ class Dnn(Section):
     cut: Literal["balanced", "stages"] | Annotated[tuple[str, ...], Field(strict=True)] = "balanced"
     """Where the DNN is cut: ``balanced`` by cycles, after the model's ``stages``, or after the
     layers in this list."""
+    live_tensors: Annotated[int, Within(1), Whole] = 1
+    """The most tensors that may cross a cut; the sum of their sizes crosses."""
     cycles_per_flop: Positive = 1.0
     """Processor cycles for one FLOP."""
     max_tolerated_delay: Seconds | Annotated[tuple[Seconds, ...], Field(min_length=1)] = 3.0
@@ -62,7 +71,20 @@ class Dnn(Section):
     def _one_way_to_cut(self) -> Self:
         if isinstance(self.model, BlockTable) and self.cut != "balanced":
             raise fault(("cut",), f"{self.cut!r} does not go with a table of blocks; leave it out")
+        if self.live_tensors != 1 and (isinstance(self.model, BlockTable) or self.cut == "stages"):
+            cut = "a table of blocks" if isinstance(self.model, BlockTable) else "cut: stages"
+            raise fault(
+                ("live_tensors",), f"{self.live_tensors} does not go with {cut}; leave it out"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_idle(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what changes nothing: hashes are those of before it existed."""
+        document: dict[str, Any] = handler(self)
+        if self.live_tensors == 1:
+            document.pop("live_tensors", None)
+        return document
 
 
 Per: TypeAlias = Literal["slot", "task", "block"]

@@ -107,6 +107,47 @@ def test_legal_cuts_in_any_topological_order(toy: LayerGraph, shuffle: random.Ra
     assert cut_at(other, other.legal_cuts()).flops == cut_at(toy, toy.legal_cuts()).flops
 
 
+@pytest.mark.parametrize(
+    ("live_tensors", "legal"),
+    [(1, ("a", "add")), (2, ("a", "b", "c", "add"))],
+)
+def test_cuts_with_several_live_tensors(live_tensors: int, legal: tuple[str, ...]) -> None:
+    assert graph(RESIDUAL).legal_cuts(live_tensors) == legal
+
+
+def test_the_sum_of_the_live_tensors_crosses() -> None:
+    toy = graph(RESIDUAL)  # a, b, c, add and d emit 100 to 104 bits
+    blocks = cut_at(toy, ["a", "b", "c", "add"], live_tensors=2)
+    assert blocks.input_bits == (96, 100, 101 + 100, 102 + 100, 103)
+    assert blocks.output_bits == 104
+    skip = graph({"a": "input", "b": "a input", "c": "b"})
+    assert cut_at(skip, ["a"], 2).input_bits == (96, 100 + 96)
+
+
+@given(graphs())
+def test_every_layer_is_a_cut_if_enough_tensors_may_cross(toy: LayerGraph) -> None:
+    names = [layer.name for layer in toy.layers[:-1]]
+    blocks = cut_at(toy, names, live_tensors=len(names) + 1)
+    bits = {"input": 96} | {layer.name: layer.output_bits for layer in toy.layers}
+    for position, found in enumerate(blocks.input_bits[1:], start=1):
+        read = {name for layer in toy.layers[position:] for name in layer.inputs}
+        before = ["input", *names[:position]]
+        assert found == sum(bits[name] for name in before if name in read)
+
+
+def test_cut_balanced_with_several_live_tensors() -> None:
+    toy = graph(RESIDUAL, [4, 4, 4, 0, 0])
+    assert cut_balanced(toy, 3, live_tensors=2).cuts == ("a", "b")
+    with pytest.raises(ProfileError, match="it has 4 legal cuts"):
+        cut_balanced(toy, 6, live_tensors=2)
+
+
+def test_too_many_live_tensors() -> None:
+    dense = graph({"a": "input", "b": "a", "c": "a b", "d": "a b c"})
+    with pytest.raises(ProfileError, match=r"3 tensors are live there \(a, b, c\), and at most 2"):
+        cut_at(dense, ["c"], live_tensors=2)
+
+
 def test_graph_edges() -> None:
     edges = graph(RESIDUAL).graph.edges(data=True)
     assert {(producer, reader, tensor["bits"]) for producer, reader, tensor in edges} == {
