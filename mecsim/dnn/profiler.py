@@ -10,27 +10,27 @@ and attention count; element-wise operations, sums, poolings and normalisations 
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
-import io
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from pydantic import ValidationError
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mecsim.dnn.graph import RAW_INPUT, Layer, LayerGraph
+from mecsim.dnn.timing import Timing, measure
+from mecsim.dnn.tracing import trace
 from mecsim.errors import ProfileError
+from mecsim.support.text import error_line
 from mecsim.support.validation import first_fault
 
 _Shape: TypeAlias = Sequence[int]
@@ -82,13 +82,19 @@ def _flop_counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=_FORMULAS)
 
 
+INPUT_TYPES: Final = ("float32", "float16", "bfloat16", "int64", "int32", "uint8")
+"""What the numbers of an input may be: tokens of language models are int64."""
+
+
 def profile_module(
     module: nn.Module,
     input_shape: tuple[int, ...],
     name: str,
     *,
+    input_type: str | None = None,
     input_bits: int | None = None,
     stages: tuple[str, ...] = (),
+    timing: Timing | None = None,
 ) -> LayerGraph:
     """Count the cost of each layer of a module for one input, in inference mode.
 
@@ -97,62 +103,50 @@ def profile_module(
     normalisation, dropout, reshape) or only selects or pads. Poolings, and operations that merge
     several tensors or read the raw input, are separate layers. The module is not changed.
 
+    If several layers emit the results, a last layer ``output`` without cost joins them.
+    ``nn.TransformerEncoder`` is opened: each of its layers is a layer.
+
     Parameters that several layers use are listed in `Layer.shared` of each, so that every block
     that uses them counts them.
 
     Args:
-        module: Any module whose ``forward`` takes one tensor and returns one.
+        module: Any module whose ``forward`` takes one tensor.
         input_shape: Shape of one raw input, without the batch dimension.
         name: The name of the model.
-        input_bits: Size of one raw input, bits; by default that of a float32 tensor.
+        input_type: One of `INPUT_TYPES`; by default that of the parameters. Integers are zeros.
+        input_bits: Size of one raw input, bits; by default that of the tensor of ``input_type``,
+            without one that of a float32 tensor.
         stages: The layers after which `mecsim.dnn.cuts.cut_stages` cuts.
+        timing: How to measure the time of each layer on this machine, if it is to be measured.
 
     Raises:
-        ProfileError: If the module cannot be traced or run on that shape, does not have one input
-            and one output tensor, or a stage is no legal cut.
+        ProfileError: If the module cannot be traced or run on that shape, does not have one input,
+            returns no tensor, or a stage is no legal cut.
     """
     shape = tuple(input_shape)
-    bits = 32 * math.prod(shape) if input_bits is None else input_bits
+    kind = None if input_type is None else getattr(torch, input_type)
+    bits = math.prod(shape) * (32 if kind is None else 8 * kind.itemsize)
     try:
-        layers = _count(module, shape)
+        layers, owners = _count(module, shape, kind)
+        measured = {}
+        if timing is not None:
+            names = [layer.name for layer in layers]
+            measured = {timing.node: measure(module, shape, kind, names, owners, timing)}
     except ProfileError as error:
         raise ProfileError(f"model {name!r} {error}") from error.__cause__
     except ValidationError as error:
         raise ProfileError(f"model {name!r}: a layer's {first_fault(error)}") from error
     try:
         return LayerGraph(
-            name=name, input_shape=shape, input_bits=bits, layers=layers, stages=stages
+            name=name,
+            input_shape=shape,
+            input_bits=bits if input_bits is None else input_bits,
+            layers=layers,
+            stages=stages,
+            measured=measured,
         )
     except ValidationError as error:
         raise ProfileError(f"model {name!r}: {first_fault(error)}") from error
-
-
-def load_factory(spec: str) -> nn.Module:
-    """Import ``package.module:factory``, call the factory, and return its module.
-
-    Raises:
-        ProfileError: If it cannot be imported, raises, or does not return a module.
-    """
-    package, _, attribute = spec.partition(":")
-    if not package or not attribute:
-        raise ProfileError(f"{spec!r} names no factory; write package.module:factory")
-    try:
-        factory = getattr(importlib.import_module(package), attribute)
-    except AttributeError as error:
-        raise ProfileError(f"{spec!r}: {_line(error)}") from error
-    except Exception as error:  # importing runs the user's code
-        raise ProfileError(f"{spec!r}: importing {package!r} fails: {_line(error)}") from error
-    if not callable(factory):
-        raise ProfileError(f"{spec!r} is a {type(factory).__name__}, not something to call")
-    try:
-        module = factory()
-    except Exception as error:  # the factory is the user's code
-        raise ProfileError(
-            f"{spec!r}: calling it without arguments fails: {_line(error)}"
-        ) from error
-    if not isinstance(module, nn.Module):
-        raise ProfileError(f"{spec!r} returns a {type(module).__name__}, not a torch.nn.Module")
-    return module
 
 
 @dataclass(frozen=True)
@@ -210,42 +204,50 @@ class _Meter(fx.Interpreter):
         return value
 
 
-def _count(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]:
-    """Trace a module, run it on a tensor without content, and return its layers."""
-    defaults = _one_input(module)
+def _count(
+    module: nn.Module, input_shape: tuple[int, ...], kind: torch.dtype | None
+) -> tuple[tuple[Layer, ...], dict[str, str]]:
+    """Trace a module and run it on a tensor without content.
+
+    Returns:
+        The layers, and the name of the layer of each operation by the name of the operation.
+    """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fake = _without_content(module, mode)
     like = next(fake.parameters(), torch.zeros(()))
     with mode, torch.no_grad(), _every_flop_counted():
-        x = torch.zeros((1, *input_shape), dtype=like.dtype, device=like.device)
-        traced = _trace(fake, x, defaults)
+        x = torch.zeros((1, *input_shape), dtype=kind or like.dtype, device=like.device)
+        traced = trace(fake, x)
         try:
             with _flop_counter() as counter:
                 meter = _Meter(traced, counter)
                 meter.run(x)
-            with _flop_counter() as whole:
-                fake(x)
+            total = _whole_flops(fake, x, counter.get_total_flops())
         except Exception as error:  # running a module runs the user's code
             shape = tuple(x.shape)
-            raise ProfileError(f"fails on an input of shape {shape}: {_line(error)}") from error
-    layers, total = _layers(meter.steps), whole.get_total_flops()
+            raise ProfileError(
+                f"fails on an input of shape {shape}: {error_line(error)}"
+            ) from error
+    layers, owners = _layers(meter.steps)
     if (found := sum(layer.flops for layer in layers)) != total:
         raise ProfileError(
             f"has {found} FLOPs between its input and its result, but {total} in all; "
             "remove what is computed and not used"
         )
-    return layers
+    return layers, owners
 
 
-def _one_input(module: nn.Module) -> dict[str, Any]:
-    """Return the arguments of ``forward`` that have defaults; raise unless one has none."""
-    arguments = inspect.signature(module.forward).parameters.values()
-    defaults = {a.name: a.default for a in arguments if a.default is not a.empty}
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    inputs = [a.name for a in arguments if a.name not in defaults and a.kind not in variadic]
-    if len(inputs) != 1:
-        raise ProfileError(f"has {len(inputs)} inputs ({', '.join(inputs)}), must have one")
-    return defaults
+def _whole_flops(module: nn.Module, x: torch.Tensor, traced: int) -> int:
+    """Return the FLOPs of a module, of which the traced graph may leave out what is not used.
+
+    An encoder looks into its mask, which has no content here; then it is those of the graph.
+    """
+    with _flop_counter() as counter:
+        try:
+            module(x)
+        except DataDependentOutputException:
+            return traced
+    return counter.get_total_flops()
 
 
 def _without_content(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
@@ -255,23 +257,7 @@ def _without_content(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
         memo: dict[int, Any] = {id(tensor): mode.from_tensor(tensor) for tensor in tensors}
         return copy.deepcopy(module, memo).eval()
     except Exception as error:  # copying runs the user's code
-        raise ProfileError(f"cannot be copied: {_line(error)}") from error
-
-
-def _trace(module: nn.Module, x: torch.Tensor, defaults: dict[str, Any]) -> fx.GraphModule:
-    """Return the operations of a module as a graph."""
-    try:
-        return fx.symbolic_trace(module, concrete_args=defaults)
-    except Exception as error:  # noqa: BLE001 - tracing runs the user's code
-        by_fx = _line(error)
-    try:
-        with redirect_stderr(io.StringIO()):  # where torch.export prints graphs that it gives up
-            return torch.export.export(module, (x,)).module()
-    except Exception as error:  # the same
-        raise ProfileError(
-            f"cannot be traced, neither by torch.fx ({by_fx}) nor by torch.export "
-            f"({_line(error)}); its forward() must not depend on the values in tensors"
-        ) from error
+        raise ProfileError(f"cannot be copied: {error_line(error)}") from error
 
 
 @contextmanager
@@ -329,11 +315,11 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
 
 
 def _path(steps: _Steps) -> list[fx.Node]:
-    """Return the operations from the raw input to the result; the raw input comes first."""
+    """Return the operations from the raw input to the results; the raw input comes first."""
     raw = next(node for node in steps if node.op == "placeholder")
-    output = next(node for node in steps if node.op == "output")
-    if (results := len(steps[output].tensors)) != 1:
-        raise ProfileError(f"returns {results} tensors, must return one")
+    output = _output(steps)
+    if not steps[output].tensors:
+        raise ProfileError("returns no tensor")
     reached, needed = {raw}, {output}
     for node, step in steps.items():
         if step.tensors and step.origin is node and not reached.isdisjoint(step.inputs):
@@ -341,16 +327,21 @@ def _path(steps: _Steps) -> list[fx.Node]:
     for node in reversed(steps):
         if node in needed:
             needed.update(steps[node].inputs)
-    path = [node for node in steps if node in reached & needed]
+    path = [node for node in steps if node in reached & needed and node is not output]
     if path[:1] != [raw] or len(path) == 1:
         raise ProfileError("computes nothing from its input")
     return path
 
 
+def _output(steps: _Steps) -> fx.Node:
+    return next(node for node in steps if node.op == "output")
+
+
 def _heads(steps: _Steps, path: list[fx.Node]) -> dict[fx.Node, fx.Node]:
     """Return the first operation of the layer of each operation on the path."""
     raw, *operations = path
-    readers = Counter(node for operation in operations for node in steps[operation].inputs)
+    reading = (*operations, _output(steps))
+    readers = Counter(node for operation in reading for node in steps[operation].inputs)
     heads: dict[fx.Node, fx.Node] = {}
     for node in operations:
         inputs = [i for i in steps[node].inputs if i is raw or i in heads]
@@ -380,8 +371,8 @@ def _owners(steps: _Steps, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.No
     return owners
 
 
-def _layers(steps: _Steps) -> tuple[Layer, ...]:
-    """Return the layers of a graph that was run, in its order."""
+def _layers(steps: _Steps) -> tuple[tuple[Layer, ...], dict[str, str]]:
+    """Return the layers of a graph that was run, in its order, and the layer of each operation."""
     path = _path(steps)
     heads = _heads(steps, path)
     names = _layer_names(steps, path[0], heads)
@@ -407,17 +398,28 @@ def _layers(steps: _Steps) -> tuple[Layer, ...]:
             )
         )
         counted.update(sizes)
-    return tuple(layers)
+    named = {node.name: names[head] for node, head in owners.items()}
+    return (*layers, *_joined(steps, names)), named
+
+
+def _joined(steps: _Steps, names: Mapping[fx.Node, str]) -> Iterator[Layer]:
+    """Yield a layer that joins the results, if several layers (or the raw input) emit them."""
+    output = steps[_output(steps)]
+    sources = tuple(dict.fromkeys(names[i] for i in output.inputs if i in names))
+    if len(sources) > 1:
+        yield Layer(_free("output", names.values()), 0, 0, output.bits, sources)
 
 
 def _layer_names(steps: _Steps, raw: fx.Node, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, str]:
     """Return the name of the layer of each operation; repeated names get _2, _3, …."""
     names = {raw: RAW_INPUT}
     for head in dict.fromkeys(heads.values()):
-        base = steps[head].name
-        candidates = chain([base], (f"{base}_{n}" for n in count(2)))
-        names[head] = next(c for c in candidates if c not in names.values())
+        names[head] = _free(steps[head].name, names.values())
     return names | {node: names[head] for node, head in heads.items()}
+
+
+def _free(base: str, taken: Collection[str]) -> str:
+    return next(n for n in chain([base], (f"{base}_{i}" for i in count(2))) if n not in taken)
 
 
 def _parameters_of(
@@ -449,9 +451,3 @@ def _users(
             if node not in heads:
                 found[node] |= {head for user in node.users for head in found.get(user, ())}
     return found
-
-
-def _line(error: Exception) -> str:
-    """Return the type of an error and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -22,6 +22,7 @@ from torch.nn import functional
 from mecsim.dnn.graph import LayerGraph
 from mecsim.dnn.profile_file import write_profile
 from mecsim.dnn.profiler import profile_module
+from mecsim.dnn.timing import Timing
 
 _VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of the convolutions of VGG16 (configuration D), pooling stage by pooling stage."""
@@ -199,13 +200,24 @@ MODELS: dict[str, ShippedModel] = {
 """The shipped models by name."""
 
 
-def profile_shipped(name: str) -> LayerGraph:
-    """Profile a shipped model; its raw input is an image of 8 bits a channel."""
+def profile_shipped(name: str, timing: Timing | None = None) -> LayerGraph:
+    """Profile a shipped model; its raw input is an image of 8 bits a channel.
+
+    Args:
+        name: A key of `MODELS`.
+        timing: How to measure the time of each layer on this machine, if it is to be measured.
+    """
     model = MODELS[name]
-    with torch.device("meta"):  # weights without memory
+    with torch.device("meta" if timing is None else "cpu"):  # weights without memory
         module = model.build()
-    bits = 8 * math.prod(model.input_shape)
-    return profile_module(module, model.input_shape, name, input_bits=bits, stages=model.stages)
+    return profile_module(
+        module,
+        model.input_shape,
+        name,
+        input_bits=8 * math.prod(model.input_shape),
+        stages=model.stages,
+        timing=timing,
+    )
 
 
 def write_shipped(folder: Path | str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mecsim.dnn.cuts import cut_at, cut_balanced
 from mecsim.dnn.graph import Layer, LayerGraph
 from mecsim.dnn.profile_file import load_graph, shipped, write_profile
-from mecsim.dnn.profiler import load_factory, profile_module
+from mecsim.dnn.profiler import profile_module
+from mecsim.dnn.tracing import trace
 from mecsim.dnn.zoo import MODELS, write_shipped
 from mecsim.errors import OutputError, ProfileError
 
@@ -197,6 +197,24 @@ class TwoResults(Tied):
         return self.a(x), self.b(x)
 
 
+class EarlyExit(nn.Module):
+    """A second head, and the tensor before an activation as a third result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.exit, self.head = (nn.Linear(8, n) for n in (8, 8, 2, 4))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.a(x).relu()
+        early, y = self.exit(x), self.b(x)
+        return {"early": early, "late": [self.head(y.relu()), y]}
+
+
+class Nothing(Tied):
+    def forward(self, x: torch.Tensor) -> Any:
+        self.a(x)
+
+
 class Unused(nn.Module):
     """A branch whose result is dropped."""
 
@@ -372,6 +390,99 @@ def test_fused_attention_and_recurrence() -> None:
     assert lstm.output_bits == 32 * 16
 
 
+def test_several_results_are_joined() -> None:
+    graph = profile_module(TwoResults(), (8,), "two")
+    assert [(layer.name, layer.inputs) for layer in graph.layers] == [
+        ("a", ("input",)),
+        ("b", ("input",)),
+        ("output", ("a", "b")),
+    ]
+    assert graph.layers[-1] == Layer("output", 0, 0, 2 * 8 * 32, ("a", "b"))
+    assert graph.legal_cuts() == ()
+    assert graph.legal_cuts(2) == ("a", "b")
+
+
+def test_a_result_crosses_the_cuts_behind_it() -> None:
+    graph = profile_module(EarlyExit(), (8,), "early exit")
+    assert [(layer.name, layer.inputs) for layer in graph.layers] == [
+        ("a", ("input",)),
+        ("exit", ("a",)),
+        ("b", ("a",)),
+        ("relu", ("b",)),
+        ("head", ("relu",)),
+        ("output", ("exit", "head", "b")),
+    ]
+    assert graph.layers[-1].output_bits == 32 * (2 + 4 + 8)
+    blocks = cut_at(graph, ["a", "b", "relu"], live_tensors=3)
+    assert blocks.input_bits == (32 * 8, 32 * 8, 32 * (8 + 2), 32 * (8 + 8 + 2))
+    assert blocks.output_bits == 32 * 14
+
+
+def test_several_tensors_of_one_layer_are_its_result() -> None:
+    class Every(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(8, 16, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.lstm(x)
+
+    (layer,) = profile_module(Every(), (5, 8), "lstm").layers
+    assert (layer.name, layer.output_bits) == ("lstm", 32 * (5 * 16 + 16 + 16))
+
+
+class Tokens(nn.Module):
+    """Tokens, two layers of an encoder, and a head; all of it with a causal mask, or without."""
+
+    def __init__(self, causal: bool = False) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 8)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        norm = nn.LayerNorm(8)
+        self.encoder = nn.TransformerEncoder(layer, 2, norm, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 50)
+        mask = nn.Transformer.generate_square_subsequent_mask(5) if causal else None
+        self.register_buffer("mask", mask)
+
+    def forward(self, tokens: torch.Tensor) -> Any:
+        return self.head(self.encoder(self.embedding(tokens), self.mask))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_an_encoder_of_tokens_is_opened(causal: bool) -> None:
+    graph = profile_module(Tokens(causal), (5,), "tokens", input_type="int64")
+    assert [layer.name for layer in graph.layers] == [
+        "embedding",
+        "encoder.layers.0",
+        "encoder.layers.1",
+        "head",
+    ]
+    assert graph.legal_cuts() == ("embedding", "encoder.layers.0", "encoder.layers.1")
+    assert graph.input_bits == 5 * 64
+    encoder = named(graph)["encoder.layers.0"]
+    # projections of q, k and v; scores and sums; output; two linear layers
+    assert encoder.flops == 2 * (5 * 8 * 24 + 2 * 5 * 5 * 8 + 5 * 8 * 8 + 2 * 5 * 8 * 16)
+
+
+def test_an_encoder_alone_is_opened() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+    graph = profile_module(encoder, (5, 8), "encoder")
+    assert [layer.name for layer in graph.layers] == ["layers.0", "layers.1", "layers.2"]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_an_opened_encoder_computes_what_it_computes_closed(causal: bool) -> None:
+    module, tokens = Tokens(causal).eval(), torch.tensor([[1, 2, 3, 4, 5]])
+    with torch.no_grad():
+        torch.testing.assert_close(trace(module, tokens)(tokens), module(tokens))
+
+
+def test_tokens_that_are_no_integers() -> None:
+    with pytest.raises(ProfileError, match=r"model 'tokens' fails on an input of shape \(1, 5\)"):
+        profile_module(Tokens(), (5,), "tokens")
+
+
 def test_unused_results() -> None:
     (layer,) = profile_module(Unused(of_input=False), (8,), "unused").layers
     assert (layer.flops, layer.parameter_bytes) == (2 * 8 * (8 + 2), 4 * (72 + 18))
@@ -404,7 +515,7 @@ def test_module_is_unchanged() -> None:
     ("module", "shape", "message"),
     [
         (TwoInputs(), (8,), r"has 2 inputs \(x, y\), must have one"),
-        (TwoResults(), (8,), "returns 2 tensors, must return one"),
+        (Nothing(), (8,), "returns no tensor"),
         (Tied(), (7,), r"fails on an input of shape \(1, 7\): RuntimeError: "),
         (nn.Identity(), (8,), "computes nothing from its input"),
         (nn.LazyLinear(8), (8,), "cannot be copied: ValueError: .*uninitialized parameter"),
@@ -442,46 +553,3 @@ def test_write_profile_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match=r"mine\.json: cannot be written: File exists"):
         write_profile(graph, tmp_path / "file" / "mine.json")
-
-
-FACTORIES = """
-from torch import nn
-answer = 42
-def net(): return nn.Linear(8, 8)
-def wrong(): return "a module"
-def fails(): raise RuntimeError("no weights\\nat all")
-def greedy(width): return nn.Linear(width, 8)
-"""
-
-
-@pytest.fixture
-def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "factories_of_a_user.py").write_text(FACTORIES)
-    (tmp_path / "broken_module_of_a_user.py").write_text("1 / 0")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "factories_of_a_user", raising=False)
-
-
-@pytest.mark.usefixtures("factories")
-def test_load_factory() -> None:
-    assert isinstance(load_factory("factories_of_a_user:net"), nn.Linear)
-
-
-@pytest.mark.usefixtures("factories")
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("factories_of_a_user", "names no factory; write package.module:factory"),
-        (":net", "names no factory"),
-        ("no_such_module_of_a_user:net", "fails: ModuleNotFoundError: No module named"),
-        ("broken_module_of_a_user:net", "fails: ZeroDivisionError: division by zero"),
-        ("factories_of_a_user:nett", "has no attribute 'nett'"),
-        ("factories_of_a_user:answer", "is a int, not something to call"),
-        ("factories_of_a_user:wrong", "returns a str, not a torch.nn.Module"),
-        ("factories_of_a_user:fails", "fails: RuntimeError: no weights$"),
-        ("factories_of_a_user:greedy", "missing 1 required positional argument: 'width'"),
-    ],
-)
-def test_load_factory_invalid(spec: str, message: str) -> None:
-    with pytest.raises(ProfileError, match=f"^'{spec}'.*{message}"):
-        load_factory(spec)
