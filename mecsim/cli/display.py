@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from mecsim.simulation.metrics import METRICS, PER_TASK, BoundGap, Counted, Reso
 from mecsim.support.text import number
 
 if TYPE_CHECKING:
+    from mecsim.dnn.measurement import Measurement
     from mecsim.study.report import Document
     from mecsim.study.summary import Entry, Versus
 
@@ -135,7 +137,8 @@ def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def layers_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Return the layers of a model and where it can be cut."""
-    head = ["layer", "MFLOP", "parameters (kB)", "output (kB)", "can cut after"]
+    nodes = _measured(rows)
+    head = ["layer", "MFLOP", "parameters (kB)", "output (kB)", "can cut after", *nodes.values()]
     texts = [
         [
             row["name"],
@@ -143,6 +146,7 @@ def layers_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             f"{row['parameter_bytes'] / 1e3:,.1f}",
             f"{row['output_bits'] / 8e3:,.1f}",
             row["cut"],
+            *(f"{row['ms'][node]:,.3f}" for node in nodes),
         ]
         for row in rows
     ]
@@ -151,7 +155,8 @@ def layers_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 def blocks_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Return the blocks of a task: layers, c_m, d_m, I_m."""
-    head = ["block", "layers", "c_m (Mcycles)", "d_m (kB)", "I_m (kB)"]
+    nodes = _measured(rows)
+    head = ["block", "layers", "c_m (Mcycles)", "d_m (kB)", "I_m (kB)", *nodes.values()]
     texts = [
         [
             str(row["block"]),
@@ -159,11 +164,48 @@ def blocks_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             f"{row['cycles'] / 1e6:,.2f}",
             f"{row['parameter_bytes'] / 1e3:,.1f}",
             f"{row['input_bits'] / 8e3:,.1f}",
+            *(f"{row['ms'][node]:,.3f}" for node in nodes),
         ]
         for row in rows
     ]
     return plain_table(head, texts, title, text=2)
 
+
+def _measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the heading of each measured type of node."""
+    return {node: f"{node} (ms)" for node in rows[0].get("ms", ())}
+
+
+def measurement_note(node: str, measurement: Measurement) -> str:
+    """Return how the times of a type of node were obtained, and how they compare with a pass."""
+    total = math.fsum(measurement.ms)
+    parts = [f"{node}: {number(total)} ms in all"]
+    if measurement.whole_ms:
+        share = 100 * (total / measurement.whole_ms - 1)
+        parts[0] += f" ({share:+.1f}% of a whole pass of {number(measurement.whole_ms)} ms)"
+    parts.append(measurement.method)
+    facts = ", ".join(f"{key} {value}" for key, value in measurement.machine.items())
+    return "; ".join([*parts, facts] if facts else parts)
+
+
+def devices_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the devices whose times of whole networks are shipped, and where these are from."""
+    head = ["device", "as in the source", *(f"{network} (ms)" for network in _SHOWN)]
+    texts = [
+        [
+            row["name"],
+            row["description"],
+            *(number(row["ms"].get(network)) for network in _SHOWN),
+        ]
+        for row in rows
+    ]
+    sources = ", ".join(dict.fromkeys(row["source"] for row in rows))
+    title = f"mean time of a forward pass (all networks and settings: --json), from {sources}"
+    return plain_table(head, texts, title, text=2)
+
+
+_SHOWN: Final = ("mobilenet_v2", "resnet18", "resnet50", "vgg16")
+"""Networks in the table of devices; there are more."""
 
 MAX_SERVERS: Final = 20
 """Most servers in a table; a city has a thousand."""

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "export": ("export", "t.h5", "--out", "csv"),
     "export --format perfetto": ("export", "t.h5", "--format", "perfetto", "--out", "t.json"),
     "profile": ("profile", "vgg16", "--blocks", "4"),
+    "profile --devices": ("profile", "--devices"),
     "train --settings": ("train", "--settings"),
 }
 REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -41,6 +42,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "train": ("torch", ("train", "s.yaml", "--episodes", "2", "--out", "no")),
     "train --serial": ("torch", ("train", "s.yaml", "--serial", "--out", "no/p.safetensors")),
     "profile of a module": ("torch", ("profile", "mecsim.dnn.zoo:vgg16", "--save", "no.json")),
+    "profile --measure": ("torch", ("profile", "vgg16", "--measure", "--save", "no.json")),
     "compare": ("plot", (*COMPARE, "--out", "no")),
     "plot": ("plot", ("plot", "compared", "--out", "no")),
     "compare --engine ray": ("ray", (*COMPARE, "--no-figures", "--engine", "ray", "--out", "no")),
