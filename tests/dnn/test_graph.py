@@ -118,10 +118,10 @@ def test_cuts_with_several_live_tensors(live_tensors: int, legal: tuple[str, ...
 def test_the_sum_of_the_live_tensors_crosses() -> None:
     toy = graph(RESIDUAL)  # a, b, c, add and d emit 100 to 104 bits
     blocks = cut_at(toy, ["a", "b", "c", "add"], live_tensors=2)
-    assert blocks.input_bits == (96, 100, 101 + 100, 102 + 100, 103)
     assert blocks.output_bits == 104
+    assert [*blocks.input_bits] == [96, 100, 101 + 100, 102 + 100, 103]
     skip = graph({"a": "input", "b": "a input", "c": "b"})
-    assert cut_at(skip, ["a"], 2).input_bits == (96, 100 + 96)
+    assert [*cut_at(skip, ["a"], 2).input_bits] == [96, 100 + 96]
 
 
 @given(graphs())

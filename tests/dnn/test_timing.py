@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from mecsim.dnn import timing
 from mecsim.dnn.profiler import profile_module
 from mecsim.dnn.timing import Timing
 from mecsim.errors import ProfileError
@@ -60,7 +60,7 @@ Tick.__module__ = "torch.nn.modules.tick"  # a leaf of the traced graph
 def test_a_layer_has_the_time_of_the_operations_fused_into_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: Sleepy.now)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: Sleepy.now)
     graph = profile_module(Sleepy(), (4,), "sleepy", timing=QUICK)
     measured = graph.measured["here"]
     assert [layer.name for layer in graph.layers] == ["first", "second"]

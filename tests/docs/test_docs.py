@@ -36,12 +36,12 @@ LEARNERS: Final = ("mtl-a3c", "a3c", "dqn")
 MOST_README_LINES: Final = 130
 MOST_SCHEDULER_LINES: Final = 15
 
-# Commands that take minutes, train, or need a cluster or a module of the reader: their options are
-# checked, and they are not run.
+# Commands that take minutes, train, or need a cluster, or a module or a file of the reader: their
+# options are checked, and they are not run.
 LONG: Final = (
     re.compile(r"mecsim (train(?!.*--settings)|reproduce|verify)\b"),
     re.compile(r"mecsim compare .*(--episodes|--engine ray|mtl-a3c)"),
-    re.compile(r"mecsim profile my_package"),
+    re.compile(r"mecsim profile (my_package|graph\.txt|resnet32 --times)"),
     re.compile(r"mecsim run scenarios/alexnet.yaml$"),  # its policy must have been trained
 )
 SHORTER: Final = ("--no-figures", "--seeds", "2")
