@@ -1,11 +1,11 @@
 """Measures the time of each layer of a PyTorch module on this machine.
 
 Layers are timed in place: in every pass, the operations run in their order on what the previous
-ones computed, and a clock is read before and after each. Repeated alone, a layer would find its
-weights and its input in the cache, where they are not when other layers run in between: the
-blocks of a large network would appear faster than they are. The clock leaves out what happens
-between the operations, so the sum over the layers is reported next to the time of the whole
-forward pass without any clock. Passes of both kinds alternate, so that both meet the same load.
+ones computed, and a clock is read before and after each. Repeated alone, a layer may find its
+weights and its input in the cache, where they are not when other layers run in between. The clock
+leaves out what happens between the operations, so the sum over the layers is reported next to the
+time of the whole forward pass without any clock. Passes of both kinds alternate, so that both meet
+the same load.
 """
 
 from __future__ import annotations
