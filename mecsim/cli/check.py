@@ -28,7 +28,8 @@ def check(
 ) -> None:
     """Validate a scenario; print every value that has an effect, in SI units.
 
-    Comments list the blocks of a task and the devices that each server serves.
+    Comments list the blocks of a task, the devices that each server serves, the wired links, and
+    how long a task takes at each place without queues.
 
     Example: mecsim check scenarios/vgg16_4es.yaml --set edge_servers=6
     """
@@ -40,7 +41,7 @@ def check(
     if scenario is None:
         raise InputError("SCENARIO: missing. Give a scenario file or a shipped name, or --schema")
     from mecsim.cli import display
-    from mecsim.model.coverage import coverage_table
+    from mecsim.model.coverage import coverage_table, link_table, place_times
     from mecsim.model.model import resolve
     from mecsim.scenario import yaml_source
     from mecsim.scenario.alternatives import without_idle
@@ -52,9 +53,15 @@ def check(
         pass
     values = without_idle(loaded.model_dump(mode="json"))
     blocks, servers = model.block_table(), coverage_table(model)
+    links, times = link_table(model), place_times(model)
     if output.silent:
-        output.report({"scenario": values, "blocks": blocks, "servers": servers}, list)
+        tables = {"blocks": blocks, "servers": servers, "links": links, "times": times}
+        output.report({"scenario": values, **tables}, list)
         return
     write(yaml_source.dump(values))
     show_comment(display.blocks_table(blocks, "Blocks (per task of size factor 1)"))
     show_comment(display.coverage_table(servers, seed))
+    if links:
+        show_comment(display.links_table(links))
+    if times:
+        show_comment(display.times_table(times))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
@@ -211,13 +211,21 @@ MAX_SERVERS: Final = 20
 """Most servers in a table; a city has a thousand."""
 
 
+MAX_LINKS: Final = 24
+"""Most links in a table."""
+
+MAX_MEMBERS: Final = 12
+"""Most devices of a server that are listed."""
+
+
 def coverage_table(rows: Sequence[Mapping[str, Any]], seed: int) -> Table:
-    """Return how many devices each server serves, how far they are and how fast their radio is."""
-    head = ["server", "x, y (m)", "devices", "distance (m)", "radio (Mbit/s)"]
+    """Return which devices each server serves, how far they are and how fast their radio is."""
+    head = ["server", "which devices", "x, y (m)", "devices", "distance (m)", "radio (Mbit/s)"]
     texts = [
         [
-            f"ES {row['server']}",
-            ", ".join(f"{each:,.0f}" for each in row["position_m"]),
+            row["name"],
+            _which(row["members"]),
+            ", ".join(f"{each:,.0f}" for each in row["position_m"] or ()) or "no radio",
             f"{row['devices']:,}",
             _span(row["distance_m"], 1),
             _span(row["rate_bps"], 1e6),
@@ -225,9 +233,51 @@ def coverage_table(rows: Sequence[Mapping[str, Any]], seed: int) -> Table:
         for row in rows[:MAX_SERVERS]
     ]
     if len(rows) > MAX_SERVERS:
-        texts.append([f"… {len(rows) - MAX_SERVERS:,} more with --json", "", "", "", ""])
+        texts.append([f"… {len(rows) - MAX_SERVERS:,} more with --json", *[""] * 5])
     title = f"Servers (seed {seed}, radio without fading)"
-    return plain_table(head, texts, title)
+    return plain_table(head, texts, title, text=2)
+
+
+def _which(members: Mapping[str, Sequence[int]]) -> str:
+    """Return the devices of a server by group, or how many there are where they are many."""
+    count = sum(len(numbers) for numbers in members.values())
+    if count > MAX_MEMBERS:
+        return ", ".join(f"{len(numbers):,} {name}s" for name, numbers in members.items())
+    return "; ".join(
+        f"{name} {', '.join(map(str, numbers))}" for name, numbers in members.items() if numbers
+    )
+
+
+def links_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the wired links; a range of rates and latencies where there are many."""
+    head = ["from", "to", "rate (Mbit/s)", "latency (ms)"]
+    shown = [[row["from"], row["to"], [row["rate_bps"]] * 2, [row["latency_s"]] * 2]
+             for row in rows]  # fmt: skip
+    if len(rows) > MAX_LINKS:
+        bounds = [_bounds(row[key] for row in rows) for key in ("rate_bps", "latency_s")]
+        shown = [[f"{len(rows):,} links (listed with --json)", "", *bounds]]
+    texts = [[one, other, _span(rates, 1e6), _span(times, 1e-3)]
+             for one, other, rates, times in shown]  # fmt: skip
+    return plain_table(head, texts, "Wired links", text=2)
+
+
+def _bounds(values: Iterable[float]) -> list[float]:
+    found = list(values)
+    return [min(found), max(found)]
+
+
+def times_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return how long a task takes on an empty network, by place and group of devices."""
+    groups = list(rows[0]["seconds"])
+    texts = [
+        [row["place"], *(_span(row["seconds"][group], 1) for group in groups)]
+        for row in (*rows[:-1][: MAX_SERVERS + 1], rows[-1])
+    ]
+    if len(rows) > MAX_SERVERS + 2:
+        more = [f"… {len(rows) - MAX_SERVERS - 2:,} more with --json", *[""] * len(groups)]
+        texts.insert(-1, more)
+    title = "Delay without queues (s), by place"
+    return plain_table(["place", *groups], texts, title)
 
 
 def _span(bounds: Sequence[float] | None, unit: float) -> str:

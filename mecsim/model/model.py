@@ -192,13 +192,13 @@ class Model:
         ends = zip(self.links.source.tolist(), self.links.target.tolist(), strict=True)
         return names + [f"{servers[i]}-{servers[j]}" for i, j in ends]
 
-    def server_names(self) -> list[str]:
+    def server_names(self, word: str = "es") -> list[str]:
         """Return the names of the servers: es1, or rack.1 and cloud in groups; length N."""
-        return groups.names(self.scenario.edge_servers, "es")
+        return groups.names(self.scenario.edge_servers, word)
 
-    def device_names(self) -> list[str]:
+    def device_names(self, word: str = "device") -> list[str]:
         """Return the names of the devices: device0, or phone.1 in groups; length D."""
-        return groups.names(self.scenario.devices, "device", 0)
+        return groups.names(self.scenario.devices, word, 0)
 
 
 def resolve(scenario: Scenario, seed: int = 0) -> Model:

@@ -27,7 +27,7 @@ def decisions(recording: Recording) -> list[Chart | Table | Text]:
     if not total:
         return [Text("The trace has no decisions.", alert=True)]
     counts, edges_s = _counts(recording, total)
-    chosen, labels = _places(counts)
+    chosen, labels = _places(counts, recording.model.server_names("ES "))
     counts = _merged(counts, chosen)
     names = [f"block {m + 1}: {name}" for m, name in enumerate(recording.model.block_names)]
     width = number(float(edges_s[1] - edges_s[0]))
@@ -58,13 +58,13 @@ def _counts(recording: Recording, total: int) -> tuple[Ints, Floats]:
     return found, edges_s
 
 
-def _places(counts: Ints) -> tuple[list[int], list[str]]:
+def _places(counts: Ints, names: Sequence[str]) -> tuple[list[int], list[str]]:
     """Return the places that are shown by themselves, and the labels of all that are shown."""
     share = counts.sum(axis=(0, 1))
     servers = [int(n) + 1 for n in np.argsort(-share[1:], kind="stable") if share[n + 1]]
     shown = sorted(servers if len(servers) < MOST_PLACES else servers[: MOST_PLACES - 1])
     rest = len(servers) - len(shown)
-    labels = ["device", *(f"ES {n}" for n in shown)]
+    labels = ["device", *(names[n - 1] for n in shown)]
     return [0, *shown], [*labels, *([f"{rest:,} other servers"] if rest else [])]
 
 

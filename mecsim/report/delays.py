@@ -119,14 +119,11 @@ def groupings(recording: Recording) -> Iterator[Grouping]:
         yield Grouping("task class", [str(each) for each in labels], code)
     yield _by_placement(recording)
     serving = recording.model.serving_server[recording.sample("device")]
-    yield Grouping(
-        "serving server", [f"ES {n + 1}" for n in range(recording.model.servers)], serving
-    )
-    yield Grouping(
-        "device",
-        [f"device {d}" for d in range(recording.model.devices)],
-        recording.sample("device").astype(np.int64),
-    )
+    model, device = recording.model, recording.sample("device").astype(np.int64)
+    yield Grouping("serving server", model.server_names("ES "), serving)
+    if model.device_groups:
+        yield Grouping("group of devices", list(model.device_groups), model.device_group[device])
+    yield Grouping("device", model.device_names("device "), device)
 
 
 def _by_placement(recording: Recording) -> Grouping:

@@ -25,14 +25,14 @@ PALETTE: Final = ("#f6e8a0", "#f2c45a", "#e8963a", "#d0602f", "#a0323c", "#6b1d4
 def network_map(recording: Recording) -> list[Chart | Text]:
     """Return the map, and a text about what is left out."""
     model, use = recording.model, _utilization(recording)
-    servers, devices = model.server_xy, model.device_xy
+    servers, devices = _server_places(model), model.device_xy
     plot = make_figure("map", "x (m)", "y (m)", 460, match_aspect=True)
     colours = LinearColorMapper(palette=list(PALETTE), low=0.0, high=max(use.max(), 0.01))
     shown_servers = _busiest(use[: model.servers], MOST_SERVERS)
     shown_devices = _busiest(use[model.servers :][: model.devices], MOST_DEVICES)
     links = _draw_links(plot, model, use, servers, set(shown_servers.tolist()))
     _draw_devices(plot, model, use, servers, devices, shown_devices, colours)
-    _draw_servers(plot, use, servers, shown_servers, colours)
+    _draw_servers(plot, model, use, servers, shown_servers, colours)
     plot.add_layout(
         ColorBar(color_mapper=colours, title="utilization", height=8, background_fill_color=None,
                  formatter=NumeralTickFormatter(format="0.[0]%")), "below",
@@ -68,15 +68,33 @@ def _busiest(use: Floats, most: int) -> Ints:
     return np.argsort(-use, kind="stable")[:most]
 
 
+def _server_places(model: Model) -> Floats:
+    """Return where servers are drawn, in metres; those without a radio stand above the others."""
+    places, nowhere = model.server_xy.copy(), ~model.radio
+    if nowhere.any():
+        every = np.concatenate([places[model.radio], model.device_xy])
+        (left, low), (right, high) = every.min(axis=0), every.max(axis=0)
+        count = np.count_nonzero(nowhere)
+        places[nowhere, 0] = left + (right - left) * (np.arange(count) + 1) / (count + 1)
+        places[nowhere, 1] = high + max(0.2 * (high - low), 100.0)
+    return places
+
+
 def _draw_servers(
-    plot: figure, use: Floats, servers: Floats, shown: Ints, colours: LinearColorMapper
+    plot: figure,
+    model: Model,
+    use: Floats,
+    servers: Floats,
+    shown: Ints,
+    colours: LinearColorMapper,
 ) -> None:
+    names, full = model.server_names("ES "), model.server_names("edge server ")
     labels = [
-        f"ES {n + 1}: {use[n]:.0%}" if rank < MOST_LABELS else "" for rank, n in enumerate(shown)
+        f"{names[n]}: {use[n]:.0%}" if rank < MOST_LABELS else "" for rank, n in enumerate(shown)
     ]
     source = ColumnDataSource({
         "x": servers[shown, 0], "y": servers[shown, 1], "use": use[shown], "label": labels,
-        "name": [f"edge server {n + 1}" for n in shown], "size": 12 + 16 * use[shown],
+        "name": [full[n] for n in shown], "size": 12 + 16 * use[shown],
     })  # fmt: skip
     squares = plot.scatter(
         "x", "y", source=source, size="size", marker="square", line_color="#4a4a4a",
@@ -103,13 +121,14 @@ def _draw_devices(
         devices[shown, 0], devices[shown, 1], serving[:, 0], serving[:, 1],
         line_color="#8a949e", line_alpha=0.5, line_dash=[2, 3], tags=["line:device to server"],
     )  # fmt: skip
+    names, full = model.device_names("device "), model.server_names("edge server ")
     places = model.resources
     own = use[places.device + shown]
     source = ColumnDataSource({
         "x": devices[shown, 0], "y": devices[shown, 1], "use": own,
         "uplink": use[places.uplink + shown], "size": 5 + 9 * own,
-        "name": [f"device {d}" for d in shown],
-        "server": [f"edge server {n + 1}" for n in model.serving_server[shown]],
+        "name": [names[d] for d in shown],
+        "server": [full[n] for n in model.serving_server[shown]],
     })  # fmt: skip
     circles = plot.scatter(
         "x", "y", source=source, size="size", marker="circle", line_color="#4a4a4a",
@@ -133,12 +152,13 @@ def _draw_links(plot: figure, model: Model, use: Floats, servers: Floats, shown:
     ]
     if not drawn:
         return len(pairs)
+    names = model.server_names("ES ")
     one, other = (servers[list(each)] for each in zip(*drawn, strict=True))
     share = np.array([pairs[pair] for pair in drawn])
     source = ColumnDataSource({
         "x0": one[:, 0], "y0": one[:, 1], "x1": other[:, 0], "y1": other[:, 1],
         "use": share, "width": 1.5 + 6 * share,
-        "name": [f"ES {i + 1} and ES {j + 1}" for i, j in drawn],
+        "name": [f"{names[i]} and {names[j]}" for i, j in drawn],
     })  # fmt: skip
     lines = plot.segment(
         "x0", "y0", "x1", "y1", source=source, line_width="width", line_color="#5a7d9a",
@@ -156,4 +176,5 @@ def _left_out(model: Model, servers: int, devices: int, links: int) -> str:
     )
     cut = [f"the {shown:,} busiest of {all_:,} {what}" for shown, all_, what in counts
            if shown < all_]  # fmt: skip
-    return f"The map shows {', '.join(cut)}." if cut else ""
+    nowhere = "" if model.radio.all() else "Servers without a radio are drawn above the others."
+    return " ".join(filter(None, [f"The map shows {', '.join(cut)}." if cut else "", nowhere]))

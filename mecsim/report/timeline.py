@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ MOST_SERVICES: Final = 3000
 MOST_ROWS: Final = 60
 ROW_HEIGHT: Final = 15
 _TILTS: Final = dict(zip(PARTS, HATCHES, strict=False))
+_NODE: Final = re.compile(r"\.(cpu|uplink|downlink)$")
+"""What follows the name of a node in that of a resource."""
 _LANES: Final = {"uplink": 0.33, "downlink": -0.33}
 Columns: TypeAlias = dict[str, NDArray[Any]]
 
@@ -142,7 +145,7 @@ def _rows(recording: Recording, found: Columns) -> _Rows:
     chosen = sorted(each for each, _ in busy.most_common(MOST_ROWS))
     y = dict.fromkeys(names, float("nan"))
     y |= {each: -float(place) for place, each in enumerate(chosen)}
-    labels = {y[each]: _short(recording.names[names[each]].partition(".")[0]) for each in chosen}
+    labels = {y[each]: _short(_NODE.sub("", recording.names[names[each]])) for each in chosen}
     return _Rows(y, labels, len(chosen))
 
 
