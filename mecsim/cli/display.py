@@ -242,7 +242,8 @@ def _which(members: Mapping[str, Sequence[int]]) -> str:
     """Return the devices of a server by group, or how many there are where they are many."""
     count = sum(len(numbers) for numbers in members.values())
     if count > MAX_MEMBERS:
-        return ", ".join(f"{len(numbers):,} {name}s" for name, numbers in members.items())
+        counts = ((len(numbers), name) for name, numbers in members.items())
+        return ", ".join(f"{each:,} {name}{'s' if each > 1 else ''}" for each, name in counts)
     return "; ".join(
         f"{name} {', '.join(map(str, numbers))}" for name, numbers in members.items() if numbers
     )

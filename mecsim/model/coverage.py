@@ -112,10 +112,7 @@ def place_times(model: Model) -> list[dict[str, Any]]:
 
 def _times(model: Model, network: EmptyNetwork, rate_bps: Floats) -> Floats:
     """Return the time of a task of each device at each place and at the best; shape (N + 2, D)."""
-    bits = np.append(model.input_bits, model.result_bits)
-    cycles, all_bits = (np.repeat(each[:, None], model.devices, axis=1) for each in
-                        (model.cycles, bits))  # fmt: skip
-    work = Work(np.arange(model.devices), rate_bps, cycles, all_bits)
+    work = Work(np.arange(model.devices), rate_bps, np.ones((1, model.devices)))
     found = np.empty((model.servers + 2, model.devices))
     stay = np.arange(model.servers + 1)
     for piece in network.pieces(len(work)):

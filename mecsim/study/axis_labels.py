@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, get_args
 
 from pydantic import BaseModel
 
-from mecsim.scenario import units
+from mecsim.scenario import groups, units
 from mecsim.scenario.schema import Scenario
 from mecsim.simulation.metrics import METRICS
 from mecsim.study.panel import unit
@@ -83,17 +83,27 @@ def metric_factor(metric: str) -> float:
 def key_label(key: str, names: Names = AS_THEY_ARE) -> str:
     """Return the label of a scenario key, without unit.
 
-    >>> key_label("wired.rate")
-    'link rate'
+    >>> key_label("wired.rate"), key_label("devices.phone.battery")
+    ('link rate', 'battery capacity of phone')
     """
-    return names.get(key) or KEYS.get(key, key)
+    return names.get(key) or KEYS.get(key) or _label_in_group(key)
+
+
+def _label_in_group(key: str) -> str:
+    """Return the label of a key of a group: that of the key for all nodes, and the group."""
+    nodes, _, rest = key.partition(".")
+    group, _, own = rest.partition(".")
+    sections = {"devices": ("device", "radio", "energy"), "edge_servers": ("edge_server",)}
+    same = [f"{section}.{own}" for section in sections.get(nodes, ())]
+    labels = [KEYS[nodes]] if same and own == "count" else [KEYS[k] for k in same if k in KEYS]
+    return f"{labels[0]} of {group}" if labels else key
 
 
 def key_unit(key: str) -> str:
     """Return the SI unit of the numbers of a scenario key; an empty text for none.
 
-    >>> key_unit("radio.rate"), key_unit("edge_servers"), key_unit("no.such")
-    ('bit/s', '', '')
+    >>> key_unit("radio.rate"), key_unit("devices.phone.battery"), key_unit("no.such")
+    ('bit/s', 'J', '')
     """
     return _UNITS.get(key) or _unit_in(Scenario, key.split("."))
 
@@ -106,7 +116,9 @@ def _unit_in(model: type[BaseModel], names: Sequence[str]) -> str:
     if len(names) == 1:
         return next((each.unit for each in found if isinstance(each, units.Unit)), "")
     models = [each for each in found if isinstance(each, type) and issubclass(each, BaseModel)]
-    return next(filter(None, (_unit_in(each, names[1:]) for each in models)), "")
+    in_groups = names[0] in groups.MOST and len(names) > 2  # by the name or number of a group
+    rest = names[2:] if in_groups else names[1:]
+    return next(filter(None, (_unit_in(each, rest) for each in models)), "")
 
 
 def _parts(annotation: Any) -> Iterator[Any]:

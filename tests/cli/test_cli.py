@@ -258,10 +258,42 @@ def test_check_tells_which_devices_each_server_serves() -> None:
     assert servers[3]["devices"] == 5
     assert 310 <= servers[3]["distance_m"][0] <= servers[3]["distance_m"][1] <= 750
     shown = mecsim(*arguments).stdout
-    assert re.search(r"^# ES 4 +1,000,000, 0 +5 +\d+\S* to \d+", shown, re.MULTILINE)
+    row = r"^# ES 4 +device 3, 7, 11, 15, 19 +1,000,000, 0 +5 +\d+\S* to \d+"
+    assert re.search(row, shown, re.MULTILINE)
     many = mecsim("check", SCENARIO, "--set", "edge_servers=25", "--set", "devices=1").stdout
     assert re.search(r"^# ES 20 +\S+, \S+ +0 +– +–$", many, re.MULTILINE)
     assert "# … 5 more with --json" in many
+
+
+def test_check_of_groups(tmp_path: Path) -> None:
+    """The output is a scenario again; members, links and times have the names of the groups."""
+    described = {
+        "edge_servers": [{"name": "rack", "count": 2}, {"name": "cloud", "radio": False}],
+        "devices": [{"name": "phone", "count": 40}, {"name": "camera", "capacity": "1 GHz"}],
+        "dnn": {"blocks": 3},
+        "wired": {"topology": "explicit", "links": [
+            {"from": "rack", "to": "rack"}, {"from": "rack.1", "to": "cloud", "latency": "20 ms"},
+        ]},
+    }  # fmt: skip
+    path = tmp_path / "groups.yaml"
+    path.write_text(yaml.safe_dump(described), encoding="utf-8")
+    shown = mecsim("check", str(path)).stdout
+    for row in (
+        "rack.1 +20 phones, 1 camera +0, 0 +21",
+        "rack.2 +20 phones +1,500, 0 +20",
+        "cloud +no radio +0 +– +–",
+        "rack.1 +cloud +1,000 +20",
+        "place +phone +camera",
+        "best placement",
+    ):
+        assert re.search(f"^# {row}", shown, re.MULTILINE), row
+    again = tmp_path / "again.yaml"
+    again.write_text(shown, encoding="utf-8")
+    assert answer("check", str(again)) == (found := answer("check", str(path)))
+    assert found["links"][1]["latency_s"] == 0.02
+    assert [row["place"] for row in found["times"]][1:4] == ["rack.1", "rack.2", "cloud"]
+    full = mecsim("check", str(path), "--set", "wired={}", "--set", "edge_servers.rack.count=5")
+    assert re.search(r"^# 30 links", full.stdout, re.MULTILINE)
 
 
 def test_check_output_leaves_out_what_has_no_effect(tmp_path: Path) -> None:

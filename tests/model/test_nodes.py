@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mecsim import Scenario
-from mecsim.model import equations
+from mecsim.model import coverage, equations
 from mecsim.model.model import Model, reseeded, resolve
 from mecsim.model.workload import slots
 from mecsim.scenario.loading import with_overrides
@@ -204,3 +204,44 @@ def test_groups_survive_json() -> None:
     again = Scenario.model_validate_json(spec.canonical_json())
     assert again == spec
     assert again.sha256() == spec.sha256()
+
+
+def test_tables_of_a_network_with_groups() -> None:
+    """Two phones and a camera around two racks, with a cloud behind the first.
+
+    A task has two blocks of 4 cycles and 8 bits each. All at the phone: 2 · 4 / 2 = 4 s. At its
+    own rack (4 Hz): 8 / 4 on the air and 2 · 4 / 4 = 4 s; at the other one, 8 / 8 more over the
+    link. At the cloud (8 Hz): 2 + 1 s there, and 1 + 0.5 s over each link on the way.
+    """
+    links = [{"from": "rack", "to": "rack"}, {"from": "rack.1", "to": "cloud", "latency": 0.5}]
+    model = model_of(
+        dnn=chain([4, 4], [8, 8]),
+        edge_servers=[{"name": "rack", "count": 2, "capacity": 4.0}, RACKS[1]],
+        devices=[
+            {"name": "phone", "count": 2, "capacity": 2.0, "rate": 4.0},
+            {"name": "camera", "capacity": 1.0, "rate": {"uniform": [4.0, 8.0]}},
+        ],
+        wired={"topology": "explicit", "rate": 8.0, "links": links},
+    )
+    rows = coverage.coverage_table(model)
+    assert [(row["name"], row["devices"], row["members"]) for row in rows] == [
+        ("rack.1", 2, {"phone": [1], "camera": [1]}),
+        ("rack.2", 1, {"phone": [2]}),
+        ("cloud", 0, {}),
+    ]
+    assert [row["position_m"] for row in rows] == [[0, 0], [1000, 0], None]
+    assert coverage.link_table(model)[1] == {
+        "from": "rack.1", "to": "cloud", "rate_bps": 8.0, "latency_s": 0.5,
+    }  # fmt: skip
+    assert coverage.place_times(model) == [
+        {"place": "device", "seconds": {"phone": [4, 4], "camera": [8, 8]}},
+        {"place": "rack.1", "seconds": {"phone": [4, 5], "camera": [3, 4]}},
+        {"place": "rack.2", "seconds": {"phone": [4, 5], "camera": [4, 5]}},
+        {"place": "cloud", "seconds": {"phone": [4.5, 5.5], "camera": [3.5, 4.5]}},
+        {"place": "best placement", "seconds": {"phone": [4, 4], "camera": [3, 4]}},
+    ]
+
+
+def test_no_times_for_large_networks() -> None:
+    large = model_of(edge_servers=300, devices=[{"name": "phone", "count": 300, "rate": 1.0}])
+    assert coverage.place_times(large) == []

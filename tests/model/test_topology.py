@@ -173,8 +173,10 @@ def test_coverage_of_servers() -> None:
     first, second, third = coverage_table(resolve(Scenario.model_validate(described)))
     assert (first["server"], first["devices"], first["distance_m"]) == (1, 2, [300.0, 400.0])
     assert second == {
-        "server": 2, "position_m": [1e6, 0.0], "devices": 0, "distance_m": None, "rate_bps": None,
+        "server": 2, "name": "ES 2", "position_m": [1e6, 0.0], "devices": 0,
+        "members": {"device": []}, "distance_m": None, "rate_bps": None,
     }  # fmt: skip
+    assert first["members"] == {"device": [0, 2]}
     assert (third["devices"], third["distance_m"]) == (1, [500.0, 500.0])
 
     def rate(metres: float) -> float:

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("bokeh")
 
-from mecsim.report import timeline
+from mecsim.report import network_map, timeline
 from mecsim.report.page import Text
 from mecsim.report.recording import Recording, services_between
 from mecsim.trace import TraceFile
@@ -48,6 +48,28 @@ def test_a_run_is_a_small_page_with_the_numbers_of_the_run(devices: int, tmp_pat
     text = page.read_text(encoding="utf-8")
     assert ("busiest of 2,000 devices" in text) == (devices == 2000)
     assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in text
+
+
+def test_a_report_names_groups(tmp_path: Path) -> None:
+    """The cloud has a place on the map, although it stands nowhere."""
+    path, trace = tmp_path / "groups.yaml", tmp_path / "run.h5"
+    path.write_text(
+        "slots: 3\ndnn: {blocks: 3}\narrivals: {process: slotted, rate: 6}\n"
+        "edge_servers: [{name: rack, count: 2}, {name: cloud, radio: false}]\n"
+        "devices: [{name: phone, count: 2}, {name: camera}]\n",
+        encoding="utf-8",
+    )
+    mecsim("run", str(path), "--scheduler", "apdi", "--out", str(trace))
+    text = Path(answer("report", str(trace))["report"]).read_text(encoding="utf-8")
+    for name in ("rack.2: ", "cloud: ", "phone.2", "camera.uplink", "rack.2-cloud", "rack.1-rack.2",
+                 "group of devices", "drawn above the others"):  # fmt: skip
+        assert name in text, name
+    assert "ES 1" not in text
+    assert "edge server 1" not in text
+    model = Recording(TraceFile(trace)).model
+    places = network_map._server_places(model)
+    assert np.isfinite(places).all()
+    assert places[2, 1] > max(model.device_xy[:, 1].max(), places[:2, 1].max())
 
 
 def test_the_paper_is_a_page_with_its_claims(tmp_path: Path) -> None:
