@@ -66,15 +66,14 @@ def _members(model: Model, devices: Ints) -> dict[str, list[int]]:
 def link_table(model: Model) -> list[dict[str, Any]]:
     """Return one row for each directed wired link: its ends, rate (bit/s) and latency (s)."""
     names = model.server_names("ES ")
-    columns = (model.links.source, model.links.target, model.links.rate_bps, model.links.latency_s)
+    links = model.links
+    ends = zip(links.source.tolist(), links.target.tolist(), strict=True)
     return [
         {"from": names[source], "to": names[target], "rate_bps": rate_bps, "latency_s": latency_s}
-        for source, target, rate_bps, latency_s in zip(*map(_listed, columns), strict=True)
+        for (source, target), rate_bps, latency_s in zip(
+            ends, links.rate_bps.tolist(), links.latency_s.tolist(), strict=True
+        )
     ]
-
-
-def _listed(column: Floats | Ints) -> list[Any]:
-    return list(column.tolist())
 
 
 MOST_COSTS: Final = 20_000_000
