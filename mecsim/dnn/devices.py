@@ -106,7 +106,8 @@ def read_benchmark(path: Path | str) -> tuple[Device, ...]:
         if line.startswith("### "):
             heading, setting = line[4:].strip(), {}
         elif found := _SETTING.fullmatch(line):
-            setting, begun = setting | {found[1]: int(found[2])}, False
+            setting = ({} if begun else setting) | {found[1]: int(found[2])}
+            begun = False
         elif found := _ROW.fullmatch(line):
             if not heading or "num_threads" not in setting:
                 raise ProfileError(

@@ -171,15 +171,17 @@ def _in_order(path: Path | str, nodes: Mapping[str, _Node], raw: str) -> list[st
     Of the nodes that may come next, the first is that with the shortest, then lowest name: the
     file's names are numbered in the order of the forward pass.
     """
-    order, waiting = [raw], sorted(nodes.keys() - {raw}, key=lambda name: (len(name), name))
+    order: list[str] = []
+    done, waiting = {raw}, sorted(nodes.keys() - {raw}, key=lambda name: (len(name), name))
     while waiting:
-        ready = next((n for n in waiting if {*nodes[n].inputs} <= {*order}), None)
+        ready = next((name for name in waiting if done.issuperset(nodes[name].inputs)), None)
         if ready is None:
             line = nodes[waiting[0]].line
             raise ProfileError(f"{path}:{line}: node {waiting[0]!r} reads its own result")
         waiting.remove(ready)
         order.append(ready)
-    return order[1:]
+        done.add(ready)
+    return order
 
 
 def _check_batch(path: Path | str, nodes: Mapping[str, _Node], batch: int) -> None:

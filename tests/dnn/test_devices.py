@@ -39,6 +39,7 @@ gpu_device = -1
 num_threads = 8
                vgg16  min =    5.00  max =    6.00  avg =    5.50
 """
+ROW = "vgg16 min = 1 max = 2 avg = 1\n"
 LAYERS = (
     Layer("a", 30, 4, 64, ("input",)),
     Layer("b", 10, 0, 32, ("a",)),
@@ -97,6 +98,10 @@ def test_find_no_device(
         (
             "### Board\nvgg16  min = 1  max = 2  avg = 1\n",
             r"table\.md:2: has no line .*num_threads",
+        ),
+        (
+            f"### Board\nnum_threads = 1\n{ROW}gpu_device = 0\n" + ROW,
+            r"table\.md:5: has no line .*num_threads = N",
         ),
         (
             "### Board\nnum_threads = 1\nvgg16  min = 1  max = 2  avg = x\n",

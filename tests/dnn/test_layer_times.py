@@ -35,10 +35,12 @@ def test_read_with_energy(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", r"times\.csv:1: the header is 'nothing'; allowed: layer,ms\[,joules\]"),
-        ("layer,seconds\na,1\n", r"times\.csv:1: the header is 'layer,seconds'; allowed"),
+        ("\nlayer,seconds\na,1\n", r"times\.csv:2: the header is 'layer,seconds'; allowed"),
         ("layer,ms\na,1\n", r"times\.csv: these layers have no time: b$"),
         ("layer,ms\na,1\nA,1\n", r"times\.csv:3: there is no layer 'A'; .*allowed: a, b"),
         ("layer,ms\na,1\n\na,2\n", r"times\.csv:4: layer 'a' is given twice"),
+        ('layer,ms\n"a,1\nb,2\n', r"times\.csv:2: has 1 values; allowed: 2"),
+        ("layer,ms\n" + "a" * 200_000, r"times\.csv:2: field larger than field limit"),
         ("layer,ms\na\n", r"times\.csv:2: has 1 values; allowed: 2"),
         ("layer,ms\na,fast\n", r"times\.csv:2: ms: 'fast' should be a number of at least 0"),
         ("layer,ms\na,-1\n", r"times\.csv:2: ms: '-1' should be a number of at least 0"),
