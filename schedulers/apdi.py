@@ -12,6 +12,6 @@ class APDI(Scheduler):
 
     def decide(self, observation: Observation) -> Placement:
         """Return the same placement always; with M < N blocks, the first M servers."""
-        blocks, servers = self.spec.blocks, self.spec.servers
+        blocks, servers = observation.spec.blocks, observation.spec.servers
         number = np.arange(1, blocks + 1)
         return number if blocks < servers else -(-number * servers // blocks)

@@ -14,4 +14,4 @@ class Edge(Scheduler):
         """Return the serving server of the task's device for every block."""
         serving, device = self.spec.serving_server, observation.device
         server = np.bincount(serving).argmax() if device is None else serving[device]
-        return [int(server) + 1] * self.spec.blocks
+        return [int(server) + 1] * observation.spec.blocks

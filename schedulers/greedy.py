@@ -26,7 +26,7 @@ class Greedy(Scheduler):
         backlog = observation.place_backlog_s.copy()
         backlog[: self._first_place] = np.inf
         placement = []
-        for block in range(self.spec.blocks):
+        for block in range(observation.spec.blocks):
             place = int(backlog.argmin())
             backlog[place] += observation.load_s[place, block]
             placement.append(place)

@@ -10,4 +10,4 @@ class Local(Scheduler):
 
     def decide(self, observation: Observation) -> Placement:
         """Return place 0 for every block."""
-        return [0] * self.spec.blocks
+        return [0] * observation.spec.blocks

@@ -27,19 +27,23 @@ class Lookahead(Scheduler):
         if not 1 <= budget <= MAX_BUDGET:
             raise ValueError(f"budget: {budget} should be at least 1 and at most {MAX_BUDGET:,}")
         self.budget = budget
-        self._exhaustive = (spec.servers + 1) ** spec.blocks <= budget
-        self._best = np.zeros(spec.blocks, dtype=np.int64)
+        self._best = [np.zeros(each.blocks, dtype=np.int64) for each in spec.classes]
         self._costs: dict[bytes, tuple[float, float]] = {}
 
     def decide(self, observation: Observation) -> Placement:
         """Return the simulated placement of fewest failures and, of these, least cost."""
         self._costs = {}
         self._simulate(observation, self._starts(observation))
-        if not self._exhaustive:
+        if not self._is_exhaustive(observation.spec):
             for start in sorted(self._costs, key=self._costs.__getitem__):
                 self._descend(observation, np.frombuffer(start, dtype=np.int64))
-        self._best = np.frombuffer(min(self._costs, key=self._costs.__getitem__), dtype=np.int64)
-        return self._best
+        best = np.frombuffer(min(self._costs, key=self._costs.__getitem__), dtype=np.int64)
+        self._best[observation.class_number] = best
+        return best
+
+    def _is_exhaustive(self, spec: SchedulerSpec) -> bool:
+        """Return whether the budget covers all placements of a class of tasks."""
+        return (spec.servers + 1) ** spec.blocks <= self.budget
 
     def _descend(self, observation: Observation, placement: Ints) -> None:
         """Move to the best neighbour, in one block or a swap of two, until none is better."""
@@ -69,17 +73,18 @@ class Lookahead(Scheduler):
 
         These are the last decision, greedy ones in both orders of the blocks, and random ones.
         """
-        spec, random = self.spec, max(2, self.budget // 50)
-        if self._exhaustive:
+        spec, random = observation.spec, max(2, self.budget // 50)
+        if self._is_exhaustive(spec):
             return np.indices([spec.servers + 1] * spec.blocks).reshape(spec.blocks, -1).T
         drawn = spec.rng.integers(spec.servers + 1, size=(random, spec.blocks))
         order = np.arange(spec.blocks)
         greedy = [self._greedy(observation, blocks) for blocks in (order, order[::-1])]
-        return np.concatenate([[self._best], greedy, drawn])
+        return np.concatenate([[self._best[observation.class_number]], greedy, drawn])
 
     def _greedy(self, observation: Observation, blocks: Ints) -> Ints:
         """Place block after block where it would finish first."""
-        backlog, placement = observation.place_backlog_s.copy(), np.zeros_like(self._best)
+        backlog = observation.place_backlog_s.copy()
+        placement = np.zeros(len(blocks), dtype=np.int64)
         for block in blocks:
             load = observation.load_s[:, block]
             placement[block] = (backlog + load).argmin()
@@ -88,7 +93,7 @@ class Lookahead(Scheduler):
 
     def _neighbours(self, placement: Ints) -> Ints:
         """Return all placements that differ in one block, and all with two blocks swapped."""
-        blocks, places = self.spec.blocks, self.spec.servers + 1
+        blocks, places = len(placement), self.spec.servers + 1
         moved = np.tile(placement, (blocks, places, 1))
         moved[np.arange(blocks), :, np.arange(blocks)] = np.arange(places)
         first, second = np.triu_indices(blocks, 1)

@@ -8,4 +8,4 @@ class RPDI(Scheduler):
 
     def decide(self, observation: Observation) -> Placement:
         """Return a placement uniform over {0, …, N}^M."""
-        return self.spec.rng.integers(self.spec.servers + 1, size=self.spec.blocks)
+        return self.spec.rng.integers(self.spec.servers + 1, size=observation.spec.blocks)

@@ -78,6 +78,7 @@ class SB3(Scheduler):
     """
 
     conformance_options: ClassVar[Mapping[str, Any]] = {"policy": UNTRAINED}
+    several_classes = False
 
     def __init__(self, spec: SchedulerSpec, *, policy: str) -> None:
         super().__init__(spec)

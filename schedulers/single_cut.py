@@ -18,13 +18,10 @@ class SingleCut(Scheduler):
 
     def decide(self, observation: Observation) -> Placement:
         """Return the placement of least predicted delay over all cuts k and servers."""
-        cut, server = np.unravel_index(self.predict(observation).argmin(), self._shape)
-        blocks = self.spec.blocks
+        predicted = self.predict(observation)
+        cut, server = np.unravel_index(predicted.argmin(), predicted.shape)
+        blocks = observation.spec.blocks
         return [0] * int(cut) + [int(server) + 1] * (blocks - int(cut))
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self.spec.blocks + 1, self.spec.servers
 
     def predict(self, observation: Observation) -> Floats:
         """Predict the total delay of every choice.
@@ -35,7 +32,7 @@ class SingleCut(Scheduler):
         Returns:
             Seconds for each cut k (rows, 0 to M) and each server (columns); shape (M + 1, N).
         """
-        delay = np.zeros(self._shape)
+        delay = np.zeros((observation.spec.blocks + 1, self.spec.servers))
         cpu = (observation.compute_s + np.maximum(observation.load_s, observation.compute_s)) / 2
         delay[1:] += observation.place_backlog_s[0] + np.cumsum(cpu[0])[:, None]
         remaining = cpu[1:, ::-1].cumsum(axis=1)[:, ::-1].T
@@ -54,7 +51,7 @@ class SingleCut(Scheduler):
         serving_server, share = self._serving_servers(mine)
         wired = [
             _weighted(observation.wired_s(block, serving_server), share)
-            for block in range(self.spec.blocks)
+            for block in range(observation.spec.blocks)
         ]
         return radio[:, None] + np.array(wired)
 
@@ -66,7 +63,7 @@ class SingleCut(Scheduler):
             + observation.downlink_backlog_s[mine].mean()
         )
         serving_server, share = self._serving_servers(mine)
-        wired = observation.wired_s(self.spec.blocks, np.arange(self.spec.servers))
+        wired = observation.wired_s(observation.spec.blocks, np.arange(self.spec.servers))
         return np.asarray(radio + _weighted(wired[:, serving_server].T, share))
 
     def _serving_servers(self, mine: slice | list[int]) -> tuple[Ints, Floats]:

@@ -43,6 +43,12 @@ def totals_line(summary: RunSummary) -> Text:
     return line
 
 
+def classes_table(summary: RunSummary) -> Table:
+    """Return the numbers of each class of tasks."""
+    head, *rows = summary.of_classes()
+    return plain_table(head, rows, "Classes of tasks")
+
+
 OVERLOADED = "tasks in flight grow over the slots, so delays depend on the number of slots"
 
 
@@ -93,8 +99,10 @@ def comparison_table(summaries: Sequence[RunSummary]) -> Table:
             metric = METRICS[key]
             values = [getattr(getattr(summary, key), name) for summary in summaries]
             table.add_row(f"{metric.label}, {name} ({metric.unit})", *_with_change(values))
-    for key in ("late_blocks", "miss_ratio", "failed", "reward"):
+    for key in ("late_blocks", "miss_ratio", "deadline_miss_ratio", "failed", "reward"):
         values = [summary.metric(key) for summary in summaries]
+        if key == "deadline_miss_ratio" and values.count(None) == len(values):
+            continue
         table.add_row(METRICS[key].label, *_with_change(values))
     return table
 
@@ -154,11 +162,14 @@ def layers_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 
 def blocks_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """Return the blocks of a task: layers, c_m, d_m, I_m."""
+    """Return the blocks of a task: layers, c_m, d_m, I_m; by class where rows name classes."""
     nodes = _measured(rows)
-    head = ["block", "layers", "c_m (Mcycles)", "d_m (kB)", "I_m (kB)", *nodes.values()]
+    of_classes = ["class"] if any("class" in row for row in rows) else []
+    of_blocks = ["block", "layers", "c_m (Mcycles)", "d_m (kB)", "I_m (kB)"]
+    head = [*of_classes, *of_blocks, *nodes.values()]
     texts = [
         [
+            *(row[name] for name in of_classes),
             str(row["block"]),
             row["layers"],
             f"{row['cycles'] / 1e6:,.2f}",
@@ -168,7 +179,7 @@ def blocks_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         ]
         for row in rows
     ]
-    return plain_table(head, texts, title, text=2)
+    return plain_table(head, texts, title, text=2 + len(of_classes))
 
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

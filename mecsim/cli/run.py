@@ -95,9 +95,11 @@ def _kernel_hint(scenario: Scenario, kernel: str) -> str | None:
     from mecsim.model.workload import arrival_rate
     from mecsim.scenario.schema import RecordedTasks
 
-    if kernel != "simpy" or isinstance(scenario.arrivals, RecordedTasks):
+    classes = [scenario.of_class(number) for number in range(len(scenario.classes))]
+    if kernel != "simpy" or any(isinstance(each.arrivals, RecordedTasks) for each in classes):
         return None
-    executions = arrival_rate(scenario) * scenario.slots * (scenario.dnn.blocks or 1)
+    blocks_a_slot = sum(arrival_rate(each) * (each.dnn.blocks or 1) for each in classes)
+    executions = blocks_a_slot * scenario.slots
     if executions < MANY_EXECUTIONS:
         return None
     return (
@@ -114,6 +116,10 @@ def _tables(summary: RunSummary) -> Iterator[RenderableType]:
         yield f"scheduler: {summary.scheduler}, {reason}"
     yield display.summary_table(summary)
     yield display.totals_line(summary)
+    if summary.classes:
+        yield ""
+        yield display.classes_table(summary)
+        yield ""
     if summary.counting is not None:
         yield summary.counting
     if (line := display.overload_line(summary)) is not None:

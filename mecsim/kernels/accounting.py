@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.kernels.hops import HOP, Records
-from mecsim.kernels.reward import block_cost, tardiness
+from mecsim.kernels.reward import block_cost, missed_deadline, tardiness
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.task_status import BATTERY_SPENT, COMPLETED, LOST
-from mecsim.support.arrays import Floats, Ints, raw
+from mecsim.support.arrays import Bools, Floats, Ints, raw
 from mecsim.support.jit import compiled
 
 # Entries of ``RunLog.filled``.
@@ -21,7 +21,7 @@ BATCHES: Final = 2
 
 
 class TaskTable(NamedTuple):
-    """Columns of ``/tasks`` that follow from the hops, and the cost; shape (n,) each."""
+    """Columns of ``/tasks`` that follow from the hops, and further ones; shape (n,) each."""
 
     finish_s: Floats
     total_s: Floats
@@ -30,18 +30,26 @@ class TaskTable(NamedTuple):
     energy_J: Floats
     cost: Floats
     late_blocks: NDArray[np.int32]
+    class_: NDArray[np.int32]
     status: NDArray[np.int8]
+    missed: NDArray[np.int8]
+    """1 for a task that did not complete by its deadline."""
 
     @classmethod
     def empty(cls, count: int) -> TaskTable:
         """Return ``count`` rows, to be filled in."""
         columns: list[Any] = [np.empty(count) for _ in range(6)]
-        columns += [np.empty(count, np.int32), np.empty(count, np.int8)]
+        columns += [np.empty(count, np.int32) for _ in range(2)]
+        columns += [np.empty(count, np.int8) for _ in range(2)]
         return cls(*columns)
 
     def first(self, count: int) -> TaskTable:
         """Return the first rows."""
-        columns: list[Any] = [column[:count] for column in self]
+        return self.of(slice(count))
+
+    def of(self, rows: slice | Bools) -> TaskTable:
+        """Return some rows."""
+        columns: list[Any] = [column[rows] for column in self]
         return TaskTable(*columns)
 
 
@@ -156,7 +164,7 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         services: The services are added here.
     """
     detailed = len(blocks.cost) > 0
-    tolerated_s, beta = tables.tolerated_s, tables.beta
+    tolerated_s, deadline_s, beta = tables.tolerated_s, tables.deadline_s, tables.beta
     first_block, class_of_block = tables.first_block, tables.class_of_block
     uplink, servers = tables.uplink, tables.servers
     busy_s, wait_s, served = services
@@ -165,8 +173,9 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         at, end = offset[task], offset[task + 1]
         arrived_s, ended_s = release_s[task], release_s[task]
         edge_s = local_s = energy_j = cost = 0.0
-        late, status, first = 0, COMPLETED, rows[at & mask]["block"]
-        for block in range(first, first_block[class_of_block[first] + 1]):
+        late, status = 0, COMPLETED
+        kind = class_of_block[rows[at & mask]["block"]]
+        for block in range(first_block[kind], first_block[kind + 1]):
             ready_s, compute_s, spent_j, place = arrived_s, np.nan, 0.0, 0
             while at < end and rows[at & mask]["block"] == block:
                 hop = rows[at & mask]
@@ -216,4 +225,8 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         tasks.late_blocks[to_row] = late
         if status == COMPLETED and arrived_s != arrived_s:
             status = BATTERY_SPENT
+        tasks.class_[to_row] = kind
         tasks.status[to_row] = status
+        tasks.missed[to_row] = missed_deadline(
+            ended_s - release_s[task], deadline_s[kind], ended_s, status == COMPLETED
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,19 +55,23 @@ class EpochTable(NamedTuple):
 
     @classmethod
     def of(cls, chunk: Chunk, decision_epoch: str = "per_slot") -> EpochTable:
-        """Return the epochs of a chunk of slots: a slot each, or a task each (``per_task``)."""
-        count, size = len(chunk.start_s), chunk.expected_size
+        """Return the epochs of a chunk of slots: a slot each, or a task each (``per_task``).
+
+        A slot of several classes is one epoch here: its tasks are submitted together. What is
+        expected is that of the first class.
+        """
+        count, size = len(chunk.start_s), np.ascontiguousarray(chunk.expected_size[:, 0])
         epochs = cls(
             time_s=chunk.start_s,
             bounds=chunk.bounds,
             rates=np.arange(count) * (len(chunk.rate_bps) > 1),
             network=np.zeros(count, dtype=np.int64),
             slot=chunk.first_slot + np.arange(count),
-            load=_load(chunk.expected_tasks, size),
+            load=_load(chunk.expected_tasks[:, 0], size),
             expected_size=size,
             placed=np.full(count, -1),
             in_slot=np.diff(chunk.bounds),
-            expected_in_slot=np.rint(chunk.expected_tasks),
+            expected_in_slot=np.rint(chunk.expected_tasks.sum(axis=1)),
             release_s=chunk.release_s,
             class_=chunk.class_,
             device=chunk.device,
@@ -91,24 +96,25 @@ class EpochTable(NamedTuple):
         )
 
     @classmethod
-    def of_epoch(cls, time_s: float, slot: Slot, tasks: Tasks) -> EpochTable:
-        """Return one epoch of a slot, with its tasks."""
-        expected = slot.expected_size[None, :]
+    def of_epoch(cls, time_s: float, slot: Slot, tasks: Tasks, task_class: int = 0) -> EpochTable:
+        """Return one epoch of a slot, with those of its tasks that are of one class."""
+        expected = slot.expected_size[task_class : task_class + 1]
+        mine = tasks.class_ == task_class
         return cls(
             time_s=np.array([time_s]),
-            bounds=np.array([0, len(tasks)]),
+            bounds=np.array([0, int(mine.sum())]),
             rates=np.zeros(1, dtype=np.int64),
             network=np.zeros(1, dtype=np.int64),
             slot=np.array([slot.number]),
-            load=_load(np.array([slot.expected_tasks]), expected),
+            load=_load(slot.expected_tasks[task_class : task_class + 1], expected),
             expected_size=expected,
             placed=np.full(1, -1),
             in_slot=np.array([tasks.in_slot]),
-            expected_in_slot=np.rint([slot.expected_tasks]),
-            release_s=tasks.release_s,
-            class_=tasks.class_,
-            device=tasks.device,
-            size=tasks.size,
+            expected_in_slot=np.rint([slot.expected_tasks.sum()]),
+            release_s=tasks.release_s[mine],
+            class_=tasks.class_[mine],
+            device=tasks.device[mine],
+            size=tasks.size[mine],
             rate_bps=slot.rate_bps[None, :],
         )
 
@@ -133,6 +139,25 @@ class EpochTable(NamedTuple):
             device=chunk.device[none],
             size=chunk.size[none],
             rate_bps=chunk.rate_bps[:1],
+        )
+
+    def with_class(self, task_class: int) -> EpochTable:
+        """Return the same epochs with all tasks of another class."""
+        return self._replace(class_=np.full_like(self.class_, task_class))
+
+    @classmethod
+    def merged(cls, tables: Sequence[EpochTable]) -> EpochTable:
+        """Return one epoch with the tasks of several tables of one epoch of the same slot."""
+        if len(tables) == 1:
+            return tables[0]
+        columns = {
+            name: np.concatenate([getattr(each, name) for each in tables])
+            for name in ("release_s", "class_", "device", "size")
+        }
+        order = np.lexsort((columns["class_"], columns["release_s"]))
+        return tables[-1]._replace(
+            bounds=np.array([0, len(order)]),
+            **{name: values[order] for name, values in columns.items()},
         )
 
     def tasks_at(self, epoch: int) -> int:
@@ -163,6 +188,8 @@ class EpochTable(NamedTuple):
             link_source=model.links.source.copy(),
             device=self.placed[rows].copy(),
             servers=model.servers,
+            class_=np.zeros(len(size), dtype=np.int64),
+            classes=len(model.classes),
         )
 
 

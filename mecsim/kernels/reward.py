@@ -38,6 +38,14 @@ def block_cost(
 
 
 @compiled
+def missed_deadline(delay_s: float, deadline_s: float, finish_s: float, completed: bool) -> bool:
+    """Return whether a task of a total delay did not complete by its deadline, if it has one."""
+    if deadline_s == math.inf:
+        return False
+    return not completed or tardiness(delay_s, deadline_s, finish_s) > 0.0
+
+
+@compiled
 def gather_costs(
     tolerated_s: Floats,
     beta: float,
@@ -206,6 +214,8 @@ def _gather_all(
     rows: Records,
     offset: Ints,
     release_s: Floats,
+    class_: Ints,
+    only: int,
     weight: float,
     after_s: float,
     until_s: float,
@@ -213,6 +223,8 @@ def _gather_all(
 ) -> int:
     count = 0
     for i in range(len(release_s)):
+        if only >= 0 and class_[i] != only:
+            continue
         begin, end = offset[i], offset[i + 1]
         count = gather_costs(
             tables.tolerated_s,
@@ -236,10 +248,16 @@ def task_weight(tables: KernelTables, tasks: Tasks) -> float:
     return weight_of(float(tasks.in_slot), tables.averages)
 
 
-def costs_between(tables: KernelTables, hops: Hops, after_s: float, until_s: float) -> Floats:
-    """Return the costs of the blocks that finish in (after_s, until_s], whatever the kernel."""
+def costs_between(
+    tables: KernelTables, hops: Hops, after_s: float, until_s: float, only: int | None = None
+) -> Floats:
+    """Return the costs of the blocks that finish in (after_s, until_s], whatever the kernel.
+
+    With ``only``, those of the tasks of one class.
+    """
     costs = np.empty(len(hops.tasks) * len(tables.tolerated_s))
     weight = task_weight(tables, hops.tasks)
-    columns = hops.rows, hops.offset, hops.tasks.release_s
-    count = _gather_all(tables, *columns, weight, after_s, until_s, costs)
+    columns = hops.rows, hops.offset, hops.tasks.release_s, hops.tasks.class_
+    which = -1 if only is None else only
+    count = _gather_all(tables, *columns, which, weight, after_s, until_s, costs)
     return costs[:count]

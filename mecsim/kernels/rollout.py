@@ -86,7 +86,7 @@ def rollout(
     needed: Ints,
     out: Outcomes,
 ) -> None:
-    """Simulate C placements of one epoch of each of the replicas from ``begin`` to ``end``.
+    """Simulate P placements of one epoch of each of the replicas from ``begin`` to ``end``.
 
     Args:
         begin: The first replica.
@@ -96,10 +96,11 @@ def rollout(
         tables: Constants of the model.
         epochs: Table of epochs.
         rows: Row of each replica's epoch; shape (B,).
-        placements: Shape (B, C, M).
+        placements: For each replica P times places for the tasks of each class; shape
+            (B, P, C, M).
         needed: Filled in with 0, or with the room for hops that is missing; then the replica's
             outcomes are incomplete.
-        out: Filled in; shape (B, C).
+        out: Filled in; shape (B, P).
     """
     costs = np.empty(len(s.tasks) * len(tables.tolerated_s))
     for b in range(begin, end):
@@ -112,7 +113,7 @@ def rollout(
             expected = epochs.expected_in_slot[epoch]
             for row in range(placements.shape[1]):
                 _restore(s, base)
-                needed[b] = submit_epoch(s, tables, epochs, epoch, placements[b, row : row + 1])
+                needed[b] = submit_epoch(s, tables, epochs, epoch, placements[b, row])
                 if needed[b]:
                     break
                 run(s, math.inf)
@@ -124,25 +125,43 @@ def rollout(
 
 
 class Rollouts:
-    """Simulates placements of one epoch from a copy of the network's state."""
+    """Simulates placements of one epoch from a copy of the network's state.
 
-    def __init__(self, base: State, tables: KernelTables, epochs: EpochTable) -> None:
+    Args:
+        base: The state.
+        tables: Constants of the model.
+        epochs: The epoch, with the tasks of other classes that have been placed at this instant.
+        placed: Places for the tasks of each class; shape (C, M). Placements to be simulated replace
+            those of ``task_class``.
+        task_class: The class of the epoch.
+    """
+
+    def __init__(
+        self,
+        base: State,
+        tables: KernelTables,
+        epochs: EpochTable,
+        placed: Ints,
+        task_class: int = 0,
+    ) -> None:
         self._tables, self._epochs = tables, epochs
+        self._placed, self._class = placed, task_class
         tasks = len(epochs.device)
         room = tasks, 2 * tasks * len(tables.tolerated_s)
         self._states = stacked([base.with_room(*room).copy()])  # the run continues
 
     def __call__(self, placements: Ints) -> Outcomes:
-        """Return the outcome of each of C placements, of shape (C, M), if nothing else comes."""
+        """Return the outcome of each of P placements, of shape (P, M), if nothing else comes."""
         out, needed, row = (
             empty_outcomes(1, len(placements)),
             np.ones(1, np.int64),
             np.zeros(1, int),
         )
+        each = np.tile(self._placed, (1, len(placements), 1, 1))
+        each[0, :, self._class, : placements.shape[1]] = placements
         while needed[0]:
             (base,) = unstacked(self._states)
             scratch = base.copy()  # several threads may call this
-            each = placements[None]
             rollout(0, 1, self._states, scratch, self._tables, self._epochs, row, each, needed, out)
             if needed[0]:
                 self._states = stacked([base.with_room(len(self._epochs.device), int(needed[0]))])

@@ -33,6 +33,8 @@ class KernelTables(NamedTuple):
     """Input of every block, and last the result, class after class; shape (B + C,)."""
     tolerated_s: Floats
     """Deadline τ_m; shape (B,)."""
+    deadline_s: Floats
+    """Deadline of a whole task of each class, infinite without one; shape (C,)."""
     route: Ints
     """Route table of every entry of ``bits``; shape (B + C,)."""
     next_link: Ints
@@ -73,6 +75,7 @@ class KernelTables(NamedTuple):
             joules_per_work=np.tile(compute.joules_per_work, (networks, 1)),
             bits=np.insert(model.input_bits, model.first_block[1:], model.result_bits),
             tolerated_s=model.tolerated_s,
+            deadline_s=np.array([each.deadline_s for each in model.classes]),
             route=model.route,
             next_link=model.next_link,
             link_target=model.links.target,

@@ -99,6 +99,7 @@ class Learner(Scheduler):
     settings: ClassVar[type[TrainingSettings]]
     """Training options, all with defaults."""
     conformance_options: ClassVar[Mapping[str, Any]] = {"policy": UNTRAINED}
+    several_classes = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tuned": {}}
     """Training options by the name of a preset; ``tuned`` are the defaults. Given options override
     those of a preset."""

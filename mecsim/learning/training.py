@@ -149,7 +149,9 @@ def _drawn_scenario(scenario: Scenario) -> Scenario:
     """Return a scenario with all files that it names read. Raises ``InputError``."""
     with scenario.locating():
         scenario = self_contained(scenario)
-    if isinstance(scenario.arrivals, RecordedTasks):
+    if len(scenario.classes) > 1:
+        raise InputError(f"tasks: has {len(scenario.classes)} classes; training takes one")
+    if isinstance(scenario.classes[0].arrivals, RecordedTasks):
         raise InputError("arrivals.process: trace: training needs drawn tasks, not recorded ones")
     return scenario
 

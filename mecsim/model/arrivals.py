@@ -24,6 +24,11 @@ CHUNK: Final = 64
 """Slots in a chunk."""
 
 
+def stream_of(model: Model, name: str) -> Stream:
+    """Return a random stream of the class of tasks of a model that has one."""
+    return Stream(model.seed, name, model.classes[0].number)
+
+
 class Parts:
     """The numbers of a run's slots, a fixed number at a time."""
 
@@ -56,7 +61,7 @@ _Piece: TypeAlias = tuple[int, float, float, float]
 
 
 def arrivals(model: Model, every: Parts) -> Chunks:
-    """Yield the tasks of the slots of ``every`` chunk.
+    """Yield the tasks of the slots of ``every`` chunk, for a model of one class of tasks.
 
     Raises:
         ValueError: If the tasks are not drawn but recorded.
@@ -118,7 +123,7 @@ def _modulated(
     model: Model, rates: tuple[float, ...], dwell: tuple[float, ...], every: Parts
 ) -> Chunks:
     """Yield the Poisson arrivals whose rate follows a cycle of states with exponential sojourns."""
-    gaps, sources = Stream(model.seed, "arrivals"), Stream(model.seed, "sources")
+    gaps, sources = stream_of(model, "arrivals"), stream_of(model, "sources")
     pieces = _pieces(model, rates, dwell)
     for numbers in every:
         of_slots = [piece for each in islice(pieces, len(numbers)) for piece in each]
@@ -155,13 +160,13 @@ def _first_state(model: Model, dwell: tuple[float, ...]) -> int:
     if len(dwell) == 1:
         return 0
     share = np.cumsum(dwell) / math.fsum(dwell)
-    drawn = Stream(model.seed, "bursts").uniform(0, np.array([1]))
+    drawn = stream_of(model, "bursts").uniform(0, np.array([1]))
     return min(int(np.searchsorted(share, drawn[0], side="right")), len(dwell) - 1)
 
 
 def _sojourns(model: Model) -> Iterator[float]:
     """Yield sojourn times in units of their mean."""
-    bursts = Stream(model.seed, "bursts")
+    bursts = stream_of(model, "bursts")
     for number in count(1):  # slot 0 holds the first state
         yield from bursts.exponential(number, np.array([CHUNK])).tolist()
 

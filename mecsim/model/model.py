@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,7 +27,7 @@ from mecsim.model.task_class import TaskClass
 from mecsim.model.timetable import timetable
 from mecsim.model.topology import Links
 from mecsim.scenario import groups
-from mecsim.scenario.schema import BlockTable, Scenario
+from mecsim.scenario.schema import BlockTable, Dnn, Scenario
 from mecsim.scenario.yaml_source import Keys
 from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
@@ -130,6 +131,32 @@ class Model:
         """Whether any device has a limited battery."""
         return bool(np.isfinite(self.battery_j).any())
 
+    def of_class(self, number: int) -> Model:
+        """Return the model with one of its classes of tasks, as if there were no other."""
+        return self._of_classes[number]
+
+    @cached_property
+    def _of_classes(self) -> list[Model]:
+        if self.scenario.tasks is None:
+            return [self]
+        return [self._only(each) for each in self.classes]
+
+    def _only(self, task_class: TaskClass) -> Model:
+        number = task_class.number
+        rows = slice(*self.first_block[number : number + 2].tolist())
+        blocks = ("block_names", "cycles", "parameter_bytes", "input_bits", "tolerated_s")
+        moved = slice(rows.start + number, rows.stop + number + 1)
+        model = replace(
+            self,
+            scenario=self.scenario.of_class(number),
+            nominal=self.nominal.of_class(number),
+            classes=(task_class,),
+            result_bits=self.result_bits[number : number + 1],
+            route=self.route[moved],
+            **{name: getattr(self, name)[rows] for name in blocks},
+        )
+        return _frozen(model)
+
     @cached_property
     def radio_bps(self) -> Floats:
         """Nominal radio rate of the devices whose rate follows a series, NaN of all others.
@@ -173,7 +200,16 @@ class Model:
         return capacity
 
     def block_table(self) -> list[dict[str, Any]]:
-        """Return one row for each block, with c_m, d_m and I_m, for tables."""
+        """Return one row for each block, with c_m, d_m and I_m, for tables.
+
+        With several classes of tasks, a row names its class.
+        """
+        if len(self.classes) > 1:
+            return [
+                {"class": each.name} | row
+                for each in self.classes
+                for row in self.of_class(each.number).block_table()
+            ]
         return cuts.Blocks(
             names=self.block_names,
             flops=tuple(self.cycles.tolist()),
@@ -255,24 +291,28 @@ def _check_seed(seed: int) -> None:
 def _resolve(described: Scenario, seed: int) -> Model:
     scenario, over_time = with_nominal(described)
     _check_memory(scenario)
-    blocks = blocks_of(scenario)
+    work = [_work_of(scenario, number) for number in range(len(scenario.classes))]
     of_nodes = nodes.given(scenario) | nodes.drawn(scenario, seed)
     links = topology.wired_links(scenario.wired, scenario.edge_servers)
-    input_bits = np.array(blocks.input_bits, dtype=np.float64)
-    moved = np.append(input_bits, float(blocks.output_bits))
-    next_link, route = route_tables(links, scenario.server_count, moved)
+    moved = [float(bits) for each, _ in work for bits in (*each.input_bits, each.output_bits)]
+    next_link, route = route_tables(links, scenario.server_count, np.array(moved))
     model = Model(
         **of_nodes,
         scenario=described,
         nominal=scenario,
         seed=seed,
-        classes=(TaskClass(number=0, name="", blocks=len(blocks)),),
-        block_names=blocks.names,
-        cycles=np.array(blocks.flops, dtype=np.float64) * scenario.dnn.cycles_per_flop,
-        parameter_bytes=np.array(blocks.parameter_bytes, dtype=np.float64),
-        input_bits=input_bits,
-        result_bits=np.array([blocks.output_bits], dtype=np.float64),
-        tolerated_s=deadlines(scenario, len(blocks)),
+        classes=tuple(_classes(scenario, [len(blocks) for blocks, _ in work])),
+        block_names=tuple(name for blocks, _ in work for name in blocks.names),
+        cycles=np.concatenate(
+            [
+                np.array(blocks.flops, dtype=np.float64) * each.dnn.cycles_per_flop
+                for (blocks, _), each in zip(work, scenario.classes, strict=True)
+            ]
+        ),
+        parameter_bytes=_joined(blocks.parameter_bytes for blocks, _ in work),
+        input_bits=_joined(blocks.input_bits for blocks, _ in work),
+        result_bits=np.array([blocks.output_bits for blocks, _ in work], dtype=np.float64),
+        tolerated_s=_joined(tolerated_s for _, tolerated_s in work),
         links=links,
         next_link=next_link,
         route=route,
@@ -287,6 +327,30 @@ def _followers(model: Model, keys: Keys) -> Ints:
     node_groups = NodeGroups(model.server_group, model.device_group)
     entry = topology.link_entries(model.nominal.wired, model.nominal.edge_servers, model.links)
     return followers(keys, model.nominal, model.resources, node_groups, entry)
+
+
+def _work_of(scenario: Scenario, number: int) -> tuple[cuts.Blocks, Floats]:
+    """Return the blocks of a class of tasks, and the deadline of each."""
+    with scenario.in_class(number):
+        described = scenario.of_class(number)
+        blocks = blocks_of(described)
+        return blocks, deadlines(described, len(blocks))
+
+
+def _joined(parts: Iterable[Sequence[float] | Floats]) -> Floats:
+    return np.concatenate([np.array(part, dtype=np.float64) for part in parts])
+
+
+def _classes(scenario: Scenario, blocks: Sequence[int]) -> Iterator[TaskClass]:
+    for number, each in enumerate(scenario.classes):
+        yield TaskClass(
+            number=number,
+            name=each.name,
+            blocks=blocks[number],
+            deadline_s=math.inf if each.deadline is None else each.deadline,
+            drop_late=each.drop_late,
+            priority=each.priority,
+        )
 
 
 def _frozen(model: Model) -> Model:
@@ -318,16 +382,22 @@ def _memory_needed(scenario: Scenario) -> int:
     They are route tables (one, or one for each transfer where links differ, and one in the
     making), links, devices, and the hops of the tasks of one slot (2 kB for a block, measured).
     """
-    n, model, wired = scenario.server_count, scenario.dnn.model, scenario.wired
+    n, wired = scenario.server_count, scenario.wired
     listed = topology.listed_links(wired, scenario.edge_servers)
     links = n * n if wired.topology == "full_mesh" else listed + 4 * n
-    blocks = len(model.flops) if isinstance(model, BlockTable) else scenario.dnn.blocks or 32
-    tables = blocks + 2 if wired.topology == "explicit" else 2
-    arrivals = scenario.arrivals
-    rate = max(getattr(arrivals, "rates", (getattr(arrivals, "rate", 0.0),)))
-    return (
-        8 * tables * n * n + 200 * links + 700 * scenario.device_count + int(2000 * rate * blocks)
-    )
+    blocks = [_blocks_at_most(each.dnn) for each in scenario.classes]
+    tables = sum(blocks) + 2 if wired.topology == "explicit" else 2
+    rates = [
+        max(getattr(each.arrivals, "rates", (getattr(each.arrivals, "rate", 0.0),)))
+        for each in scenario.classes
+    ]
+    of_tasks = sum(int(2000 * rate * each) for rate, each in zip(rates, blocks, strict=True))
+    return 8 * tables * n * n + 200 * links + 700 * scenario.device_count + of_tasks
+
+
+def _blocks_at_most(dnn: Dnn) -> int:
+    """Return the number of blocks of a DNN, or more than most have if it is not known yet."""
+    return len(dnn.model.flops) if isinstance(dnn.model, BlockTable) else dnn.blocks or 32
 
 
 def self_contained(scenario: Scenario) -> Scenario:
@@ -338,10 +408,26 @@ def self_contained(scenario: Scenario) -> Scenario:
         ScenarioError: If a series cannot be read.
     """
     scenario = written_out(scenario)
-    model = scenario.dnn.model
-    if not (isinstance(model, str) and model.endswith(".json")):
+    classes = scenario.classes
+    written = [_with_table(scenario, number) for number in range(len(classes))]
+    if all(dnn is each.dnn for dnn, each in zip(written, classes, strict=True)):
         return scenario
-    blocks = blocks_of(scenario)
+    if scenario.tasks is None:
+        return scenario.model_copy(update={"dnn": written[0]})
+    tasks = [
+        each.model_copy(update={"dnn": dnn})
+        for dnn, each in zip(written, scenario.tasks, strict=True)
+    ]
+    return scenario.model_copy(update={"tasks": tuple(tasks)})
+
+
+def _with_table(scenario: Scenario, number: int) -> Dnn:
+    """Return the DNN of a class of tasks, without the profile file of a user."""
+    dnn = scenario.classes[number].dnn
+    if not (isinstance(dnn.model, str) and dnn.model.endswith(".json")):
+        return dnn
+    with scenario.in_class(number):
+        blocks = blocks_of(scenario.of_class(number))
     table = BlockTable(
         flops=blocks.flops,
         parameter_bytes=blocks.parameter_bytes,
@@ -349,7 +435,6 @@ def self_contained(scenario: Scenario) -> Scenario:
         output_bits=blocks.output_bits,
         names=blocks.names,
     )
-    dnn = scenario.dnn.model_copy(
+    return dnn.model_copy(
         update={"model": table, "cut": "balanced", "blocks": len(blocks), "live_tensors": 1}
     )
-    return scenario.model_copy(update={"dnn": dnn})

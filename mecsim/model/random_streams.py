@@ -45,8 +45,9 @@ class Stream:
     of a slot start with the same ones as fewer.
     """
 
-    def __init__(self, seed: int, name: str) -> None:
-        self._key = _key(seed, name)
+    def __init__(self, seed: int, name: str, task_class: int = 0) -> None:
+        """Open the stream ``name`` of a seed; each class of tasks has streams of its own."""
+        self._key = _key(seed, name, task_class)
 
     def uniform(self, first: int, counts: Ints) -> Floats:
         """Draw numbers that are uniform in [0, 1), multiples of 2^-53; shape (sum(counts),)."""
@@ -133,5 +134,5 @@ def generator(seed: int, name: str) -> np.random.Generator:
     return np.random.Generator(bits)
 
 
-def _key(seed: int, name: str) -> Words:
-    return np.array([seed, _STREAMS.index(name)], dtype=np.uint64)
+def _key(seed: int, name: str, task_class: int = 0) -> Words:
+    return np.array([seed, (task_class << 32) + _STREAMS.index(name)], dtype=np.uint64)

@@ -15,3 +15,9 @@ class TaskClass:
     """Empty where the scenario names no classes."""
     blocks: int
     """M, the number of blocks of its DNN."""
+    deadline_s: float
+    """The time from the release of a task until it should have ended; infinite without one."""
+    drop_late: bool
+    """Whether a task is dropped where its next service would begin after its deadline."""
+    priority: str
+    """A label; it changes no result."""

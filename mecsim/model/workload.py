@@ -7,18 +7,19 @@ kind of draw has a separate stream, so that no scheduler can shift it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from mecsim.model.arrivals import CHUNK, Parts, arrivals, slot_starts
+from mecsim.model.arrivals import CHUNK, Parts, arrivals, slot_starts, stream_of
 from mecsim.model.model import Model
 from mecsim.model.over_time import values_at
 from mecsim.model.random_streams import Stream
 from mecsim.scenario.schema import (
+    Arrivals,
     ConstantSize,
     Deterministic,
     ExponentialSize,
@@ -69,10 +70,10 @@ class Slot(NamedTuple):
     tasks: Tasks
     rate_bps: Floats
     """R_d, up and down; shape (D,)."""
-    expected_tasks: float
-    """Number of tasks that a scheduler should expect in this slot when it begins."""
+    expected_tasks: Floats
+    """Number of tasks of each class that a scheduler should expect when it begins; shape (C,)."""
     expected_size: Floats
-    """Size factors that a scheduler should expect when it begins; shape (1,) or (M,)."""
+    """Size factors that a scheduler should expect when it begins; shape (C, 1) or (C, M)."""
 
 
 class Chunk(NamedTuple):
@@ -95,9 +96,9 @@ class Chunk(NamedTuple):
     rate_bps: Floats
     """One row for all slots, or one for each; shape (1, D) or (K, D)."""
     expected_tasks: Floats
-    """Shape (K,)."""
+    """Shape (K, C)."""
     expected_size: Floats
-    """Shape (K, 1) or (K, M)."""
+    """Shape (K, C, 1) or (K, C, M)."""
 
     def tasks(self, slot: int, begin: int, end: int) -> Tasks:
         """Return all tasks of a slot, those from ``begin`` to ``end``."""
@@ -110,7 +111,7 @@ class Chunk(NamedTuple):
         bounds, varies = self.bounds.tolist(), len(self.rate_bps) > 1
         for k, start_s in enumerate(self.start_s.tolist()):
             tasks = self.tasks(self.first_slot + k, bounds[k], bounds[k + 1])
-            rate, expected = self.rate_bps[k * varies], float(self.expected_tasks[k])
+            rate, expected = self.rate_bps[k * varies], self.expected_tasks[k]
             yield Slot(tasks.slot, start_s, tasks, rate, expected, self.expected_size[k])
 
 
@@ -142,35 +143,81 @@ def chunks(
     model: Model, recording: RecordedWorkload | None = None, length: int = CHUNK
 ) -> Iterator[Chunk]:
     """Yield the slots of a run, ``length`` at a time: as recorded, or drawn from the seed."""
-    mean = mean_tasks(model, recording)
-    slotted, first_task = isinstance(model.scenario.arrivals, Slotted), 0
-    every = Parts(model.scenario.slots, length)
-    released = _drawn(model, every) if recording is None else _recorded(every, recording)
+    every, first_task = Parts(model.scenario.slots, length), 0
+    views = [model.of_class(number) for number in range(len(model.classes))]
+    drawn = [_drawn(view, every) for view in views] if recording is None else []
+    released = zip(*drawn, strict=True) if recording is None else _recorded(model, every, recording)
+    width = size_columns(model, recording)
     given = recording.rates if recording else None
     rates = _rates(model, every) if given is None else _stacked(every, given)
-    for numbers, tasks, rate_bps in zip(every, released, rates, strict=True):
+    for numbers, by_class, rate_bps in zip(every, released, rates, strict=True):
         start_s = slot_starts(model, numbers)
-        bounds = np.concatenate([[0], np.cumsum(tasks.counts)])
-        some = tasks.counts > 0
-        known = some & (tasks.release_s[bounds[1:] - 1] == start_s) if some.any() else some
-        size = tasks.usual_size
-        if known.any():
-            sums = np.add.reduceat(tasks.size, bounds[:-1][some])
-            size[known] = sums[known[some]] / tasks.counts[known, None]
+        expected = [
+            _expected(tasks, start_s, view, recording)
+            for view, tasks in zip(views, by_class, strict=True)
+        ]
+        class_, tasks = _merged([tasks.with_columns(width) for tasks in by_class])
         yield Chunk(
             first_slot=numbers.start,
             first_task=first_task,
             start_s=start_s,
-            bounds=bounds,
+            bounds=np.concatenate([[0], np.cumsum(tasks.counts)]),
             release_s=tasks.release_s,
-            class_=np.zeros(len(tasks.device), dtype=np.int64),
+            class_=class_,
             device=tasks.device,
             size=tasks.size,
             rate_bps=rate_bps,
-            expected_tasks=np.where(known | slotted, tasks.counts, mean),
-            expected_size=size,
+            expected_tasks=np.stack([count for count, _ in expected], axis=1),
+            expected_size=np.stack([_widened(size, width) for _, size in expected], axis=1),
         )
         first_task += len(tasks.release_s)
+
+
+def _expected(
+    tasks: _Released, start_s: Floats, model: Model, recording: RecordedWorkload | None
+) -> tuple[Floats, Floats]:
+    """Return the numbers of tasks of one class and their sizes that are expected in K slots.
+
+    What is released at a slot's start is known. Shapes (K,) and (K, 1 or M).
+    """
+    bounds = np.concatenate([[0], np.cumsum(tasks.counts)])
+    some = tasks.counts > 0
+    known = some & (tasks.release_s[bounds[1:] - 1] == start_s) if some.any() else some
+    size = tasks.usual_size
+    if known.any():
+        sums = np.add.reduceat(tasks.size, bounds[:-1][some])
+        size[known] = sums[known[some]] / tasks.counts[known, None]
+    slotted = isinstance(model.scenario.arrivals, Slotted)
+    return np.where(known | slotted, tasks.counts, mean_tasks(model, recording)), size
+
+
+def _merged(by_class: Sequence[_Released]) -> tuple[Ints, _Released]:
+    """Return the class of every task, and all tasks in order of release, then of class."""
+    sizes = [len(tasks.release_s) for tasks in by_class]
+    class_ = np.repeat(np.arange(len(by_class)), sizes)
+    if len(by_class) == 1:
+        return class_, by_class[0]
+    slots = np.arange(len(by_class[0].counts))
+    slot = np.concatenate([np.repeat(slots, tasks.counts) for tasks in by_class])
+    release_s = np.concatenate([tasks.release_s for tasks in by_class])
+    order = np.lexsort((class_, release_s, slot))
+    return class_[order], _Released(
+        release_s[order],
+        np.concatenate([tasks.device for tasks in by_class])[order],
+        np.sum([tasks.counts for tasks in by_class], axis=0),
+        np.concatenate([tasks.size for tasks in by_class])[order],
+        by_class[0].usual_size,
+    )
+
+
+def _widened(size: Floats, columns: int) -> Floats:
+    """Return size factors for more blocks: one factor is that of all, others are not read."""
+    have = size.shape[1]
+    if have == columns:
+        return size
+    if have == 1:
+        return np.repeat(size, columns, axis=1)
+    return np.concatenate([size, np.ones((len(size), columns - have))], axis=1)
 
 
 def _stacked(every: Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
@@ -181,14 +228,16 @@ def _stacked(every: Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
 
 
 def size_columns(model: Model, recording: RecordedWorkload | None = None) -> int:
-    """Return the number of size factors of a task: 1, or M if they are drawn per block."""
+    """Return the number of size factors of a task: 1, or M if any are drawn per block."""
     if recording is not None:
         return recording.size_columns
-    return model.blocks if getattr(model.scenario.size_factor, "per", None) == "block" else 1
+    described = model.scenario.classes
+    per_block = any(getattr(each.size_factor, "per", None) == "block" for each in described)
+    return model.blocks if per_block else 1
 
 
 def mean_tasks(model: Model, recording: RecordedWorkload | None = None) -> float:
-    """Return the mean number of tasks a slot."""
+    """Return the mean number of tasks a slot, of all classes."""
     recorded = isinstance(model.scenario.arrivals, RecordedTasks)
     return recording.expected_tasks if recording and recorded else mean_rate(model)
 
@@ -199,8 +248,13 @@ def mean_rate(model: Model) -> float:
 
 
 def arrival_rate(scenario: Scenario) -> float:
-    """Return the mean number of tasks a slot of the arrival process of a scenario."""
-    match scenario.arrivals:
+    """Return the mean number of tasks a slot of the arrival processes of a scenario."""
+    rates = [_rate_of(each.arrivals) for each in scenario.classes]
+    return rates[0] if len(rates) == 1 else math.fsum(rates)
+
+
+def _rate_of(arrivals: Arrivals) -> float:
+    match arrivals:
         case Mmpp(rates=rates, mean_dwell=dwell):
             weighted = [rate * time for rate, time in zip(rates, dwell, strict=True)]
             return math.fsum(weighted) / math.fsum(dwell)
@@ -211,7 +265,7 @@ def arrival_rate(scenario: Scenario) -> float:
 
 
 class _Released(NamedTuple):
-    """The tasks of a chunk of K slots."""
+    """The tasks of a chunk of K slots, of one class or of all."""
 
     release_s: Floats
     device: Ints
@@ -221,21 +275,34 @@ class _Released(NamedTuple):
     usual_size: Floats
     """Expected size factors of each slot whose tasks are not known; shape (K, 1 or M)."""
 
+    def with_columns(self, count: int) -> _Released:
+        """Return the tasks with more size factors each."""
+        return self._replace(size=_widened(self.size, count))
 
-def _recorded(every: Parts, recording: RecordedWorkload) -> Iterator[_Released]:
+
+def _recorded(model: Model, every: Parts, recording: RecordedWorkload) -> Iterator[list[_Released]]:
+    """Yield the tasks of every class of each chunk."""
     for numbers in every:
         slots = list(islice(recording.tasks, len(numbers)))
-        yield _Released(
-            np.concatenate([tasks.release_s for tasks in slots]),
-            np.concatenate([tasks.device for tasks in slots]),
-            np.array([len(tasks) for tasks in slots]),
-            np.concatenate([tasks.size for tasks in slots]),
-            np.ones((len(slots), recording.size_columns)),
+        number = np.repeat(np.arange(len(slots)), [len(tasks) for tasks in slots])
+        class_, release_s, device, size = (
+            np.concatenate([getattr(tasks, name) for tasks in slots])
+            for name in ("class_", "release_s", "device", "size")
         )
+        yield [
+            _Released(
+                release_s[mine],
+                device[mine],
+                np.bincount(number[mine], minlength=len(slots)),
+                size[mine],
+                np.ones((len(slots), recording.size_columns)),
+            )
+            for mine in (class_ == each.number for each in model.classes)
+        ]
 
 
 def _drawn(model: Model, every: Parts) -> Iterator[_Released]:
-    sizes, released = Stream(model.seed, "sizes"), arrivals(model, every)
+    sizes, released = stream_of(model, "sizes"), arrivals(model, every)
     for numbers in every:
         release_s, device, counts = next(released)
         size, usual = _sizes(model, sizes, numbers, counts)

@@ -89,6 +89,13 @@ def _is_table(values: Any) -> bool:
 
 CHOICES: Final = (
     Choice(
+        ("tasks",),
+        _given("tasks"),
+        tuple((name,) for name in ("dnn", "size_factor", "arrivals", "deadline", "drop_late")),
+        "set tasks to null",
+        undone_by_child=True,
+    ),
+    Choice(
         ("radio", "rate"),
         _given("radio", "rate"),
         tuple(

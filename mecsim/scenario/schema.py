@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
+    Field,
     PrivateAttr,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -44,7 +45,9 @@ from mecsim.scenario.tasks import (
     RecordedTasks,
     SizeFactor,
     Slotted,
+    TaskClass,
     UniformSize,
+    check_drop_late,
 )
 from mecsim.scenario.units import Seconds
 from mecsim.support.validation import Whole, Within
@@ -77,12 +80,15 @@ __all__ = [
     "ServerGroup",
     "SizeFactor",
     "Slotted",
+    "TaskClass",
     "Uniform",
     "UniformRate",
     "UniformSize",
     "Wired",
 ]
 
+_OF_ONE_CLASS: Final = ("dnn", "size_factor", "arrivals", "deadline", "drop_late")
+"""Keys that describe the tasks where there is one class of them."""
 
 UNNAMED: Final = "scenario"
 """The label of a scenario that was read from no file."""
@@ -125,6 +131,12 @@ class Scenario(Section):
     """The scale of a task's cycles and bits; its mean is 1."""
     arrivals: Arrivals = Slotted()
     """When tasks are released and by which devices."""
+    deadline: Seconds | None = None
+    """The time in s from the release of a task until its last block should have finished."""
+    drop_late: bool = False
+    """Whether a task is dropped where its next service would begin after its deadline."""
+    tasks: Annotated[tuple[TaskClass, ...], Field(min_length=1, max_length=1000)] | None = None
+    """Several classes of tasks, in place of one by dnn, size_factor, arrivals and deadline."""
     edge_servers: Servers = 4
     """N, the number of edge servers, or a list of groups of them."""
     edge_server: EdgeServer = EdgeServer()
@@ -153,10 +165,7 @@ class Scenario(Section):
         self._one_each("edge_server", self.edge_server, self.edge_servers)
         self._one_each("device", self.device, self.devices)
         self._groups_agree()
-        if isinstance(self.arrivals, Mmpp) and min(self.arrivals.mean_dwell) < self._least_dwell:
-            least = f"allowed: at least {self._least_dwell:g} s (slot_length / 1000)"
-            problem = f"has a dwell time of {min(self.arrivals.mean_dwell):g} s; {least}"
-            raise fault(("arrivals", "mean_dwell"), problem)
+        self._check_classes()
         for number, link in enumerate(self.wired.links or ()):
             keys = ("wired", "links", number)
             try:
@@ -175,15 +184,54 @@ class Scenario(Section):
             raise fault(("measurement", key), problem)
         return self
 
+    def _check_classes(self) -> None:
+        check_drop_late(self.deadline, drop_late=self.drop_late)
+        names = [each.name for each in self.classes]
+        for number, each in enumerate(self.classes):
+            keys: yaml_source.Keys = () if self.tasks is None else ("tasks", number)
+            if each.name in names[:number]:
+                first = names.index(each.name)
+                raise fault((*keys, "name"), f"{each.name!r} is the name of tasks.{first} too")
+            if (
+                isinstance(each.arrivals, Mmpp)
+                and min(each.arrivals.mean_dwell) < self._least_dwell
+            ):
+                least = f"allowed: at least {self._least_dwell:g} s (slot_length / 1000)"
+                problem = f"has a dwell time of {min(each.arrivals.mean_dwell):g} s; {least}"
+                raise fault((*keys, "arrivals", "mean_dwell"), problem)
+            if len(names) > 1 and isinstance(each.arrivals, RecordedTasks):
+                problem = "trace goes with one class of tasks; allowed: another process"
+                raise fault((*keys, "arrivals", "process"), problem)
+
     @model_serializer(mode="wrap")
     def _without_idle(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out a section that changes nothing: hashes are those of before it existed."""
         document: dict[str, Any] = handler(self)
+        idle = [] if self.failures else ["failures"]
         if self.measurement == Measurement():
-            document.pop("measurement", None)
-        if not self.failures:
-            document.pop("failures", None)
+            idle.append("measurement")
+        if self.tasks is None:
+            idle += [name for name in ("tasks", "deadline", "drop_late") if not getattr(self, name)]
+        else:
+            idle += _OF_ONE_CLASS
+        for name in idle:
+            document.pop(name, None)
         return document
+
+    @property
+    def classes(self) -> tuple[TaskClass, ...]:
+        """The classes of tasks; one without a name where the scenario names none."""
+        if self.tasks is not None:
+            return self.tasks
+        own = {name: getattr(self, name) for name in _OF_ONE_CLASS}
+        return (TaskClass.model_construct(name="", priority="", **own),)
+
+    def of_class(self, number: int) -> Scenario:
+        """Return the scenario with the tasks of one class only, in the form of one class."""
+        if self.tasks is None:
+            return self
+        own = {name: getattr(self.tasks[number], name) for name in _OF_ONE_CLASS}
+        return self.model_copy(update=own | {"tasks": None})
 
     @property
     def length_s(self) -> float:
@@ -265,6 +313,15 @@ class Scenario(Section):
             yield
         except InputError as error:
             raise type(error)(self._origin.located(str(error))) from error
+
+    @contextmanager
+    def in_class(self, number: int) -> Iterator[None]:
+        """Put the key of a class of tasks before input errors that begin with a key of its own."""
+        try:
+            yield
+        except InputError as error:
+            prefix = "" if self.tasks is None else f"tasks.{number}."
+            raise type(error)(f"{prefix}{error}") from error
 
     def canonical_json(self) -> str:
         """Return the scenario as JSON with all values in SI units and keys sorted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -9,6 +10,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     Tag,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -203,3 +205,43 @@ class RecordedTasks(Section):
 Arrivals: TypeAlias = Annotated[
     Slotted | Deterministic | Poisson | Mmpp | RecordedTasks, Discriminator("process")
 ]
+
+
+class TaskClass(Section):
+    """A class of tasks: a DNN with its own arrivals, sizes and deadline."""
+
+    name: str
+    """Its name in tables, traces and messages: letters, digits, ``_``, ``-`` and ``.``."""
+    dnn: Dnn
+    """The model that every task of the class runs, cut into blocks."""
+    arrivals: Arrivals = Slotted()
+    """When tasks of the class are released and by which devices."""
+    size_factor: SizeFactor = ConstantSize()
+    """The scale of a task's cycles and bits; its mean is 1."""
+    deadline: Seconds | None = None
+    """The time in s from the release of a task until its last block should have finished."""
+    drop_late: bool = False
+    """Whether a task is dropped where its next service would begin after its deadline."""
+    priority: str = ""
+    """A label for people and schedulers; it does not change the order of service."""
+
+    @field_validator("name", mode="after")
+    @classmethod
+    def _short_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", value):
+            allowed = "1 to 40 letters, digits, '_', '-' and '.', the first a letter or a digit"
+            raise ValueError(f"is no name of a class; allowed: {allowed}")
+        return value
+
+    @model_validator(mode="after")
+    def _deadline_to_drop(self) -> Self:
+        check_drop_late(self.deadline, drop_late=self.drop_late)
+        return self
+
+
+def check_drop_late(deadline: float | None, *, drop_late: bool) -> None:
+    """Raise a fault where tasks are to be dropped at a deadline that is not given."""
+    if drop_late and deadline is None:
+        raise fault(("drop_late",), "true needs a deadline; give deadline, or leave drop_late out")
+    if drop_late:
+        raise fault(("drop_late",), "true is not supported yet; allowed: false")

@@ -54,6 +54,10 @@ class Scheduler(ABC):
     """Values of ``decision_epoch`` that the scheduler is for. Scenarios with another one are
     refused, and the conformance check leaves them out."""
 
+    several_classes: ClassVar[bool] = True
+    """Whether the scheduler is for scenarios with several classes of tasks, too: it takes the
+    number of blocks from :attr:`Observation.spec`."""
+
     conformance_options: ClassVar[Mapping[str, Any]] = {}
     """Options of the conformance check that are not given otherwise."""
 

@@ -66,7 +66,7 @@ def choose(
             f"scheduler {_name_of(type(made))!r}: was made for another scenario or seed. "
             "Try: its class, or a function of the spec that makes it"
         )
-    registry.check_epochs(_name_of(type(made)), type(made), spec.decision_epoch)
+    registry.check_fits(_name_of(type(made)), type(made), spec)
     return Choice(_name_of(type(made)), made)
 
 
@@ -92,6 +92,9 @@ def _name_of(cls: type[Scheduler]) -> str:
 
 
 def _default(spec: SchedulerSpec) -> Choice:
+    if len(spec.classes) > 1:
+        reason = f"no policy of {LEARNED} is for several classes of tasks"
+        return Choice(ANYWHERE, registry.create(ANYWHERE, spec, {}), reason)
     try:
         learned = registry.create(LEARNED, spec, {})
     except NoPolicyError:

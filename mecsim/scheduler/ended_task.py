@@ -17,6 +17,10 @@ class EndedTask:
     slot: int
     """The slot of its release."""
     device: int
+    class_number: int
+    """Its class, from 0."""
+    class_name: str
+    """Empty where the scenario names no classes."""
     placement: Ints
     """Place of every block; shape (M,)."""
     release_s: float
@@ -34,6 +38,8 @@ class EndedTask:
     late_blocks: int
     """Number of blocks that exceeded their tolerated delay τ."""
     failed: bool
+    missed_deadline: bool
+    """Whether it did not complete by the ``deadline`` of its class."""
 
     @property
     def total_s(self) -> float:

@@ -14,6 +14,7 @@ feature             scale
 ``rate_bps``        nominal rate: mean of the given range, or of all devices without fading
 ``battery_J``       the largest full battery; an unlimited one is always encoded as 1
 ``serving_server``  N
+``class``           1
 ==================  ===============================================================================
 
 A scale that would be 0 is 1. All are the same under every seed: rates without fading depend on the
@@ -31,7 +32,7 @@ from mecsim.errors import ScenarioError
 from mecsim.model.model import Model, reseeded
 from mecsim.model.workload import mean_rate
 from mecsim.scenario.schema import RecordedTasks
-from mecsim.scheduler.features import names_of_features
+from mecsim.scheduler.features import names_of_classes, names_of_features
 from mecsim.support.arrays import Bools, Floats, read_only
 
 Scaled: TypeAlias = NDArray[np.float32]
@@ -62,6 +63,7 @@ class FeatureScale(NamedTuple):
             "rate_bps": _nominal_rate_bps(model),
             "battery_J": model.battery_j[np.isfinite(model.battery_j)].max(initial=0.0),
             "serving_server": model.servers,
+            "class": 1.0,
         }
         backlogs = ("cpu", "links_out", "device", "uplink", "downlink")
         scale |= {f"{name}_backlog_s": 1.0 for name in backlogs}
@@ -69,6 +71,7 @@ class FeatureScale(NamedTuple):
         names = names_of_features(model.servers, model.blocks, epoch)
         # A name is "kind", "entity.kind", or either with "mean_" before the kind.
         kinds = [name.rpartition(".")[2].removeprefix("mean_") for name in names]
+        kinds += ["class" for _ in names_of_classes([each.name for each in model.classes])]
         divisor = np.array([scale[kind] or 1.0 for kind in kinds], dtype=np.float64)
         battery = np.array([kind == "battery_J" for kind in kinds])
         return cls(read_only(divisor), read_only(battery))
@@ -85,7 +88,7 @@ def _mean_tasks(model: Model) -> float:
     """Return the mean number of tasks of an epoch."""
     if model.scenario.decision_epoch == "per_task":
         return 1.0
-    if isinstance(model.scenario.arrivals, RecordedTasks):
+    if any(isinstance(each.arrivals, RecordedTasks) for each in model.scenario.classes):
         raise ScenarioError(
             "arrivals.process: trace has no mean rate, by which observations are scaled. "
             "Try: mecsim replay TRACE --scheduler NAME, or decision_epoch: per_task"

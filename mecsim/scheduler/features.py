@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -35,6 +36,10 @@ class ObservationTable(NamedTuple):
     """Device of each epoch's task, or −1 where an epoch is a slot; shape (B,)."""
     servers: int
     """N."""
+    class_: Ints
+    """Class of each epoch's tasks; shape (B,)."""
+    classes: int
+    """C."""
 
     def features(self) -> Floats:
         """Return the observations as vectors; shape (B, features)."""
@@ -42,7 +47,9 @@ class ObservationTable(NamedTuple):
         width = self.tasks.shape[1] + self.blocks.shape[1] + 2 * self.servers + of_devices
         rows = np.empty((len(self.tasks), width))
         _fill(rows, self, self._mean_battery_j())
-        return rows
+        if self.classes == 1:
+            return rows
+        return np.concatenate([rows, self.class_[:, None] == np.arange(self.classes)], axis=1)
 
     def _mean_battery_j(self) -> Floats:
         """Return the mean over limited batteries, infinite where there are none; shape (B,)."""
@@ -113,6 +120,11 @@ def names_of_features(
         *(f"{es}.{name}" for name in ("cpu_backlog_s", "links_out_backlog_s") for es in names),
         *devices,
     ]
+
+
+def names_of_classes(names: Sequence[str]) -> list[str]:
+    """Return the names of the features that say of which class tasks are; none for one class."""
+    return [f"class.{name}" for name in names] if len(names) > 1 else []
 
 
 def means_per_server(values: Floats, serving_server: Ints, servers: int) -> Floats:

@@ -16,6 +16,7 @@ from mecsim.scheduler.feature_scale import Scaled
 from mecsim.scheduler.features import (
     ObservationTable,
     means_per_server,
+    names_of_classes,
     names_of_features,
 )
 from mecsim.scheduler.placement_checks import check_placements
@@ -71,6 +72,7 @@ class Observation:
     """
 
     spec: SchedulerSpec
+    """The spec of the class of the tasks to place."""
     epoch: int
     """Number of the decision epoch."""
     time_s: float
@@ -94,6 +96,16 @@ class Observation:
         """Read backlogs and batteries, for the network is about to change."""
         _ = self.backlog_s, self.battery_j
         self.__dict__["_past"] = True
+
+    @property
+    def class_number(self) -> int:
+        """The class of the tasks to place, from 0."""
+        return self.spec.class_number
+
+    @property
+    def class_name(self) -> str:
+        """The name of the class of the tasks to place; empty where the scenario names none."""
+        return self.spec.class_name
 
     @cached_property
     def size_factor(self) -> float:
@@ -331,11 +343,13 @@ class Observation:
 
 def observation_table(observations: Sequence[Observation]) -> ObservationTable:
     """Return observations of one run as a table, a row each."""
-    spec, count = observations[0].spec, len(observations)
-    work = [np.concatenate([o.cycles, o.parameter_bytes, o.input_bits]) for o in observations]
+    spec, count = observations[0].spec.run, len(observations)
+    work = np.zeros((count, 3, spec.most_blocks))
+    for row, o in zip(work, observations, strict=True):
+        row[:, : o.spec.blocks] = o.cycles, o.parameter_bytes, o.input_bits
     return ObservationTable(
         tasks=np.array([(o.tasks, o.size_factor) for o in observations]),
-        blocks=np.stack(work),
+        blocks=work.reshape(count, -1),
         rate_bps=np.stack([o.rate_bps for o in observations]),
         backlog_s=np.stack([o.backlog_s for o in observations]),
         battery_j=np.stack([o.battery_j for o in observations]),
@@ -343,6 +357,8 @@ def observation_table(observations: Sequence[Observation]) -> ObservationTable:
         link_source=spec.links.source.copy(),
         device=np.array([-1 if o.device is None else o.device for o in observations]),
         servers=spec.servers,
+        class_=np.array([o.class_number for o in observations]),
+        classes=len(spec.classes),
     )
 
 
@@ -353,6 +369,10 @@ def _mean(values: Floats) -> float:
 def feature_names(spec: SchedulerSpec) -> list[str]:
     """Return the names of the features of an observation, in order.
 
-    For a slot, features of devices are means per server; for a task, those of its device.
+    For a slot, features of devices are means per server; for a task, those of its device. Where
+    tasks are of several classes, those with fewer blocks than others have zeros for the rest, and
+    the last features are 1 for the class of the tasks and 0 for the others.
     """
-    return names_of_features(spec.servers, spec.blocks, spec.decision_epoch)
+    spec = spec.run
+    names = names_of_features(spec.servers, spec.most_blocks, spec.decision_epoch)
+    return names + names_of_classes([each.class_name for each in spec.classes])

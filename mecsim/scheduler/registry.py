@@ -177,7 +177,7 @@ def make(
 ) -> Scheduler:
     """Make a scheduler of a class; ``name`` is for messages. Otherwise as :func:`create`."""
     checked = check_options(name, cls, options)
-    check_epochs(name, cls, spec.decision_epoch)
+    check_fits(name, cls, spec)
     with scheduler_errors(f"scheduler {name!r}: cannot be made:", module=cls.__module__):
         return cls(spec, **checked)
 
@@ -197,9 +197,15 @@ def decision_epochs(name: str, cls: type[Scheduler]) -> tuple[str, ...]:
     return found
 
 
-def check_epochs(name: str, cls: type[Scheduler], epoch: str) -> None:
-    """Raise ``SchedulerError`` if a scheduler is not for the decision epochs of a scenario."""
-    known = decision_epochs(name, cls)
+def check_fits(name: str, cls: type[Scheduler], spec: SchedulerSpec) -> None:
+    """Raise ``SchedulerError`` if a scheduler is not for the epochs or classes of a scenario."""
+    known, epoch = decision_epochs(name, cls), spec.decision_epoch
+    if len(spec.classes) > 1 and not cls.several_classes:
+        names = ", ".join(each.class_name for each in spec.classes)
+        raise SchedulerError(
+            f"scheduler {name!r}: decides for one class of tasks, and the scenario has "
+            f"{len(spec.classes)} ({names}). Try: another scheduler"
+        )
     if epoch not in known:
         raise SchedulerError(
             f"scheduler {name!r}: decides {known[0]} only, and decision_epoch is {epoch}. "

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mecsim.errors import SchedulerError
 from mecsim.model.calendars import available
 from mecsim.model.empty_network import EmptyNetwork
 from mecsim.model.model import Model
@@ -28,13 +29,21 @@ class SchedulerSpec:
 
     A read-only view on a resolved model: it shows what a scheduler may know, so not the seed.
 
+    Where tasks are of several classes, each class has a spec of its own, see :attr:`classes` and
+    :attr:`Observation.spec`. The spec of the whole run then has no blocks: what depends on them
+    raises ``SchedulerError``.
+
     Args:
         model: The network and its DNN. It may come from a scenario or from a measured testbed.
         rng: The scheduler's own stream of random numbers.
+        run: The spec of the whole run, if this one is for a class of tasks.
     """
 
-    def __init__(self, model: Model, rng: np.random.Generator) -> None:
+    def __init__(
+        self, model: Model, rng: np.random.Generator, run: SchedulerSpec | None = None
+    ) -> None:
         self._model = model
+        self._run = run
         self.rng = rng
         """The scheduler's own stream of random numbers."""
 
@@ -48,7 +57,8 @@ class SchedulerSpec:
         Returns:
             A new spec, whose random stream is at its beginning.
         """
-        return cls(model, generator(model.seed, "scheduler"))
+        one = model.of_class(0) if len(model.classes) == 1 else model
+        return cls(one, generator(model.seed, "scheduler"))
 
     @property
     def servers(self) -> int:
@@ -60,9 +70,63 @@ class SchedulerSpec:
         """D, the number of devices."""
         return self._model.devices
 
+    @cached_property
+    def classes(self) -> tuple[SchedulerSpec, ...]:
+        """The specs of the classes of tasks, this one itself if there is only one; length C."""
+        if len(self._model.classes) == 1:
+            return (self,)
+        numbers = range(len(self._model.classes))
+        return tuple(SchedulerSpec(self._model.of_class(c), self.rng, self) for c in numbers)
+
+    @property
+    def run(self) -> SchedulerSpec:
+        """The spec of the whole run, with all classes of tasks."""
+        return self._run or self
+
+    @property
+    def class_number(self) -> int:
+        """The class of tasks, from 0."""
+        return self._one.classes[0].number
+
+    @property
+    def class_name(self) -> str:
+        """The name of the class of tasks; empty where the scenario names none."""
+        return self._one.classes[0].name
+
+    @property
+    def priority(self) -> str:
+        """The label of the class of tasks; it changes no order of service."""
+        return self._one.classes[0].priority
+
+    @property
+    def deadline_s(self) -> float:
+        """The time from the release of a task until it should have ended; infinite without one."""
+        return self._one.classes[0].deadline_s
+
+    @property
+    def drop_late(self) -> bool:
+        """Whether a task is dropped where its next service would begin after its deadline."""
+        return self._one.classes[0].drop_late
+
+    @property
+    def _one(self) -> Model:
+        """The model, where it has one class of tasks."""
+        if len(self._model.classes) > 1:
+            names = ", ".join(each.name for each in self._model.classes)
+            raise SchedulerError(
+                f"spec: has no blocks of its own, since there are classes of tasks ({names}). "
+                "Expected: those of observation.spec, or of one of spec.classes"
+            )
+        return self._model
+
     @property
     def blocks(self) -> int:
         """M, the number of blocks of the DNN."""
+        return self._one.blocks
+
+    @property
+    def most_blocks(self) -> int:
+        """The largest number of blocks of a class of tasks."""
         return self._model.blocks
 
     @property
@@ -108,12 +172,17 @@ class SchedulerSpec:
     @property
     def route(self) -> Ints:
         """The route table of each block's input and, last, of the result; shape (M + 1,)."""
-        return self._model.route
+        return self._one.route
 
     @property
     def cycles(self) -> Floats:
         """c_m, cycles of each block for a task of size factor 1; shape (M,)."""
-        return self._model.cycles
+        return self._one.cycles
+
+    @property
+    def parameter_bytes(self) -> Floats:
+        """d_m, bytes of each block's parameters; shape (M,)."""
+        return self._one.parameter_bytes
 
     def work_at_places(self, device: int | None) -> tuple[Floats, Floats]:
         """Return the work of each block at each place, and the speed there (Eqs. 3 and 6).
@@ -135,7 +204,7 @@ class SchedulerSpec:
         return self._with_servers(self.servers + np.arange(self.devices))
 
     def _with_servers(self, devices: Ints) -> tuple[Floats, Floats]:
-        compute, servers = self._model.compute, slice(self.servers)
+        compute, servers = self._one.compute, slice(self.servers)
         work, speed = compute.mean_of(devices)
         at_servers = compute.work[compute.node_type[servers]]
         return (
@@ -146,17 +215,17 @@ class SchedulerSpec:
     @cached_property
     def pooled_servers(self) -> tuple[float, float]:
         """Work of a task of size factor 1, and the speed of all servers' cores together."""
-        return self._model.compute.pooled(np.arange(self.servers), self.cores)
+        return self._one.compute.pooled(np.arange(self.servers), self.cores)
 
     @property
     def input_bits(self) -> Floats:
         """I_m, bits of each block's input for a task of size factor 1; shape (M,)."""
-        return self._model.input_bits
+        return self._one.input_bits
 
     @property
     def result_bits(self) -> float:
         """Bits of the result of a task of size factor 1."""
-        return float(self._model.result_bits[0])
+        return float(self._one.result_bits[0])
 
     @property
     def returns_result(self) -> bool:
@@ -166,7 +235,7 @@ class SchedulerSpec:
     @property
     def tolerated_s(self) -> Floats:
         """τ_m, the deadline of each block in seconds; shape (M,)."""
-        return self._model.tolerated_s
+        return self._one.tolerated_s
 
     @property
     def beta(self) -> float:
@@ -181,7 +250,8 @@ class SchedulerSpec:
     @property
     def tasks_a_slot(self) -> float | None:
         """Mean number of tasks released in a slot; None where the tasks are recorded."""
-        recorded = isinstance(self._model.scenario.arrivals, RecordedTasks)
+        classes = self._model.scenario.classes
+        recorded = any(isinstance(each.arrivals, RecordedTasks) for each in classes)
         return None if recorded else mean_rate(self._model)
 
     @property
@@ -196,7 +266,7 @@ class SchedulerSpec:
     @cached_property
     def scenario_sha256(self) -> str:
         """Hash of the scenario without its description and number of slots."""
-        return self._model.scenario.sha256_of_slots()
+        return self._run.scenario_sha256 if self._run else self._model.scenario.sha256_of_slots()
 
     def same_run(self, other: SchedulerSpec) -> bool:
         """Return whether another spec has the same seed and, except for its slots, scenario."""
@@ -206,9 +276,9 @@ class SchedulerSpec:
     @cached_property
     def feature_scale(self) -> FeatureScale:
         """The encoding of :meth:`Observation.scaled_features`. Raises ``ScenarioError``."""
-        return FeatureScale.of(self._model)
+        return self._run.feature_scale if self._run else FeatureScale.of(self._model)
 
     @cached_property
     def empty_network(self) -> EmptyNetwork:
         """Delays and costs of blocks on a network without queues."""
-        return EmptyNetwork(self._model)
+        return EmptyNetwork(self._one)

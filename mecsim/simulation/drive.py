@@ -109,24 +109,25 @@ class SchedulerPolicy:
         """Return whether compiled code can run many slots at once under static placements."""
         static = self.scheduler.static and not (self.uses_rollouts or self.learns)
         per_slot = source.spec.decision_epoch == "per_slot"
-        return source.kernel == "compiled" and static and (per_slot or not source.sinks)
+        batches = per_slot and len(source.model.classes) == 1  # an epoch is a batch of tasks
+        return source.kernel == "compiled" and static and (batches or not source.sinks)
 
     def follow(self, session: Session) -> None:
         """Let the scheduler decide every epoch, and learn if it overrides a hook."""
-        hooks, known = _Hooks(self, session), dict[int | None, Ints]()
+        hooks, known = _Hooks(self, session), dict[tuple[int | None, int], Ints]()
         for epoch in session:
-            if epoch.device in known:
-                session.act(epoch, known[epoch.device])
+            if epoch.key in known:
+                session.act(epoch, known[epoch.key])
                 continue
             observation = session.observe(epoch)
-            if self.learns:
+            if self.learns and session.submitted:
                 with self._errors(epoch.number):
                     hooks.call()
             placement = self._decide(observation)
             if self.learns:
-                hooks.submitted(epoch, observation, placement)
+                hooks.decided(epoch, observation, placement)
             elif self.scheduler.static:
-                known[epoch.device] = placement
+                known[epoch.key] = placement
             del observation  # one that nobody holds is not completed
             session.act(epoch, placement)
         with self._errors(session.epochs):
@@ -169,22 +170,25 @@ class _Hooks:
     def __init__(self, policy: SchedulerPolicy, session: Session) -> None:
         self._policy, self._scheduler, self._session = policy, policy.scheduler, session
         self._tasks = EndedTasks(session)
-        self._before: tuple[Observation, Ints] | None = None
+        self._before: list[tuple[Observation, Ints]] = []
 
     def call(self) -> None:
-        """Report the tasks that have ended, and the epoch before."""
+        """Report the tasks that have ended, and the epochs of the instant before."""
         if self._policy.hears_tasks:
             for task in self._tasks.take():
                 self._scheduler.task_ended(task)
-        if self._policy.hears_epochs and self._before is not None:
-            self._scheduler.epoch_ended(*self._before, self._session.reward())
+        if self._before:
+            rewards = self._session.rewards()
+            for (observation, placement), reward in zip(self._before, rewards, strict=True):
+                self._scheduler.epoch_ended(observation, placement, reward)
+            self._before.clear()
 
-    def submitted(self, epoch: Epoch, observation: Observation, placement: Ints) -> None:
+    def decided(self, epoch: Epoch, observation: Observation, placement: Ints) -> None:
         """Keep what the next call reports."""
         if self._policy.hears_tasks:
-            self._tasks.submitted(epoch, placement)
+            self._tasks.expect(epoch, placement)
         if self._policy.hears_epochs:
-            self._before = observation, placement
+            self._before.append((observation, placement))
 
 
 def drive(source: Source, policy: Policy) -> Totals:

@@ -18,9 +18,10 @@ from mecsim.support.arrays import Bools, Ints, read_only
 
 @dataclass(slots=True)
 class _Batch:
-    """The tasks of an epoch, of which some have not been reported."""
+    """The tasks of the epochs of an instant, of which some have not been reported."""
 
-    placement: Ints
+    placements: dict[int, Ints]
+    """By class of tasks."""
     waiting: Bools
     """Tasks that have not been reported; shape (n,)."""
 
@@ -35,22 +36,24 @@ class EndedTasks:
         # Services are added up elsewhere: what the accounts of single epochs add is not read.
         self._unread = ServiceTotals.zeros(len(session.model.resources))
 
-    def submitted(self, epoch: Epoch, placement: Ints) -> None:
-        """Expect reports of the epoch's tasks."""
+    def expect(self, epoch: Epoch, placement: Ints) -> None:
+        """Expect reports of the epoch's tasks, which are to be submitted."""
         if len(epoch.tasks):
-            waiting = np.ones(len(epoch.tasks), dtype=np.bool_)
-            self._unreported[epoch.number] = _Batch(placement, waiting)
+            batch = self._unreported.setdefault(
+                self._session.batches, _Batch({}, np.ones(len(epoch.tasks), dtype=np.bool_))
+            )
+            batch.placements[epoch.task_class] = placement
 
     def take(self) -> list[EndedTask]:
         """Return the tasks that have ended since the last call, by (finish, number)."""
         found: list[EndedTask] = []
-        for epoch, hops in self._session.recent_hops().items():
-            batch = self._unreported.get(epoch)
+        for number, hops in self._session.recent_hops().items():
+            batch = self._unreported.get(number)
             if batch is None:
                 continue
             found += self._ended(batch, hops)
             if not batch.waiting.any():
-                del self._unreported[epoch]
+                del self._unreported[number]
         return sorted(found, key=lambda task: (task.finish_s, task.number))
 
     def _ended(self, batch: _Batch, hops: Hops) -> Iterator[EndedTask]:
@@ -60,15 +63,19 @@ class EndedTasks:
         tasks, blocks, released = accounts.tasks, accounts.blocks, hops.tasks
         # A task that waits at a resource has a start there already: one without has failed.
         over = batch.waiting & (tasks.finish_s <= now) & (released.release_s < now)
+        end_block = np.cumsum(accounts.blocks_of)
         part_s = accounts.part_s(self._kind, len(KINDS))
         for row in np.flatnonzero(over).tolist():
             batch.waiting[row] = False
-            own = slice(row * model.blocks, (row + 1) * model.blocks)
+            number = int(tasks.class_[row])
+            own = slice(int(end_block[row] - accounts.blocks_of[row]), int(end_block[row]))
             yield EndedTask(
                 number=released.first + row,
                 slot=released.slot,
                 device=int(released.device[row]),
-                placement=batch.placement,
+                class_number=number,
+                class_name=model.classes[number].name,
+                placement=batch.placements[number],
                 release_s=float(released.release_s[row]),
                 finish_s=float(tasks.finish_s[row]),
                 delay_s=read_only(blocks.delay_s[own].copy()),
@@ -76,4 +83,5 @@ class EndedTasks:
                 energy_j=float(tasks.energy_J[row]),
                 late_blocks=int(tasks.late_blocks[row]),
                 failed=bool(tasks.status[row]),
+                missed_deadline=bool(tasks.missed[row]),
             )

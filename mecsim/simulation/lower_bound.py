@@ -46,10 +46,11 @@ class LowerBound:
     """
 
     def __init__(self, model: Model) -> None:
-        self._network = EmptyNetwork(model, _speedup(model))
+        self._models = [model.of_class(number) for number in range(len(model.classes))]
+        speedup = _speedup(model)
+        self._networks = [EmptyNetwork(each, speedup) for each in self._models]
         self._fastest_bps = _fastest_bps(model)
         self._averages = model.scenario.reward.aggregation == "mean"
-        self._blocks = model.blocks
         self._counted_s = model.scenario.counted_s
         self.tasks = 0
         """Number of tasks added."""
@@ -81,23 +82,32 @@ class LowerBound:
 
         ``rate_bps`` holds the radio rates of the slot in which they are released, shape (D,).
         """
-        least = [costs_to_go(costs)[0, 0] for costs in self._stages(tasks, rate_bps)]
-        return np.concatenate([*least, np.empty(0)])
+        least = np.empty(len(tasks))
+        for mine, costs in self._stages(tasks, rate_bps):
+            least[mine] = costs_to_go(costs)[0, 0]
+        return least
 
     def placements(self, tasks: Tasks, rate_bps: Floats) -> Ints:
         """Return the placement at which each task costs least, shape (n, M).
 
-        Among equally good places the lowest-numbered, block by block from the first.
+        Among equally good places the lowest-numbered, block by block from the first. Beyond the
+        blocks of a task's class it is −1.
         """
-        best = [cheapest_chain(costs) for costs in self._stages(tasks, rate_bps)]
-        return np.concatenate([*best, np.empty((0, self._blocks), dtype=np.int64)])
+        most = max(each.blocks for each in self._models)
+        best = np.full((len(tasks), most), -1, dtype=np.int64)
+        for mine, costs in self._stages(tasks, rate_bps):
+            best[mine, : len(costs)] = cheapest_chain(costs)
+        return best
 
-    def _stages(self, tasks: Tasks, rate_bps: Floats) -> Iterator[Floats]:
-        """Yield the costs of every step of the tasks' chains, piece by piece."""
+    def _stages(self, tasks: Tasks, rate_bps: Floats) -> Iterator[tuple[Ints, Floats]]:
+        """Yield rows of tasks, with the costs of every step of their chains, piece by piece."""
         rate_bps = np.fmax(rate_bps, self._fastest_bps)
-        work = Work(tasks.device, rate_bps[tasks.device], tasks.size.T)
-        for piece in self._network.pieces(len(tasks)):
-            yield self._network.costs(work[piece])
+        for number, (model, network) in enumerate(zip(self._models, self._networks, strict=True)):
+            mine = np.flatnonzero(tasks.class_ == number)
+            size, device = tasks.size[mine].T[: model.blocks], tasks.device[mine]
+            work = Work(device, rate_bps[device], size)
+            for piece in network.pieces(len(mine)):
+                yield mine[piece], network.costs(work[piece])
 
 
 def _speedup(model: Model) -> Floats | None:

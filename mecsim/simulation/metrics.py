@@ -48,10 +48,16 @@ METRICS: Final = {
     "reward": Metric("reward", "", "higher"),
     "late_blocks": Metric("deadline misses", "blocks", "lower"),
     "miss_ratio": Metric("deadline-miss ratio", "", "lower"),
+    "deadline_miss_ratio": Metric("task deadline-miss ratio", "", "lower"),
     "failed": Metric("failed tasks", "", "lower"),
     "optimality_gap_percent": Metric("optimality gap", "%", "lower"),
 }
-"""All metrics by name. The optimality gap exists only for runs with a lower bound."""
+"""All metrics by name.
+
+``miss_ratio`` is about the deadlines of blocks, ``deadline_miss_ratio`` about those of whole tasks.
+The latter exists only for scenarios with a ``deadline``, the optimality gap only for runs with a
+lower bound.
+"""
 
 PER_TASK: Final = tuple(name for name, metric in METRICS.items() if metric.per_task)
 """Metrics that are distributions over tasks: :class:`Statistics` in a summary."""
@@ -156,6 +162,25 @@ class Counted(_Numbers):
         return f"tasks released from {self.from_s:,.10g} s to {self.to_s:,.10g} s"
 
 
+class ClassSummary(_Numbers):
+    """The numbers of one class of tasks of a run, of the tasks that count."""
+
+    name: str
+    priority: str
+    deadline_s: float | None
+    """None without a deadline."""
+    tasks: int
+    completed: int
+    failed: int
+    total_delay_s: Statistics
+    edge_delay_s: Statistics
+    local_delay_s: Statistics
+    energy_J: Statistics
+    late_blocks: int
+    miss_ratio: float | None
+    deadline_miss_ratio: float | None
+
+
 class RunSummary(_Numbers):
     """The numbers of a run, as ``mecsim run --json`` prints them.
 
@@ -182,6 +207,9 @@ class RunSummary(_Numbers):
     """Blocks whose delay exceeds their deadline."""
     miss_ratio: float | None = None
     """Deadline-miss ratio: the share of late blocks among all blocks of completed tasks."""
+    deadline_miss_ratio: float | None = None
+    """The share of tasks that did not complete by the ``deadline`` of a whole task, among those
+    that have one; None where none has."""
     reward: float
     """Minus the cost of the tasks (Eq. 14)."""
     resources: tuple[ResourceUse, ...]
@@ -200,6 +228,8 @@ class RunSummary(_Numbers):
     """Why the scheduler was chosen, if none was named."""
     counted: Counted | None = None
     """Which tasks count; None for all."""
+    classes: tuple[ClassSummary, ...] = ()
+    """The numbers of each class of tasks, where there are several."""
     total_delay_quantiles_s: tuple[float, ...] | None = Field(None, exclude=True, repr=False)
     """Quantiles of the total delay at :data:`QUANTILES`; None if no task completed."""
 
@@ -213,11 +243,13 @@ class RunSummary(_Numbers):
         """Counts and reward in one line."""
         causes = ", ".join(f"{count:,} {cause}" for cause, count in self.failed_by_cause.items())
         failed = f"{self.failed:,} failed ({causes}), " if self.failed else ""
+        missed = self.deadline_miss_ratio
+        late = "" if missed is None else f"{number(100 * missed)}% of tasks past their deadline, "
         drained = number(self.drained_s)
         after = f", last task done {drained} s after the last slot" if self.drained_s else ""
         return (
             f"{self.completed:,} of {self.tasks:,} tasks completed, {failed}"
-            f"{self.late_blocks:,} deadline misses{self._misses}, "
+            f"{late}{self.late_blocks:,} deadline misses{self._misses}, "
             f"reward {self.reward:,.1f}{after}"
         )
 
@@ -242,10 +274,31 @@ class RunSummary(_Numbers):
         ]
         return [["per task", *names], *rows]
 
+    def of_classes(self) -> list[list[str]]:
+        """Return the numbers of each class of tasks as the cells of a table, head first."""
+        head = ["class", "tasks", "completed", "delay (s)", "p95 (s)", "energy (J)", "deadline (s)",
+                "past it (%)"]  # fmt: skip
+        rows = [
+            [
+                each.name,
+                f"{each.tasks:,}",
+                f"{each.completed:,}",
+                number(each.total_delay_s.mean),
+                number(each.total_delay_s.p95),
+                number(each.energy_J.mean),
+                number(each.deadline_s),
+                number(
+                    None if each.deadline_miss_ratio is None else 100 * each.deadline_miss_ratio
+                ),
+            ]
+            for each in self.classes
+        ]
+        return [head, *rows]
+
     def as_json(self) -> dict[str, Any]:
         """Return the document that ``mecsim run --json`` prints; see :func:`finite` for null."""
-        optional = ("lower_bound", "scheduler_reason", "counted")
-        exclude = {name for name in optional if getattr(self, name) is None}
+        optional = ("lower_bound", "scheduler_reason", "counted", "deadline_miss_ratio", "classes")
+        exclude = {name for name in optional if getattr(self, name) in (None, ())}
         if not self.failed:
             exclude.add("failed_by_cause")
         document: dict[str, Any] = finite(self.model_dump(mode="json", exclude=exclude))

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mecsim.errors import TraceError
 from mecsim.kernels.accounting import TaskTable
 from mecsim.model import equations
 from mecsim.model.model import Model
@@ -33,7 +35,27 @@ def pieces(rows: int, size: int = PIECE_ROWS) -> Iterator[tuple[int, int]]:
 
 def task_count(trace: TraceFile, model: Model) -> int:
     """Return the number of tasks that have all their rows; fewer than recorded after a crash."""
-    return min(trace.length("tasks"), trace.length("blocks") // model.blocks)
+    return int(np.searchsorted(_block_rows(trace, model), trace.length("blocks"), "right")) - 1
+
+
+def _block_rows(trace: TraceFile, model: Model) -> Ints:
+    """Return the row of the first block of every task, and the end; shape (tasks + 1,)."""
+    tasks = trace.length("tasks")
+    if len(model.classes) == 1:
+        return model.blocks * np.arange(tasks + 1)
+    blocks_of = np.diff(model.first_block)
+    return np.cumsum([0, *blocks_of[class_of_tasks(trace, 0, tasks)].tolist()])
+
+
+def class_of_tasks(trace: TraceFile, begin: int, end: int) -> NDArray[np.int32]:
+    """Return the class of some tasks of a trace."""
+    if "class" not in trace.columns["tasks"]:
+        return np.zeros(end - begin, dtype=np.int32)
+    found: NDArray[np.int32] = trace.read("tasks", "class", begin, end)
+    classes = len(trace.scenario.classes)
+    if len(found) and not 0 <= found.min() <= found.max() < classes:
+        raise TraceError(f"{trace.path}: column /tasks/class holds others than 0 to {classes - 1}")
+    return found
 
 
 def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
@@ -56,8 +78,9 @@ def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
         model = replace(model, scenario=slots)
     totals = Totals(model)
     totals.release(0, released, _release_s(trace, released, task_count(trace, model)))
+    rows = _block_rows(trace, model)
     for begin, end in pieces(task_count(trace, model), PIECE_ROWS // model.blocks + 1):
-        totals.add(_tasks(trace, model, released, begin, end))
+        totals.add(_tasks(trace, model, released, rows[begin : end + 1], begin))
     _add_services(trace, totals)
     name = trace.path.stem
     summary = totals.summary(name, trace.made_by, wall_s=math.nan, trace=trace.path)
@@ -73,30 +96,41 @@ def _release_s(trace: TraceFile, released: Ints, tasks: int) -> Floats:
     return release_s
 
 
-def _tasks(trace: TraceFile, model: Model, released: Ints, begin: int, end: int) -> TaskTable:
+def _tasks(trace: TraceFile, model: Model, released: Ints, rows: Ints, begin: int) -> TaskTable:
+    """Return tasks from ``begin`` on, whose blocks are in ``rows``."""
+    end = begin + len(rows) - 1
     columns = {
-        name: trace.read("tasks", name, begin, end) for name in TaskTable._fields if name != "cost"
+        name: trace.read("tasks", name, begin, end)
+        for name in TaskTable._fields
+        if name in trace.columns["tasks"]
     }
     slot = trace.read("tasks", "slot", begin, end)
     averages = model.scenario.reward.aggregation == "mean"
     weight = np.array([equations.reward_weight(float(n), averages) for n in released.tolist()])
-    cost = _costs(trace, model, begin, end, weight[slot])
-    return TaskTable(**columns, cost=cost)
+    class_ = class_of_tasks(trace, begin, end)
+    cost = _costs(trace, model, class_, rows, weight[slot])
+    deadline_s = np.array([each.deadline_s for each in model.classes])[class_]
+    finish_s, release_s = columns["finish_s"], trace.read("tasks", "release_s", begin, end)
+    late = equations.penalty(finish_s - release_s, deadline_s, finish_s) > 0
+    missed = (deadline_s < math.inf) & (late | (columns["status"] != 0))
+    return TaskTable(**columns, class_=class_, cost=cost, missed=missed.astype(np.int8))
 
 
-def _costs(trace: TraceFile, model: Model, begin: int, end: int, weight: Floats) -> Floats:
+def _costs(
+    trace: TraceFile, model: Model, class_: NDArray[np.int32], rows: Ints, weight: Floats
+) -> Floats:
     """Return the cost of each task (Eq. 14), summed in the order of its blocks."""
-    count = model.blocks
-    delay_s, finish_s = (
-        trace.read("blocks", name, begin * count, end * count).reshape(-1, count)
-        for name in ("delay_s", "finish_s")
-    )
-    cost = np.zeros(end - begin)
-    for block in range(count):
-        delay, finish = delay_s[:, block], finish_s[:, block]
-        late = equations.penalty(delay, model.tolerated_s[block], finish)
-        price = weight * equations.cost(delay, late, model.scenario.reward.beta)
-        cost += np.where(np.isnan(delay), 0.0, price)
+    first, end = int(rows[0]), int(rows[-1])
+    delay_s, finish_s = (trace.read("blocks", name, first, end) for name in ("delay_s", "finish_s"))
+    begin, blocks = rows[:-1] - first, np.diff(rows)
+    cost = np.zeros(len(begin))
+    for block in range(model.blocks):
+        mine = block < blocks
+        at, of_class = begin[mine] + block, model.first_block[class_[mine]]
+        delay, finish = delay_s[at], finish_s[at]
+        late = equations.penalty(delay, model.tolerated_s[of_class + block], finish)
+        price = weight[mine] * equations.cost(delay, late, model.scenario.reward.beta)
+        cost[mine] += np.where(np.isnan(delay), 0.0, price)
     return cost
 
 

@@ -15,13 +15,18 @@ from mecsim.trace.schema import Rows, Sink
 
 
 class TraceRecorder:
-    """Sends the rows of a trace to sinks; :meth:`send` bounds its memory."""
+    """Sends the rows of a trace to sinks; :meth:`send` bounds its memory.
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
+    Args:
+        sinks: Where the rows go.
+        epochs_a_batch: Epochs whose tasks are submitted together.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], epochs_a_batch: int = 1) -> None:
         self._sinks = sinks
         self._slots: list[tuple[Slot, Floats]] = []
         self._decisions: list[tuple[Observation, Ints]] = []
-        self.rewards = RewardLedger.empty()
+        self.rewards = RewardLedger.empty(epochs_a_batch)
         self.bytes = 0
         """Size of the rows that have not been sent, roughly."""
 
@@ -68,11 +73,17 @@ class TraceRecorder:
 
     def _decision_rows(self) -> Rows:
         observations, placements = zip(*self._decisions, strict=True)
+        spec = observations[0].spec.run
+        of_class = np.array([each.class_number for each in observations], dtype=np.int32)
+        padded = np.full((len(placements), spec.most_blocks), -1, dtype=np.int32)
+        for row, placement in zip(padded, placements, strict=True):
+            row[: len(placement)] = placement
         return {
             "time_s": np.array([each.time_s for each in observations]),
             "slot": np.array([each.slot for each in observations], dtype=np.int64),
-            "placement": np.stack(placements).astype(np.int32),
+            "placement": padded,
             "observation": observation_table(observations).features(),
+            **({"class": of_class} if len(spec.classes) > 1 else {}),
         }
 
     def _slot_rows(self) -> Rows:

@@ -26,7 +26,7 @@ from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Ints
 from mecsim.trace import Provenance, TraceFile, resource_columns
 from mecsim.trace.recorded_workload import recorded_channels, recorded_tasks
-from mecsim.trace.schema import COLUMNS, Column, Difference, Rows, first_difference
+from mecsim.trace.schema import Column, Difference, Rows, first_difference
 
 
 class ReplayCheck:
@@ -73,7 +73,7 @@ class ReplayCheck:
     def finish(self, model: Model, totals: Totals) -> None:
         """Compare the remaining rows, the numbers of rows, and the resources."""
         self._compare_buffer()
-        for group, columns in COLUMNS.items():
+        for group, columns in self._trace.columns.items():
             for name in columns if group != "resources" else ():
                 if self.difference is None:
                     self.difference = self._missing(group, name)
@@ -96,11 +96,11 @@ class ReplayCheck:
         """Return the number of rows compared in each group: in all its columns."""
         resources = {"resources": self._trace.length("resources")}
         return {
-            group: self._compared(group) for group in COLUMNS if group != "resources"
+            group: self._compared(group) for group in self._trace.columns if group != "resources"
         } | resources
 
     def _compared(self, group: str) -> int:
-        done = min(self._done.get((group, name), 0) for name in COLUMNS[group])
+        done = min(self._done.get((group, name), 0) for name in self._trace.columns[group])
         return min(done, self._trace.length(group))
 
 
@@ -133,9 +133,10 @@ class RecordedDecisions:
             if recorded is None or self._check.difference is not None:
                 session.account()
                 return
+            spec = session.spec.classes[epoch.task_class]
             try:
                 placement = check_placement(
-                    recorded, session.spec, name, epoch.number, epoch.device
+                    recorded[: spec.blocks], spec, name, epoch.number, epoch.device
                 )
             except PlacementError as error:
                 where = f"{self._trace.path}: column /decisions/placement"
@@ -171,7 +172,7 @@ def replay(
     with TraceFile(path) as trace:
         model = resolve(trace.scenario, trace.made_by.seed)
         recorded = None
-        if isinstance(trace.scenario.arrivals, RecordedTasks):
+        if any(isinstance(each.arrivals, RecordedTasks) for each in trace.scenario.classes):
             recorded = recorded_tasks(model, trace)
         check, spec = ReplayCheck(trace), SchedulerSpec.of(model)
         kernel = kernel or trace.made_by.kernel

@@ -51,7 +51,7 @@ class Replicas:
         seeds: The seed of each replica's run; shape (B,).
 
     Raises:
-        ScenarioError: The scenario has recorded arrivals.
+        ScenarioError: The scenario has recorded arrivals, or several classes of tasks.
         ValueError: A number is below 1.
 
     Example:
@@ -66,7 +66,12 @@ class Replicas:
     """
 
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
-        if isinstance(scenario.arrivals, RecordedTasks):
+        if len(scenario.classes) > 1:
+            raise ScenarioError(
+                f"tasks: has {len(scenario.classes)} classes; replicas, with which learners train "
+                "and environments run, take one class of tasks"
+            )
+        if isinstance(scenario.classes[0].arrivals, RecordedTasks):
             raise ScenarioError("arrivals.process: trace has no seeds; replicas need drawn tasks")
         for name, count in (("replicas", replicas), ("threads", threads)):
             if count < 1:
@@ -229,7 +234,7 @@ class Replicas:
         Raises:
             PlacementError: A placement is invalid.
         """
-        places = self._checked(placements, replica=self.replicas, placement=None)
+        places = self._checked(placements, replica=self.replicas, placement=None)[:, :, None]
         out, needed = empty_outcomes(*places.shape[:2]), np.ones(self.replicas, dtype=np.int64)
         epochs, row = expected_arrivals(self._buffer.table, self._buffer.epoch, self._model)
 

@@ -14,7 +14,7 @@ from mecsim.errors import InputError
 from mecsim.simulation.metrics import METRICS, RunSummary, completed_between
 from mecsim.support.text import number
 from mecsim.trace import TraceFile
-from mecsim.trace.schema import COLUMNS, Column, MemoryTrace, Rows
+from mecsim.trace.schema import Column, MemoryTrace, Rows
 
 if TYPE_CHECKING:
     import pandas
@@ -131,12 +131,12 @@ class RunResult:
     def _columns(self, group: str) -> Mapping[str, Column]:
         if self.trace is not None:
             with TraceFile(self.trace) as file:
-                return {name: file.read(group, name) for name in COLUMNS[group]}
+                return {name: file.read(group, name) for name in file.columns[group]}
         if self.rows is None:
             raise InputError(f"{group}: the rows of this run were not kept. Try: give it out=FILE")
         kept = self.rows()
         vars(self).update(
-            {each: {name: kept[f"{each}/{name}"] for name in COLUMNS[each]} for each in GROUPS}
+            {each: {name: kept[f"{each}/{name}"] for name in kept.names(each)} for each in GROUPS}
         )
         found: Mapping[str, Column] = vars(self)[group]
         return found

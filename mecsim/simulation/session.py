@@ -38,14 +38,22 @@ results do not depend on it."""
 
 
 class Epoch(NamedTuple):
-    """A decision epoch: tasks that share one placement."""
+    """A decision epoch: tasks of one class that share one placement."""
 
     number: int
     time_s: float
     slot: Slot
     tasks: Tasks
+    """The task or, where an epoch is a slot, the tasks of all classes."""
     device: int | None
     """Device of the task, where every task is an epoch."""
+    task_class: int = 0
+    """The class of the tasks."""
+
+    @property
+    def key(self) -> tuple[int | None, int]:
+        """Device and class: static schedulers decide equally for equal ones."""
+        return self.device, self.task_class
 
 
 class Session:
@@ -56,6 +64,9 @@ class Session:
 
         for epoch in session:
             session.act(epoch, placement)
+
+    Where an epoch is a slot and tasks are of several classes, the slot has an epoch for each class
+    in turn. Their tasks are submitted together, in order of release, once the last is acted on.
 
     Args:
         model: The resolved scenario.
@@ -79,17 +90,23 @@ class Session:
     ) -> None:
         self.model, self.spec, self.totals = model, spec, Totals(model)
         self._slots, self._kernel = slots, kernel
-        self._recorder = TraceRecorder(sinks) if sinks else None
         self._hop_builder, self._overload = HopBuilder(model), OverloadGuard(model, HOP_IN_SESSION)
+        self._classes, self._specs = len(model.classes), spec.classes
+        per_slot = model.scenario.decision_epoch == "per_slot"
+        self._epochs_a_batch = self._classes if per_slot else 1
+        self._recorder = TraceRecorder(sinks, self._epochs_a_batch) if sinks else None
+        self._placements = np.zeros((self._classes, model.blocks), dtype=np.int64)
         mirrors = uses_rollouts and not isinstance(kernel, CompiledKernel)
         self._mirror = CompiledKernel(model) if mirrors else None
         self._uses_rollouts = uses_rollouts
         self._opened = self._collected = 0
+        self.batches = 0
+        """Batches of tasks submitted so far; a batch has the tasks of the epochs of an instant."""
         self._hops_in_flight = 0  # those of epochs that have ended included, until collected
         self._new_hops = 0  # submitted since ended epochs were last accounted for
         self._observed: list[weakref.ref[Observation]] = []  # at the present epoch
         self._ended: list[Hops] = []  # collected, not accounted for
-        self._recent: list[Hops] = []  # collected since the last act
+        self._recent: list[Hops] = []  # collected since the last batch was submitted
         self._active: dict[int, Hops] | None = None  # see recent_hops
         self.now = 0.0
         """Time of the present epoch; infinite after the last task."""
@@ -111,13 +128,15 @@ class Session:
         self.account()
 
     def _epochs_of(self, slot: Slot) -> Iterator[Epoch]:
+        tasks = slot.tasks
         if self.spec.decision_epoch == "per_slot":
-            yield Epoch(self._opened, slot.start_s, slot, slot.tasks, None)
+            for number in range(self._classes):
+                yield Epoch(self._opened, slot.start_s, slot, tasks, None, number)
             return
-        releases, devices = slot.tasks.release_s.tolist(), slot.tasks.device.tolist()
-        for row, (release_s, device) in enumerate(zip(releases, devices, strict=True)):
+        columns = tasks.release_s.tolist(), tasks.device.tolist(), tasks.class_.tolist()
+        for row, (release_s, device, number) in enumerate(zip(*columns, strict=True)):
             self._advance(release_s)
-            yield Epoch(self._opened, release_s, slot, slot.tasks[row : row + 1], device)
+            yield Epoch(self._opened, release_s, slot, tasks[row : row + 1], device, number)
             self._account_when_due()
 
     def observe(self, epoch: Epoch) -> Observation:
@@ -128,16 +147,18 @@ class Session:
         return observation
 
     def _observation(self, epoch: Epoch, rollouts: Rollouts | None = None) -> Observation:
-        slot, one = epoch.slot, epoch.device is not None
+        slot, one, number = epoch.slot, epoch.device is not None, epoch.task_class
+        spec = self._specs[number]
+        size = epoch.tasks.size[0] if one else slot.expected_size[number]
         return Observation(
-            spec=self.spec,
+            spec=spec,
             epoch=epoch.number,
             time_s=epoch.time_s,
             slot=slot.number,
             device=epoch.device,
-            tasks=1.0 if one else slot.expected_tasks,
-            block_size=read_only(epoch.tasks.size[0] if one else slot.expected_size[:]),
-            parameter_bytes=self.model.parameter_bytes,
+            tasks=1.0 if one else float(slot.expected_tasks[number]),
+            block_size=read_only(size[: spec.blocks]),
+            parameter_bytes=spec.parameter_bytes,
             rate_bps=slot.rate_bps,
             network=self._kernel,
             rollouts=rollouts,
@@ -145,16 +166,33 @@ class Session:
 
     def _rollouts(self, epoch: Epoch) -> Rollouts:
         compiled = self._mirror or cast("CompiledKernel", self._kernel)
-        table = EpochTable.of_epoch(epoch.time_s, epoch.slot, epoch.tasks)
-        expected, _ = expected_arrivals(table, np.zeros(1, dtype=np.int64), self.model)
-        return Rollouts(compiled.state, self.tables, expected)
+        placed = self._placements.copy()
+        return Rollouts(compiled.state, self.tables, self._known(epoch), placed, epoch.task_class)
+
+    def _known(self, epoch: Epoch) -> EpochTable:
+        """Return what is known of an epoch's tasks, and of those placed before at this instant."""
+        tables = []
+        for number in range(
+            epoch.task_class if epoch.device is not None else 0, epoch.task_class + 1
+        ):
+            table = EpochTable.of_epoch(epoch.time_s, epoch.slot, epoch.tasks, number)
+            model, row = self.model.of_class(number), np.zeros(1, dtype=np.int64)
+            tables.append(expected_arrivals(table, row, model)[0].with_class(number))
+        return EpochTable.merged(tables)
 
     def act(self, epoch: Epoch, placement: Ints) -> None:
         """Submit the epoch's tasks with a checked placement of shape (M,); record the decision."""
         if self._recorder:
             self._recorder.add_decision(self._observation(epoch), placement)
+        self._placements[epoch.task_class, : len(placement)] = placement
+        self._opened += 1
+        if self._opened % self._epochs_a_batch == 0:
+            self._submit(epoch)
+
+    def _submit(self, epoch: Epoch) -> None:
+        """Submit the tasks of the epochs at this instant."""
         self._freeze_observations()
-        hops = self._hop_builder.hops(epoch.tasks, placement[None], epoch.slot.rate_bps)
+        hops = self._hop_builder.hops(epoch.tasks, self._placements, epoch.slot.rate_bps)
         self._new_hops += len(hops)
         self._hops_in_flight += len(hops)
         if self._hops_in_flight >= self._overload.next_check:
@@ -162,7 +200,7 @@ class Session:
         self._kernel.submit(hops)
         if self._mirror:
             self._mirror.submit(replace(hops, rows=hops.rows.copy()))  # each fills in its own
-        self._opened += 1
+        self.batches += 1
         self._acted_s, self._recent, self._active = epoch.time_s, [], None
 
     def _freeze_observations(self) -> None:
@@ -181,19 +219,36 @@ class Session:
         tasks, backlog_s = self.totals.released - ended, self._kernel.backlog_s()
         self._overload.check(self._hops_in_flight, tasks, epoch.slot.number, backlog_s)
 
-    def reward(self) -> float:
-        """Return the reward (Eq. 14) of the epoch acted on last, once the next one has come."""
-        last = self._opened - 1
+    @property
+    def submitted(self) -> bool:
+        """Whether the tasks of all epochs acted on have been submitted."""
+        return self._opened % self._epochs_a_batch == 0
+
+    def rewards(self) -> list[float]:
+        """Return the rewards (Eq. 14) of the epochs of the last instant, once the next has come.
+
+        One or, where an epoch is a slot, one for each class: that of the blocks of its tasks.
+        """
+        if self._epochs_a_batch == 1:
+            return [self._reward(None)]
+        return [self._reward(number) for number in range(self._classes)]
+
+    def _reward(self, task_class: int | None) -> float:
+        last = self.batches - 1
         costs = [
             costs_between(
-                self.tables, hops, -math.inf if epoch == last else self._acted_s, self.now
+                self.tables,
+                hops,
+                -math.inf if batch == last else self._acted_s,
+                self.now,
+                task_class,
             )
-            for epoch, hops in self.recent_hops().items()
+            for batch, hops in self.recent_hops().items()
         ]
         return 0.0 - exact_sum(np.concatenate(costs)) if costs else 0.0
 
     def recent_hops(self) -> dict[int, Hops]:
-        """Return the hops of epochs in which something happened since the last act, by number.
+        """Return the hops of batches in which something happened since the last act, by number.
 
         Read it at the next epoch, before :meth:`act`, or after the last task.
         """

@@ -58,8 +58,9 @@ class StaticRun:
     """Runs chunks of slots under the placements of a static scheduler, on the compiled kernel.
 
     Args:
-        model: The resolved scenario. With sinks, its epochs must be slots.
-        scheduler: Is asked once or, where epochs are tasks, once for each device.
+        model: The resolved scenario. With sinks, its epochs must be slots of tasks of one class.
+        scheduler: Is asked once for each class of tasks or, where epochs are tasks, once for each
+            device and class.
         name: Its name, for error messages.
         sinks: Where rows of the trace go.
     """
@@ -79,8 +80,10 @@ class StaticRun:
         self._most_hops = 1
         self._idle = Session(model, [], CompiledKernel(model, size=1), scheduler.spec)
         devices = model.devices if scheduler.spec.decision_epoch == "per_task" else 1
-        self._placements = np.zeros((1, devices, model.blocks), dtype=np.int64)
-        self._asked = np.zeros(devices, dtype=np.bool_)
+        self._classes = len(model.classes)
+        rows = devices * self._classes  # as build_hops numbers them
+        self._placements = np.zeros((1, rows, model.blocks), dtype=np.int64)
+        self._asked = np.zeros(rows, dtype=np.bool_)
 
     def play(self, chunk: Chunk) -> None:
         """Run the slots of a chunk; after the last one, drain the network."""
@@ -182,19 +185,23 @@ class StaticRun:
             return
         slot = next(chunk.slots())
         if self._scheduler.spec.decision_epoch == "per_slot":
-            self._decide(Epoch(0, slot.start_s, slot, slot.tasks, None))
+            for number in range(self._classes):
+                self._decide(Epoch(number, slot.start_s, slot, slot.tasks, None, number))
             return
-        _, rows = np.unique(chunk.device, return_index=True)
+        _, rows = np.unique(chunk.device * self._classes + chunk.class_, return_index=True)
         for row in np.sort(rows).tolist():  # in order of their first tasks, as in any run
-            device = int(chunk.device[row])
-            if not self._asked[device]:
+            device, number = int(chunk.device[row]), int(chunk.class_[row])
+            if not self._asked[device * self._classes + number]:
                 task = chunk.tasks(slot.number, row, row + 1)
-                self._decide(Epoch(row, float(task.release_s[0]), slot, task, device))
+                self._decide(Epoch(row, float(task.release_s[0]), slot, task, device, number))
 
     def _decide(self, epoch: Epoch) -> None:
-        spec, row = self._scheduler.spec, epoch.device or 0
+        row = (epoch.device or 0) * self._classes + epoch.task_class
+        observation = self._idle.observe(epoch)
         problem = f"scheduler {self._name!r}, epoch {epoch.number}: raised"
         with scheduler_errors(problem, MecsimError, type(self._scheduler).__module__):
-            answer = self._scheduler.decide(self._idle.observe(epoch))
-            placement = check_placement(answer, spec, self._name, epoch.number, epoch.device)
-        self._placements[0, row], self._asked[row] = placement, True
+            answer = self._scheduler.decide(observation)
+            placement = check_placement(
+                answer, observation.spec, self._name, epoch.number, epoch.device
+            )
+        self._placements[0, row, : len(placement)], self._asked[row] = placement, True

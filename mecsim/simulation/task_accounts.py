@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from mecsim.kernels.reward import exact_sum, task_weight
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.support.arrays import Floats, Ints, raw
-from mecsim.trace.schema import Rows
+from mecsim.trace.schema import COLUMNS, Rows
+
+_OF_TASKS: Final = frozenset(COLUMNS["tasks"])
 
 
 class Accounts:
@@ -48,9 +50,12 @@ class Accounts:
         offset = np.concatenate([np.empty(0, np.int64), *(table.offset[:-1] for table in tables)])
         self._offset = np.append(offset + np.repeat(counts[:-1], self.tasks_of), counts[-1])
         release_s = self._of_tasks("release_s")
-        self.blocks_of = np.diff(model.first_block)[self._of_tasks("class_")]
+        self.class_: Ints = self._of_tasks("class_")
+        """Class of each task; shape (n,)."""
+        self.blocks_of = np.diff(model.first_block)[self.class_]
         """Number of blocks of each task; shape (n,)."""
-        self._first_block = model.first_block[:-1][self._of_tasks("class_")]
+        self._first_block = model.first_block[self.class_]
+        self._several = len(model.classes) > 1
         self._count = len(release_s)
         self._enqueue_s = np.empty(len(self._rows) * detailed)
         self.tasks = TaskTable.empty(self._count)
@@ -104,14 +109,14 @@ class Accounts:
     def task_rows(self) -> Rows:
         """Return the rows of ``/tasks``."""
         size = self._of_tasks("size")
-        known = self.tasks._asdict()
-        del known["cost"]
+        known = {name: values for name, values in self.tasks._asdict().items() if name in _OF_TASKS}
         return {
             "release_s": self._of_tasks("release_s"),
             "slot": np.repeat([table.tasks.slot for table in self._tables], self.tasks_of),
             "device": self._of_tasks("device").astype(np.int32),
             "size_factor": size[:, 0] if size.shape[1] == 1 else size,
             **known,
+            **({"class": self.tasks.class_} if self._several else {}),
         }
 
     def block_rows(self) -> Rows:
@@ -153,51 +158,59 @@ def _numbered(counts: Ints) -> NDArray[np.int32]:
 class RewardLedger:
     """Credits the cost of blocks to the epochs in which they finish (Eq. 14).
 
-    Sums are rounded once, so that they do not depend on the order of credits.
+    Sums are rounded once, so that they do not depend on the order of credits. Where an epoch is a
+    slot, the epochs of a slot, one for each class, form a batch: a block counts for its own class.
     """
 
     times: list[float]
-    """When the epochs that are not closed began, from epoch ``first`` on."""
+    """When the batches that are not closed began, from batch ``first`` on."""
     costs: list[list[Floats]]
+    """The costs of every epoch of these batches."""
+    each: int = 1
+    """Epochs in a batch."""
     first: int = 0
 
     @classmethod
-    def empty(cls) -> RewardLedger:
-        """Return a ledger without epochs."""
-        return cls([], [])
+    def empty(cls, each: int = 1) -> RewardLedger:
+        """Return a ledger without epochs, for batches of ``each`` epochs."""
+        return cls([], [], each)
 
     def open(self, time_s: float) -> None:
         """Begin a new epoch."""
-        self.times.append(time_s)
+        if len(self.costs) % self.each == 0:
+            self.times.append(time_s)
         self.costs.append([])
 
     def credit(self, accounts: Accounts) -> None:
-        """Credit the blocks of the tasks of the next epochs to be closed."""
+        """Credit the blocks of the tasks of the next batches to be closed."""
         blocks = accounts.blocks
-        epochs = self.first + np.arange(len(accounts.tasks_of))
-        released = np.repeat(np.repeat(epochs, accounts.tasks_of), accounts.blocks_of)
+        batches = self.first + np.arange(len(accounts.tasks_of))
+        released = np.repeat(np.repeat(batches, accounts.tasks_of), accounts.blocks_of)
         done = ~np.isnan(blocks.finish_s)
-        index = self.epoch_of(released, blocks.finish_s)[done] - self.first
+        index = self.batch_of(released, blocks.finish_s)[done] - self.first
+        if self.each > 1:
+            index = index * self.each + np.repeat(accounts.class_, accounts.blocks_of)[done]
         order = np.argsort(index, kind="stable")
         index, cost = index[order], blocks.cost[done][order]
         bounds = np.flatnonzero(np.diff(index, prepend=-1, append=-1))
         for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             self.costs[index[begin]].append(cost[begin:end])
 
-    def epoch_of(self, released: Ints, finish: Floats) -> Ints:
-        """Return the epochs in which blocks of tasks released in given epochs finished.
+    def batch_of(self, released: Ints, finish: Floats) -> Ints:
+        """Return the batches in which blocks of tasks released in given batches finished.
 
-        A block that finishes exactly when an epoch begins counts for the epoch before, unless its
+        A block that finishes exactly when a batch begins counts for the one before, unless its
         task belongs to the new one.
         """
         found = self.first + np.searchsorted(self.times, finish, side="left") - 1
         return np.maximum(found, released)
 
-    def close(self, epochs: int) -> list[float]:
-        """Return the rewards of the next ``epochs`` epochs and remove them from the ledger."""
+    def close(self, batches: int) -> list[float]:
+        """Return the rewards of the epochs of the next batches; remove them from the ledger."""
+        epochs = batches * self.each
         rewards = [
             0.0 - exact_sum(np.concatenate([np.empty(0), *costs])) for costs in self.costs[:epochs]
         ]
-        del self.costs[:epochs], self.times[:epochs]
-        self.first += epochs
+        del self.costs[:epochs], self.times[:batches]
+        self.first += batches
         return rewards

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from mecsim.model.task_status import CAUSES, COMPLETED
 from mecsim.scenario.schema import Measurement
 from mecsim.simulation.metrics import (
     BoundGap,
+    ClassSummary,
     Counted,
     ResourceUse,
     RunSummary,
@@ -66,6 +68,72 @@ def _close(file: tempfile.SpooledTemporaryFile[bytes]) -> None:
         file.close()
 
 
+class Tally:
+    """Counts and distributions of tasks that have ended: of all that count, or of one class.
+
+    Args:
+        blocks: Number of blocks of a task of each class; shape (C,).
+        deadline_s: The deadline of a task of each class, infinite without one; shape (C,).
+    """
+
+    COLUMNS = ("total_s", "edge_s", "local_s", "energy_J")
+
+    def __init__(self, blocks: Ints, deadline_s: Floats) -> None:
+        self._blocks, self._deadline_s = blocks, deadline_s
+        self._spools = {name: Spool() for name in self.COLUMNS}
+        self.tasks = self.completed = self.late_blocks = 0
+        self.failed_by_cause = dict.fromkeys(CAUSES.values(), 0)
+        self._misses = self._blocks_completed = 0
+        """Late blocks, and all blocks, of completed tasks."""
+        self._missed = self._timed = 0
+        """Tasks that did not complete by their deadline, and all tasks that have one."""
+
+    def add(self, tasks: TaskTable) -> None:
+        """Add tasks that have ended."""
+        completed = tasks.status == COMPLETED
+        done = int(np.count_nonzero(completed))
+        for name, spool in self._spools.items():
+            values = getattr(tasks, name)
+            spool.append(values if done == len(values) else values[completed])
+        self.tasks += len(completed)
+        self.completed += done
+        for status, cause in CAUSES.items():
+            self.failed_by_cause[cause] += int(np.count_nonzero(tasks.status == status))
+        self.late_blocks += int(tasks.late_blocks.sum())
+        self._misses += int(tasks.late_blocks[completed].sum())
+        self._blocks_completed += int(self._blocks[tasks.class_[completed]].sum())
+        self._missed += int(tasks.missed.sum())
+        self._timed += int(np.count_nonzero(self._deadline_s[tasks.class_] < np.inf))
+
+    @property
+    def failed(self) -> int:
+        """Failed tasks."""
+        return sum(self.failed_by_cause.values())
+
+    def values(self, name: str) -> Floats:
+        """Return a column of :data:`COLUMNS` of the completed tasks."""
+        return self._spools[name].read()
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers that the summaries of a run and of a class have."""
+        names = ("total_delay_s", "edge_delay_s", "local_delay_s", "energy_J")
+        return {
+            "completed": self.completed,
+            "failed": self.failed,
+            "late_blocks": self.late_blocks,
+            "miss_ratio": _share(self._misses, self._blocks_completed),
+            "deadline_miss_ratio": _share(self._missed, self._timed),
+            **{
+                name: Statistics.of(self.values(column))
+                for name, column in zip(names, self.COLUMNS, strict=True)
+            },
+        }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
 class Totals:
     """Sums over a run, taken while it goes.
 
@@ -74,11 +142,13 @@ class Totals:
     energies are those of completed tasks.
     """
 
-    COLUMNS = ("total_s", "edge_s", "local_s", "energy_J")
-
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._spools = {name: Spool() for name in self.COLUMNS}
+        blocks = np.diff(model.first_block)
+        deadline_s = np.array([each.deadline_s for each in model.classes])
+        self._all = Tally(blocks, deadline_s)
+        several = len(model.classes) > 1
+        self._by_class = [Tally(blocks, deadline_s) for _ in model.classes] if several else []
         self._costs = Spool()
         self.services = ServiceTotals.zeros(len(model.resources))
         self._in_minus_out = np.zeros(model.scenario.slots, dtype=np.int64)
@@ -87,10 +157,6 @@ class Totals:
         """Tasks of the whole run."""
         self._counted = np.zeros(2, dtype=np.int64)
         """Number of the first task that counts, and of the first one after these, as yet."""
-        self.completed = self.late_blocks = 0
-        self.failed_by_cause = dict.fromkeys(CAUSES.values(), 0)
-        self._misses = 0
-        """Late blocks of completed tasks."""
         self.last_finish_s = 0.0
 
     def release(self, first_slot: int, counts: Ints, release_s: Floats) -> None:
@@ -119,26 +185,21 @@ class Totals:
         self.last_finish_s = max(self.last_finish_s, float(tasks.finish_s.max()))
         begin, end = np.clip(self._counted - self.ended, 0, len(slot)).tolist()
         self.ended += len(slot)
-        columns: list[Any] = [column[begin:end] for column in tasks]
-        self._count(TaskTable(*columns))
+        counted = tasks.of(slice(begin, end))
+        self._costs.append(counted.cost)
+        self._all.add(counted)
+        for number, tally in enumerate(self._by_class):
+            tally.add(counted.of(counted.class_ == number))
 
-    def _count(self, tasks: TaskTable) -> None:
-        completed = tasks.status == COMPLETED
-        done = int(np.count_nonzero(completed))
-        for name, spool in self._spools.items():
-            values = getattr(tasks, name)
-            spool.append(values if done == len(values) else values[completed])
-        self._costs.append(tasks.cost)
-        self.completed += done
-        for status, cause in CAUSES.items():
-            self.failed_by_cause[cause] += int(np.count_nonzero(tasks.status == status))
-        self.late_blocks += int(tasks.late_blocks.sum())
-        self._misses += int(tasks.late_blocks[completed].sum())
+    @property
+    def completed(self) -> int:
+        """Tasks that count and completed."""
+        return self._all.completed
 
     @property
     def failed(self) -> int:
         """Failed tasks that count."""
-        return sum(self.failed_by_cause.values())
+        return self._all.failed
 
     def resource_rows(self) -> Rows:
         """Return the columns of ``/resources`` that grow with the run."""
@@ -152,11 +213,6 @@ class Totals:
         """Return for how long the network drained after the last slot."""
         end_s = self.horizon_s()
         return float(equations.penalty(end_s, self._model.scenario.length_s, end_s))
-
-    def miss_ratio(self) -> float | None:
-        """Return late blocks over all blocks of completed tasks; None if no task completed."""
-        blocks = self.completed * self._model.blocks
-        return self._misses / blocks if blocks else None
 
     def reward(self) -> float:
         """Return minus the weighted cost of the tasks that count (Eq. 14).
@@ -203,26 +259,15 @@ class Totals:
             trace: Path of the trace file, if one was written.
             lower_bound: The lower bound on the cost, if it was computed.
         """
-        delays = self._spools["total_s"].read()
-        edge, local, energy = (
-            Statistics.of(self._spools[name].read()) for name in self.COLUMNS[1:]
-        )
         return RunSummary(
             scenario=scenario,
             scheduler=made_by.scheduler,
             seed=made_by.seed,
             kernel=made_by.kernel,
             tasks=int(self._counted[1] - self._counted[0]),
-            completed=self.completed,
-            failed=self.failed,
-            failed_by_cause={cause: n for cause, n in self.failed_by_cause.items() if n},
-            total_delay_s=Statistics.of(delays),
-            total_delay_quantiles_s=quantiles(delays),
-            edge_delay_s=edge,
-            local_delay_s=local,
-            energy_J=energy,
-            late_blocks=self.late_blocks,
-            miss_ratio=self.miss_ratio(),
+            **self._all.numbers(),
+            failed_by_cause={cause: n for cause, n in self._all.failed_by_cause.items() if n},
+            total_delay_quantiles_s=quantiles(self._all.values("total_s")),
             reward=self.reward(),
             resources=self.resources(),
             events=int(self.services.served.sum()) + self.released,
@@ -232,7 +277,20 @@ class Totals:
             trace=None if trace is None else str(trace),
             lower_bound=lower_bound,
             counted=self._counting(),
+            classes=tuple(self._classes()),
         )
+
+    def _classes(self) -> Iterator[ClassSummary]:
+        """Yield the numbers of every class of tasks, where there are several."""
+        for task_class, tally in zip(self._model.classes, self._by_class, strict=False):
+            deadline_s = task_class.deadline_s
+            yield ClassSummary(
+                name=task_class.name,
+                priority=task_class.priority,
+                deadline_s=None if deadline_s == np.inf else deadline_s,
+                tasks=tally.tasks,
+                **tally.numbers(),
+            )
 
     def _counting(self) -> Counted | None:
         scenario = self._model.scenario

@@ -61,7 +61,7 @@ _UNITS: Final = {
     "radio.path_loss_slope_db": "dB/decade",
 }
 """Units that are not in the schema, as no other unit can be written there."""
-SHARES: Final = frozenset({"miss_ratio"})
+SHARES: Final = frozenset({"miss_ratio", "deadline_miss_ratio"})
 """Metrics from 0 to 1, shown in percent."""
 
 

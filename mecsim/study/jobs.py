@@ -156,8 +156,8 @@ def make_job(
         scenario = scenario.model_copy(update={"measurement": Measurement()})
     code = sources(scheduler) if scheduler else Sources()
     named = [*code.files, options.get("policy")]
-    if isinstance(scenario.arrivals, RecordedTasks):
-        named.append(scenario.arrivals.file)
+    arrivals = [each.arrivals for each in scenario.classes]
+    named += [each.file for each in arrivals if isinstance(each, RecordedTasks)]
     files = tuple((str(n), _digest(Path(n))) for n in named if n and Path(n).is_file())
     text = json.dumps(dict(options), sort_keys=True)
     versions = tuple(code.versions(*(["torch"] if kind == "train" else ())).items())

@@ -23,6 +23,8 @@ _VERSUS: Final = ("paired_difference", "ci95_low", "ci95_high", "percent", "perc
 def run_table(rows: Sequence[Row]) -> Table:
     """Return runs as columns: mean, p95 and p99 of metrics per task; no wall-clock times."""
     numbers = [name for name in METRICS if name not in PER_TASK]
+    if not any("deadline_miss_ratio" in row for row in rows):
+        numbers.remove("deadline_miss_ratio")
     documents: Sequence[Mapping[str, Any]] = rows
     return (
         {name: [row[name] for row in documents] for name in _HEAD}

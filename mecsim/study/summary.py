@@ -71,6 +71,8 @@ class Row(TypedDict):
     """At :data:`~mecsim.simulation.metrics.QUANTILES`; None if no task completed."""
     late_blocks: int
     miss_ratio: float | None
+    deadline_miss_ratio: NotRequired[float | None]
+    """Where a task has a deadline."""
     reward: float | None
     resources: list[dict[str, str | float]]
     """The busiest resources."""

@@ -24,7 +24,7 @@ from mecsim.model.model import KINDS
 from mecsim.support.arrays import Ints
 from mecsim.support.files import replacing
 from mecsim.trace import TraceFile
-from mecsim.trace.schema import COLUMNS, Column
+from mecsim.trace.schema import Column
 
 FORMATS: Final = ("csv", "parquet", "perfetto")
 TIMELINE_ENDS: Final = (".json", ".json.gz")
@@ -85,7 +85,7 @@ def export(
             _refuse_existing([timeline], force=force)
             return export_perfetto(trace, timeline, begin_s, end_s)
         folder = out or trace_path.with_name(f"{trace_path.stem}-{format}")
-        _refuse_existing([folder / f"{group}.{format}" for group in COLUMNS], force=force)
+        _refuse_existing([folder / f"{group}.{format}" for group in trace.columns], force=force)
         return (export_csv if format == "csv" else export_parquet)(trace, folder)
 
 
@@ -113,9 +113,9 @@ def export_csv(trace: TraceFile, folder: Path) -> list[Path]:
     Raises:
         OutputError: A file cannot be written.
     """
-    paths = [folder / f"{group}.csv" for group in COLUMNS]
+    paths = [folder / f"{group}.csv" for group in trace.columns]
     with replacing(*paths, out=folder) as partial:
-        for group, path in zip(COLUMNS, partial, strict=True):
+        for group, path in zip(trace.columns, partial, strict=True):
             with path.open("w", newline="", encoding="utf-8") as file:
                 _write_csv(trace, group, file)
     return paths
@@ -123,7 +123,7 @@ def export_csv(trace: TraceFile, folder: Path) -> list[Path]:
 
 def _write_csv(trace: TraceFile, group: str, file: IO[str]) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    titles = [title for name in COLUMNS[group] for title in _titles(trace, group, name)]
+    titles = [title for name in trace.columns[group] for title in _titles(trace, group, name)]
     writer.writerow([*_id(group), *titles])
     for piece in _pieces(trace, group, PIECE_BYTES):
         columns = (column for values in piece.values() for column in np.atleast_2d(values.T))
@@ -168,9 +168,9 @@ def export_parquet(trace: TraceFile, folder: Path) -> list[Path]:
         OutputError: A file cannot be written.
     """
     arrow, parquet = _pyarrow()
-    paths = [folder / f"{group}.parquet" for group in COLUMNS]
+    paths = [folder / f"{group}.parquet" for group in trace.columns]
     with replacing(*paths, out=folder) as partial:
-        for group, path in zip(COLUMNS, partial, strict=True):
+        for group, path in zip(trace.columns, partial, strict=True):
             schema = _schema(arrow, trace, group)
             with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
                 for piece in _pieces(trace, group, ROW_GROUP_BYTES):
@@ -191,7 +191,7 @@ def _pyarrow() -> tuple[Any, Any]:
 def _schema(arrow: Any, trace: TraceFile, group: str) -> Any:
     row = {"units": "", "description": f"row of /{group}"}
     fields = [arrow.field(name, arrow.int64(), metadata=row) for name in _id(group)]
-    for name, spec in COLUMNS[group].items():
+    for name, spec in trace.columns[group].items():
         metadata = {"units": spec.units, "description": spec.description}
         if name == "observation":
             metadata["features"] = json.dumps(_features(trace))
@@ -378,13 +378,13 @@ def _events(services: dict[str, Column]) -> Iterator[str]:
 
 def _pieces(trace: TraceFile, group: str, size: int) -> Iterator[dict[str, Column]]:
     """Yield the rows of a group, as far as all columns go, in pieces of about ``size`` bytes."""
-    empty = [trace.read(group, name, 0, 0) for name in COLUMNS[group]]
+    empty = [trace.read(group, name, 0, 0) for name in trace.columns[group]]
     row_bytes = sum(values.itemsize * int(np.prod(values.shape[1:])) for values in empty)
     rows, length = max(1, size // row_bytes), trace.length(group)
     for begin in range(0, length, rows):
         end = min(begin + rows, length)
         numbers: dict[str, Column] = {name: np.arange(begin, end) for name in _id(group)}
-        yield numbers | {n: _text(trace.read(group, n, begin, end)) for n in COLUMNS[group]}
+        yield numbers | {n: _text(trace.read(group, n, begin, end)) for n in trace.columns[group]}
 
 
 def _text(values: Column) -> Column:

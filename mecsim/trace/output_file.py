@@ -27,7 +27,7 @@ from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.trace.column import GrowingColumn, Storage, make_dataset
 from mecsim.trace.deflate import Stream
 from mecsim.trace.provenance import Provenance
-from mecsim.trace.schema import COLUMNS, FORMAT, FORMAT_VERSION, Column, Rows
+from mecsim.trace.schema import FORMAT, VERSIONS, Column, ColumnSpec, Rows, version_for
 from mecsim.trace.superblock import CrashSafeFile
 
 GroupRows: TypeAlias = tuple[str, Rows]
@@ -76,19 +76,20 @@ class OutputFile:
 
     def _make_columns(self, model: Model, widths: Mapping[str, tuple[int, ...]]) -> None:
         stream = Stream()
-        for group, columns in COLUMNS.items():
+        for group, columns in VERSIONS[version_for(len(model.classes))].items():
             folder = h5g.create(self._file.id, group.encode())
             for name, spec in columns.items():
                 if group == "resources":
-                    self._make_resource_column(folder, name, model)
+                    self._make_resource_column(folder, name, spec, model)
                     continue
                 size = CHUNK_BYTES.get(group, _SMALL_CHUNK_BYTES)
                 storage = Storage(np.dtype(spec.dtype), size, widths.get(name, ()))
                 dataset = make_dataset(folder, name, spec, storage)
                 self._columns[group, name] = GrowingColumn(dataset, storage, stream)
 
-    def _make_resource_column(self, folder: h5g.GroupID, name: str, model: Model) -> None:
-        spec = COLUMNS["resources"][name]
+    def _make_resource_column(
+        self, folder: h5g.GroupID, name: str, spec: ColumnSpec, model: Model
+    ) -> None:
         blank = np.zeros(len(model.resources), "f8" if spec.dtype == "S" else spec.dtype)
         values = resource_columns(model).get(name, blank)
         dataset = make_dataset(folder, name, spec, Storage(values.dtype, _SMALL_CHUNK_BYTES))
@@ -165,7 +166,7 @@ def _described(model: Model, made_by: Provenance, path: Path) -> dict[str, Any]:
     environment = {"python": platform.python_version(), "platform": platform.platform()}
     return {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": version_for(len(model.classes)),
         "complete": False,
         "scenario": model.scenario.canonical_json(),
         "scenario_sha256": model.scenario.sha256(),

@@ -18,7 +18,7 @@ from mecsim.errors import ScenarioError, TraceError
 from mecsim.scenario.loading import from_json
 from mecsim.scenario.schema import Scenario
 from mecsim.trace.provenance import Provenance
-from mecsim.trace.schema import COLUMNS, FORMAT, FORMAT_VERSION, Column
+from mecsim.trace.schema import FORMAT, VERSIONS, Column, version_for
 
 MOST_CHUNK_BYTES: Final = 64 << 20
 MOST_COMPRESSION: Final = 1200
@@ -40,6 +40,7 @@ class TraceFile:
     Attributes:
         path: Path of the file.
         complete: Whether the run ended and everything was flushed.
+        columns: Its columns by group, which depend on the format.
         scenario: The scenario that was simulated.
         made_by: Scheduler, its options, seed and kernel.
 
@@ -102,12 +103,14 @@ class TraceFile:
             shown = reprlib.repr(found)
             raise TraceError(f"{self.path}: is no mecsim trace (format: {shown}, not {FORMAT!r})")
         number = int(self._attribute("format_version", np.integer))
-        if number != FORMAT_VERSION:
+        if number not in VERSIONS:
+            known = " and ".join(map(str, VERSIONS))
             by = reprlib.repr(self._file.attrs.get("mecsim_version"))
             raise TraceError(
-                f"{self.path}: has format_version {number}; this mecsim reads {FORMAT_VERSION}: "
+                f"{self.path}: has format_version {number}; this mecsim reads {known}: "
                 f"install the mecsim that wrote it (attribute mecsim_version: {by})"
             )
+        self.columns = VERSIONS[number]
 
     def _attribute(self, name: str, kind: type) -> Any:
         value = self._file.attrs.get(name)
@@ -125,6 +128,9 @@ class TraceFile:
             raise TraceError(str(error)) from error
         if scenario.sha256() != self._attribute("scenario_sha256", str):
             raise TraceError(f"{self.path}: attribute scenario does not have its scenario_sha256")
+        if self.columns is not VERSIONS[version_for(len(scenario.classes))]:
+            found = f"{len(scenario.classes)} classes of tasks"
+            raise TraceError(f"{self.path}: format_version does not go with a scenario of {found}")
         return scenario
 
     def _provenance(self) -> Provenance:
@@ -141,7 +147,7 @@ class TraceFile:
         return Provenance(scheduler, options, seed, kernel)
 
     def _check_columns(self) -> None:
-        for group, columns in COLUMNS.items():
+        for group, columns in self.columns.items():
             lengths = set()
             for name, spec in columns.items():
                 dataset = self._file.get(f"{group}/{name}")
@@ -185,7 +191,7 @@ class TraceFile:
 
         In a trace of an interrupted run single columns may have more.
         """
-        return min(self.rows(group, name) for name in COLUMNS[group])
+        return min(self.rows(group, name) for name in self.columns[group])
 
     def rows(self, group: str, name: str) -> int:
         """Return the number of rows of a column.

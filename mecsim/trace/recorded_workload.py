@@ -21,7 +21,8 @@ from mecsim.trace import TraceFile
 
 _ROWS: Final = 1 << 16
 _SIZE: Final = ("tasks", "size_factor")
-_Columns: TypeAlias = tuple[Floats, Ints, Floats]
+_Columns: TypeAlias = tuple[Floats, Ints, Ints, Floats]
+"""Releases, classes, devices and size factors."""
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def arrivals_of(model: Model) -> Iterator[RecordedWorkload | None]:
         ScenarioError: The tasks do not fit the scenario.
         TraceError: The file is missing, damaged or incomplete.
     """
-    spec = model.scenario.arrivals
+    spec = model.scenario.classes[0].arrivals  # recorded tasks are of a single class
     if not isinstance(spec, RecordedTasks):
         yield None
         return
@@ -117,6 +118,8 @@ def _check_fit(model: Model, trace: TraceFile, where: str) -> None:
         if not ((size >= 0) & (size <= LARGEST)).all():
             allowed = f"0 to {LARGEST:g}"
             raise ScenarioError(f"{where}: has a size_factor out of range; allowed: {allowed}")
+        if len(model.classes) > 1:
+            _check_classes(model, trace.read("tasks", "class", begin, begin + _ROWS), where)
         if size.ndim == 2 and size.shape[1] != model.blocks:
             raise ScenarioError(
                 f"{where}: has a size_factor for each of {size.shape[1]} blocks; "
@@ -124,10 +127,18 @@ def _check_fit(model: Model, trace: TraceFile, where: str) -> None:
             )
 
 
+def _check_classes(model: Model, class_: Ints, where: str) -> None:
+    unknown = class_[(class_ < 0) | (class_ >= len(model.classes))]
+    if len(unknown):
+        allowed = f"0 to {len(model.classes) - 1}"
+        raise ScenarioError(f"{where}: has a task of class {unknown[0]}; allowed: {allowed}")
+
+
 def _slot_tasks(model: Model, trace: TraceFile) -> Iterator[Tasks]:
     """Yield the tasks of each slot; read the file in pieces."""
     pieces, first = _pieces(trace), 0
-    held = (np.empty(0), np.empty(0, dtype=np.int64), np.empty((0, trace.width(*_SIZE) or 1)))
+    none = np.empty(0, dtype=np.int64)
+    held: _Columns = np.empty(0), none, none, np.empty((0, trace.width(*_SIZE) or 1))
     for slot in range(model.scenario.slots):
         end_s = slot_start(model, slot + 1)
         while not len(held[0]) or held[0][-1] < end_s:
@@ -136,9 +147,9 @@ def _slot_tasks(model: Model, trace: TraceFile) -> Iterator[Tasks]:
                 break
             held = _joined(held, more)
         count = int(np.searchsorted(held[0], end_s))
-        class_ = np.zeros(count, dtype=np.int64)
-        yield Tasks(slot, first, held[0][:count], class_, held[1][:count], held[2][:count], count)
-        held = (held[0][count:], held[1][count:], held[2][count:])
+        release_s, class_, device, size = (column[:count] for column in held)
+        yield Tasks(slot, first, release_s, class_, device, size, count)
+        held = held[0][count:], held[1][count:], held[2][count:], held[3][count:]
         first += count
 
 
@@ -148,7 +159,10 @@ def _pieces(trace: TraceFile) -> Iterator[_Columns]:
             trace.read("tasks", name, begin, begin + _ROWS)
             for name in ("release_s", "device", "size_factor")
         )
-        yield release, device.astype(np.int64), size.reshape(len(size), -1)
+        class_ = np.zeros(len(device), dtype=np.int64)
+        if "class" in trace.columns["tasks"]:
+            class_ += trace.read("tasks", "class", begin, begin + _ROWS)
+        yield release, class_, device.astype(np.int64), size.reshape(len(size), -1)
 
 
 def _joined(one: _Columns, other: _Columns) -> _Columns:
@@ -156,4 +170,5 @@ def _joined(one: _Columns, other: _Columns) -> _Columns:
         np.concatenate([one[0], other[0]]),
         np.concatenate([one[1], other[1]]),
         np.concatenate([one[2], other[2]]),
+        np.concatenate([one[3], other[3]]),
     )

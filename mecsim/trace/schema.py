@@ -14,6 +14,8 @@ Rows: TypeAlias = Mapping[str, Column]
 
 FORMAT: Final = "mecsim-trace"
 FORMAT_VERSION: Final = 1
+CLASSES_VERSION: Final = 2
+"""The format of traces with several classes of tasks; it has further columns."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,24 @@ COLUMNS: Final[Mapping[str, Mapping[str, ColumnSpec]]] = {
         "served": _("i8", "", "services begun"),
     },
 }
+
+_CLASS: Final = {
+    "tasks": _("i4", "", "class of the task, from 0, in the order of the scenario"),
+    "decisions": _("i4", "", "class of the tasks that are placed, from 0"),
+}
+VERSIONS: Final[Mapping[int, Mapping[str, Mapping[str, ColumnSpec]]]] = {
+    FORMAT_VERSION: COLUMNS,
+    CLASSES_VERSION: {
+        group: columns | ({"class": _CLASS[group]} if group in _CLASS else {})
+        for group, columns in ((group, dict(columns)) for group, columns in COLUMNS.items())
+    },
+}
+"""The columns of every format."""
+
+
+def version_for(classes: int) -> int:
+    """Return the format of the trace of a run with so many classes of tasks."""
+    return FORMAT_VERSION if classes == 1 else CLASSES_VERSION
 
 
 class Sink(Protocol):
@@ -197,6 +217,11 @@ class MemoryTrace:
         if len(pieces) > 1:
             pieces[:] = [np.concatenate(pieces)]
         return pieces[0]
+
+    def names(self, group: str) -> list[str]:
+        """Return the names of the columns of a group, those without rows included."""
+        found = [name for of, name in self._pieces if of == group]
+        return list(dict.fromkeys([*COLUMNS[group], *found]))
 
     def paths(self) -> list[str]:
         """Return the paths of all columns that have rows."""

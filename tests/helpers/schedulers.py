@@ -14,7 +14,10 @@ LISTENING = "tests.helpers.schedulers:Listening"
 
 
 class Scripted(Scheduler):
-    """One given placement an epoch, and again from the first; keeps what it sees in ``seen``."""
+    """One given placement an epoch, and again from the first; keeps what it sees in ``seen``.
+
+    A class of tasks with fewer blocks takes the first places of a placement.
+    """
 
     def __init__(self, spec: SchedulerSpec, *, placements: Any, seen: Any = None) -> None:
         super().__init__(spec)
@@ -24,7 +27,7 @@ class Scripted(Scheduler):
     def decide(self, observation: Observation) -> Placement:
         self.seen.append(observation)
         placement: Placement = self.placements[observation.epoch % len(self.placements)]
-        return placement
+        return placement[: observation.spec.blocks] if len(self.spec.classes) > 1 else placement
 
 
 class Listening(Scripted):

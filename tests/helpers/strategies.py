@@ -145,6 +145,28 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     return spec, draw(st.lists(placement, min_size=1, max_size=6))
 
 
+@st.composite
+def cases_of_classes(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
+    """Small scenarios with two or three classes of tasks; a class takes the first places."""
+    spec, _ = draw(cases())
+    few, tasks = st.integers(0, 3), []
+    for number in range(draw(st.integers(2, 3))):
+        blocks = draw(st.integers(1, 3))
+        cycles, bits = (draw(st.lists(few, min_size=blocks, max_size=blocks)) for _ in range(2))
+        tasks.append({
+            "name": f"class{number}",
+            "dnn": chain(cycles, bits, draw(few), max_tolerated_delay=draw(SPEEDS)),
+            "arrivals": draw(arrivals()),
+            "size_factor": draw(st.sampled_from(SIZES)),
+            "deadline": draw(st.sampled_from([None, 1.0, 4.0])),
+        })  # fmt: skip
+    values = spec.model_dump(mode="json") | {"tasks": tasks}
+    for name in ("dnn", "arrivals", "size_factor"):
+        del values[name]
+    placement = st.lists(st.integers(0, spec.server_count), min_size=3, max_size=3)
+    return Scenario.model_validate(values), draw(st.lists(placement, min_size=1, max_size=6))
+
+
 amounts = st.floats(0, 100) | st.integers(0, 5).map(float)
 positive = st.floats(0.05, 20)
 size_factors = st.one_of(

@@ -136,9 +136,9 @@ def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:
     session = Session(model, workload.slots(model), both, SchedulerSpec.of(model), [MemoryTrace()])
     for epoch in session:
         placement = placements[epoch.number % len(placements)]
-        session.reward()
+        session.rewards()
         session.act(epoch, np.array(placement))
-    session.reward()
+    session.rewards()
     return both
 
 

@@ -106,7 +106,7 @@ def until(model: Model, at: Branching) -> Iterator[Slot]:
     if model.scenario.decision_epoch == "per_task":
         tasks = tasks[: at.tasks.first - tasks.first + 1]
     elif not known:
-        count = round(slot.expected_tasks)
+        count = round(float(slot.expected_tasks[0]))
         at_once = model.scenario.arrivals.process == "slotted"
         gap_s = 0.0 if at_once else model.scenario.slot_length / max(count, 1)
         release_s = np.array([start_s + gap_s * n for n in range(count)])
@@ -114,7 +114,7 @@ def until(model: Model, at: Branching) -> Iterator[Slot]:
         size = np.ones((count, tasks.size.shape[1])) * slot.expected_size
         class_ = np.zeros(count, dtype=np.int64)
         tasks = Tasks(slot.number, tasks.first, release_s, class_, device, size, count)
-    yield slot._replace(tasks=replace(tasks, in_slot=round(slot.expected_tasks)))
+    yield slot._replace(tasks=replace(tasks, in_slot=round(float(slot.expected_tasks[0]))))
 
 
 def really(spec: Scenario, at: Branching, candidate: Sequence[int]) -> MemoryTrace:
@@ -292,7 +292,8 @@ def rollouts(spec: Scenario, size: int) -> Rollouts:
     model = resolve(spec)
     (slot,) = islice(workload.slots(model), 1)
     epochs = EpochTable.of_epoch(0.0, slot, slot.tasks)
-    return Rollouts(State.of(model, size), KernelTables.of(model), epochs)
+    placed = np.zeros((1, model.blocks), dtype=np.int64)
+    return Rollouts(State.of(model, size), KernelTables.of(model), epochs, placed)
 
 
 def test_buffers_grow() -> None:

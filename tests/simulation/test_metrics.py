@@ -39,7 +39,7 @@ def test_every_metric_is_a_number_of_the_summary(summary: RunSummary) -> None:
             assert value == document["lower_bound"]["gap_percent"]
         else:
             metric = METRICS[name]
-            found = document[metric.source or name]
+            found = document.get(metric.source or name)  # a deadline only where there is one
             assert value == (found[metric.statistic] if isinstance(found, dict) else found)
 
 
