@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mecsim.kernels.hops import HOP, Records
 from mecsim.kernels.reward import block_cost, missed_deadline, tardiness
 from mecsim.kernels.tables import KernelTables
-from mecsim.model.task_status import BATTERY_SPENT, COMPLETED, LOST
+from mecsim.model.task_status import BATTERY_SPENT, COMPLETED, DROPPED, LOST
 from mecsim.support.arrays import Bools, Floats, Ints, raw
 from mecsim.support.jit import compiled
 
@@ -195,6 +195,8 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                     ended_s = arrived_s
                 elif start_s == start_s:
                     ended_s, status = start_s + hop["service_s"], LOST
+                elif hop["service_s"] != hop["service_s"]:
+                    ended_s, status = max(ended_s, release_s[task] + deadline_s[kind]), DROPPED
                 at += 1
             delay_s = arrived_s - ready_s
             price = block_cost(delay_s, tolerated_s[block], arrived_s, beta, weight[task])

@@ -81,7 +81,7 @@ def submit_epoch(
     if end_hop > out.end:
         return end_hop - first_hop
     slot, in_slot = epochs.slot[epoch], epochs.in_slot[epoch]
-    enter(s, offset, epochs.release_s[begin:end], device, slot, in_slot)
+    enter(s, offset, epochs.release_s[begin:end], class_, device, slot, in_slot)
     return 0
 
 

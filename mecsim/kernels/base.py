@@ -22,7 +22,8 @@ class Kernel(NetworkState, Protocol):
     """Queues and an event order. Time only moves forwards.
 
     A kernel receives tables of hops and fills in their column ``start_s``: NaN where a hop was not
-    entered (not yet, or because the battery was spent). All other times follow: finish = start +
+    entered (not yet, because the battery was spent, or because its task was dropped: then
+    ``service_s`` becomes NaN, too). All other times follow: finish = start +
     service; a hop is entered when the one before it has finished and its latency has passed, or at
     the task's release.
     """

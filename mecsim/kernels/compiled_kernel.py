@@ -44,7 +44,7 @@ class CompiledKernel:
         if len(tasks):
             self._check_order(tasks.release_s)
         self.state = self.state.with_room(len(tasks), len(hops))
-        columns = tasks.release_s, tasks.device, tasks.slot, tasks.in_slot
+        columns = tasks.release_s, tasks.class_, tasks.device, tasks.slot, tasks.in_slot
         submit(self.state, hops.rows, hops.offset, *columns)
         self._batches.append(hops)
 

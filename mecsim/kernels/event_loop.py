@@ -3,7 +3,7 @@
 Events that come in order need no heap. Releases wait in the ring buffer of tasks. The completions
 of a resource form a line, a linked list, and only the first of each line is in the heap. A
 completion that does not come after the last of its line, as with several servers, goes into the
-heap itself, and so does the end of a task that is lost in an outage.
+heap itself, and so does the end of a task that is lost in an outage or dropped at its deadline.
 """
 
 from __future__ import annotations
@@ -109,12 +109,24 @@ def _enter(s: State, hop: Any, now: float) -> tuple[float, float, bool]:
 
 
 @compiled
+def _too_late(s: State, hop: Any, now: float, drop_s: float) -> bool:
+    """Return whether the service of a hop would begin after the time to drop its task."""
+    resource = hop["resource"]
+    free = s.free_s[s.first[resource]]
+    if len(s.calendar) > 0 and s.calendar[resource]["timed"]:
+        service_s = hop["service_s"]
+        start = _visit(s.calendar, s.steps, s.outages, resource, now, free, service_s)[0]
+        return bool(start > drop_s)
+    return bool(max(now, free) > drop_s)
+
+
+@compiled
 def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into parts it took twice as long
     """Process every event before the decision epoch at ``until_s``; return the time of the last."""
     tasks, hops, batches = s.tasks, s.hops, s.batches
     heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
     metered, calendar = len(s.capacity_j) > 0, s.calendar
-    timed = len(calendar) > 0
+    timed, drops = len(calendar) > 0, len(s.drop_after_s) > 0
     task_mask = (len(tasks) - 1) & _POSITIVE
     hop_mask = (len(hops) - 1) & _POSITIVE
     batch_mask = (len(batches) - 1) & _POSITIVE
@@ -150,12 +162,24 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
         hop = hops[at & hop_mask]
         start = free = math.nan  # known already where the resource has a calendar
         lost = False
-        ended = at == task["end"]
-        if timed:
+        ended, dropped = at == task["end"], False
+        if drops:
+            ended |= task["ready_s"] != task["ready_s"]
+            dropped = not ended and _too_late(s, hop, now, task["drop_s"])
+        if timed and not dropped:
             ended |= task["ready_s"] != task["ready_s"]
             if not ended and calendar[hop["resource"]]["timed"]:
                 start, free, lost = _enter(s, hop, now)
-        if ended or (metered and not _afford(s, task["device"], hop["energy_j"])):
+        if dropped:
+            hop["service_s"] = task["ready_s"] = math.nan
+            when = max(now, task["drop_s"])
+            if top_consumed:
+                _replace_top(heap, queued, when, number)
+                top_consumed = False
+            else:
+                _push(heap, queued, when, number)
+                queued += 1
+        elif ended or (metered and not _afford(s, task["device"], hop["energy_j"])):
             batch["unfinished"] -= 1
         else:
             resource = hop["resource"]

@@ -44,7 +44,7 @@ def _restore(s: State, base: State) -> None:
         for number in range(base.counters[FIRST_HOP], base.counters[END_HOP]):
             row = number & (len(s.hops) - 1)
             s.hops[row]["start_s"] = base.hops[row]["start_s"]
-    if len(s.calendar):
+    if len(s.calendar) or len(s.drop_after_s):
         for number in range(base.counters[FIRST_HOP], base.counters[END_HOP]):
             row = number & (len(s.hops) - 1)
             s.hops[row] = base.hops[row]
@@ -64,7 +64,7 @@ def _copy(s: State, base: State) -> None:
 
 @compiled
 def _failed(s: State) -> int:
-    """Return how many tasks in flight did not reach their last hop, or were lost there."""
+    """Return how many tasks in flight did not reach their last hop, or failed there."""
     failed = 0
     for number in range(s.counters[FIRST_TASK], s.counters[END_TASK]):
         task = s.tasks[number & (len(s.tasks) - 1)]

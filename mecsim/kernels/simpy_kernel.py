@@ -43,13 +43,13 @@ class _Batch:
         self.latency_s = hops.column("latency_s").tolist()
         self.energy_j = hops.column("energy_j").tolist()
         self.start_s = array("d", [math.nan]) * len(self.resource)
-        self.timed = False
+        self.changed = False
         self.unfinished = len(hops.tasks)
         self.active = False
 
     def filled_in(self) -> Hops:
         self.hops.column("start_s")[:] = self.start_s
-        if self.timed:  # a calendar has changed some
+        if self.changed:  # by a calendar, or because a task was dropped
             for name in ("service_s", "latency_s", "energy_j"):
                 self.hops.column(name)[:] = getattr(self, name)
         return self.hops
@@ -58,11 +58,15 @@ class _Batch:
 class _Task(simpy.Event):
     """A task in flight, with its remaining hops from ``hop`` to ``end``."""
 
-    __slots__ = ("_ok", "_value", "batch", "callbacks", "device", "end", "hop", "lost", "number")
+    __slots__ = (
+        *("_ok", "_value", "batch", "callbacks", "device", "drop_s", "dropped", "end", "hop"),
+        *("lost", "number"),
+    )
 
     def __init__(self, batch: _Batch, number: int, device: int, hop: int, end: int) -> None:
         self.batch, self.number, self.device, self.hop, self.end = batch, number, device, hop, end
-        self.lost = False
+        self.lost = self.dropped = False
+        self.drop_s = math.inf
         self._ok, self._value = True, None
 
 
@@ -76,6 +80,7 @@ class SimpyKernel:
         self._calendars = model.calendars
         timed = np.flatnonzero(model.calendars.of["timed"]).tolist()
         self._timed = frozenset[int](timed)
+        self._drop_after_s = model.drop_after_s.tolist()
         self._metered, self._capacity_j = model.metered, model.battery_j.tolist()
         self._battery_j = model.battery_j.tolist()
         self._spent = [False] * model.devices
@@ -88,8 +93,9 @@ class SimpyKernel:
         self._batches.append(batch)
         tasks, offset = hops.tasks, hops.offset.tolist()
         numbers = range(tasks.first, tasks.first + len(tasks))
-        for number, device, release, hop, end in zip(
+        for number, class_, device, release, hop, end in zip(
             numbers,
+            tasks.class_.tolist(),
             tasks.device.tolist(),
             tasks.release_s.tolist(),
             offset,
@@ -98,6 +104,8 @@ class SimpyKernel:
         ):
             task = _Task(batch, number, device, hop, end)
             task.callbacks = self._arrived
+            if self._drop_after_s:
+                task.drop_s = release + self._drop_after_s[class_]
             self._clock.at(release, RELEASE, number, task)
 
     def advance(self, until_s: float) -> None:
@@ -126,6 +134,8 @@ class SimpyKernel:
         queue_length, now = np.zeros(len(self._free), dtype=np.int64), self._clock.now
         for task in self._pending(COMPLETION):
             batch, hop = task.batch, task.hop - 1
+            if task.dropped:  # it waits nowhere
+                continue
             if batch.start_s[hop] + batch.service_s[hop] > now:
                 queue_length[batch.resource[hop]] += 1
         return queue_length
@@ -169,10 +179,13 @@ class SimpyKernel:
         queue, metered, afford = clock._queue, self._metered, self._afford
         arrived, completion = self._arrived, EventPriority(COMPLETION)
         timed, arrive_timed = self._timed, self._arrive_timed
+        drops, drop_late = bool(self._drop_after_s), self._drop_late
 
         def arrive(task: _Task) -> None:
             batch, hop = task.batch, task.hop
             batch.active = True
+            if drops and drop_late(task):
+                return
             if timed and arrive_timed(task):
                 return
             if hop == task.end or (metered and not afford(task.device, batch.energy_j[hop])):
@@ -197,6 +210,28 @@ class SimpyKernel:
 
         return arrive
 
+    def _drop_late(self, task: _Task) -> bool:
+        """Let a task end that was dropped; drop one whose next service would begin too late."""
+        batch, hop, now = task.batch, task.hop, self._clock._now
+        if task.dropped:
+            batch.unfinished -= 1
+            return True
+        if task.lost or hop == task.end or self._start_s(batch, hop, now) <= task.drop_s:
+            return False
+        batch.service_s[hop], batch.changed, task.dropped = math.nan, True, True
+        task.callbacks = self._arrived
+        self._clock.at(max(now, task.drop_s), COMPLETION, task.number, task)
+        return True
+
+    def _start_s(self, batch: _Batch, hop: int, now: float) -> float:
+        """Return when the service of a hop would start if its task joined the resource now."""
+        resource = batch.resource[hop]
+        servers = self._cores.get(resource)
+        free_s = servers[0] if servers else self._free[resource]
+        if resource in self._timed:
+            return float(visit(*self._calendars, resource, now, free_s, batch.service_s[hop])[0])
+        return max(now, free_s)
+
     def _arrive_timed(self, task: _Task) -> bool:
         """Let a task end that is lost, or join a resource that has a calendar, if it does so."""
         batch, hop, now = task.batch, task.hop, self._clock._now
@@ -205,7 +240,7 @@ class SimpyKernel:
             return True
         if hop == task.end or batch.resource[hop] not in self._timed:
             return False
-        resource, batch.timed = batch.resource[hop], True
+        resource, batch.changed = batch.resource[hop], True
         servers = self._cores.get(resource)
         free_s = servers[0] if servers else self._free[resource]
         start, served, share, free_s, lost = visit(

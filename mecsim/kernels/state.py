@@ -7,6 +7,7 @@ memory grows with the tasks in flight and not with the run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
@@ -40,7 +41,8 @@ _COMPLETION: Final = np.dtype([("due_s", "f8"), ("task", "i8")])
 _TASK: Final = np.dtype(
     [
         ("release_s", "f8"),
-        ("ready_s", "f8"),  # end of its present hop, latency included; NaN if it is lost
+        ("drop_s", "f8"),  # when it is dropped, if its next service has not begun by then
+        ("ready_s", "f8"),  # end of its present hop, latency included; NaN if it is lost or dropped
         ("hop", "i8"),  # its next hop
         ("end", "i8"),  # the row after its last hop
         ("following", "i8"),  # next task in the line of completions, or -1
@@ -60,14 +62,14 @@ _BATCH: Final = np.dtype(
 )
 
 
-_COMMON: Final = ("capacity_j", "steps")
+_COMMON: Final = ("capacity_j", "drop_after_s", "steps")
 """Fields that replicas share."""
 
 
 class State(NamedTuple):
     """State of one network, or of B replicas with a leading axis of that length.
 
-    ``capacity_j`` and ``steps`` are common to all replicas.
+    ``capacity_j``, ``drop_after_s`` and ``steps`` are common to all replicas.
     """
 
     counters: Ints
@@ -84,6 +86,8 @@ class State(NamedTuple):
     """Devices whose battery is spent; shape (D,)."""
     capacity_j: Floats
     """Energy of each full battery, shape (D,); empty if all batteries are unlimited."""
+    drop_after_s: Floats
+    """See :attr:`mecsim.model.model.Model.drop_after_s`; shape (C,), or (0,)."""
     calendar: Records
     """See :class:`mecsim.model.calendars.Calendars`; shape (R,), or (0,) without calendars."""
     steps: Floats
@@ -111,6 +115,7 @@ class State(NamedTuple):
             battery_j=model.battery_j.copy(),
             spent=np.zeros(model.devices, dtype=np.bool_),
             capacity_j=model.battery_j[: model.devices * model.metered].copy(),
+            drop_after_s=model.drop_after_s,
             calendar=model.calendars.of.copy(),
             steps=model.calendars.steps.copy(),
             outages=model.calendars.outages.copy(),
@@ -156,16 +161,26 @@ def output_slice(s: State) -> OutputSlice:
 
 
 @compiled
-def enter(s: State, offset: Ints, release_s: Floats, device: Ints, slot: int, in_slot: int) -> None:
+def enter(
+    s: State,
+    offset: Ints,
+    release_s: Floats,
+    class_: Ints,
+    device: Ints,
+    slot: int,
+    in_slot: int,
+) -> None:
     """Add a batch of n tasks of a slot whose hops are in the buffer.
 
     ``offset`` has shape (n + 1,); ``in_slot`` tasks are released in the slot.
     """
     counters, count, tasks = s.counters, len(release_s), s.tasks
     batch, first, mask = counters[END_BATCH], counters[END_TASK], len(tasks) - 1
+    drops = len(s.drop_after_s) > 0
     for i in range(count):
         task = tasks[(first + i) & mask]
         task["release_s"] = task["ready_s"] = release_s[i]
+        task["drop_s"] = release_s[i] + s.drop_after_s[class_[i]] if drops else math.inf
         task["hop"] = offset[i]
         task["end"] = offset[i + 1]
         task["following"] = -1
@@ -189,6 +204,7 @@ def submit(
     rows: Records,
     offset: Ints,
     release_s: Floats,
+    class_: Ints,
     device: Ints,
     slot: int,
     in_slot: int,
@@ -197,7 +213,7 @@ def submit(
     at, hops, mask = s.counters[END_HOP], s.hops, len(s.hops) - 1
     for row in range(len(rows)):
         hops[(at + row) & mask] = rows[row]
-    enter(s, offset + at, release_s, device, slot, in_slot)
+    enter(s, offset + at, release_s, class_, device, slot, in_slot)
 
 
 @compiled
@@ -296,6 +312,7 @@ def replica(states: State, b: int) -> State:
         states.battery_j[b],
         states.spent[b],
         states.capacity_j,
+        states.drop_after_s,
         states.calendar[b],
         states.steps,
         states.outages[b],

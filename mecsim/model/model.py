@@ -131,6 +131,15 @@ class Model:
         """Whether any device has a limited battery."""
         return bool(np.isfinite(self.battery_j).any())
 
+    @cached_property
+    def drop_after_s(self) -> Floats:
+        """The time after which tasks of each class are dropped, infinite where they are not.
+
+        Shape (C,), or (0,) if no class drops tasks.
+        """
+        after = [each.deadline_s if each.drop_late else math.inf for each in self.classes]
+        return np.array(after if any(each.drop_late for each in self.classes) else [])
+
     def of_class(self, number: int) -> Model:
         """Return the model with one of its classes of tasks, as if there were no other."""
         return self._of_classes[number]

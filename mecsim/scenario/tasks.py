@@ -243,5 +243,3 @@ def check_drop_late(deadline: float | None, *, drop_late: bool) -> None:
     """Raise a fault where tasks are to be dropped at a deadline that is not given."""
     if drop_late and deadline is None:
         raise fault(("drop_late",), "true needs a deadline; give deadline, or leave drop_late out")
-    if drop_late:
-        raise fault(("drop_late",), "true is not supported yet; allowed: false")
