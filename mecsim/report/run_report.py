@@ -32,8 +32,8 @@ def run_page(path: Path, window: tuple[float, float] | None) -> Page:
     with TraceFile(path) as trace:
         recording = Recording(trace)
         return Page(
-            title=f"{recording.summary.scheduler} on {recording.summary.scenario}",
-            subtitle=f"{recording.summary.title}. {recording.summary.outcome}.",
+            title=recording.summary.title.rpartition(" (")[0],
+            subtitle=f"{recording.summary.outcome}.",
             sections=[
                 Section("summary", "Summary", _summary(recording)),
                 Section("network", "Network", [*network_map(recording), _resources(recording)]),
@@ -123,6 +123,7 @@ def _provenance(recording: Recording) -> list[Table | Listing]:
     attributes = trace.attributes()
     facts: dict[str, Any] = {
         "trace": trace.path.name,
+        "scenario": trace.scenario_label,
         "scheduler": made_by.scheduler,
         "options": json.dumps(dict(made_by.scheduler_options)),
         "seed": made_by.seed,

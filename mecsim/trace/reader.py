@@ -41,6 +41,7 @@ class TraceFile:
         path: Path of the file.
         complete: Whether the run ended and everything was flushed.
         scenario: The scenario that was simulated.
+        scenario_label: Its name with the overrides.
         made_by: Scheduler, its options, seed and kernel.
 
     Example:
@@ -80,6 +81,7 @@ class TraceFile:
                 if not self.complete:
                     self._file = _open_growing(path, self._opened)
                 self.scenario = self._scenario()
+                self.scenario_label = self._scenario_label()
                 self.made_by = self._provenance()
                 self._check_columns()
         except BaseException:
@@ -126,6 +128,13 @@ class TraceFile:
         if scenario.sha256() != self._attribute("scenario_sha256", str):
             raise TraceError(f"{self.path}: attribute scenario does not have its scenario_sha256")
         return scenario
+
+    def _scenario_label(self) -> str:
+        """Return the name of the scenario; in a trace of an older mecsim, that of the file."""
+        if "scenario_label" not in self._file.attrs:
+            return self.path.stem
+        found: str = self._attribute("scenario_label", str)
+        return found
 
     def _provenance(self) -> Provenance:
         text = self._attribute("scheduler_options", str)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -178,3 +179,16 @@ def test_a_window_has_a_most_of_services(trace: Path, monkeypatch: pytest.Monkey
 
 def test_an_empty_window_says_so(trace: Path) -> None:
     assert shown(trace, (900.0, 901.0)) == "No service is in the window from 900 s to 901 s."
+
+
+def test_a_page_is_named_after_scenario_scheduler_and_seed(trace: Path, tmp_path: Path) -> None:
+    page, older = tmp_path / "page.html", tmp_path / "older.h5"
+    mecsim("report", str(trace), "--out", str(page))
+    ran = "rpdi on vgg16_4es (slots=2, arrivals.rate=9, devices=6), seed 0"
+    assert f"<title>{ran}</title>" in page.read_text(encoding="utf-8")
+    assert facts(page)["summary"]["scenario"] == ran[len("rpdi on ") : -len(", seed 0")]
+    shutil.copy(trace, older)
+    with h5py.File(older, "r+") as file:
+        del file.attrs["scenario_label"]
+    mecsim("report", str(older))
+    assert "<title>rpdi on older, seed 0</title>" in older.with_suffix(".html").read_text("utf-8")
