@@ -65,11 +65,12 @@ def _summary(recording: Recording) -> list[Table | Text]:
     if summary.overloaded:
         alerts.append(
             "The network is overloaded: tasks in flight grow over the slots, so delays depend on "
-            "the number of slots."
+            f"the number of slots. Most tasks wait at {', '.join(summary.longest_queues())}."
         )
-    counting = [] if summary.counting is None else [Text(f"{summary.counting}.")]
+    counting = summary.counting
+    counted = [] if counting is None else [Text(f"{counting[0].upper()}{counting[1:]}.")]
     alerted = [Text(each, alert=True) for each in alerts]
-    return [*alerted, *counting, _per_task(summary), _totals(summary)]
+    return [*alerted, *counted, _per_task(summary), _totals(summary)]
 
 
 def _per_task(summary: RunSummary) -> Table:
@@ -88,7 +89,7 @@ def _totals(summary: RunSummary) -> Table:
         "completed": summary.completed,
         "failed": summary.failed,
         "deadline misses (blocks)": summary.late_blocks,
-        "deadline-miss ratio": summary.miss_ratio,
+        "deadline-miss ratio (%)": None if summary.miss_ratio is None else 100 * summary.miss_ratio,
         "reward": summary.reward,
         "events": summary.events,
         "last task done after the last slot (s)": summary.drained_s,

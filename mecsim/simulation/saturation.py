@@ -7,9 +7,9 @@ of that quantile, also while the run is far from its steady state. The first hal
 warm-up. Batch means ([Law] §9.5, see :mod:`mecsim.support.intervals`) allow for increments that
 depend on each other.
 
-A burst that is longer than a batch is a trend, not noise. Where the long-run rate of the arrivals is
-known, the tasks above it are therefore taken off the increments: a network that serves as much as
-arrives in the long run has no trend, however the bursts fall.
+A burst that is longer than a batch is a trend, not noise. Where the long-run rate of the arrivals
+is known, the tasks above it are therefore taken off the increments: a network that serves as much
+as arrives in the long run has no trend, however the bursts fall.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SHARE: Final = 0.25
 constant growth it is 0.5. A run that has settled at a high level and one with a late burst are not
 overloaded."""
 FLOOR: Final = 0.5
-"""Least share of the tasks in flight at the middle that stay in flight until the end. A network that
-has no work serves less than it could, which says nothing about the long run."""
+"""Least number of tasks in flight in the second half, as a share of those at its begin, where the
+long-run rate is known. A network without work serves less than it could."""
 
 
 def is_overloaded(in_flight: Ints, excess: Floats | None = None) -> bool | None:

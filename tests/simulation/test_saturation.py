@@ -175,6 +175,7 @@ def test_the_commands_say_it(tmp_path: Path) -> None:
     path.write_text(YAML, encoding="utf-8")
     shown = mecsim("run", str(path), "--scheduler", "edge", "--no-trace", "--kernel", "compiled")
     assert "\noverloaded: tasks in flight grow over the slots, so delays depend" in shown.stdout
+    assert "; most tasks wait at es" in shown.stdout
     calm = ("--set", "arrivals.rate=0.01", "--no-trace", "--kernel", "compiled")
     shown = mecsim("run", str(path), "--scheduler", "edge", *calm)
     assert "overloaded" not in shown.stdout
