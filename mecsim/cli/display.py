@@ -56,7 +56,8 @@ def overload_line(summary: RunSummary) -> Text | None:
     """Return a line about an overloaded run; None for other runs."""
     if not summary.overloaded:
         return None
-    return Text.assemble(("overloaded", "red"), f": {OVERLOADED}")
+    places = ", ".join(summary.longest_queues())
+    return Text.assemble(("overloaded", "red"), f": {OVERLOADED}; most tasks wait at {places}")
 
 
 def bound_line(bound: BoundGap) -> str:

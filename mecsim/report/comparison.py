@@ -11,6 +11,7 @@ import numpy as np
 
 from mecsim.errors import InputError
 from mecsim.paper.panels import Results, learning_curves
+from mecsim.report.delays import UP_TO
 from mecsim.report.figures import hover, line_tags, make_figure
 from mecsim.report.inputs import read_json
 from mecsim.report.page import Cell, Chart, Listing, Page, Section, Table, Text, quantity
@@ -98,13 +99,13 @@ def _distributions(rows: Sequence[Row], looks: Mapping[str, Style]) -> list[Char
     if not groups:
         return []
     plot = make_figure("distribution", METRICS["total_delay_s"].axis, "share of completed tasks")
-    shown = list(groups)[:MOST_POINTS]
+    shown, shares = list(groups)[:MOST_POINTS], np.array(QUANTILES)
     labels = dict.fromkeys(label for place in shown for label in groups[place])
     for place in shown:
         for label, each in groups[place].items():
             mean = np.mean(list(each.values()), axis=0)
             line = plot.line(
-                mean, np.array(QUANTILES), line_color=looks[label].colour,
+                mean[shares <= UP_TO], shares[shares <= UP_TO], line_color=looks[label].colour,
                 line_dash=LINES[looks[label].line] or "solid", line_width=2, name=label,
                 tags=line_tags(label, place), visible=place == shown[0],
             )  # fmt: skip
@@ -115,7 +116,7 @@ def _distributions(rows: Sequence[Row], looks: Mapping[str, Style]) -> list[Char
     plot.x_range.only_visible = True
     keys = [panel_key(label, looks[label]._replace(marker="")) for label in labels]
     chart = Chart(
-        "distribution-total", "Total delay of completed tasks",
+        "distribution-total", f"Total delay (up to {UP_TO:.0%} of the completed tasks)",
         "Cumulative distribution of the total delay of each scheduler, the mean of the quantiles "
         "over its runs. The table of means has p50, p95 and p99.", plot, keys, shown, "At",
     )  # fmt: skip

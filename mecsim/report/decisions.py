@@ -29,7 +29,7 @@ def decisions(recording: Recording) -> list[Chart | Table | Text]:
     counts, edges_s = _counts(recording, total)
     chosen, labels = _places(counts, recording.model.server_names("ES "))
     counts = _merged(counts, chosen)
-    names = [f"block {m + 1}: {name}" for m, name in enumerate(recording.model.block_names)]
+    names = [f"block {m}: {name}" for m, name in enumerate(recording.model.block_names)]
     width = number(float(edges_s[1] - edges_s[0]))
     note = (
         f"{total:,} decisions, in {len(edges_s) - 1} intervals of {width} s. A decision places "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-from bokeh.models import ColumnDataSource
+from bokeh.models import ColumnDataSource, FixedTicker
 from numpy.typing import NDArray
 
 from mecsim.model.model import KINDS
@@ -18,8 +18,10 @@ from mecsim.simulation.metrics import Statistics
 from mecsim.support.arrays import Floats
 from mecsim.trace.schema import COLUMNS
 
-POINTS: Final = 201
+POINTS: Final = 199
 """Points of a distribution."""
+UP_TO: Final = 0.99
+"""Share of the tasks that a distribution shows: the slowest would take most of its axis."""
 MOST_GROUPS: Final = 20
 TOTAL: Final = "total delay"
 Groups: TypeAlias = list[tuple[str, int, Statistics]]
@@ -52,7 +54,7 @@ def _distribution(recording: Recording) -> Chart:
     """Return the share of tasks by delay: total and per part, whole or waiting or service only."""
     plot = make_figure("delays", "delay of a task (s)", "share of completed tasks")
     done, parts = recording.completed, recording.parts
-    share = np.linspace(0, 1, POINTS)
+    share = np.linspace(0, UP_TO, POINTS)
     keys = []
     choices = {
         "waiting and service": parts.wait_s + parts.service_s,
@@ -81,7 +83,7 @@ def _distribution(recording: Recording) -> Chart:
             keys.append(Key(label, colour, dashes(dash)))
     plot.x_range.only_visible = True
     return Chart(
-        "delays", "Delay of a task, by part of the network",
+        "delays", f"Delay of a task, by part of the network (up to {UP_TO:.0%} of the tasks)",
         "Cumulative distribution of the delay of completed tasks: in total, and at devices, "
         "uplinks, links and servers. The tables below have the quantiles.",
         plot, list({key.label: key for key in keys}.values()), list(choices), "Show",
@@ -154,7 +156,7 @@ def _group_table(grouping: Grouping, found: Groups) -> Table:
         for label, tasks, statistics in found[:MOST_GROUPS]
     ]  # fmt: skip
     cut = f", the {MOST_GROUPS} slowest of {len(found):,}" if len(found) > MOST_GROUPS else ""
-    head = [grouping.title, "completed tasks", *names]
+    head = [grouping.title, "tasks", *names]
     name = f"by-{grouping.title.replace(' ', '-')}"
     return Table(f"Total delay (s) by {grouping.title}{cut}", head, rows, name=name, wide=False)
 
@@ -163,9 +165,11 @@ def _boxes(grouping: Grouping, found: Groups, recording: Recording) -> Chart:
     """Return boxes from the first to the third quartile, with whiskers from p5 to p95."""
     labels = [label for label, _, _ in found[:MOST_GROUPS]]
     plot = make_figure(
-        "boxes", "total delay (s)", "", 105 + 26 * len(labels), y_range=(-len(labels) + 0.4, 0.8)
+        "boxes", "total delay (s)", "", 105 + 26 * len(labels), y_range=(-len(labels) + 0.4, 0.6)
     )
-    plot.yaxis.visible = plot.ygrid.visible = False
+    plot.ygrid.visible = False
+    plot.yaxis.ticker = FixedTicker(ticks=[-place for place in range(len(labels))])
+    plot.yaxis.major_label_overrides = {-place: label for place, label in enumerate(labels)}
     _draw_boxes(plot, grouping, labels, recording)
     return Chart(
         f"boxes-{grouping.title.replace(' ', '-')}",
@@ -197,8 +201,7 @@ def _draw_boxes(plot: Any, grouping: Grouping, labels: Sequence[str], recording:
         "p50", "y", source=source, marker="dash", angle=np.pi / 2, size=14, line_width=3,
         line_color="black",
     )  # fmt: skip
-    text = plot.text("p5", "y", source=source, text="label", y_offset=-4, text_font_size="11px")
-    whiskers.glyph.tags = text.glyph.tags = ["ink"]
+    whiskers.glyph.tags = ["ink"]
     hover(plot, [boxes, whiskers], [
         ("", "@label"), ("median", "@p50{0.[000]} s"),
         ("25% to 75%", "@p25{0.[000]} to @p75{0.[000]} s"),

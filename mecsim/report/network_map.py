@@ -27,7 +27,7 @@ def network_map(recording: Recording) -> list[Chart | Text]:
     model, use = recording.model, _utilization(recording)
     servers, devices = _server_places(model), model.device_xy
     plot = make_figure("map", "x (m)", "y (m)", 460, match_aspect=True)
-    colours = LinearColorMapper(palette=list(PALETTE), low=0.0, high=max(use.max(), 0.01))
+    colours = LinearColorMapper(palette=list(PALETTE), low=0.0, high=1.0)
     shown_servers = _busiest(use[: model.servers], MOST_SERVERS)
     shown_devices = _busiest(use[model.servers :][: model.devices], MOST_DEVICES)
     links = _draw_links(plot, model, use, servers, set(shown_servers.tolist()))
@@ -38,8 +38,8 @@ def network_map(recording: Recording) -> list[Chart | Text]:
                  formatter=NumeralTickFormatter(format="0.[0]%")), "below",
     )  # fmt: skip
     keys = [
-        Key("servers", "#a0323c", marker="square"),
-        Key("devices", "#e8963a", marker="circle"),
+        Key("servers", "#5a646e", marker="square", hollow=True),
+        Key("devices", "#5a646e", marker="circle", hollow=True),
         Key("wired links", "#5a7d9a"),
         Key("device to server", "#8a949e", dash=(2, 3)),
     ]

@@ -145,6 +145,7 @@
 
   // ---- the path of a task, from hop to hop
   const digits = (value) => Number.isFinite(value) ? String(+value.toPrecision(7)) : "–";
+  const span = (value) => Number.isFinite(value) ? String(+value.toPrecision(4)) : "–";
   function follow(controls) {
     const name = controls.dataset.path;
     const chart = charts.get(name);
@@ -163,14 +164,14 @@
       };
       chart.document.get_model_by_name("path-starts").data = {
         x: drawn.map((row) => get("start")[row]), y: drawn.map((row) => get("y")[row]),
-        text: drawn.map((row) => String(get("block")[row] + 1)),
+        text: drawn.map((row) => String(get("block")[row])),
       };
       const body = document.querySelector(`#${name}-hops tbody`);
       body.replaceChildren(...rows.map((row) => {
         const line = document.createElement("tr");
         const [asked, start, finish] = ["enqueue", "start", "finish"].map((each) => get(each)[row]);
-        [get("resource")[row], get("block")[row] + 1, digits(asked), digits(start - asked),
-          digits(start), digits(finish - start), digits(finish)].forEach((text, place) => {
+        [get("resource")[row], get("block")[row], digits(asked), span(start - asked),
+          digits(start), span(finish - start), digits(finish)].forEach((text, place) => {
           const cell = document.createElement(place ? "td" : "th");
           if (place) cell.className = "number";
           else Object.assign(cell, { scope: "row", className: "short" });

@@ -113,6 +113,8 @@ class Key:
     hatch: str = ""
     hollow: bool = False
     """Draw the outline of the marker only."""
+    angle: float = 0
+    """Degrees by which the marker is turned counterclockwise."""
     shown: bool = True
     """Whether it is shown when the page is opened."""
 
@@ -229,10 +231,10 @@ MARKERS: Final = {
     "hex": "M12 1.5l4 2.2v4.6l-4 2.2-4-2.2V3.7z",
     "asterisk": "M12 1v10M7.5 3.5l9 5M16.5 3.5l-9 5",
     "cross": "M12 1v10M7 6h10",
-    "square_cross": "M8 2h8v8h-8zM12 2v8M8 6h8",
-    "circle_x": "M12 6m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0M9 3l6 6M15 3l-6 6",
-    "diamond_dot": "M12 1L17 6L12 11L7 6zM12 5.5v1",
-    "square_x": "M8 2h8v8h-8zM8 2l8 8M16 2l-8 8",
+    "circle_dot": "M12 6m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0M12 5.5v1",
+    "square_pin": "M7.5 1.5Q12 4 16.5 1.5Q14 6 16.5 10.5Q12 8 7.5 10.5Q10 6 7.5 1.5z",
+    "triangle_pin": "M12 1Q13 6.5 17 10Q12 8 7 10Q11 6.5 12 1z",
+    "y": "M12 6v5M12 6L7.7 3.5M12 6L16.3 3.5",
 }
 """Outlines of Bokeh's markers in a box of 24 × 12."""
 

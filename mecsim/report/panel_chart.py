@@ -16,10 +16,13 @@ from mecsim.study.styles import Style
 
 MARKERS: Final = {
     "o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle",
-    "P": "plus", "X": "x", "*": "star", "<": "circle_x", ">": "square_cross", "d": "diamond_dot",
-    "h": "hex", "p": "square_x", "H": "hex", "8": "circle", "x": "x", "+": "cross",
+    "P": "plus", "X": "asterisk", "*": "star", "<": "triangle", ">": "triangle",
+    "d": "square_pin", "h": "hex", "p": "triangle_pin", "H": "hex", "8": "circle_dot", "x": "x",
+    "+": "cross", "1": "y", "2": "y", "3": "y", "4": "y",
 }  # fmt: skip
-"""Markers of matplotlib in Bokeh's notation; others are an asterisk."""
+"""Markers of matplotlib in Bokeh's notation."""
+ANGLES: Final = {"<": 90, ">": -90, "H": 90, "2": 180, "3": -90, "4": 90}
+"""Degrees by which they are turned counterclockwise."""
 LINES: Final = {"-": "", "--": "8 4", ":": "2 3", "-.": "8 3 2 3"}
 LONG: Final = 36
 """Labels on the x-axis with more letters in all are tilted."""
@@ -57,11 +60,15 @@ def panel_chart(
 
 def panel_key(label: str, look: Style) -> Key:
     """Return the entry of a legend for a label."""
-    return Key(label, look.colour, dashes(LINES[look.line]), _marker(look), hollow=look.hollow)
+    return Key(
+        label, look.colour, dashes(LINES[look.line]), MARKERS.get(look.marker, ""),
+        hollow=_hollow(look), angle=ANGLES.get(look.marker, 0),
+    )  # fmt: skip
 
 
-def _marker(look: Style) -> str:
-    return MARKERS.get(look.marker, "asterisk") if look.marker else ""
+def _hollow(look: Style) -> bool:
+    """Return whether only the outline is drawn; the dot in a marker has the colour of its line."""
+    return look.hollow or MARKERS.get(look.marker, "").endswith("_dot")
 
 
 def _name_places(plot: figure, names: Sequence[str]) -> None:
@@ -114,11 +121,11 @@ def _draw(plot: figure, panel: Panel, line: Line, x: Sequence[float], look: Styl
             )
         )  # fmt: skip
         if look.marker:
-            fill = None if look.hollow else look.colour
+            fill = None if _hollow(look) else look.colour
             drawn.append(
                 plot.scatter(
-                    "x", "y", marker=_marker(look), size=9, line_color=look.colour,
-                    fill_color=fill, **shared,
+                    "x", "y", marker=MARKERS[look.marker], size=9, line_color=look.colour,
+                    angle=ANGLES.get(look.marker, 0), angle_units="deg", fill_color=fill, **shared,
                 )
             )  # fmt: skip
     interval = "mean ± standard deviation" if panel.curves else "95% interval"

@@ -32,8 +32,8 @@ def run_page(path: Path, window: tuple[float, float] | None) -> Page:
     with TraceFile(path) as trace:
         recording = Recording(trace)
         return Page(
-            title=f"{recording.summary.scheduler} on {recording.summary.scenario}",
-            subtitle=f"{recording.summary.title}. {recording.summary.outcome}.",
+            title=recording.summary.title.rpartition(" (")[0],
+            subtitle=f"{recording.summary.outcome}.",
             sections=[
                 Section("summary", "Summary", _summary(recording)),
                 Section("network", "Network", [*network_map(recording), _resources(recording)]),
@@ -65,11 +65,12 @@ def _summary(recording: Recording) -> list[Table | Text]:
     if summary.overloaded:
         alerts.append(
             "The network is overloaded: tasks in flight grow over the slots, so delays depend on "
-            "the number of slots."
+            f"the number of slots. Most tasks wait at {', '.join(summary.longest_queues())}."
         )
-    counting = [] if summary.counting is None else [Text(f"{summary.counting}.")]
+    counting = summary.counting
+    counted = [] if counting is None else [Text(f"{counting[0].upper()}{counting[1:]}.")]
     alerted = [Text(each, alert=True) for each in alerts]
-    return [*alerted, *counting, _per_task(summary), _totals(summary)]
+    return [*alerted, *counted, _per_task(summary), _totals(summary)]
 
 
 def _per_task(summary: RunSummary) -> Table:
@@ -88,7 +89,7 @@ def _totals(summary: RunSummary) -> Table:
         "completed": summary.completed,
         "failed": summary.failed,
         "deadline misses (blocks)": summary.late_blocks,
-        "deadline-miss ratio": summary.miss_ratio,
+        "deadline-miss ratio (%)": None if summary.miss_ratio is None else 100 * summary.miss_ratio,
         "reward": summary.reward,
         "events": summary.events,
         "last task done after the last slot (s)": summary.drained_s,
@@ -123,6 +124,7 @@ def _provenance(recording: Recording) -> list[Table | Listing]:
     attributes = trace.attributes()
     facts: dict[str, Any] = {
         "trace": trace.path.name,
+        "scenario": trace.scenario_label,
         "scheduler": made_by.scheduler,
         "options": json.dumps(dict(made_by.scheduler_options)),
         "seed": made_by.seed,

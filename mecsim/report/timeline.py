@@ -191,7 +191,7 @@ def _draw(recording: Recording, found: Columns, rows: _Rows, window: tuple[float
         "task": found["task"].astype(np.int32), "block": found["block"].astype(np.int32),
         "enqueue": found["enqueue_s"], "start": found["start_s"], "finish": found["finish_s"],
         "wait": found["start_s"] - found["enqueue_s"], "service": _service_s(found),
-        "number": found["block"].astype(np.int32) + 1,
+        "number": found["block"].astype(np.int32),
         "y": np.array([rows.y[each] for each in node]) + offset, "height": height,
         "resource": [names[each] for each in found["resource"]],
     })  # fmt: skip

@@ -232,7 +232,8 @@ def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str,
             raise SchedulerError(f"scheduler {name!r}: has no option {key!r}; {allowed}")
     for key, parameter in known.items():
         if key not in options and parameter.default is parameter.empty:
-            raise SchedulerError(f"scheduler {name!r}: option {key}: is needed")
+            remedy = f"{name}:FILE" if key == "policy" else f"--option {key}=VALUE"
+            raise SchedulerError(f"scheduler {name!r}: option {key}: is needed. Try: {remedy}")
     return {key: _checked(name, known[key], value) for key, value in options.items()}
 
 

@@ -260,6 +260,11 @@ class RunSummary(_Numbers):
             return None
         return f"counted: {self.counted}, {self.tasks:,} of {self.counted.released:,}"
 
+    def longest_queues(self) -> list[str]:
+        """Return the resources with the longest mean queues, at most five, the longest first."""
+        found = sorted(self.resources, key=lambda each: -each.mean_queue)[:5]
+        return [each.name for each in found if each.mean_queue > 0.1 * found[0].mean_queue]
+
     @property
     def _misses(self) -> str:
         return "" if self.miss_ratio is None else f" (miss ratio {number(100 * self.miss_ratio)}%)"

@@ -82,8 +82,8 @@ def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
     for begin, end in pieces(task_count(trace, model), PIECE_ROWS // model.blocks + 1):
         totals.add(_tasks(trace, model, released, rows[begin : end + 1], begin))
     _add_services(trace, totals)
-    name = trace.path.stem
-    summary = totals.summary(name, trace.made_by, wall_s=math.nan, trace=trace.path)
+    label = trace.scenario_label
+    summary = totals.summary(label, trace.made_by, wall_s=math.nan, trace=trace.path)
     return summary if trace.complete else summary.model_copy(update={"overloaded": None})
 
 

@@ -15,7 +15,8 @@ from mecsim.kernels.accounting import ServiceTotals, TaskTable
 from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.model.task_status import CAUSES, COMPLETED
-from mecsim.scenario.schema import Measurement
+from mecsim.model.workload import arrival_rate
+from mecsim.scenario.schema import Measurement, Mmpp, Poisson
 from mecsim.simulation.metrics import (
     BoundGap,
     ClassSummary,
@@ -152,6 +153,7 @@ class Totals:
         self._costs = Spool()
         self.services = ServiceTotals.zeros(len(model.resources))
         self._in_minus_out = np.zeros(model.scenario.slots, dtype=np.int64)
+        self._released = np.zeros(model.scenario.slots, dtype=np.int64)
         """Tasks released minus tasks that ended, in each slot."""
         self.released = self.ended = 0
         """Tasks of the whole run."""
@@ -169,11 +171,19 @@ class Totals:
         """
         self._counted += np.searchsorted(release_s, self._model.scenario.counted_s)
         self._in_minus_out[first_slot : first_slot + len(counts)] += counts
+        self._released[first_slot : first_slot + len(counts)] += counts
         self.released += int(counts.sum())
 
     def in_flight(self) -> Ints:
         """Return the number of tasks that had not ended at the end of each slot; shape (T,)."""
         return np.cumsum(self._in_minus_out)
+
+    def _excess(self) -> Floats | None:
+        """Return the tasks of each slot above the mean of a random process; None for others."""
+        scenario = self._model.scenario
+        if not isinstance(scenario.arrivals, (Poisson, Mmpp)):
+            return None
+        return self._released - arrival_rate(scenario)
 
     def add(self, tasks: TaskTable) -> None:
         """Add tasks that have ended: the next ones in the order of release."""
@@ -272,7 +282,7 @@ class Totals:
             resources=self.resources(),
             events=int(self.services.served.sum()) + self.released,
             drained_s=self.drained_s(),
-            overloaded=is_overloaded(self.in_flight()),
+            overloaded=is_overloaded(self.in_flight(), self._excess()),
             wall_s=wall_s,
             trace=None if trace is None else str(trace),
             lower_bound=lower_bound,

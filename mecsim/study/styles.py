@@ -74,13 +74,14 @@ OTHERS: Final = [
     Style("#0000F2", "p", "-"),
     Style("#F200C9", "H", "-"),
     Style("#008C00", "8", "-"),
-    Style("#4E661E", "x", "-"),
-    Style("#9D48F2", "+", "-"),
-    Style("#0079F2", "1", "-"),
-    Style("#F20079", "2", "-"),
-    Style("#8C005D", "3", "-"),
+    Style("#4E661E", "x", "--"),
+    Style("#9D48F2", "+", ":"),
+    Style("#0079F2", "1", "--"),
+    Style("#F20079", "2", "--"),
+    Style("#8C005D", "3", ":"),
 ]
-"""For all other schedulers: colours and markers that no shipped scheduler has."""
+"""For all other schedulers: colours and markers that no shipped scheduler has. Similar colours have
+different lines."""
 
 _LINES: Final = ("-", "--", ":", "-.")
 _VARIANT: Final = re.compile(r"(.+?)(?:[,:].*| tuned| \(.*\)| \d.*)")
@@ -126,13 +127,14 @@ def _variant(style: Style, number: int) -> Style:
 
 def _others(labels: Sequence[str]) -> dict[str, Style]:
     """Return a style for each label; more labels than colours get other line styles."""
-    count = len(OTHERS)
+    count, lines = len(OTHERS), len(_LINES)
     found: dict[str, Style] = {}
-    taken: set[tuple[int, str]] = set()
+    taken: set[tuple[int, int]] = set()
     for label in labels:
         first = crc32(label.encode())
-        order = [((first + step) % count, line) for line in _LINES for step in range(count)]
-        place = next((each for each in order if each not in taken), order[0])
-        taken.add(place)
-        found[label] = OTHERS[place[0]]._replace(line=place[1])
+        order = [((first + step) % count, turn) for turn in range(lines) for step in range(count)]
+        place, turn = next((each for each in order if each not in taken), order[0])
+        taken.add((place, turn))
+        style = OTHERS[place]
+        found[label] = style._replace(line=_LINES[(_LINES.index(style.line) + turn) % lines])
     return found

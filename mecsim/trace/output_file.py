@@ -170,6 +170,7 @@ def _described(model: Model, made_by: Provenance, path: Path) -> dict[str, Any]:
         "complete": False,
         "scenario": model.scenario.canonical_json(),
         "scenario_sha256": model.scenario.sha256(),
+        "scenario_label": model.scenario.label.encode("utf-8", "replace").decode(),
         "scheduler": made_by.scheduler,
         "scheduler_options": _json(dict(made_by.scheduler_options), path),
         "seed": np.uint64(made_by.seed),

@@ -42,6 +42,7 @@ class TraceFile:
         complete: Whether the run ended and everything was flushed.
         columns: Its columns by group, which depend on the format.
         scenario: The scenario that was simulated.
+        scenario_label: Its name with the overrides.
         made_by: Scheduler, its options, seed and kernel.
 
     Example:
@@ -81,6 +82,7 @@ class TraceFile:
                 if not self.complete:
                     self._file = _open_growing(path, self._opened)
                 self.scenario = self._scenario()
+                self.scenario_label = self._scenario_label()
                 self.made_by = self._provenance()
                 self._check_columns()
         except BaseException:
@@ -132,6 +134,13 @@ class TraceFile:
             found = f"{len(scenario.classes)} classes of tasks"
             raise TraceError(f"{self.path}: format_version does not go with a scenario of {found}")
         return scenario
+
+    def _scenario_label(self) -> str:
+        """Return the name of the scenario; in a trace of an older mecsim, that of the file."""
+        if "scenario_label" not in self._file.attrs:
+            return self.path.stem
+        found: str = self._attribute("scenario_label", str)
+        return found
 
     def _provenance(self) -> Provenance:
         text = self._attribute("scheduler_options", str)

@@ -100,7 +100,7 @@ def test_the_numbers_are_those_of_the_json(show: Callable[..., Chrome], trace: P
     shown = [float(each) for each in column(browser, "resources", 2)]
     assert shown == [each["utilization"] for each in made["resources"]]
     assert len(browser.find_elements(By.CSS_SELECTOR, "[data-drawn]")) == 8
-    assert trace.stem in browser.find_element(By.TAG_NAME, "h1").text
+    assert trace.name in browser.find_element(By.ID, "origin").text
 
 
 def test_tables_are_filtered_and_sorted(show: Callable[..., Chrome], comparison: Path) -> None:
@@ -240,3 +240,12 @@ def test_a_phone_needs_no_horizontal_scrolling(kind: str, show: Callable[..., Ch
     )
     assert browser.execute_script("return matchMedia('(pointer: coarse)').matches")
     assert browser.execute_script(active) == 0  # a finger scrolls the page
+
+
+def test_tables_next_to_figures_show_all_columns(show: Callable[..., Chrome]) -> None:
+    hidden = show("run", 1200).execute_script(
+        "return [...document.querySelectorAll('.table.half .scroll')]"
+        ".map((each) => each.scrollWidth - each.clientWidth);"
+    )
+    assert len(hidden) == 4
+    assert max(hidden) == 0

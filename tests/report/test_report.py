@@ -8,14 +8,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 pytest.importorskip("bokeh")
 
+from bokeh.core.enums import MarkerType
+from bokeh.models import LinearColorMapper
+
 from mecsim.report import network_map, timeline
-from mecsim.report.page import Text
+from mecsim.report.comparison import comparison_page
+from mecsim.report.page import MARKERS as SWATCHES
+from mecsim.report.page import Chart, Page, Table, Text
+from mecsim.report.panel_chart import ANGLES, MARKERS, panel_key
 from mecsim.report.recording import Recording, services_between
+from mecsim.report.run_report import run_page
+from mecsim.study.styles import OTHERS, STYLES, styles
 from mecsim.trace import TraceFile
 from tests.helpers.cli import answer, mecsim
 from tests.report.conftest import HOSTILE
@@ -178,3 +187,56 @@ def test_a_window_has_a_most_of_services(trace: Path, monkeypatch: pytest.Monkey
 
 def test_an_empty_window_says_so(trace: Path) -> None:
     assert shown(trace, (900.0, 901.0)) == "No service is in the window from 900 s to 901 s."
+
+
+def test_a_page_is_named_after_scenario_scheduler_and_seed(trace: Path, tmp_path: Path) -> None:
+    page, older = tmp_path / "page.html", tmp_path / "older.h5"
+    mecsim("report", str(trace), "--out", str(page))
+    ran = "rpdi on vgg16_4es (slots=2, arrivals.rate=9, devices=6), seed 0"
+    assert f"<title>{ran}</title>" in page.read_text(encoding="utf-8")
+    assert facts(page)["summary"]["scenario"] == ran[len("rpdi on ") : -len(", seed 0")]
+    shutil.copy(trace, older)
+    with h5py.File(older, "r+") as file:
+        del file.attrs["scenario_label"]
+    mecsim("report", str(older))
+    assert "<title>rpdi on older, seed 0</title>" in older.with_suffix(".html").read_text("utf-8")
+
+
+def charts(page: Page) -> dict[str, Chart]:
+    every = [block for section in page.sections for block in section.blocks]
+    return {block.name: block for block in every if isinstance(block, Chart)}
+
+
+def test_figures_of_a_run(trace: Path) -> None:
+    """Colours of utilization have one scale, and the slowest tasks do not take the axis."""
+    found = charts(run_page(trace, None))
+    (mapper,) = set(found["map"].plot.select({"type": LinearColorMapper}))
+    assert (mapper.low, mapper.high) == (0.0, 1.0)
+    ends = [max(each.data_source.data["y"]) for each in found["delays"].plot.renderers]
+    assert set(ends) == {0.99}
+    boxes = found["boxes-serving-server"].plot
+    assert set(boxes.yaxis[0].major_label_overrides.values()) == {f"ES {n}" for n in range(1, 5)}
+
+
+def test_blocks_are_numbered_as_in_traces_and_by_check(trace: Path) -> None:
+    made = next(each for each in run_page(trace, None).sections if each.name == "placement")
+    (table,) = [each for each in made.blocks if isinstance(each, Table)]
+    assert [row[0].text.split(":")[0] for row in table.cells] == [
+        *(f"block {m}" for m in range(6)), "all blocks",
+    ]  # fmt: skip
+
+
+def test_every_marker_is_drawn_in_its_own_way() -> None:
+    used = [style.marker for style in [*STYLES.values(), *OTHERS] if style.marker]
+    assert len({(MARKERS[each], ANGLES.get(each, 0)) for each in used}) == len(used)
+    assert {MARKERS[each] for each in used} <= set(SWATCHES) & set(MarkerType)
+
+
+def test_labels_have_one_style_in_all_figures(comparison: Path) -> None:
+    labels = [HOSTILE, "greedy", "rpdi"]
+    found = charts(comparison_page(comparison))
+    keys = {chart.name: {key.label: key for key in chart.keys} for chart in found.values()}
+    looks = styles(labels)
+    assert keys
+    assert all(each[label] == panel_key(label, looks[label]) for each in keys.values()
+               for label in labels)  # fmt: skip

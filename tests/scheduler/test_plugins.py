@@ -261,7 +261,7 @@ def __init__(self, spec, *, count: int, rate: float = 0.5, places: list[int] | N
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({}, "option count: is needed"),
+        ({}, "option count: is needed. Try: --option count=VALUE"),
         ({"count": 1, "coutn": 2}, "has no option 'coutn'; did you mean 'count'? allowed: count, "),
         ({"count": 1, "spec": 2}, "has no option 'spec'"),
         ({"count": "many"}, "option count: 'many' should be a valid integer"),

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mecsim.model.model import resolve
+from mecsim.simulation.recorded import recorded_summary
 from mecsim.simulation.run import run
 from mecsim.simulation.saturation import MIN_SLOTS, is_overloaded
 from mecsim.simulation.totals import Totals
 from mecsim.study.comparison_panels import comparison_panels
 from mecsim.study.summary import overload_mark
+from mecsim.trace import TraceFile
 from tests.helpers.batches import in_this_process
 from tests.helpers.builders import chain, scenario
 from tests.helpers.cli import answer, mecsim
@@ -46,6 +49,57 @@ def test_a_queue_without_drift_is_rarely_called_overloaded() -> None:
 def test_overloaded_queues_are() -> None:
     assert all(is_overloaded(mm1(2.0, seed)) for seed in range(50))
     assert sum(bool(is_overloaded(mm1(1.3, seed))) for seed in range(50)) >= 35
+
+
+def bursty(load: float, burst: int, seed: int) -> tuple[np.ndarray[Any, Any], ...]:
+    """Tasks in flight and tasks above the mean, of a queue that serves about 50 tasks a slot.
+
+    In a quarter of the time, in bursts of exponential length, 2.5 times as many tasks arrive as on
+    average.
+    """
+    rng = np.random.default_rng(seed)
+    lengths = rng.exponential([[burst, 3 * burst]] * 200).ravel()[int(rng.random() > 0.25) :]
+    bursts = np.arange(len(lengths)) % 2 == (len(lengths) % 2)
+    high = bursts[np.searchsorted(np.cumsum(lengths), np.arange(3 * SLOTS), "right")]
+    released = rng.poisson(50 * load * np.where(high, 2.5, 0.5))
+    steps = np.cumsum(released - rng.poisson(50, 3 * SLOTS))
+    return steps - np.minimum(np.minimum.accumulate(steps), 0), released - 50 * load
+
+
+@pytest.mark.parametrize("burst", [20, 60, 100, 200])
+@pytest.mark.parametrize("load", [0.8, 0.95])
+def test_bursts_of_a_stable_network_are_no_overload(load: float, burst: int) -> None:
+    assert not any(is_overloaded(*bursty(load, burst, seed)) for seed in range(100))
+
+
+@pytest.mark.parametrize(("load", "burst", "least"), [(1.3, 20, 30), (2.0, 20, 65), (2.0, 60, 40)])
+def test_bursts_do_not_hide_overload(load: float, burst: int, least: int) -> None:
+    assert sum(bool(is_overloaded(*bursty(load, burst, seed))) for seed in range(100)) >= least
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "mean"),
+    [
+        ({"process": "poisson", "rate": 9}, 9.0),
+        ({"process": "mmpp", "rates": [4, 19], "mean_dwell": [20, 10]}, 9.0),
+        ({"process": "slotted", "rate": 9}, None),
+    ],
+)
+def test_tasks_above_the_mean(
+    arrivals: dict[str, Any], mean: float | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run and its trace are judged by the same numbers."""
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        "mecsim.simulation.totals.is_overloaded", lambda _, excess: seen.append(excess)
+    )
+    path = tmp_path / "run.h5"
+    run(one_server(9, arrivals=arrivals), "fixed", {"placement": [1]}, kernel="compiled", out=path)
+    with TraceFile(path) as trace:
+        recorded_summary(trace, resolve(trace.scenario, trace.made_by.seed))
+        released = trace.read("slots", "released")
+    expected = None if mean is None else (released - mean).tolist()
+    assert [each if each is None else each.tolist() for each in seen] == [expected, expected]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +175,7 @@ def test_the_commands_say_it(tmp_path: Path) -> None:
     path.write_text(YAML, encoding="utf-8")
     shown = mecsim("run", str(path), "--scheduler", "edge", "--no-trace", "--kernel", "compiled")
     assert "\noverloaded: tasks in flight grow over the slots, so delays depend" in shown.stdout
+    assert "; most tasks wait at es" in shown.stdout
     calm = ("--set", "arrivals.rate=0.01", "--no-trace", "--kernel", "compiled")
     shown = mecsim("run", str(path), "--scheduler", "edge", *calm)
     assert "overloaded" not in shown.stdout

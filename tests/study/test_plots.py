@@ -71,6 +71,20 @@ def test_styles_are_stable() -> None:
     assert len({each.colour for each in styles(names[:8]).values()}) == 8
 
 
+def test_labels_of_similar_colours_have_different_lines() -> None:
+    """Two magenta lines, or two blue ones, differ in their dashes."""
+    found = styles(["near", "far", *(f"own {number}" for number in range(6))])
+    hues = [(style, np.arctan2(*lab(style.colour)[1:])) for style in found.values()]
+    near = [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(hues, 2)
+        if abs((a - b + np.pi) % (2 * np.pi) - np.pi) < np.radians(25)
+    ]
+    assert len(near) >= 3
+    assert all(one.line != other.line for one, other in near)
+    assert found["near"].line != found["far"].line
+
+
 @pytest.mark.parametrize("label", ["dqn tuned", "dqn, trained elsewhere", "dqn:gamma=0.9"])
 def test_styles_of_variants(label: str) -> None:
     found = styles([label, "dqn"])

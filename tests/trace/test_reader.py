@@ -226,6 +226,7 @@ def test_wrong_bytes_anywhere(seed: int, whole: Path, tmp_path: Path) -> None:
         ("scenario_sha256", "0" * 64, "does not have its scenario_sha256"),
         ("scenario_sha256", None, "attribute scenario_sha256: is missing"),
         ("scenario_sha256", np.nan, "attribute scenario_sha256"),
+        ("scenario_label", 5, "attribute scenario_label: .*is wrong"),
         ("scheduler", None, "attribute scheduler: is missing"),
         ("scheduler", np.inf, "attribute scheduler"),
         ("scheduler_options", "placement=[0, 1]", "scheduler_options.*allowed: a JSON mapping"),
