@@ -386,6 +386,59 @@ def test_compare_with_invalid_arguments(
     assert reported in mecsim(*arguments, "--out", str(tmp_path / "o"), *more, code=2).stderr
 
 
+PICKY = """
+from mecsim import Scheduler, SchedulerSpec
+
+class Picky(Scheduler):
+    def __init__(self, spec: SchedulerSpec, *, keep: int = 1) -> None:
+        super().__init__(spec)
+        print("made")
+        if not 0 <= keep < spec.servers:
+            raise ValueError(f"keep is {keep}; allowed: 0 to {spec.servers - 1}")
+
+    def decide(self, observation):
+        return [1] * self.spec.blocks
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "reported"),
+    [
+        (("--option", "own.keep=7"), "label 'own': scheduler"),
+        (("--sweep", "own.keep=1,7"), "--sweep own.keep=7: label 'own': scheduler"),
+        (("--sweep", "slots=3,4", "--option", "own.keep=7"), "label 'own': scheduler"),
+        (
+            ("--sweep", "edge_servers=9,4", "--option", "own.keep=7"),
+            "--sweep edge_servers=4: label 'own': scheduler",
+        ),
+    ],
+)
+def test_values_that_a_scheduler_refuses_are_reported_before_any_job(
+    more: tuple[str, ...], reported: str, tmp_path: Path
+) -> None:
+    (tmp_path / "picky.py").write_text(PICKY, encoding="utf-8")
+    out = tmp_path / "out"
+    done = mecsim(
+        "compare", str(SCENARIO), "--set", "slots=3", "--seeds", "2", "--no-figures", "--json",
+        "--schedulers", f"greedy,own={tmp_path / 'picky.py'}:Picky", "--out", str(out), *more,
+        code=2,
+    )  # fmt: skip
+    assert (done.stdout, out.exists()) == ("", False)
+    assert done.stderr.splitlines()[-1].startswith(f"mecsim: {reported}")
+    assert "keep is 7; allowed: 0 to" in done.stderr
+
+
+def test_schedulers_are_tried_once_for_each_shape(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "picky.py").write_text(PICKY, encoding="utf-8")
+    own = Competitor("own", f"{tmp_path / 'picky.py'}:Picky")
+    points = grid({"edge_servers": [4, 9], "arrivals.rate": [1, 2]})
+    study = asked(own, TOY, points=points, baseline="own", training=Training(5))
+    plan_module.check_schedulers(plan_module.plan(study))
+    assert capsys.readouterr() == ("", "made\nmade\n")
+
+
 def test_csv_and_markdown() -> None:
     table: report_tables.Table = {"a": ["x,y", None], "b": [0.1, 2]}
     assert report_tables.as_csv(table) == 'a,b\n"x,y",0.1\n,2\n'
