@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,6 +79,11 @@ def redraw(path: Path, out: Path | None, request: FigureRequest) -> list[Path]:
         if not document["summary"]:
             raise InputError(f"{folder}: no run of the comparison has a result")
         return draw_comparison(document, out or folder / "figures", request)
+    if not os.path.exists(path):  # noqa: PTH110 - also for names that are too long
+        raise InputError(
+            f"{path}: there is no such file or folder. Expected: the folder of a comparison, or a "
+            "trace"
+        )
     if path.suffix == ".json":
         raise InputError(f"{path}: is neither the folder of a comparison nor a trace")
     found = list(_trace_figures(path, request))

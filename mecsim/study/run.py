@@ -21,7 +21,7 @@ from mecsim.study.jobs import Kind, Training
 from mecsim.study.plan import Study, check_schedulers, name_scenarios, plan
 from mecsim.study.provenance import provenance
 from mecsim.study.report import Document, failures, write_report
-from mecsim.study.summary import rows, summarise
+from mecsim.study.summary import curves, rows, summarise
 from mecsim.study.sweep import grid, parse_sweep
 from mecsim.support.names import changes_suffix
 
@@ -113,6 +113,7 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
         "rows": found,
         "summary": summarise(found, study.baseline),
         "failed": failures(trials, done.failures),
+        "curves": curves(trials, done.results),
     }
     origin = provenance(request, study, trials, request.command)
     files = write_report(store.path, document, origin)

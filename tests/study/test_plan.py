@@ -290,6 +290,7 @@ def test_compare_writes_tables_and_figures(tmp_path: Path, monkeypatch: pytest.M
     rows, summary = document["rows"], document["summary"]
     assert isinstance(rows, list)
     assert isinstance(summary, list)
+    assert document["curves"] == []
     assert [(r["sweep"]["edge_servers"], r["scheduler"], r["seed"]) for r in rows] == [
         (n, s, seed) for n in (2, 3) for s in ("greedy", "fixed") for seed in (0, 1)
     ]
@@ -303,6 +304,8 @@ def test_compare_writes_tables_and_figures(tmp_path: Path, monkeypatch: pytest.M
     assert [float(r["total_delay_s_mean"]) for r in table] == [
         r["total_delay_s"]["mean"] for r in rows
     ]
+    assert "total_delay_s_p95" not in table[0]  # it is total_delay_p95_s
+    assert float(table[0]["energy_J_p95"]) == rows[0]["energy_J"]["p95"]
     for name in TAILS:
         assert [float(r[name]) for r in table] == [summary_module.metric(r, name) for r in rows]
         entry = of(summary, "fixed", name, 2)
