@@ -247,6 +247,38 @@ def test_panels_share_axes() -> None:
                                                               share=True).axes}) == 1  # fmt: skip
 
 
+def categories(*names: str) -> Panel:
+    none: list[None] = [None] * len(names)
+    lines = [Line(each, names, [1.0] * len(names), none, none) for each in ("greedy", "rpdi")]
+    return Panel(lines, "resource", "time (s)", bars=True)
+
+
+def test_names_of_categories_are_rotated_only_if_they_do_not_fit_in_lines() -> None:
+    pytest.importorskip("matplotlib")
+
+    def ticks(*names: str) -> list[tuple[str, float]]:
+        (axes,) = plots.make_figure([categories(*names)], form=COLUMN).axes
+        return [(each.get_text(), each.get_rotation()) for each in axes.get_xticklabels()]
+
+    parts = ticks("device", "uplink", "wired link", "server", "downlink")
+    assert parts[2:4] == [("wired\nlink", 0), ("server", 0)]
+    assert ticks("device", "uplink", "unbreakable", "server", "downlink")[2] == ("unbreakable", 40)
+    assert ticks("ring", "star") == [("ring", 0), ("star", 0)]
+
+
+def test_log_scale_is_in_one_line() -> None:
+    pytest.importorskip("matplotlib")
+
+    def label(text: str) -> str:
+        lines = [Line(name, [1, 2], [y, y], [None] * 2, [None] * 2)
+                 for name, y in (("greedy", 1.0), ("lookahead", 100.0))]  # fmt: skip
+        (axes,) = plots.make_figure([Panel(lines, "servers", text)], form=COLUMN).axes
+        return axes.get_ylabel()
+
+    assert label("delay (s)") == "delay (s), log scale"
+    assert label("deadline-miss ratio (%)") == "deadline-miss ratio (%),\nlog scale"
+
+
 # Distributions -------------------------------------------------------------------------------
 
 
