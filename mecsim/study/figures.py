@@ -73,17 +73,17 @@ def redraw(path: Path, out: Path | None, request: FigureRequest) -> list[Path]:
     """
     plots.need_matplotlib()
     _check(request)
+    if not os.path.exists(path):  # noqa: PTH110 - also for names that are too long
+        raise InputError(
+            f"{path}: there is no such file or folder. Expected: the folder of a comparison, or a "
+            "trace"
+        )
     if path.is_dir() or path.name == NAME:
         folder = path if path.is_dir() else path.parent
         document = read_comparison(folder)
         if not document["summary"]:
             raise InputError(f"{folder}: no run of the comparison has a result")
         return draw_comparison(document, out or folder / "figures", request)
-    if not os.path.exists(path):  # noqa: PTH110 - also for names that are too long
-        raise InputError(
-            f"{path}: there is no such file or folder. Expected: the folder of a comparison, or a "
-            "trace"
-        )
     if path.suffix == ".json":
         raise InputError(f"{path}: is neither the folder of a comparison nor a trace")
     found = list(_trace_figures(path, request))
