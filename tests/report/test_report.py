@@ -168,7 +168,7 @@ def test_a_report_has_metrics_of_another_version_in_its_table(
 
 
 def test_variants_of_a_learner_have_their_own_curves(comparison: Path, tmp_path: Path) -> None:
-    curves = [
+    curves: list[Any] = [
         {"scenario": "s", "sweep": {}, "scheduler": label, "training_seed": 0, "episode": episode,
          "reward": -episode}
         for label in ("small", "large")
@@ -185,7 +185,7 @@ def test_damaged_jobs_are_left_out(comparison: Path, tmp_path: Path) -> None:
     folder = changed(comparison, tmp_path)
     (folder / "jobs").mkdir()
     task = {"kind": "run", "scheduler": "rpdi", "options": {}, "scenario": {}, "versions": {}}
-    damaged = ({}, {"job": {"kind": "run"}}, {"job": task | {"options": 3}})
+    damaged: Any = ({}, {"job": {"kind": "run"}}, {"job": task | {"options": 3}})
     for name, document in enumerate(({"job": task}, *damaged)):
         (folder / "jobs" / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
     page = comparison_page(folder)

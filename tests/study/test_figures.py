@@ -317,7 +317,7 @@ def test_distributions_share_an_axis_of_which_each_uses_enough() -> None:
     pytest.importorskip("matplotlib")
 
     def axes(*factors: float) -> list[Any]:
-        rows = [{**row(0, each), "sweep": {"slots": each}} for each in factors]
+        rows: list[Any] = [{**row(0, each), "sweep": {"slots": each}} for each in factors]
         return plots.make_figure(distribution_panels(rows, "cdf"), form=COLUMN, share=True).axes
 
     upper, lower = axes(1.0, 3.0)

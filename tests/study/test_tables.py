@@ -56,7 +56,7 @@ def test_tables() -> None:
     assert r"scheduler & 2 MB/s \\" in latex
     assert r"greedy & $\mathbf{2.00 \pm 0.10}$ \\" in latex
     assert r"my\_own & $3.00 \pm 0.10$ \\" in latex
-    several = [*summary, *({**each, "sweep": {"radio.rate": f"{n} MB/s"}}
+    several: list[Any] = [*summary, *({**each, "sweep": {"radio.rate": f"{n} MB/s"}}
                            for n in (3, 4) for each in summary)]  # fmt: skip
     text = as_markdown_tables(several)
     assert "| radio rate (MB/s) | greedy | my_own | lower bound |" in text
@@ -108,7 +108,7 @@ def test_rows_begin_with_no_argument_of_the_row_before() -> None:
 
 
 def test_differences_from_the_baseline_come_first() -> None:
-    none = {"lookahead": {}}, {"greedy": {}}, {"greedy": {}, "lookahead": {}}
+    none: Any = {"lookahead": {}}, {"greedy": {}}, {"greedy": {}, "lookahead": {}}
     summary: list[Any] = [{**entry("a", 1.0, 0.1), "vs": vs} for vs in none]
     assert compared_with(summary) == ["greedy", "lookahead"]
     columns = [each for each in summary_table(summary) if each.endswith("_percent")]
