@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mecsim.simulation.metrics import METRICS, PER_TASK, BoundGap, Counted, ResourceUse, RunSummary
-from mecsim.support.text import number
+from mecsim.support.text import number, value_text
 
 if TYPE_CHECKING:
     from mecsim.dnn.measurement import Measurement
@@ -326,7 +326,7 @@ def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
     def row(entry: Entry) -> list[str]:
         return [
             *([entry["scenario"]] if len(scenarios) > 1 else []),
-            *(str(entry["sweep"].get(key, "")) for key in keys),
+            *(value_text(entry["sweep"].get(key, "")) for key in keys),
             overload_mark(entry),
             _with_half(entry["mean"], entry["ci95_low"], entry["ci95_high"]),
             *(_percent(entry["vs"].get(other), gap=other != baseline) for other in others),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 5.0
 """Time between progress lines without a terminal."""
+SAME_SECONDS = 60.0
+"""Time until an equal line is repeated: the command is alive."""
 
 
 class Update(Protocol):
@@ -116,13 +118,14 @@ def batch_progress(what: str, *, quiet: bool) -> Iterator[Callable[[Status], Non
 
 
 def _plain_batch(what: str) -> Callable[[Status], None]:
-    last = time.monotonic()
+    last, printed = time.monotonic(), ""
 
     def update(status: Status) -> None:
-        nonlocal last
-        if time.monotonic() - last >= PLAIN_SECONDS:
-            last = time.monotonic()
-            print(f"{what}: {_batch_line(status)}", file=sys.stderr, flush=True)  # noqa: T201
+        nonlocal last, printed
+        line, waited = _batch_line(status), time.monotonic() - last
+        if waited >= (SAME_SECONDS if line == printed else PLAIN_SECONDS):
+            last, printed = time.monotonic(), line
+            print(f"{what}: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
     return update
 

@@ -53,16 +53,21 @@ def replay(
     Example: mecsim replay results/vgg16_4es-greedy-0.h5 --scheduler rpdi
     """
     from mecsim.cli.progress import progress
+    from mecsim.scenario import yaml_source
+    from mecsim.scheduler import registry
     from mecsim.simulation.replay import replay as replay_trace
 
     if scheduler is None and (option or out):
         raise InputError("--option and --out: only valid with --scheduler")
+    given = yaml_source.assigned(option or [], "--option")
+    if scheduler is not None:
+        registry.check(scheduler, given)
     with progress(f"replaying {trace.name}", quiet=output.silent) as update:
         recorded = replay_trace(trace, kernel=kernel, progress=update)
     same = recorded.difference is None
     other = None
     if scheduler is not None and same:
-        other = _run_other(trace, scheduler, option or [], kernel, out, output)
+        other = _run_other(trace, scheduler, given, kernel, out, output)
     document: dict[str, Any] = {
         "trace": str(trace),
         "identical": same,
@@ -81,13 +86,12 @@ def replay(
 def _run_other(
     trace: Path,
     scheduler: str,
-    options: list[str],
+    options: dict[str, Any],
     kernel: str | None,
     out: Path | None,
     output: Output,
 ) -> RunSummary:
     from mecsim.cli.progress import progress
-    from mecsim.scenario import yaml_source
     from mecsim.simulation.replay import replay_with
     from mecsim.support.names import output_path, scheduler_label
 
@@ -100,7 +104,7 @@ def _run_other(
         return replay_with(
             trace,
             scheduler,
-            yaml_source.assigned(options, "--option"),
+            options,
             kernel=kernel,
             out=path,
             progress=update,

@@ -48,10 +48,12 @@ def _check(name: str, options: list[str], output: Output) -> None:
     from mecsim.scheduler import registry
     from mecsim.verification.conformance import check_scheduler
 
-    registry.load(registry.split_policy(name)[0])
+    given = yaml_source.assigned(options, "--option")
+    own = registry.load(registry.split_policy(name)[0]).conformance_options
+    registry.check(name, {key: v for key, v in own.items() if key not in given} | given)
     try:
         with output.reserve_stdout():
-            shapes = check_scheduler(name, yaml_source.assigned(options, "--option"))
+            shapes = check_scheduler(name, given)
     except SchedulerError as error:
         problem = str(error)
         Output(output.json, quiet=False).report(

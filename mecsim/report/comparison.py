@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from mecsim.errors import InputError
 from mecsim.paper.panels import Results, learning_curves
@@ -17,13 +21,14 @@ from mecsim.report.inputs import read_json
 from mecsim.report.page import Cell, Chart, Listing, Page, Section, Table, Text, quantity
 from mecsim.report.panel_chart import LINES, panel_chart, panel_key
 from mecsim.simulation.metrics import METRICS, QUANTILES
+from mecsim.study.comparison_file import read_comparison
 from mecsim.study.comparison_panels import comparison_panels
 from mecsim.study.distribution_panels import quantile_samples
 from mecsim.study.panel import Panel
-from mecsim.study.report import problems
-from mecsim.study.report_tables import point_text
+from mecsim.study.report import Document, problems
 from mecsim.study.styles import Style, styles
-from mecsim.study.summary import CurvePoint, Entry, Row, metric
+from mecsim.study.summary import CurvePoint, Entry, Row, compared_with, metric
+from mecsim.support.text import value_text
 
 MOST_CHARTS: Final = 48
 MOST_RUNS: Final = 1500
@@ -36,9 +41,9 @@ def comparison_page(folder: Path) -> Page:
     """Return the report of a comparison.
 
     Raises:
-        InputError: ``comparison.json`` cannot be read.
+        InputError: ``comparison.json`` cannot be read, or it is damaged.
     """
-    document = _document(folder / "comparison.json")
+    document = read_comparison(folder)
     rows, summary = document["rows"], document["summary"]
     looks = styles(list(dict.fromkeys(each["scheduler"] for each in [*summary, *rows])))
     jobs = _jobs(folder)
@@ -49,7 +54,7 @@ def comparison_page(folder: Path) -> Page:
         Section("distribution", "Distribution of the total delay", _distributions(rows, looks)),
         Section("summary", "Means with 95% intervals", [_summary_table(summary)]),
         Section("runs", "Runs", _run_table(rows)),
-        *_learning(jobs["train"], summary, looks),
+        *_learning(document["curves"], looks),
         Section("provenance", "What was run", _provenance(folder, document, jobs)),
     ]
     return Page(
@@ -58,20 +63,6 @@ def comparison_page(folder: Path) -> Page:
         sections=[section for section in sections if section.blocks],
         facts={"runs": len(rows), "entries": len(summary), "failed": len(document["failed"])},
     )
-
-
-def _document(path: Path) -> dict[str, Any]:
-    document = read_json(path)
-    keys = ("rows", "summary", "failed")
-    whole = isinstance(document, dict) and all(isinstance(document.get(k), list) for k in keys)
-    if not whole or not all(isinstance(each, dict) for key in keys for each in document[key]):
-        raise InputError(f"{path}: expected lists of mappings: {', '.join(keys)}")
-    needed = {"scenario", "sweep", "scheduler", "metric", "mean", "seeds", "vs", "overloaded"}
-    for each in document["summary"]:
-        if missing := needed - set(each):
-            raise InputError(f"{path}: summary: an entry has no {', '.join(sorted(missing))}")
-    found: dict[str, Any] = document
-    return found
 
 
 def _metric_charts(summary: Sequence[Entry], looks: Mapping[str, Style]) -> list[Chart | Text]:
@@ -87,7 +78,7 @@ def _metric_charts(summary: Sequence[Entry], looks: Mapping[str, Style]) -> list
 
 
 def _point(sweep: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {point_text(value)}" for key, value in sweep.items())
+    return ", ".join(f"{key} = {value_text(value)}" for key, value in sweep.items())
 
 
 def _distributions(rows: Sequence[Row], looks: Mapping[str, Style]) -> list[Chart | Text]:
@@ -129,12 +120,12 @@ def _keys(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _sweep_cells(each: Mapping[str, Any], keys: Sequence[str]) -> list[Cell | str]:
-    return [str(point_text(each["sweep"].get(key, ""))) for key in keys]
+    return [value_text(each["sweep"].get(key, "")) for key in keys]
 
 
 def _summary_table(summary: Sequence[Entry]) -> Table:
     keys = _keys(summary)
-    others = list(dict.fromkeys(other for each in summary for other in each["vs"]))
+    others = compared_with(summary)
     rows: list[list[Cell | str]] = []
     for each in summary[:MOST_ENTRIES]:
         known = METRICS.get(each["metric"])
@@ -195,50 +186,39 @@ def _run_table(rows: Sequence[Row]) -> list[Table | Text]:
     return [*([Text(cut)] if len(rows) > MOST_RUNS else []), table]
 
 
-_Jobs: TypeAlias = Mapping[str, list[dict[str, Any]]]
+class _Task(BaseModel):
+    kind: str
+    scheduler: str
+    options: dict[str, Any]
+    scenario: dict[str, Any]
+    versions: dict[str, str]
 
 
-def _jobs(folder: Path) -> _Jobs:
+class _Stored(BaseModel):
+    """The file of a job, as far as the report shows it."""
+
+    job: _Task
+
+
+def _jobs(folder: Path) -> list[_Task]:
     """Return the stored runs and trainings that can be read; a comparison does without others."""
-    found: _Jobs = {"run": [], "train": []}
+    found = []
     for path in sorted((folder / "jobs").glob("*.json")):
-        try:
-            document = read_json(path)
-            if (kind := document["job"]["kind"]) in found:
-                found[kind].append(document)
-        except (InputError, KeyError, TypeError):
-            continue
-    return found
+        with suppress(InputError, ValidationError):
+            found.append(_Stored.model_validate(read_json(path)).job)
+    return [job for job in found if job.kind in ("run", "train")]
 
 
-def _learning(
-    trainings: Sequence[Mapping[str, Any]], summary: Sequence[Entry], looks: Mapping[str, Style]
-) -> list[Section]:
-    """Return learning curves, a panel for each scenario that was trained on."""
-    keys = _keys(summary)
+def _learning(curves: Sequence[CurvePoint], looks: Mapping[str, Style]) -> list[Section]:
+    """Return learning curves, a panel for each scenario and point with trainings."""
     groups: dict[str, list[CurvePoint]] = {}
-    points: dict[str, dict[str, Any]] = {}
-    for each in trainings:
-        job, result = each["job"], each["result"]
-        point = {key: found for key in keys if (found := _value(job["scenario"], key)) is not None}
-        text = _point(point)
-        points[text] = point
-        groups.setdefault(text, []).extend(
-            {
-                "scenario": "",
-                "sweep": point,
-                "scheduler": job["scheduler"],
-                "training_seed": job["seed"],
-                "episode": evaluation["episode"],
-                "reward": evaluation["reward"],
-            }
-            for evaluation in result.get("curve", ())
-        )
+    several = len({each["scenario"] for each in curves}) > 1
+    for each in curves:
+        parts = [each["scenario"]] * several + [_point(each["sweep"])]
+        groups.setdefault(", ".join(filter(None, parts)), []).append(each)
     charts = []
-    for number, (place, curves) in enumerate(groups.items()):
-        if not curves:
-            continue
-        lines = learning_curves(place, Results({place: []}, {place: []}, {place: curves}))
+    for number, (place, found) in enumerate(groups.items()):
+        lines = learning_curves(place, Results({place: []}, {place: []}, {place: found}))
         panel = Panel(lines, "episode", "reward", place, curves=True)
         every = {**looks, **styles([line.label for line in lines if line.label not in looks])}
         title = f"Reward during training{': ' if place else ''}{place}"
@@ -246,49 +226,35 @@ def _learning(
     return [Section("learning", "Learning curves", charts)] if charts else []
 
 
-def _value(scenario: Any, key: str) -> Any:
-    """Return the value of a key such as ``wired.rate`` in a scenario, or None."""
-    for part in key.split("."):
-        if not isinstance(scenario, Mapping):
-            return None
-        scenario = scenario.get(part)
-    return scenario
-
-
 def _provenance(
-    folder: Path, document: Mapping[str, Any], jobs: _Jobs
+    folder: Path, document: Document, jobs: Sequence[_Task]
 ) -> list[Table | Text | Listing]:
     failed = [Text(line, alert=True) for line in problems((), document["failed"])]
-    runs = [*jobs["run"], *jobs["train"]]
     parts: list[Table | Text | Listing] = [*failed]
     if (folder / "provenance.json").is_file():
         found = read_json(folder / "provenance.json")
         facts = found if isinstance(found, Mapping) else {"provenance": found}
-        simple = [[str(k), _shown(v)] for k, v in facts.items() if k != "scenarios"]
+        simple = [[str(k), _shown(k, v)] for k, v in facts.items() if k != "scenarios"]
         parts.append(Table("Provenance", ["", "value"], simple, 2, "provenance-table"))
         if "scenarios" in facts:
             scenarios = json.dumps(facts["scenarios"], indent=1, ensure_ascii=False)
             parts.append(Listing("Scenarios", scenarios))
-    kinds: dict[tuple[str, str, str], int] = {}
-    for each in runs:
-        job = each["job"]
-        key = job["kind"], job["scheduler"], json.dumps(job.get("options", {}))
-        kinds[key] = kinds.get(key, 0) + 1
+    kinds = Counter((job.kind, job.scheduler, json.dumps(job.options)) for job in jobs)
     rows = [
         [name, "training" if kind == "train" else "run", options, quantity(count)]
         for (kind, name, options), count in kinds.items()
     ]
     head = ["scheduler", "kind of job", "options", "jobs"]
-    if rows:
+    if jobs:
         parts.append(Table("Jobs", head, rows, 3, "jobs"))
-    if runs:
-        versions = runs[0]["job"].get("versions", {})
-        cells = [[str(name), str(each)] for name, each in versions.items()]
+        cells = [[name, each] for name, each in jobs[0].versions.items()]
         parts.append(Table("Versions of the first job", ["package", "version"], cells, 2))
-        scenario = json.dumps(runs[0]["job"]["scenario"], indent=1, ensure_ascii=False)
+        scenario = json.dumps(jobs[0].scenario, indent=1, ensure_ascii=False)
         parts.append(Listing("Scenario of the first job", scenario))
     return parts or [Text("The folder has no record of its jobs.")]
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
+    if name == "command" and isinstance(value, list):  # a line for a shell
+        return shlex.join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -53,6 +54,11 @@ def report(
 
 
 def _kind(path: Path) -> str:
+    if not os.path.exists(path):  # noqa: PTH110 - also for names that are too long
+        raise InputError(
+            f"{path}: there is no such file or folder. Expected: a trace, or a folder that "
+            "mecsim compare or mecsim reproduce has written"
+        )
     if not path.is_dir():
         return "run"
     if (path / "comparison.json").is_file():
@@ -82,14 +88,16 @@ def _page(path: Path, kind: str, window: str | None) -> Page:
         from mecsim.report.timeline import parse_window  # noqa: PLC0415
 
         return run_page(path, None if window is None else parse_window(window))
-    from mecsim.report.comparison import comparison_page  # noqa: PLC0415
+    if kind == "comparison":
+        from mecsim.report.comparison import comparison_page  # noqa: PLC0415
+
+        return comparison_page(path)
     from mecsim.report.paper_report import paper_page  # noqa: PLC0415
 
     try:
-        return comparison_page(path) if kind == "comparison" else paper_page(path)
+        return paper_page(path)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        files = "comparison.json" if kind == "comparison" else "its tables"
         raise InputError(
-            f"{path}: {files}: damaged, or written by another version of mecsim "
+            f"{path}: its tables: damaged, or written by another version of mecsim "
             f"({type(error).__name__}: {error})"
         ) from error

@@ -24,6 +24,8 @@ MARKERS: Final = {
 ANGLES: Final = {"<": 90, ">": -90, "H": 90, "2": 180, "3": -90, "4": 90}
 """Degrees by which they are turned counterclockwise."""
 LINES: Final = {"-": "", "--": "8 4", ":": "2 3", "-.": "8 3 2 3"}
+OFF_SCALE: Final = 1e-9
+"""Where an interval ends that reaches 0 on a logarithmic axis, as a share of the mean."""
 LONG: Final = 36
 """Labels on the x-axis with more letters in all are tilted."""
 
@@ -48,7 +50,8 @@ def panel_chart(
     joined = panel.curves or not has_categories(panel)
     for number, line in enumerate(panel.lines):
         shift = 0.0 if joined else (number - (len(panel.lines) - 1) / 2) * 0.08
-        _draw(plot, panel, line, [places[hashable(x)] + shift for x in line.x], looks[line.label])
+        x = [places[hashable(each)] + shift for each in line.x]
+        _draw(plot, panel, line, x, looks[line.label], logarithmic=axis == "log")
     plot.y_range.only_visible = True
     keys = [panel_key(line.label, looks[line.label]) for line in panel.lines]
     labels = ", ".join(key.label for key in keys)
@@ -90,10 +93,14 @@ def _band(panel: Panel, line: Line) -> tuple[list[float], list[float]]:
     return next(ends), next(ends)
 
 
-def _draw(plot: figure, panel: Panel, line: Line, x: Sequence[float], look: Style) -> None:
+def _draw(
+    plot: figure, panel: Panel, line: Line, x: Sequence[float], look: Style, *, logarithmic: bool
+) -> None:
     low, high = _band(panel, line)
     source = ColumnDataSource({
         "x": list(x), "y": list(line.y), "low": low, "high": high,
+        "stem": [max(each, OFF_SCALE * y) for each, y in zip(low, line.y, strict=True)]
+        if logarithmic else low,
         "at": [str(each) for each in line.x], "trainings": [len(line.single)] * len(line.y),
     })  # fmt: skip
     tags = line_tags(line.label)
@@ -115,7 +122,7 @@ def _draw(plot: figure, panel: Panel, line: Line, x: Sequence[float], look: Styl
     else:
         plot.add_layout(
             Whisker(
-                base="x", lower="low", upper="high", source=source, line_color=look.colour,
+                base="x", lower="stem", upper="high", source=source, line_color=look.colour,
                 line_width=1.5, upper_head=TeeHead(size=8, line_color=look.colour),
                 lower_head=TeeHead(size=8, line_color=look.colour), tags=tags,
             )

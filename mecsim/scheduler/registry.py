@@ -101,6 +101,11 @@ def _entry_point(name: str) -> EntryPoint:
     for point in _installed(tuple(sys.path)):
         if point.name == name:
             return point
+    if name.endswith(".py"):
+        raise SchedulerError(
+            f"scheduler {name!r}: names no class. Expected: path/file.py:Class. Try: {name}:NAME "
+            "with the name of a class in it"
+        )
     raise SchedulerError(
         f"scheduler {name!r}: is not installed; {did_you_mean(name, names())}allowed: "
         f"{', '.join(names())}, NAME:FILE with a policy, package.module:Class or "
@@ -155,6 +160,20 @@ def split_policy(name: str, options: Mapping[str, Any] | None = None) -> tuple[s
     if not Path(file).is_file():
         raise SchedulerError(f"scheduler {name!r}: there is no file {file}")
     return installed, given | {"policy": file}
+
+
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Check that a scheduler can be loaded and has the options; its ``__init__`` is not called.
+
+    Args:
+        name: As for :func:`split_policy`.
+        options: As for :func:`create`.
+
+    Raises:
+        SchedulerError: It cannot be loaded, or an option is unknown, missing or invalid.
+    """
+    own, every = split_policy(name, options)
+    check_options(own, load(own), every)
 
 
 def create(name: str, spec: SchedulerSpec, options: Mapping[str, Any]) -> Scheduler:

@@ -27,6 +27,7 @@ from mecsim.simulation.metrics import BoundGap, RunSummary
 from mecsim.simulation.result import KeptRows, RunResult
 from mecsim.simulation.totals import Totals
 from mecsim.support import jit
+from mecsim.support.names import TRACE_ENDINGS
 from mecsim.trace import Provenance, TraceWriter
 from mecsim.trace.recorded_workload import arrivals_of
 from mecsim.trace.schema import MemoryTrace, Sink
@@ -86,7 +87,7 @@ def run(
     chosen = choose(scheduler, spec, options)
     policy = SchedulerPolicy(chosen.scheduler, chosen.name)
     made_by = Provenance(chosen.name, options, seed, kernel)
-    path = None if out is None else Path(out)
+    path = None if out is None else _trace_path(out)
     began = working_s()
     least = LowerBound(model) if lower_bound else None
     with (
@@ -113,6 +114,13 @@ def run(
 def default_scheduler(scenario: Scenario, options: Mapping[str, Any], seed: int = 0) -> Choice:
     """Return the scheduler that :func:`run` chooses if none is named. Raises ``InputError``."""
     return choose(None, SchedulerSpec.of(resolve(_whole(scenario), seed)), options)
+
+
+def _trace_path(out: str | os.PathLike[str]) -> Path:
+    path = Path(out)
+    if path.suffix not in TRACE_ENDINGS:
+        raise InputError(f"out: {path}: expected a file name that ends in {TRACE_ENDINGS[0]}")
+    return path
 
 
 def _whole(scenario: Scenario | str | os.PathLike[str]) -> Scenario:

@@ -78,10 +78,19 @@ def set_y_axis(axes: Axes, panel: Panel, view: View) -> None:
         axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     axes.set_ylim(*shown)
     if view.y_labels:
-        label = panel.y_label if kind == "linear" else f"{panel.y_label}, log scale"
-        axes.set_ylabel(plain(view.wrapped(label, share=0.85 * ASPECT)))
+        axes.set_ylabel(plain(_y_label(panel, view)))
     else:
         axes.tick_params(labelleft=False)
+
+
+def _y_label(panel: Panel, view: View) -> str:
+    """Return the label in lines that fit; the words ``log scale`` stay in one line."""
+    share = 0.85 * ASPECT
+    label = view.wrapped(panel.y_label, share)
+    if view.kind == "linear":
+        return label
+    whole = view.wrapped(f"{panel.y_label}, log scale", share)
+    return whole if "\n" not in whole else f"{label},\nlog scale"
 
 
 def set_x_axis(
@@ -107,16 +116,24 @@ def category_names(panel: Panel, view: View) -> tuple[list[str], bool]:
     names = [plain(shown.get(each, each)) for each in ticks]
     if view.form.width_in is None:
         return names, sum(map(len, names)) > LONG_TICKS
-    names = ["\n".join(textwrap.wrap(each, LONG_TICK)) for each in names]
     most = 0.8 * view.width / view.form.letter / max(1, len(names)) - 2
-    return names, max(map(len, names), default=0) > most
+    narrow = [_in_lines(each, max(1, int(most))) for each in names]
+    if all(len(row) <= most for name in narrow for row in name.splitlines()):
+        return narrow, False
+    return [_in_lines(each, LONG_TICK) for each in names], True
+
+
+def _in_lines(text: str, width: int) -> str:
+    """Return a text in lines of at most a width, if its words have spaces between them."""
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
 
 
 def height_of_names(panel: Panel, view: View) -> float:
-    """Return the additional height of rotated tick labels in inches."""
+    """Return the additional height of rotated tick labels, or of several lines, in inches."""
     names, rotated = category_names(panel, view)
     longest = max((len(row) for name in names for row in name.splitlines()), default=0)
-    return 0.65 * longest * view.form.letter if rotated else 0.0
+    lines = max((name.count("\n") for name in names), default=0)
+    return 0.65 * longest * view.form.letter if rotated else 1.25 * lines * view.form.small / 72
 
 
 def _set_categories(axes: Axes, panel: Panel, view: View) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from mecsim.scenario import groups, units
 from mecsim.scenario.schema import Scenario
 from mecsim.simulation.metrics import METRICS
-from mecsim.study.panel import unit
+from mecsim.study.panel import is_quantity, unit
 
 Names: TypeAlias = Mapping[str, str]
 """Name in a comparison (scheduler, scenario, metric, swept key) to the name in a figure."""
@@ -139,7 +139,7 @@ def key_axis(key: str, values: Sequence[Any], names: Names = AS_THEY_ARE) -> tup
     ('task arrival rate (tasks/slot)', [30, 60])
     """
     label, own = key_label(key, names), key_unit(key)
-    if not all(isinstance(each, int | float | str) for each in values) or not own:
+    if not all(map(is_quantity, values)) or not own:
         return label, list(values)
     written = list(dict.fromkeys(map(unit, values)))
     if len(written) == 1:
@@ -148,7 +148,7 @@ def key_axis(key: str, values: Sequence[Any], names: Names = AS_THEY_ARE) -> tup
     try:
         factor = units.parse(f"1 {shown}", own)
         numbers = [_in_unit(each, own, shown, factor) for each in values]
-    except (ValueError, KeyError):  # no quantities, such as "unlimited"
+    except (ValueError, KeyError):  # units of different kinds
         return label, list(values)
     return f"{label} ({shown})", numbers
 

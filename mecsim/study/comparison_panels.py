@@ -18,6 +18,7 @@ from mecsim.study.axis_labels import (
 from mecsim.study.panel import Line, Panel, has_categories, hashable, unit
 from mecsim.study.summary import Entry
 from mecsim.study.sweep import Point
+from mecsim.support.text import value_text
 
 
 def comparison_panels(
@@ -72,7 +73,7 @@ def point_title(point: Point, names: Names = AS_THEY_ARE) -> str:
     >>> point_title({"edge_servers": 4, "radio.rate": "2 MB/s"})
     'number of edge servers = 4, radio rate = 2 MB/s'
     """
-    return ", ".join(f"{key_label(key, names)} = {value}" for key, value in point.items())
+    return ", ".join(f"{key_label(key, names)} = {value_text(v)}" for key, v in point.items())
 
 
 def _named(entries: Sequence[Entry], metric: str, title: str, names: Names) -> Panel:

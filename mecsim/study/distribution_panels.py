@@ -6,18 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from mecsim.errors import InputError
 from mecsim.simulation.metrics import QUANTILES, completed_between
+from mecsim.simulation.recorded import pieces
 from mecsim.study import statistics
 from mecsim.study.axis_labels import AS_THEY_ARE, Names, metric_axis
 from mecsim.study.comparison_panels import point_title, titles
 from mecsim.study.panel import Distribution, Line, Panel
 from mecsim.study.summary import Row
-from mecsim.support.arrays import Bools, Floats
+from mecsim.support.arrays import Bools, Floats, Ints
 from mecsim.trace import TraceFile
 
 Place: TypeAlias = tuple[str, str]
@@ -146,6 +147,22 @@ def _counted(trace: TraceFile) -> Bools:
     return completed_between(status, release_s, trace.scenario.counted_s)
 
 
+def _spent(trace: TraceFile, counted: Bools) -> tuple[Floats, Floats, Ints]:
+    """Return by resource the time that counted tasks wait and are served, and all hops."""
+    count = trace.length("resources")
+    waiting_s, service_s, hops = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
+    for begin, end in pieces(trace.length("hops")):
+        task, resource, enqueue_s, start_s, finish_s = (
+            trace.read("hops", name, begin, end) for name in _OF_HOPS
+        )
+        hops += np.bincount(resource, minlength=count)
+        mine = counted[task]
+        where = resource[mine]
+        waiting_s += np.bincount(where, (start_s - enqueue_s)[mine], count)
+        service_s += np.bincount(where, (finish_s - start_s)[mine], count)
+    return waiting_s, service_s, hops
+
+
 def trace_parts(path: Path, names: Names = AS_THEY_ARE) -> Panel:
     """Return the mean time of a task at each kind of resource, waiting and in service, as bars.
 
@@ -154,25 +171,20 @@ def trace_parts(path: Path, names: Names = AS_THEY_ARE) -> Panel:
         TraceError: The file is no trace, or it is damaged.
     """
     with TraceFile(path) as trace:
-        kinds = trace.read("resources", "kind").astype("U")
-        hops = {name: trace.read("hops", name) for name in _OF_HOPS}
         counted = _counted(trace)
+        waiting_s, service_s, hops = _spent(trace, counted)
+        kinds = trace.read("resources", "kind").astype("U")
     if not counted.any():
         raise InputError(f"{path}: no task completed; parts of the delay need at least one")
-    of_counted = counted[hops["task"]]
-    kind = kinds[hops["resource"]]
-    found: dict[str, list[Any]] = {"waiting": [], "service": []}
-    shown = [each for each in _KINDS if each in kind]
-    for each in shown:
-        mine = of_counted & (kind == each)
-        spans = {
-            "waiting": hops["start_s"][mine] - hops["enqueue_s"][mine],
-            "service": hops["finish_s"][mine] - hops["start_s"][mine],
-        }
-        for name, span in spans.items():
-            found[name].append(float(span.sum()) / int(counted.sum()))
-    none = [None] * len(shown)
-    places = [_KINDS[each] for each in shown]
-    lines = [Line(name, places, y, none, none, name=names.get(name, "")) for name, y in
-             found.items()]  # fmt: skip
+    of_kind = {each: kinds == each for each in _KINDS}
+    shown = [each for each in _KINDS if hops[of_kind[each]].any()]
+    places, none = [_KINDS[each] for each in shown], [None] * len(shown)
+    lines = [
+        Line(
+            name, places,
+            [float(spent[of_kind[each]].sum()) / int(counted.sum()) for each in shown],
+            none, none, name=names.get(name, ""),
+        )
+        for name, spent in {"waiting": waiting_s, "service": service_s}.items()
+    ]  # fmt: skip
     return Panel(lines, "resource", "mean time per task (s)", path.stem, bars=True, additive=True)

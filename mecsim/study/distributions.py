@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mecsim.study.panel import Line, Panel, unit_of
-from mecsim.study.scales import WIDE, Kind, Limits, Note, compared, union
+from mecsim.study.scales import WIDE, Kind, Limits, Note, compared, union, use_enough
 from mecsim.support.text import number
 
 MOST_SHARE: Final = 0.99
@@ -38,11 +38,15 @@ def _median(line: Line) -> float:
 
 
 def x_axes(panels: Sequence[Panel], *, share: bool) -> list[tuple[Kind, Limits]]:
-    """Return the axis of each panel; one for all if they share it and are of one kind."""
+    """Return the axis of each panel.
+
+    It is one for all if they may share it, are of one kind, and each uses at least a quarter of it.
+    """
     found = [x_axis(panel) for panel in panels]
-    if share and len({kind for kind, _ in found}) == 1:
-        whole = union([limits for _, limits in found])
-        return [(kind, whole) for kind, _ in found]
+    kinds = {kind for kind, _ in found}
+    every = [limits for _, limits in found]
+    if share and len(kinds) == 1 and use_enough(every, kinds.pop()):
+        return [(kind, union(every)) for kind, _ in found]
     return found
 
 

@@ -28,7 +28,7 @@ OFFSET: Final = 1.2
 _CARET_LEFT, _CARET_UP, _CARET_DOWN = 4, 6, 7
 """matplotlib's triangles with the tip at the point."""
 _STROKES: Final = "x+123"
-"""Markers without an inside, drawn with thicker lines."""
+"""Markers without an inside, drawn with thicker lines and larger."""
 
 
 def legend(
@@ -74,9 +74,10 @@ def _filling(look: Style) -> dict[str, Any]:
 
 def _marker(look: Style, form: FigureFormat = SCREEN) -> dict[str, Any]:
     """Return colour and marker of a style as keywords of matplotlib."""
-    edge = 1.6 if look.marker in _STROKES else 0.9
+    edge, size = (1.6, 1.5) if look.marker and look.marker in _STROKES else (0.9, 1.0)
     face = {"markerfacecolor": "white"} if look.hollow else {}
-    shape = {"marker": look.marker or None, "markersize": form.marker, "markeredgewidth": edge}
+    shape = {"marker": look.marker or None, "markersize": size * form.marker,
+             "markeredgewidth": edge}  # fmt: skip
     return {"color": look.colour, **shape, **face}
 
 
@@ -149,9 +150,11 @@ def _draw_distribution(
 ) -> None:
     """Draw shares over quantiles, and behind it the band of the intervals of the quantiles."""
     first = 0.02 + 0.012 * (above % 7)  # markers of different lines are at different places
+    marker = _marker(look, form)
+    marker["markersize"] *= 0.75
     axes.plot(
         line.x, line.y, linestyle=look.dashes, lw=1.2, zorder=above, markevery=(first, 0.13),
-        **{**_marker(look, form), "markersize": 0.75 * form.marker},
+        **marker,
     )  # fmt: skip
     ends = zip(line.low, line.high, strict=True)
     pairs = [(low, high) for low, high in ends if low is not None and high is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,6 +73,11 @@ def redraw(path: Path, out: Path | None, request: FigureRequest) -> list[Path]:
     """
     plots.need_matplotlib()
     _check(request)
+    if not os.path.exists(path):  # noqa: PTH110 - also for names that are too long
+        raise InputError(
+            f"{path}: there is no such file or folder. Expected: the folder of a comparison, or a "
+            "trace"
+        )
     if path.is_dir() or path.name == NAME:
         folder = path if path.is_dir() else path.parent
         document = read_comparison(folder)

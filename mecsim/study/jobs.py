@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from mecsim.errors import InputError, TrainingError
 from mecsim.model import workload
-from mecsim.model.model import resolve, self_contained
+from mecsim.model.model import Model, resolve, self_contained
 from mecsim.scenario.loading import from_json
 from mecsim.scenario.schema import Measurement, RecordedTasks, Reward, Scenario
+from mecsim.scheduler import registry
 from mecsim.scheduler.errors import one_line
 from mecsim.scheduler.sources import Sources, sources
+from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.run import run as run_scenario
 from mecsim.support.files import temporary_folder, write_whole
@@ -320,6 +322,20 @@ def _bound(job: Job) -> Outcome:
             delay.add(slot)
     mean = delay.total / delay.tasks if delay.tasks else None
     return Outcome({"cost": cost.total, "total_delay_s": mean})
+
+
+def try_scheduler(job: Job, model: Model) -> None:
+    """Make the scheduler of a run that needs no training, as the run will.
+
+    Args:
+        job: The run.
+        model: Its scenario, resolved under its seed.
+
+    Raises:
+        SchedulerError: It cannot be made.
+    """
+    with redirect_stdout(sys.stderr), _captured_warnings():  # the run repeats its warnings
+        registry.create(job.scheduler, SchedulerSpec.of(model), json.loads(job.options))
 
 
 def _train(jobs: Sequence[Job]) -> list[Outcome]:

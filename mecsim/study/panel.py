@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from mecsim.support.text import value_text
+
 Distribution: TypeAlias = Literal["cdf", "tail"]
 """The share of tasks up to a value, or above it on a logarithmic axis."""
 
@@ -99,7 +101,7 @@ def positions(values: Sequence[Any]) -> tuple[dict[Any, float], list[str]]:
     numbers = [_number(value) for value in unique]
     if all(number is not None for number in numbers) and len({unit(v) for v in unique}) <= 1:
         return {v: float(n) for v, n in zip(unique, numbers, strict=True) if n is not None}, []
-    return {value: float(place) for place, value in enumerate(unique)}, [str(v) for v in unique]
+    return {value: float(place) for place, value in enumerate(unique)}, [*map(value_text, unique)]
 
 
 def has_categories(panel: Panel) -> bool:
@@ -114,7 +116,7 @@ def names_lines(panel: Panel) -> bool:
 
 def hashable(value: Any) -> Any:
     """Return a value of a sweep as it is, or a list or mapping as text."""
-    return value if isinstance(value, str | int | float) else str(value)
+    return value if isinstance(value, str | int | float) else value_text(value)
 
 
 _QUANTITY: Final = re.compile(r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?) *([^0-9,]*)")
@@ -125,6 +127,15 @@ def _number(value: Any) -> float | None:
         found = _QUANTITY.fullmatch(value)
         return float(found[1]) if found else None
     return float(value)
+
+
+def is_quantity(value: Any) -> bool:
+    """Return whether a value is a number, or a text of a number and a unit.
+
+    >>> is_quantity("0.8 MB/s"), is_quantity("unlimited"), is_quantity([1])
+    (True, False, False)
+    """
+    return isinstance(value, str | int | float) and _number(value) is not None
 
 
 def unit(value: Any) -> str:

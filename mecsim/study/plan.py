@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -17,12 +17,12 @@ from typing import Any
 from mecsim.errors import InputError
 from mecsim.learning.options import check_workers
 from mecsim.learning.settings import TrainingSettings
-from mecsim.model.model import resolve
-from mecsim.scenario.loading import load
+from mecsim.model.model import Model, resolve
+from mecsim.scenario.loading import from_json, load
 from mecsim.scenario.schema import Scenario
 from mecsim.study.competitors import Competitor, CompetitorOptions, check_labels, check_options
-from mecsim.study.jobs import Job, Training, make_job
-from mecsim.study.sweep import Point, assignments, split
+from mecsim.study.jobs import Job, Training, make_job, try_scheduler
+from mecsim.study.sweep import Point, assignments, owner, split
 from mecsim.support.names import scheduler_label
 
 
@@ -200,6 +200,46 @@ def _trials(
                 needs=need,
             )
             yield Trial(place.name, place.point, competitor, training_seed, job)
+
+
+def check_schedulers(trials: Iterable[Trial]) -> None:
+    """Make the scheduler of each run once for each shape of its scenarios, before any job starts.
+
+    The shape: servers, devices, blocks and decision epochs. Schedulers that are trained are left
+    out: they need their policies.
+
+    Raises:
+        SchedulerError: A scheduler cannot be made, as for a value that its ``__init__`` refuses.
+    """
+    resolved: tuple[str, Model] | None = None
+    passed: dict[tuple[str, str], set[tuple[object, ...]]] = {}
+    for trial in trials:
+        job, competitor = trial.job, trial.competitor
+        if competitor is None or job.kind != "run" or job.needs is not None:
+            continue
+        if resolved is None or resolved[0] != job.scenario:
+            scenario = from_json(job.scenario, f"job {job.key}")
+            resolved = job.scenario, resolve(scenario, job.seed)
+        model = resolved[1]
+        shapes = passed.setdefault((job.scheduler, job.options), set())
+        shape = model.servers, model.devices, model.blocks, model.scenario.decision_epoch
+        if shape in shapes:
+            continue
+        try:
+            try_scheduler(job, model)
+        except InputError as error:
+            own = {key: v for key, v in trial.point.items() if owner(key, [competitor.label])}
+            where = _where(competitor, trial.point if shapes else own)
+            raise type(error)(f"{where}{error}") from error
+        shapes.add(shape)
+
+
+def _where(competitor: Competitor, point: Point) -> str:
+    """Return the beginning of a message: the point of the sweep and the competitor."""
+    parts = [f"--sweep {key}={json.dumps(value)}: " for key, value in point.items()]
+    if competitor.label != scheduler_label(competitor.scheduler):
+        parts.append(f"label {competitor.label!r}: ")
+    return "".join(parts)
 
 
 def name_scenarios(paths: Sequence[Path]) -> dict[str, Path]:

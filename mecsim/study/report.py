@@ -13,7 +13,7 @@ from mecsim.study.jobs import Kind
 from mecsim.study.plan import Trial
 from mecsim.study.provenance import FILE, StudyProvenance
 from mecsim.study.report_tables import as_csv, run_table, summary_table
-from mecsim.study.summary import Entry, Row
+from mecsim.study.summary import CurvePoint, Entry, Row
 from mecsim.study.sweep import Point
 from mecsim.study.tables import as_latex_tables, as_markdown_tables
 from mecsim.support.files import write_whole
@@ -35,6 +35,8 @@ class Document(TypedDict):
     rows: list[Row]
     summary: list[Entry]
     failed: list[Failure]
+    curves: list[CurvePoint]
+    """The evaluations of the trainings."""
 
 
 def failures(trials: Iterable[Trial], causes: Mapping[str, str]) -> list[Failure]:

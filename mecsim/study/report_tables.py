@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from mecsim.simulation.metrics import METRICS, PER_TASK
-from mecsim.study.summary import CurvePoint, Entry, Row, metric
+from mecsim.study.summary import CurvePoint, Entry, Row, compared_with, metric
 
 Table: TypeAlias = dict[str, list[Any]]
 """Name of each column to its values."""
@@ -21,10 +21,14 @@ _VERSUS: Final = ("paired_difference", "ci95_low", "ci95_high", "percent", "perc
 
 
 def run_table(rows: Sequence[Row]) -> Table:
-    """Return runs as columns: mean, p95 and p99 of metrics per task; no wall-clock times."""
+    """Return runs as columns: mean, p95 and p99 of metrics per task; no wall-clock times.
+
+    A percentile that is a metric has one column, by the name of the metric.
+    """
     numbers = [name for name in METRICS if name not in PER_TASK]
     if not any("deadline_miss_ratio" in row for row in rows):
         numbers.remove("deadline_miss_ratio")
+    metrics = {(each.source, each.statistic) for each in METRICS.values()}
     documents: Sequence[Mapping[str, Any]] = rows
     return (
         {name: [row[name] for row in documents] for name in _HEAD}
@@ -33,6 +37,7 @@ def run_table(rows: Sequence[Row]) -> Table:
             f"{name}_{which}": [row[name][which] for row in documents]
             for name in PER_TASK
             for which in ("mean", "p95", "p99")
+            if (name, which) not in metrics
         }
         | {name: [metric(row, name) for row in rows] for name in numbers}
     )
@@ -41,7 +46,7 @@ def run_table(rows: Sequence[Row]) -> Table:
 def summary_table(summary: Sequence[Entry]) -> Table:
     """Return a summary as columns; None where a scheduler was not compared with another."""
     documents: Sequence[Mapping[str, Any]] = summary
-    others = dict.fromkeys(name for each in summary for name in each["vs"])
+    others = compared_with(summary)
     head = (
         "scenario",
         "scheduler",

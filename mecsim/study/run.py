@@ -18,10 +18,10 @@ from mecsim.study.figure_format import SCREEN, FigureFormat, parse_formats
 from mecsim.study.figures import FigureRequest, draw_comparison
 from mecsim.study.job_queue import OnProgress, ResultStore, run_batch
 from mecsim.study.jobs import Kind, Training
-from mecsim.study.plan import Study, name_scenarios, plan
+from mecsim.study.plan import Study, check_schedulers, name_scenarios, plan
 from mecsim.study.provenance import provenance
 from mecsim.study.report import Document, failures, write_report
-from mecsim.study.summary import rows, summarise
+from mecsim.study.summary import curves, rows, summarise
 from mecsim.study.sweep import grid, parse_sweep
 from mecsim.support.names import changes_suffix
 
@@ -104,6 +104,7 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
     _check(request)
     study = make_study(request)
     trials = plan(study)
+    check_schedulers(trials)
     with request.executor.make() as executor:
         store = ResultStore(request.out or _default_folder(request), resume=request.resume)
         done = run_batch([trial.job for trial in trials], store, executor, on_progress)
@@ -112,6 +113,7 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
         "rows": found,
         "summary": summarise(found, study.baseline),
         "failed": failures(trials, done.failures),
+        "curves": curves(trials, done.results),
     }
     origin = provenance(request, study, trials, request.command)
     files = write_report(store.path, document, origin)

@@ -180,7 +180,12 @@ def shared(panels: Sequence[Panel], found: Sequence[Limits], kinds: Sequence[Kin
     """Return whether panels can have one y-axis: each uses at least a quarter of it."""
     if len({(panel.y_label, kind) for panel, kind in zip(panels, kinds, strict=True)}) > 1:
         return False
-    forward = _SCALES[kinds[0]][0]
+    return use_enough(found, kinds[0])
+
+
+def use_enough(found: Sequence[Limits], kind: Kind) -> bool:
+    """Return whether each of several limits uses at least a quarter of an axis that holds all."""
+    forward = _SCALES[kind][0]
     ends = [(forward(each.low), forward(each.high)) for each in found]
     whole = union(found)
     span = forward(whole.high) - forward(whole.low)

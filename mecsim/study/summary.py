@@ -272,6 +272,12 @@ def _entry(
     }
 
 
+def compared_with(summary: Iterable[Entry]) -> list[str]:
+    """Return the schedulers that others are compared with: the baseline, then the reference."""
+    found = dict.fromkeys(other for each in summary for other in each["vs"])
+    return sorted(found, key=lambda label: label == REFERENCE)
+
+
 def overload_mark(entry: Entry) -> str:
     """Return the name of an entry's scheduler, with a mark if runs of it are overloaded."""
     label, count = entry["scheduler"], entry["overloaded"]

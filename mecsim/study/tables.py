@@ -6,18 +6,22 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from mecsim.simulation.metrics import METRICS
 from mecsim.study.axis_labels import key_axis, metric_axis, metric_factor
 from mecsim.study.competitors import BOUND
-from mecsim.study.report_tables import as_markdown, point_text
+from mecsim.study.report_tables import as_markdown
 from mecsim.study.summary import Entry
-from mecsim.support.text import number
+from mecsim.support.text import number, value_text
 
 DIGITS: Final = 2
 """Significant digits of half an interval; the mean has as many decimals."""
+GAP: Final = 2
+"""Letters between two columns."""
+COLUMN: Final = 46
+"""Letters in a column of a paper with two columns; wider LaTeX tables take the whole page."""
 _SMALL, _LARGE = 1e-3, 1e6
 """Means outside these limits have a power of ten."""
 
@@ -35,25 +39,43 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of one metric: a row per point, a column per scheduler."""
+    """A table of one metric: a row per point and a column per scheduler, or the other way round."""
 
     name: str
     title: str
     head: Sequence[str]
-    """First the columns of the point, then the schedulers."""
+    """First the columns of the places, then those of the cells."""
     places: Sequence[Sequence[str]]
-    """The point of each row."""
+    """The point or the scheduler of each row."""
     cells: Sequence[Sequence[Cell | None]]
     seeds: str
     """Number of seeds, such as ``5`` or ``3 to 5``."""
+    along: str = ""
+    """What the columns are where the rows are schedulers; empty where they are points."""
+
+    @property
+    def texts(self) -> int:
+        """Number of columns of the places."""
+        return len(self.head) - len(self.cells[0])
+
+    @property
+    def letters(self) -> int:
+        """About how many letters wide the table is."""
+        rows = [
+            [*place, *(_markdown_cell(each).replace("*", "") for each in cells)]
+            for place, cells in zip(self.places, self.cells, strict=True)
+        ]
+        widths = [max(map(len, column)) for column in zip(self.head, *rows, strict=True)]
+        return sum(widths) + GAP * (len(widths) - 1)
 
     @property
     def caption(self) -> str:
         """What the numbers are."""
         title = self.title[:1].upper() + self.title[1:]
+        by, line = (f" by {self.along}", "column") if self.along else ("", "row")
         return (
-            f"{title}: mean ± half width of the 95% interval over {self.seeds} seeds; "
-            "the best mean of each row is bold"
+            f"{title}{by}: mean ± half width of the 95% interval over {self.seeds} seeds; "
+            f"the best mean of each {line} is bold"
         )
 
 
@@ -79,11 +101,33 @@ def cell(mean: float, low: float | None, high: float | None, *, best: bool = Fal
 
 
 def paper_tables(summary: Sequence[Entry]) -> Iterator[PaperTable]:
-    """Yield a table for each metric that is not 0 everywhere."""
+    """Yield a table for each metric that is not 0 everywhere.
+
+    The rows are the points or, if there are more of them, the schedulers.
+    """
+    schedulers = {each["scheduler"] for each in summary}
+    points = {(each["scenario"], json.dumps(each["sweep"])) for each in summary}
+    turn = _transposed if len(schedulers) > len(points) else _as_it_is
     for name in METRICS:
         found = [each for each in summary if each["metric"] == name and each["mean"] is not None]
         if any(each["mean"] for each in found):
-            yield _table(name, found)
+            yield turn(_table(name, found))
+
+
+def _as_it_is(table: PaperTable) -> PaperTable:
+    return table
+
+
+def _transposed(table: PaperTable) -> PaperTable:
+    """Return a table of points by schedulers as one of schedulers by points."""
+    keys, schedulers = table.head[: table.texts], table.head[table.texts :]
+    return replace(
+        table,
+        head=["scheduler", *(", ".join(place) for place in table.places)],
+        places=[[each] for each in schedulers],
+        cells=list(zip(*table.cells, strict=True)),
+        along=" and ".join(keys),
+    )
 
 
 def _table(name: str, entries: Sequence[Entry]) -> PaperTable:
@@ -93,7 +137,7 @@ def _table(name: str, entries: Sequence[Entry]) -> PaperTable:
     columns = [key_axis(key, [each["sweep"].get(key) for each in places.values()]) for key in keys]
     several = len({scenario for scenario, _ in places}) > 1 or not keys
     rows = [
-        [*([scenario] if several else []), *(str(point_text(values[at])) for _, values in columns)]
+        [*([scenario] if several else []), *(value_text(values[at]) for _, values in columns)]
         for at, (scenario, _) in enumerate(places)
     ]
     seeds = sorted({each["seeds"] for each in entries if each["scheduler"] != BOUND}) or [0]
@@ -137,10 +181,8 @@ def as_markdown_tables(summary: Sequence[Entry]) -> str:
             [*place, *map(_markdown_cell, cells)]
             for place, cells in zip(table.places, table.cells, strict=True)
         ]
-        text = len(table.head) - len(table.cells[0])
-        parts.append(
-            f"## {table.title}\n\n{as_markdown(table.head, rows, text)}\n{table.caption}.\n"
-        )
+        written = as_markdown(table.head, rows, table.texts)
+        parts.append(f"## {table.title}\n\n{written}\n{table.caption}.\n")
     return "\n".join(parts)
 
 
@@ -154,26 +196,30 @@ def _markdown_cell(each: Cell | None) -> str:
 
 
 def as_latex_tables(summary: Sequence[Entry]) -> str:
-    """Return all tables in LaTeX, each as a ``table`` with caption and label."""
+    """Return all tables in LaTeX, each as a ``table`` with caption and label.
+
+    One that is wider than a column is a ``table*`` in a smaller font.
+    """
     head = "% \\usepackage{booktabs}\n% Written by mecsim compare.\n"
     return "\n".join([head, *map(_latex_table, paper_tables(summary))])
 
 
 def _latex_table(table: PaperTable) -> str:
-    text = len(table.head) - len(table.cells[0])
-    columns = "l" * text + "r" * len(table.cells[0])
+    columns = "l" * table.texts + "r" * len(table.cells[0])
+    wide = table.letters > COLUMN
+    kind, size = ("table*", "  \\footnotesize\n") if wide else ("table", "")
     rows = [
         [*map(latex_text, place), *map(_latex_cell, cells)]
         for place, cells in zip(table.places, table.cells, strict=True)
     ]
     body = "".join(f"    {' & '.join(row)} \\\\\n" for row in rows)
     return (
-        "\\begin{table}\n  \\centering\n"
+        f"\\begin{{{kind}}}\n  \\centering\n{size}"
         f"  \\caption{{{latex_text(table.caption)}.}}\n"
         f"  \\label{{tab:{table.name.replace('_', '-')}}}\n"
         f"  \\begin{{tabular}}{{{columns}}}\n    \\toprule\n"
         f"    {' & '.join(map(latex_text, table.head))} \\\\\n    \\midrule\n"
-        f"{body}    \\bottomrule\n  \\end{{tabular}}\n\\end{{table}}\n"
+        f"{body}    \\bottomrule\n  \\end{{tabular}}\n\\end{{{kind}}}\n"
     )
 
 
@@ -196,6 +242,8 @@ _LATEX: Final[dict[str, Any]] = {
     ">": r"\textgreater{}",
     "±": r"$\pm$",
     "−": "--",
+    "[": "{[}",  # an argument of the end of the row before
+    "*": "{*}",
     "×": r"$\times$",
     "λ": r"$\lambda$",
     "β": r"$\beta$",

@@ -18,7 +18,7 @@ SMOOTHED: Final = 20
 """A point of the smoothed curve is the mean of one iteration in this many."""
 VALIDATION: Final = "validation seeds"
 FAR: Final = 10.0
-"""Rewards that are below the best one by a larger factor are not drawn: they would flatten the
+"""Rewards below the best evaluation by a larger factor are not drawn: they would flatten the
 rest."""
 
 
@@ -45,7 +45,7 @@ def training_panel(summary: Mapping[str, Any]) -> Panel:
     episodes, rewards = _known(columns, "training_reward")
     window = max(1, len(rewards) // SMOOTHED)
     trained = episodes, smoothed(rewards, window)
-    best = max(each.max() for _, each in (evaluated, trained) if len(each))
+    best = next(each.max() for _, each in (evaluated, trained) if len(each))
     name = f"{summary['scheduler']}, training" + (
         f": mean of {window} iterations" if window > 1 else ""
     )

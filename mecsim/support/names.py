@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 from mecsim.errors import InputError
 
@@ -45,10 +46,14 @@ def changes_suffix(changes: Sequence[str]) -> str:
     return "-" + sha256("\n".join(changes).encode(errors="backslashreplace")).hexdigest()[:6]
 
 
+TRACE_ENDINGS: Final = (".h5", ".hdf5")
+"""Endings of the name of a trace, the usual one first."""
+
+
 def output_path(
     out: Path | None,
     default: str,
-    endings: Sequence[str] = (".h5", ".hdf5"),
+    endings: Sequence[str] = TRACE_ENDINGS,
     folder: Path = Path("results"),
 ) -> Path:
     """Return the file that ``--out`` names: a file, or ``default`` in a folder.

@@ -53,6 +53,21 @@ def error_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def value_text(value: Any) -> str:
+    """Return a value of a scenario or an option as a user writes it in one line.
+
+    >>> value_text(["4 GHz", 2]), value_text({"uniform": [1, 2]}), value_text(True)
+    ('[4 GHz, 2]', '{uniform: [1, 2]}', 'true')
+    """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {value_text(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(value_text, value))}]"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint for a misspelt name, to be put before what is allowed.
 

@@ -192,6 +192,36 @@ def test_check_of_nonconforming_scheduler(tmp_path: Path) -> None:
     bad = str(tmp_path / "bad.py") + ":Bad"
     assert "does not conform" in mecsim("schedulers", "--check", bad, code=1).stdout
     mecsim("schedulers", "--check", "nowhere.py:Bad", code=2)
+    no_class = mecsim("schedulers", "--check", str(tmp_path / "bad.py"), code=2).stderr
+    assert "names no class. Expected: path/file.py:Class" in no_class
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "reported"),
+    [
+        ("lookahead", "budgets=3", "scheduler 'lookahead': has no option 'budgets'"),
+        ("lookahead", "budget=x", "scheduler 'lookahead': option budget: 'x'"),
+        ("fixed", "places=3", "scheduler 'fixed': has no option 'places'"),
+    ],
+)
+def test_wrong_options_of_a_check_are_wrong_input(name: str, option: str, reported: str) -> None:
+    done = mecsim("schedulers", "--check", name, "--option", option, code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"mecsim: {reported}")
+    assert "slot epochs" not in done.stderr
+
+
+def test_replay_refuses_options_before_it_replays(tmp_path: Path) -> None:
+    trace = tmp_path / "run.h5"
+    mecsim("run", "vgg16_4es", "--set", "slots=2", "--scheduler", "rpdi", "--quiet",
+           "--out", str(trace))  # fmt: skip
+    trace.write_bytes(trace.read_bytes()[:5000])  # replaying it is an error
+    for scheduler, option, reported in (
+        ("greedy", "placs=all", "did you mean 'places'?"),
+        ("gredy", "places=all", "did you mean 'greedy'?"),
+    ):
+        arguments = ("replay", str(trace), "--scheduler", scheduler, "--option", option)
+        assert reported in mecsim(*arguments, code=2).stderr
 
 
 @pytest.mark.parametrize("scheduler", ["greedy", "single-cut", "rpdi"])

@@ -15,19 +15,21 @@ import pytest
 pytest.importorskip("bokeh")
 
 from bokeh.core.enums import MarkerType
-from bokeh.models import LinearColorMapper
+from bokeh.models import LinearColorMapper, Whisker
 
+from mecsim.errors import InputError
 from mecsim.report import network_map, timeline
 from mecsim.report.comparison import comparison_page
 from mecsim.report.page import MARKERS as SWATCHES
 from mecsim.report.page import Chart, Page, Table, Text
-from mecsim.report.panel_chart import ANGLES, MARKERS, panel_key
+from mecsim.report.panel_chart import ANGLES, MARKERS, panel_chart, panel_key
 from mecsim.report.recording import Recording, services_between
 from mecsim.report.run_report import run_page
+from mecsim.study.panel import Line, Panel
 from mecsim.study.styles import OTHERS, STYLES, styles
 from mecsim.trace import TraceFile
 from tests.helpers.cli import answer, mecsim
-from tests.report.conftest import HOSTILE
+from tests.report.conftest import HOSTILE, entry
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,7 +117,7 @@ def test_a_page_that_exists_is_kept(comparison: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no.h5"], "no.h5: there is no such file"),
+        (["no.h5"], "no.h5: there is no such file or folder. Expected: a trace"),
         (["."], "has neither comparison.json nor claims.md"),
         (["TRACE", "--out", "x.pdf"], "expected a file name that ends in .html"),
         (["TRACE", "--window", "3"], "expected BEGIN:END"),
@@ -144,6 +146,78 @@ def test_what_is_refused(
 def test_a_damaged_comparison_is_refused(document: str, tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text(document)
     assert "comparison.json: " in mecsim("report", str(tmp_path), code=2).stderr
+
+
+def changed(comparison: Path, folder: Path, **more: Any) -> Path:
+    document = json.loads((comparison / "comparison.json").read_text(encoding="utf-8"))
+    (folder / "comparison.json").write_text(json.dumps(document | more), encoding="utf-8")
+    return folder
+
+
+def test_reports_and_figures_refuse_the_same(comparison: Path, tmp_path: Path) -> None:
+    versus = entry("greedy", 1.0, 2) | {"vs": {"rpdi": {"percent": "much"}}}
+    folder = changed(comparison, tmp_path, summary=[versus])
+    with pytest.raises(InputError, match=r"summary\.0\.vs\.rpdi\.percent: Input should be"):
+        comparison_page(folder)
+
+
+def test_a_report_has_metrics_of_another_version_in_its_table(
+    comparison: Path, tmp_path: Path
+) -> None:
+    own = entry("greedy", 1.0, 2, "jitter_s")
+    page = comparison_page(changed(comparison, tmp_path, summary=[own]))
+    (table,) = (each for section in page.sections for each in section.blocks
+                if isinstance(each, Table) and each.name == "summary-table")  # fmt: skip
+    assert "jitter_s" in table.rows[0]
+
+
+def test_variants_of_a_learner_have_their_own_curves(comparison: Path, tmp_path: Path) -> None:
+    curves: list[Any] = [
+        {"scenario": "s", "sweep": {}, "scheduler": label, "training_seed": 0, "episode": episode,
+         "reward": -episode}
+        for label in ("small", "large")
+        for episode in (0, 4)
+    ]  # fmt: skip
+    page = comparison_page(changed(comparison, tmp_path, curves=curves))
+    (learning,) = (each for each in page.sections if each.name == "learning")
+    (chart,) = learning.blocks
+    assert isinstance(chart, Chart)
+    assert [key.label for key in chart.keys] == ["small", "large"]
+
+
+def test_damaged_jobs_are_left_out(comparison: Path, tmp_path: Path) -> None:
+    folder = changed(comparison, tmp_path)
+    (folder / "jobs").mkdir()
+    task = {"kind": "run", "scheduler": "rpdi", "options": {}, "scenario": {}, "versions": {}}
+    damaged: Any = ({}, {"job": {"kind": "run"}}, {"job": task | {"options": 3}})
+    for name, document in enumerate(({"job": task}, *damaged)):
+        (folder / "jobs" / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+    page = comparison_page(folder)
+    (table,) = (each for section in page.sections for each in section.blocks
+                if isinstance(each, Table) and each.name == "jobs")  # fmt: skip
+    assert [str(row[0]) for row in table.rows] == ["rpdi"]
+
+
+def test_the_command_is_a_line_for_a_shell(comparison: Path, tmp_path: Path) -> None:
+    folder = changed(comparison, tmp_path)
+    found = {"command": ["mecsim", "compare", "a b.yaml"]}
+    (folder / "provenance.json").write_text(json.dumps(found), encoding="utf-8")
+    (table,) = (each for section in comparison_page(folder).sections for each in section.blocks
+                if isinstance(each, Table) and each.name == "provenance-table")  # fmt: skip
+    assert table.rows == [["command", "mecsim compare 'a b.yaml'"]]
+
+
+def test_intervals_that_reach_zero_have_stems_on_a_logarithmic_axis() -> None:
+    line = Line("greedy", [2, 4], [10.0, 100.0], [-5.0, 50.0], [25.0, 150.0])
+    other = Line("rpdi", [2, 4], [1.0, 1.0], [None, None], [None, None])
+    panel = Panel([line, other], "servers", "misses (blocks)")
+    chart = panel_chart(panel, styles(["greedy", "rpdi"]), "a", "A")
+    (first,) = (each for each in chart.plot.select({"type": Whisker})
+                if each.source.data["y"] == [10.0, 100.0])  # fmt: skip
+    lower = first.source.data[first.lower]
+    assert 0 < lower[0] < 1e-6
+    assert lower[1] == 50.0
+    assert first.source.data["low"][0] == -5.0  # what the pointer shows
 
 
 def test_averages_of_queues_are_those_of_little(trace: Path) -> None:

@@ -251,3 +251,9 @@ def test_a_result_can_be_pickled() -> None:
     again = pickle.loads(pickle.dumps(result))
     assert again == result
     assert again.tasks["total_s"].tolist() == result.tasks["total_s"].tolist()
+
+
+def test_a_trace_has_the_ending_of_traces(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.csv: expected a file name that ends in \.h5"):
+        run(scenario(slots=2), "local", out=tmp_path / "x.csv")
+    assert not list(tmp_path.iterdir())

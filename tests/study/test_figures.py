@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import pytest
 
 from mecsim.errors import InputError
 from mecsim.simulation.metrics import QUANTILES
+from mecsim.simulation.recorded import pieces
+from mecsim.study import distribution_panels as distribution_module
 from mecsim.study import figures, plots
 from mecsim.study.axis_labels import key_axis, key_unit
-from mecsim.study.comparison_panels import comparison_panels
+from mecsim.study.comparison_panels import comparison_panels, point_title
 from mecsim.study.distribution_panels import distribution_panels, trace_distribution, trace_parts
 from mecsim.study.figure_format import FigureFormat, figure_format
 from mecsim.study.figures import FigureRequest, draw_comparison
 from mecsim.study.layout import rows_of
-from mecsim.study.panel import Line, Panel
+from mecsim.study.panel import Line, Panel, positions
 from mecsim.study.summary import Entry
 from mecsim.trace import TraceFile
 from tests.helpers.batches import SCENARIO, in_this_process
@@ -119,8 +122,12 @@ def test_faults_of_options(compared: Path, options: tuple[str, ...], message: st
         (None, "has no comparison.json; expected a folder of `mecsim compare`"),
         ('{"rows": [', "comparison.json: is damaged: "),
         ("[]", "comparison.json: is damaged: the document"),
-        ('{"rows": [{}], "summary": []}', "is damaged: rows.0.scenario: Field required"),
-        ('{"rows": [], "summary": []}', "no run of the comparison has a result"),
+        (
+            '{"rows": [{}], "summary": [], "failed": []}',
+            "is damaged: rows.0.scenario: Field required",
+        ),
+        ('{"rows": [], "summary": []}', "is damaged: failed: Field required"),
+        ('{"rows": [], "summary": [], "failed": []}', "no run of the comparison has a result"),
     ],
 )
 def test_faults_of_comparisons(tmp_path: Path, text: str | None, message: str) -> None:
@@ -130,6 +137,27 @@ def test_faults_of_comparisons(tmp_path: Path, text: str | None, message: str) -
     found = mecsim("plot", str(tmp_path), code=2).stderr
     assert message in found
     assert found.count("\n") == 1
+
+
+def test_a_path_that_is_nowhere_may_be_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for name in ("nowhere", "x" * 300):
+        said = mecsim("plot", str(tmp_path / name), code=2).stderr
+        assert "there is no such file or folder. Expected: the folder of a comparison" in said
+
+
+def test_metrics_of_another_version_are_left_out(compared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    other = document(compared)
+    other["summary"] = [
+        {**each, "metric": "jitter_s"} if each["metric"] == "energy_J" else each
+        for each in other["summary"]
+    ]
+    del other["curves"]  # of an earlier one
+    (tmp_path / "comparison.json").write_text(json.dumps(other), encoding="utf-8")
+    names = {Path(each).stem for each in answer("plot", str(tmp_path), "--format", "svg")["files"]}
+    assert "total_delay_s" in names
+    assert not names & {"jitter_s", "energy_J"}
 
 
 def test_comparisons_of_earlier_versions_have_no_cdf(compared: Path, tmp_path: Path) -> None:
@@ -153,6 +181,10 @@ def test_labels_of_keys() -> None:
     assert key_axis("radio.transmit_power", ["20 dBm", "0.1 W"])[1] == ["20 dBm", "0.1 W"]
     assert key_axis("radio.transmit_power", ["20 dBm", "22 dBm"])[0] == "transmit power (dBm)"
     assert key_axis("device.battery", ["unlimited", "2 kJ"])[0] == "battery capacity"
+    assert key_axis("device.battery", ["unlimited"])[0] == "battery capacity"
+    assert key_axis("edge_server.capacity", ["[4 GHz, 8 GHz]"])[0] == "edge server capacity"
+    assert point_title({"a.b": ["4 GHz", 2], "c": True}) == "a.b = [4 GHz, 2], c = true"
+    assert positions([["4 GHz", 2], {"uniform": [1, 2]}])[1] == ["[4 GHz, 2]", "{uniform: [1, 2]}"]
     assert key_axis("lookahead.budget", [3]) == ("lookahead.budget", [3])
     assert key_unit("arrivals.mean_dwell") == "s"
 
@@ -215,6 +247,38 @@ def test_panels_share_axes() -> None:
                                                               share=True).axes}) == 1  # fmt: skip
 
 
+def categories(*names: str) -> Panel:
+    none: list[None] = [None] * len(names)
+    lines = [Line(each, names, [1.0] * len(names), none, none) for each in ("greedy", "rpdi")]
+    return Panel(lines, "resource", "time (s)", bars=True)
+
+
+def test_names_of_categories_are_rotated_only_if_they_do_not_fit_in_lines() -> None:
+    pytest.importorskip("matplotlib")
+
+    def ticks(*names: str) -> list[tuple[str, float]]:
+        (axes,) = plots.make_figure([categories(*names)], form=COLUMN).axes
+        return [(each.get_text(), each.get_rotation()) for each in axes.get_xticklabels()]
+
+    parts = ticks("device", "uplink", "wired link", "server", "downlink")
+    assert parts[2:4] == [("wired\nlink", 0), ("server", 0)]
+    assert ticks("device", "uplink", "unbreakable", "server", "downlink")[2] == ("unbreakable", 40)
+    assert ticks("ring", "star") == [("ring", 0), ("star", 0)]
+
+
+def test_log_scale_is_in_one_line() -> None:
+    pytest.importorskip("matplotlib")
+
+    def label(text: str) -> str:
+        lines = [Line(name, [1, 2], [y, y], [None] * 2, [None] * 2)
+                 for name, y in (("greedy", 1.0), ("lookahead", 100.0))]  # fmt: skip
+        (axes,) = plots.make_figure([Panel(lines, "servers", text)], form=COLUMN).axes
+        return axes.get_ylabel()
+
+    assert label("delay (s)") == "delay (s), log scale"
+    assert label("deadline-miss ratio (%)") == "deadline-miss ratio (%),\nlog scale"
+
+
 # Distributions -------------------------------------------------------------------------------
 
 
@@ -247,6 +311,40 @@ def test_lines_of_a_cdf_differ_without_colour() -> None:
     (axes,) = plots.make_figure(distribution_panels(far, "cdf"), form=COLUMN).axes
     assert axes.get_xlim()[1] < 5
     assert "→ apdi: median 150 s, off the scale" in [each.get_text() for each in axes.texts]
+
+
+def test_distributions_share_an_axis_of_which_each_uses_enough() -> None:
+    pytest.importorskip("matplotlib")
+
+    def axes(*factors: float) -> list[Any]:
+        rows: list[Any] = [{**row(0, each), "sweep": {"slots": each}} for each in factors]
+        return plots.make_figure(distribution_panels(rows, "cdf"), form=COLUMN, share=True).axes
+
+    upper, lower = axes(1.0, 3.0)
+    assert upper.get_xlim() == lower.get_xlim()
+    assert upper.get_xlabel() == ""
+    upper, lower = axes(1.0, 9.0)
+    assert upper.get_xlim()[1] < 3
+    assert upper.get_xlabel() == lower.get_xlabel() == "total delay (s)"
+
+
+def test_parts_are_read_in_pieces(trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = trace_parts(trace)
+    read, spans = TraceFile.read, set[Any]()
+
+    def noted(self: TraceFile, group: str, name: str, *ends: int) -> Any:
+        if group == "hops":
+            spans.add(ends)
+        return read(self, group, name, *ends)
+
+    monkeypatch.setattr(TraceFile, "read", noted)
+    monkeypatch.setattr(distribution_module, "pieces", partial(pieces, size=7))
+    parts = trace_parts(trace)
+    assert len(spans) > 2
+    assert all(0 < end - begin <= 7 for begin, end in spans)
+    assert [each.x for each in parts.lines] == [each.x for each in whole.lines]
+    for line, expected in zip(parts.lines, whole.lines, strict=True):
+        assert line.y == pytest.approx(expected.y, rel=1e-12)
 
 
 def test_figures_of_a_trace(trace: Path, tmp_path: Path) -> None:

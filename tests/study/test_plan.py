@@ -290,6 +290,7 @@ def test_compare_writes_tables_and_figures(tmp_path: Path, monkeypatch: pytest.M
     rows, summary = document["rows"], document["summary"]
     assert isinstance(rows, list)
     assert isinstance(summary, list)
+    assert document["curves"] == []
     assert [(r["sweep"]["edge_servers"], r["scheduler"], r["seed"]) for r in rows] == [
         (n, s, seed) for n in (2, 3) for s in ("greedy", "fixed") for seed in (0, 1)
     ]
@@ -303,6 +304,8 @@ def test_compare_writes_tables_and_figures(tmp_path: Path, monkeypatch: pytest.M
     assert [float(r["total_delay_s_mean"]) for r in table] == [
         r["total_delay_s"]["mean"] for r in rows
     ]
+    assert "total_delay_s_p95" not in table[0]  # it is total_delay_p95_s
+    assert float(table[0]["energy_J_p95"]) == rows[0]["energy_J"]["p95"]
     for name in TAILS:
         assert [float(r[name]) for r in table] == [summary_module.metric(r, name) for r in rows]
         entry = of(summary, "fixed", name, 2)
@@ -384,6 +387,59 @@ def test_compare_with_invalid_arguments(
 ) -> None:
     arguments = ("compare", str(SCENARIO), "--schedulers", "greedy", "--no-figures")
     assert reported in mecsim(*arguments, "--out", str(tmp_path / "o"), *more, code=2).stderr
+
+
+PICKY = """
+from mecsim import Scheduler, SchedulerSpec
+
+class Picky(Scheduler):
+    def __init__(self, spec: SchedulerSpec, *, keep: int = 1) -> None:
+        super().__init__(spec)
+        print("made")
+        if not 0 <= keep < spec.servers:
+            raise ValueError(f"keep is {keep}; allowed: 0 to {spec.servers - 1}")
+
+    def decide(self, observation):
+        return [1] * self.spec.blocks
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "reported"),
+    [
+        (("--option", "own.keep=7"), "label 'own': scheduler"),
+        (("--sweep", "own.keep=1,7"), "--sweep own.keep=7: label 'own': scheduler"),
+        (("--sweep", "slots=3,4", "--option", "own.keep=7"), "label 'own': scheduler"),
+        (
+            ("--sweep", "edge_servers=9,4", "--option", "own.keep=7"),
+            "--sweep edge_servers=4: label 'own': scheduler",
+        ),
+    ],
+)
+def test_values_that_a_scheduler_refuses_are_reported_before_any_job(
+    more: tuple[str, ...], reported: str, tmp_path: Path
+) -> None:
+    (tmp_path / "picky.py").write_text(PICKY, encoding="utf-8")
+    out = tmp_path / "out"
+    done = mecsim(
+        "compare", str(SCENARIO), "--set", "slots=3", "--seeds", "2", "--no-figures", "--json",
+        "--schedulers", f"greedy,own={tmp_path / 'picky.py'}:Picky", "--out", str(out), *more,
+        code=2,
+    )  # fmt: skip
+    assert (done.stdout, out.exists()) == ("", False)
+    assert done.stderr.splitlines()[-1].startswith(f"mecsim: {reported}")
+    assert "keep is 7; allowed: 0 to" in done.stderr
+
+
+def test_schedulers_are_tried_once_for_each_shape(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "picky.py").write_text(PICKY, encoding="utf-8")
+    own = Competitor("own", f"{tmp_path / 'picky.py'}:Picky")
+    points = grid({"edge_servers": [4, 9], "arrivals.rate": [1, 2]})
+    study = asked(own, TOY, points=points, baseline="own", training=Training(5))
+    plan_module.check_schedulers(plan_module.plan(study))
+    assert capsys.readouterr() == ("", "made\nmade\n")
 
 
 def test_csv_and_markdown() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mecsim.study.summary import Entry
+from mecsim.study.report_tables import summary_table
+from mecsim.study.summary import Entry, compared_with
 from mecsim.study.tables import as_latex_tables, as_markdown_tables, cell, latex_text
 from mecsim.support import checkout
 from mecsim.support.checkout import commit_of
@@ -44,18 +46,73 @@ def test_digits(numbers: tuple[float, float | None, float | None], shown: object
 def test_tables() -> None:
     summary = [entry("greedy", 2.0, 0.1), entry("my_own", 3.0, 0.1), entry("lower bound", 1, 0.1)]
     text = as_markdown_tables(summary)
+    assert "| scheduler | 2 MB/s |" in text
+    assert (
+        "| greedy | **2.00 ± 0.10** |\n| my_own | 3.00 ± 0.10 |\n| lower bound | 1.00 ± 0.10 |\n"
+    ) in text
+    by = "Total delay (s) by radio rate (MB/s)"
+    assert f"{by}: mean ± half width of the 95% interval over 3 seeds" in text
+    latex = as_latex_tables(summary)
+    assert r"scheduler & 2 MB/s \\" in latex
+    assert r"greedy & $\mathbf{2.00 \pm 0.10}$ \\" in latex
+    assert r"my\_own & $3.00 \pm 0.10$ \\" in latex
+    several: list[Any] = [*summary, *({**each, "sweep": {"radio.rate": f"{n} MB/s"}}
+                           for n in (3, 4) for each in summary)]  # fmt: skip
+    text = as_markdown_tables(several)
     assert "| radio rate (MB/s) | greedy | my_own | lower bound |" in text
     assert "| 2 MB/s | **2.00 ± 0.10** | 3.00 ± 0.10 | 1.00 ± 0.10 |" in text
     assert "Total delay (s): mean ± half width of the 95% interval over 3 seeds" in text
-    latex = as_latex_tables(summary)
+    latex = as_latex_tables(several)
     assert r"radio rate (MB/s) & greedy & my\_own & lower bound \\" in latex
     assert r"$\mathbf{2.00 \pm 0.10}$ & $3.00 \pm 0.10$ & $1.00 \pm 0.10$ \\" in latex
     assert latex.count("{") == latex.count("}")
     higher = as_markdown_tables(
         [entry("greedy", -2, None, "reward"), entry("x", -3, None, "reward")]
     )
-    assert "| **-2** | -3 |" in higher
+    assert "| greedy | **-2** |\n| x | -3 |\n" in higher
     assert as_markdown_tables([entry("greedy", 0.0, 0.0)]) == ""
+
+
+def at_rates(schedulers: int, points: int) -> list[Entry]:
+    return [
+        {**entry(f"s{n}", float(n), 0.1), "sweep": {"arrivals.rates": [at, 20]}}
+        for at in range(points)
+        for n in range(schedulers)
+    ]
+
+
+def test_more_schedulers_than_points_are_rows() -> None:
+    text = as_markdown_tables(at_rates(3, 2))
+    assert "| scheduler | [0, 20] | [1, 20] |\n" in text
+    assert "| s0 | **0.00 ± 0.10** | **0.00 ± 0.10** |\n| s1 | 1.00 ± 0.10 |" in text
+    assert "Total delay (s) by arrivals.rates: mean ± " in text
+    assert "the best mean of each column is bold" in text
+    latex = as_latex_tables(at_rates(3, 2))
+    assert "\\begin{tabular}{lrr}" in latex
+    assert "\\begin{table}\n  \\centering\n  \\caption" in latex
+    assert "| arrivals.rates | s0 | s1 | s2 |\n" in as_markdown_tables(at_rates(3, 3))
+
+
+def test_wide_latex_tables_take_the_page() -> None:
+    latex = as_latex_tables(at_rates(6, 6))
+    assert "\\begin{table*}\n  \\centering\n  \\footnotesize\n" in latex
+    assert latex.endswith("\\end{table*}\n")
+    assert "table*" not in as_latex_tables(at_rates(2, 6))
+
+
+def test_rows_begin_with_no_argument_of_the_row_before() -> None:
+    r"""LaTeX takes ``[`` after a row or a rule for an optional argument, and ``*`` for a form."""
+    latex = as_latex_tables(at_rates(2, 2))
+    assert "    {[}0, 20] & " in latex
+    assert latex_text("*[a]") == "{*}{[}a]"
+
+
+def test_differences_from_the_baseline_come_first() -> None:
+    none: Any = {"lookahead": {}}, {"greedy": {}}, {"greedy": {}, "lookahead": {}}
+    summary: list[Any] = [{**entry("a", 1.0, 0.1), "vs": vs} for vs in none]
+    assert compared_with(summary) == ["greedy", "lookahead"]
+    columns = [each for each in summary_table(summary) if each.endswith("_percent")]
+    assert columns == ["vs_greedy_percent", "vs_lookahead_percent"]
 
 
 def test_latex_text() -> None:

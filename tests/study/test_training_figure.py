@@ -17,8 +17,12 @@ def trained(folder: Path, **more: Any) -> dict[str, Any]:
     rows += [{"episode": n + 1.0, "training_reward": -100.0 - n % 2} for n in range(40)]
     rows += [{"episode": 40.0, "validation_reward": -90.0}]
     write_curve(folder / "p.curve.h5", rows, {})
+    return trained_at(folder) | more
+
+
+def trained_at(folder: Path) -> dict[str, Any]:
     named = {"scheduler": "dqn", "scenario": "tiny", "seed": 3}
-    return named | {"curve_file": str(folder / "p.curve.h5")} | more
+    return named | {"curve_file": str(folder / "p.curve.h5")}
 
 
 def test_the_lines_of_a_training(tmp_path: Path) -> None:
@@ -32,6 +36,15 @@ def test_the_lines_of_a_training(tmp_path: Path) -> None:
     assert (panel.title, panel.x_label) == ("dqn on tiny, seed 3", "episode")
     assert panel.y_unit == "s"
     assert [mark.x for mark in panel.marks] == [20.0]
+
+
+def test_evaluations_are_drawn_also_where_training_rewards_are_partial(tmp_path: Path) -> None:
+    rows = [{"episode": float(n), "validation_reward": -700.0 + 50 * n} for n in range(4)]
+    rows += [{"episode": 4.0, "training_reward": -5.0}, {"episode": 5.0, "training_reward": -9e4}]
+    write_curve(tmp_path / "p.curve.h5", rows, {})
+    validation, training = training_panel(trained_at(tmp_path)).lines
+    assert list(validation.y) == [-700.0, -650.0, -600.0, -550.0]
+    assert list(training.y) == [-5.0]
 
 
 def test_the_files_are_named_as_the_curve(tmp_path: Path) -> None:
