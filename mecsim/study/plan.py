@@ -205,8 +205,8 @@ def _trials(
 def check_schedulers(trials: Iterable[Trial]) -> None:
     """Make the scheduler of each run once for each shape of its scenarios, before any job starts.
 
-    The shape: servers, devices, blocks and decision epochs. Schedulers that are trained are left
-    out: they need their policies.
+    The shape: servers, devices, blocks of each class and decision epochs. Schedulers that are
+    trained are left out: they need their policies.
 
     Raises:
         SchedulerError: A scheduler cannot be made, as for a value that its ``__init__`` refuses.
@@ -222,7 +222,8 @@ def check_schedulers(trials: Iterable[Trial]) -> None:
             resolved = job.scenario, resolve(scenario, job.seed)
         model = resolved[1]
         shapes = passed.setdefault((job.scheduler, job.options), set())
-        shape = model.servers, model.devices, model.blocks, model.scenario.decision_epoch
+        blocks = tuple(each.blocks for each in model.classes)
+        shape = model.servers, model.devices, blocks, model.scenario.decision_epoch
         if shape in shapes:
             continue
         try:
