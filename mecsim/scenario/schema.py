@@ -27,6 +27,7 @@ from pydantic import (
 
 from mecsim.errors import InputError
 from mecsim.scenario import groups, yaml_source
+from mecsim.scenario.document import FORMULA
 from mecsim.scenario.failures import Failure
 from mecsim.scenario.groups import DeviceGroup, Devices, ServerGroup, Servers
 from mecsim.scenario.measurement import Measurement
@@ -286,6 +287,36 @@ class Scenario(Section):
             raise fault(("edge_servers",), "has no group with a radio; devices need one")
         for number, group in enumerate(() if isinstance(self.devices, int) else self.devices):
             self._device_group_agrees(("devices", number), group)
+        for key, nodes in lists.items():
+            for number, group in enumerate(() if isinstance(nodes, int) else nodes):
+                self._type_agrees((key, number), group)
+
+    def _type_agrees(self, keys: tuple[str, int], group: ServerGroup | DeviceGroup) -> None:
+        """Refuse what has no effect next to the type of a group."""
+        other, remedy = "type: formula", "name a measured type"
+        idle: tuple[str, ...] = ("compute_power",)
+        if not self.measured:
+            other, remedy = f"dnn.service_times: {FORMULA}", "give dnn.service_times: measured"
+            idle = "type", "compute_power"
+        elif (name := self.type_of(group)) != FORMULA:
+            other, remedy, idle = f"type: {name}", "give type: formula", ("capacity", "kappa")
+        for key in idle:
+            if getattr(group, key, None) is not None:
+                problem = f"has no effect next to {other}"
+                raise fault((*keys, key), f"{problem}; leave {key} out, or {remedy}")
+
+    @property
+    def measured(self) -> bool:
+        """Whether service times are measured, at all nodes but those of type ``formula``."""
+        return self.dnn.measured
+
+    def type_of(self, group: ServerGroup | DeviceGroup) -> str | None:
+        """Return the type of a group of nodes, None where it is missing."""
+        return group.type or self.section_of(group).type if self.measured else FORMULA
+
+    def section_of(self, group: ServerGroup | DeviceGroup) -> EdgeServer | Device:
+        """Return the section of what a group does not give."""
+        return self.edge_server if isinstance(group, ServerGroup) else self.device
 
     def _device_group_agrees(self, keys: tuple[str, int], group: DeviceGroup) -> None:
         if self.radio.rate is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mecsim.model.compute_table import ComputeTable, by_formula
+from mecsim.model.compute_table import ComputeTable, compute_table
+from mecsim.model.node_types import BY_FORMULA
 
 MIXED = ComputeTable(
     types=("formula", "board"),
@@ -19,8 +20,14 @@ MIXED = ComputeTable(
 
 
 def test_formula_is_cycles_over_hertz_and_kappa_f_squared() -> None:
-    table = by_formula(
-        np.array([6e9, 3e9]), np.array([3e9]), np.array([1e9, 2e9]), np.full(2, 1e-26)
+    table = compute_table(
+        (BY_FORMULA,),
+        np.zeros(3, dtype=np.int64),
+        cycles=np.array([6e9, 3e9]),
+        server_hz=np.array([3e9]),
+        device_hz=np.array([1e9, 2e9]),
+        kappa=np.full(2, 1e-26),
+        compute_power_w=np.full(2, np.nan),
     )
     seconds = table.seconds(np.array([[0], [1], [2]]), np.array([[2.0]]))
     assert seconds[..., 0].tolist() == [[4.0, 12.0, 6.0], [2.0, 6.0, 3.0]]
