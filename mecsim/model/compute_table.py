@@ -24,6 +24,8 @@ class ComputeTable:
     ``joules_per_work * (energy_work * s)`` joules.
     """
 
+    servers: int
+    """N."""
     types: tuple[str, ...]
     """Names of the types; length K."""
     node_type: Ints
@@ -71,6 +73,35 @@ class ComputeTable:
 
     def _harmonic_speed(self, nodes: Ints) -> float:
         return 1.0 / (float(np.add.reduce(1.0 / self.speed[nodes])) / len(nodes))
+
+    def mean_over_places(self, speed: Floats, network: Ints, device: Ints) -> Floats:
+        """Return the service time of each block of size factor 1 as a mean over N + 1 places.
+
+        Args:
+            speed: Work per second of each node in each of several networks; shape (n, N + D).
+            network: The network of each of E epochs; shape (E,).
+            device: The device that is a place, or −1 for the mean over all devices, then in all
+                epochs; shape (E,).
+
+        Returns:
+            Seconds; shape (E, B).
+        """
+        servers, places = self.servers, self.servers + 1
+        seconds = self._summed(speed[:, :servers], self.node_type[:servers])[network]
+        if device.min(initial=0) < 0:
+            of_devices = self._summed(speed[:, servers:], self.node_type[servers:])
+            return (seconds + of_devices[network] / (speed.shape[1] - servers)) / places
+        cpu = servers + device
+        own = self.work[self.node_type[cpu]] / speed[network, cpu][:, None]
+        return (seconds + own) / places
+
+    def _summed(self, speed: Floats, kinds: Ints) -> Floats:
+        """Return the sum of each block's service times over some nodes; shape (n, B)."""
+        total = np.zeros((len(speed), self.work.shape[1]))
+        for kind, work in enumerate(self.work):
+            slowness = np.ascontiguousarray(1.0 / speed[:, kinds == kind])
+            total += np.add.reduce(slowness, axis=1)[:, None] * work
+        return total
 
     def pooled(self, nodes: Ints, cores: Ints) -> tuple[float, float]:
         """Return the work of a task of size factor 1, and the speed of some nodes together.
@@ -124,6 +155,7 @@ def compute_table(
         equations.joules_per_cycle(kappa, device_hz),
     )
     return ComputeTable(
+        servers=len(server_hz),
         types=tuple(each.name for each in types),
         node_type=node_type,
         work=np.stack(work),

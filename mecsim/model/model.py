@@ -219,6 +219,11 @@ class Model:
             self.compute_power_w,
         )
 
+    @property
+    def measured(self) -> bool:
+        """Whether the service times of any nodes are measured."""
+        return any(each.seconds is not None for each in self.node_types)
+
     @cached_property
     def capacity(self) -> Ints:
         """Parallel servers of every resource: cores, or 1; shape (R,)."""
