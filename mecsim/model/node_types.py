@@ -47,7 +47,7 @@ class _Nodes(NamedTuple):
 
     key: str
     type: str | None
-    count: int
+    number: int
     compute_power_w: float | None
     """Of devices."""
     power_key: str
@@ -77,12 +77,12 @@ def node_types(scenario: Scenario, blocks: Sequence[Blocks]) -> tuple[tuple[Node
     found = {name: _node_type(name, blocks) for name in names}
     _check_energy(devices, found)
     numbers = {name: number for number, name in enumerate(found)}
-    node_type = np.repeat([numbers[name] for name in names], [each.count for each in every])
+    node_type = np.repeat([numbers[name] for name in names], [each.number for each in every])
     return tuple(found.values()), node_type
 
 
 def _described(
-    scenario: Scenario, section: str, groups: Sequence[ServerGroup] | Sequence[DeviceGroup]
+    scenario: Scenario, section: str, groups: Sequence[ServerGroup | DeviceGroup]
 ) -> Iterator[_Nodes]:
     for number, group in enumerate(groups):
         key = f"{section}s.{number}" if group.name else section

@@ -287,9 +287,9 @@ class Scenario(Section):
             raise fault(("edge_servers",), "has no group with a radio; devices need one")
         for number, group in enumerate(() if isinstance(self.devices, int) else self.devices):
             self._device_group_agrees(("devices", number), group)
-        for key, nodes in lists.items():
-            for number, group in enumerate(() if isinstance(nodes, int) else nodes):
-                self._type_agrees((key, number), group)
+            self._type_agrees(("devices", number), group)
+        for number, each in enumerate(servers):
+            self._type_agrees(("edge_servers", number), each)
 
     def _type_agrees(self, keys: tuple[str, int], group: ServerGroup | DeviceGroup) -> None:
         """Refuse what has no effect next to the type of a group."""

@@ -89,16 +89,13 @@ def devices(draw: st.DrawFn) -> dict[str, Any]:
     return {"devices": [fast | {"battery": draw(battery)}, radio], "device": whole}
 
 
-def with_types(nodes: Any, own: dict[str, Any]) -> Any:
-    """Nodes of a scenario with measured service times: groups have the type of their section."""
-    if isinstance(nodes, dict):
-        return nodes | own
-    idle = ("capacity", "kappa")
-    return (
-        nodes
-        if isinstance(nodes, int)
-        else [{key: value for key, value in group.items() if key not in idle} for group in nodes]
-    )
+def with_type(nodes: Any, section: dict[str, Any]) -> Any:
+    """Nodes of a scenario without what has no effect next to the type of their section."""
+    if isinstance(nodes, int) or section["type"] == "formula":
+        return nodes
+    if isinstance(nodes, list):
+        return [with_type(group, section) for group in nodes]
+    return {key: value for key, value in nodes.items() if key not in ("capacity", "kappa")}
 
 
 @st.composite
@@ -152,7 +149,8 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
         dnn["model"] |= {"ms": {t: [500 * n for n in draw(few)] for t in "ab"}}
         dnn["model"] |= {"joules": {"a": draw(few)}}
         dnn["service_times"] = "measured"
-        nodes = {key: with_types(value, types.get(key, {})) for key, value in nodes.items()}
+        nodes = {key: with_type(of, types[key.removesuffix("s")]) for key, of in nodes.items()}
+        nodes = nodes | {key: nodes.get(key, {}) | types[key] for key in types}
     spec = scenario(
         failures=draw(st.just([]) | failures(count)),
         slots=draw(st.integers(1, 5)),
