@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,27 +11,10 @@ from mecsim.errors import InputError
 from mecsim.model.model import reseeded, resolve, self_contained
 from mecsim.scenario.loading import load
 from mecsim.scenario.schema import Scenario
+from tests.helpers.builders import measured_lab as lab
 from tests.helpers.builders import scenario, simulate
 
-TABLE: dict[str, Any] = {
-    "ms": {"board": [250, 500], "rack": [62.5, 31.25]},
-    "joules": {"board": [2, 3]},
-    "parameter_bytes": [1, 1],
-    "input_bits": [100, 50],
-}
 VALID = Path(__file__).parents[1] / "scenarios" / "valid"
-
-
-def lab(table: dict[str, Any] | None = None, **overrides: Any) -> Scenario:
-    """One task, 100 bit/s over the radio and 200 bit/s over a wire."""
-    base: dict[str, Any] = {
-        "dnn": {"model": TABLE | (table or {}), "service_times": "measured"},
-        "device": {"type": "board"},
-        "edge_server": {"type": "rack"},
-        "radio": {"rate": 100.0, "transmit_power": 2.0},
-        "wired": {"rate": 200.0},
-    }
-    return scenario(**(base | overrides))
 
 
 def tasks(spec: Scenario, placement: list[int], column: str) -> list[float]:
