@@ -283,7 +283,10 @@ def _bounds(values: Iterable[float]) -> list[float]:
 
 
 def times_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return how long a task takes on an empty network, by place and group of devices."""
+    """Return how long a task takes on an empty network, by place and group of devices.
+
+    The rows are of one class of tasks, which they name if there are several.
+    """
     groups = list(rows[0]["seconds"])
     texts = [
         [row["place"], *(_span(row["seconds"][group], 1) for group in groups)]
@@ -292,7 +295,8 @@ def times_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     if len(rows) > MAX_SERVERS + 2:
         more = [f"… {len(rows) - MAX_SERVERS - 2:,} more with --json", *[""] * len(groups)]
         texts.insert(-1, more)
-    title = "Delay without queues (s), by place"
+    of_class = f" of {rows[0]['class']}" if "class" in rows[0] else ""
+    title = f"Delay{of_class} without queues (s), by place"
     return plain_table(["place", *groups], texts, title)
 
 

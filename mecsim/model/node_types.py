@@ -73,7 +73,8 @@ def node_types(scenario: Scenario, blocks: Sequence[Blocks]) -> tuple[tuple[Node
         return (BY_FORMULA,), np.zeros(count, dtype=np.int64)
     devices = list(_described(scenario, "device", device_groups(scenario)))
     every = [*_described(scenario, "edge_server", server_groups(scenario)), *devices]
-    names = [_checked(each, blocks, scenario.dnn.model) for each in every]
+    known = _known(scenario, blocks)
+    names = [_checked(each, known) for each in every]
     found = {name: _node_type(name, blocks) for name in names}
     _check_energy(devices, found)
     numbers = {name: number for number, name in enumerate(found)}
@@ -92,16 +93,24 @@ def _described(
         yield _Nodes(key, scenario.type_of(group), group.count, power_w, power_key)
 
 
-def _checked(nodes: _Nodes, blocks: Sequence[Blocks], model: object) -> str:
+def _known(scenario: Scenario, blocks: Sequence[Blocks]) -> list[str]:
+    """Return the types that were measured for all classes of tasks."""
+    for number, (of_class, each) in enumerate(zip(scenario.classes, blocks, strict=True)):
+        if not each.service_ms:
+            with scenario.in_class(number):
+                raise ScenarioError(
+                    f"dnn.service_times: {of_class.dnn.model} has no measured times. Try: "
+                    "service_times: FILE.json, which `mecsim profile --measure` writes, or "
+                    f"service_times: {FORMULA}"
+                )
+    return [
+        name for name in blocks[0].service_ms if all(name in each.service_ms for each in blocks)
+    ]
+
+
+def _checked(nodes: _Nodes, known: Sequence[str]) -> str:
     """Return the name of the type of some nodes."""
-    measured = list(blocks[0].service_ms)
-    known = [name for name in measured if all(name in each.service_ms for each in blocks)]
     allowed = ", ".join([*known, f"{FORMULA} (with capacity)"])
-    if not known:
-        raise ScenarioError(
-            f"dnn.service_times: {model} has no measured times. Try: service_times: FILE.json, "
-            "which `mecsim profile --measure` writes, or service_times: formula"
-        )
     if nodes.type is None:
         raise ScenarioError(
             f"{nodes.key}.type: is missing; measured service times need it; allowed: {allowed}"

@@ -86,7 +86,9 @@ def _of_groups(nodes: str, idle: Keys, *keys: str) -> Choice:
 
 
 def _by_formula(values: Any) -> bool:
-    return value_of(values, ("dnn", "service_times")) in (None, FORMULA)
+    classes = value_of(values, ("tasks",))
+    dnns = list(classes) if isinstance(classes, list | tuple) else [values]
+    return all(value_of(each, ("dnn", "service_times")) in (None, FORMULA) for each in dnns)
 
 
 def _measures(*sections: str) -> Callable[[Any], bool]:

@@ -186,6 +186,10 @@ class Scenario(Section):
         return self
 
     def _check_classes(self) -> None:
+        for number, each in enumerate(self.classes):
+            if each.dnn.measured != self.measured:
+                problem = f"{FORMULA} does not go with measured ones of other classes"
+                raise fault(("tasks", number, "dnn", "service_times"), f"{problem}; measure all")
         check_drop_late(self.deadline, drop_late=self.drop_late)
         names = [each.name for each in self.classes]
         for number, each in enumerate(self.classes):
@@ -308,7 +312,7 @@ class Scenario(Section):
     @property
     def measured(self) -> bool:
         """Whether service times are measured, at all nodes but those of type ``formula``."""
-        return self.dnn.measured
+        return any(each.dnn.measured for each in self.classes)
 
     def type_of(self, group: ServerGroup | DeviceGroup) -> str | None:
         """Return the type of a group of nodes, None where it is missing."""

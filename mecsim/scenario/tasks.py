@@ -145,6 +145,10 @@ class Dnn(ExtendedSection):
         if not self.measured and self.model.flops is None:
             problem = "is missing; service_times: formula needs it"
             raise fault(("model", "flops"), problem)
+        for key in () if self.measured else ("ms", "joules"):
+            if getattr(self.model, key) is not None:
+                problem = f"has no effect next to service_times: {FORMULA}"
+                raise fault(("model", key), f"{problem}; give service_times: measured")
         return self
 
     @property

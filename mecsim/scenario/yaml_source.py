@@ -95,12 +95,15 @@ def _read(path: Path, above: tuple[str, ...]) -> Document:
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """Make the file names in a document relative to its folder."""
-    for section, key in PATH_KEYS:
-        names = values.get(section, {}).get(key) if isinstance(values.get(section), dict) else None
-        if isinstance(names, list):
-            values[section][key] = [_anchored(name, key, folder) for name in names]
-        elif names is not None:
-            values[section][key] = _anchored(names, key, folder)
+    classes = values.get("tasks") if isinstance(values.get("tasks"), list) else []
+    for of_class in (values, *(each for each in classes if isinstance(each, dict))):
+        for section, key in PATH_KEYS:
+            holder = of_class.get(section)
+            names = holder.get(key) if isinstance(holder, dict) else None
+            if isinstance(names, list):
+                holder[key] = [_anchored(name, key, folder) for name in names]
+            elif names is not None:
+                holder[key] = _anchored(names, key, folder)
     _anchor_series(values, folder)
 
 

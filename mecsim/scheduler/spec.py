@@ -208,7 +208,7 @@ class SchedulerSpec:
         Returns:
             Seconds; shape (M,).
         """
-        compute, place = self._model.compute, np.array([-1 if device is None else device])
+        compute, place = self._one.compute, np.array([-1 if device is None else device])
         network = np.zeros(1, dtype=np.int64)
         return compute.mean_over_places(compute.speed[None], network, place)[0]
 
