@@ -95,20 +95,19 @@ def _read(path: Path, above: tuple[str, ...]) -> Document:
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """Make the file names in a document relative to its folder."""
-    classes = values.get("tasks") if isinstance(values.get("tasks"), list) else []
-    for of_class in (values, *(each for each in classes if isinstance(each, dict))):
-        for section, key in PATH_KEYS:
-            holder = of_class.get(section)
-            names = holder.get(key) if isinstance(holder, dict) else None
-            if isinstance(names, list):
-                holder[key] = [_anchored(name, key, folder) for name in names]
-            elif names is not None:
-                holder[key] = _anchored(names, key, folder)
+    classes = values.get("tasks")
+    for tasks in (values, *(classes if isinstance(classes, list) else ())):
+        for name, key in PATH_KEYS:
+            section = tasks.get(name) if isinstance(tasks, dict) else None
+            if isinstance(section, dict) and section.get(key) is not None:
+                section[key] = _anchored(section[key], key, folder)
     _anchor_series(values, folder)
 
 
 def _anchored(name: Any, key: str, folder: Path) -> Any:
-    """Return the path of a file that a value names; other values as they are."""
+    """Return the path of a file that a value names, or of each in a list; other values as is."""
+    if isinstance(name, list):
+        return [_anchored(each, key, folder) for each in name]
     names_file = isinstance(name, str) and (key == "file" or name.endswith(".json"))
     return str(folder / name) if names_file else name
 
