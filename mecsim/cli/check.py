@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -63,5 +64,5 @@ def check(
     show_comment(display.coverage_table(servers, seed))
     if links:
         show_comment(display.links_table(links))
-    if times:
-        show_comment(display.times_table(times))
+    for _, of_class in groupby(times, lambda row: row.get("class")):
+        show_comment(display.times_table(list(of_class)))

@@ -163,17 +163,20 @@ def layers_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 
 def blocks_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """Return the blocks of a task: layers, c_m, d_m, I_m; by class where rows name classes."""
-    nodes = _measured(rows)
+    """Return the blocks of a task: layers, c_m, d_m, I_m, and measured times by type of node.
+
+    A row names its class where there are several.
+    """
+    nodes, work = _measured(rows), ["c_m (Mcycles)"] if "cycles" in rows[0] else []
     of_classes = ["class"] if any("class" in row for row in rows) else []
-    of_blocks = ["block", "layers", "c_m (Mcycles)", "d_m (kB)", "I_m (kB)"]
+    of_blocks = ["block", "layers", *work, "d_m (kB)", "I_m (kB)"]
     head = [*of_classes, *of_blocks, *nodes.values()]
     texts = [
         [
             *(row[name] for name in of_classes),
             str(row["block"]),
             row["layers"],
-            f"{row['cycles'] / 1e6:,.2f}",
+            *([f"{row['cycles'] / 1e6:,.2f}"] if work else []),
             f"{row['parameter_bytes'] / 1e3:,.1f}",
             f"{row['input_bits'] / 8e3:,.1f}",
             *(f"{row['ms'][node]:,.3f}" for node in nodes),
@@ -280,7 +283,10 @@ def _bounds(values: Iterable[float]) -> list[float]:
 
 
 def times_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return how long a task takes on an empty network, by place and group of devices."""
+    """Return how long a task takes on an empty network, by place and group of devices.
+
+    The rows are of one class of tasks, which they name if there are several.
+    """
     groups = list(rows[0]["seconds"])
     texts = [
         [row["place"], *(_span(row["seconds"][group], 1) for group in groups)]
@@ -289,7 +295,8 @@ def times_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     if len(rows) > MAX_SERVERS + 2:
         more = [f"… {len(rows) - MAX_SERVERS - 2:,} more with --json", *[""] * len(groups)]
         texts.insert(-1, more)
-    title = "Delay without queues (s), by place"
+    of_class = f" of {rows[0]['class']}" if "class" in rows[0] else ""
+    title = f"Delay{of_class} without queues (s), by place"
     return plain_table(["place", *groups], texts, title)
 
 

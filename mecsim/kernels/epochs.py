@@ -175,7 +175,12 @@ class EpochTable(NamedTuple):
         """Return what schedulers see at some epochs, given backlogs and batteries; a row each."""
         size = self.expected_size[rows]
         blocks = np.empty((len(size), 3, model.blocks))
-        np.multiply(model.cycles, size, out=blocks[:, 0])
+        work = model.cycles
+        if model.measured:
+            speed = tables.speed[:, : len(tables.node_type)]
+            network, device = self.network[rows], self.placed[rows]
+            work = model.compute.mean_over_places(speed, network, device)
+        np.multiply(work, size, out=blocks[:, 0])
         blocks[:, 1] = model.parameter_bytes
         np.multiply(model.input_bits, size, out=blocks[:, 2])
         return ObservationTable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -32,6 +33,9 @@ def blocks_of(scenario: Scenario) -> cuts.Blocks:
     else:
         with _naming("dnn.model", _WRITE if spec.model.endswith(".json") else ""):
             graph = profile_file.load_graph(spec.model)
+        if isinstance(spec.service_times, tuple):
+            with _naming("dnn.service_times", _WRITE):
+                graph = profile_file.merge_profiles([spec.model, *spec.service_times])
         if spec.cut == "balanced":
             if spec.blocks is None:
                 raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
@@ -62,9 +66,16 @@ def _naming(key: str, remedy: str = "") -> Iterator[None]:
 
 
 def _given_blocks(table: BlockTable) -> cuts.Blocks:
-    names = table.names or tuple(f"block{number}" for number in range(len(table.flops)))
+    blocks = len(table.input_bits)
     return cuts.Blocks(
-        names, table.flops, table.parameter_bytes, table.input_bits, table.output_bits, cuts=()
+        names=table.names or tuple(f"block{number}" for number in range(blocks)),
+        flops=table.flops or (math.nan,) * blocks,
+        parameter_bytes=table.parameter_bytes,
+        input_bits=table.input_bits,
+        output_bits=table.output_bits,
+        cuts=(),
+        service_ms=table.ms or {},
+        joules=table.joules or {},
     )
 
 

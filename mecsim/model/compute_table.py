@@ -6,16 +6,14 @@ that computes a service time or an energy of computing reads this table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from mecsim.model import equations
+from mecsim.model.node_types import NodeType
 from mecsim.support.arrays import Floats, Ints
-
-FORMULA: Final = "formula"
-"""The type of nodes whose service times are c_m / f (Eqs. 3 and 6)."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +24,22 @@ class ComputeTable:
     ``joules_per_work * (energy_work * s)`` joules.
     """
 
+    servers: int
+    """N."""
     types: tuple[str, ...]
     """Names of the types; length K."""
     node_type: Ints
     """The type of each node, an index into ``types``; shape (N + D,)."""
     work: Floats
-    """Work of each block at a node of each type: cycles by formula; shape (K, B)."""
+    """Work of each block at a node of each type: cycles, or measured seconds; shape (K, B)."""
     speed: Floats
-    """Work per second of each core of each node: hertz by formula; shape (N + D,)."""
+    """Work per second of each core of each node: hertz, or 1; shape (N + D,)."""
     energy_work: Floats
-    """What the energy of each block is proportional to: cycles by formula; shape (K, B)."""
+    """What the energy of each block is proportional to: cycles, measured joules, or seconds where
+    no energy was measured; shape (K, B)."""
     joules_per_work: Floats
-    """Joules for one unit of ``energy_work`` at each node, 0 at servers; shape (N + D,)."""
+    """Joules for one unit of ``energy_work`` at each node: κ·f², 1, or the power of a device that
+    computes; 0 at servers; shape (N + D,)."""
 
     def seconds(self, nodes: Ints, size: Floats) -> Floats:
         """Return the service times of all blocks of n tasks, each at P nodes of its own.
@@ -72,6 +74,35 @@ class ComputeTable:
     def _harmonic_speed(self, nodes: Ints) -> float:
         return 1.0 / (float(np.add.reduce(1.0 / self.speed[nodes])) / len(nodes))
 
+    def mean_over_places(self, speed: Floats, network: Ints, device: Ints) -> Floats:
+        """Return the service time of each block of size factor 1 as a mean over N + 1 places.
+
+        Args:
+            speed: Work per second of each node in each of several networks; shape (n, N + D).
+            network: The network of each of E epochs; shape (E,).
+            device: The device that is a place, or −1 for the mean over all devices, then in all
+                epochs; shape (E,).
+
+        Returns:
+            Seconds; shape (E, B).
+        """
+        servers, places = self.servers, self.servers + 1
+        seconds = self._summed(speed[:, :servers], self.node_type[:servers])[network]
+        if device.min(initial=0) < 0:
+            of_devices = self._summed(speed[:, servers:], self.node_type[servers:])
+            return (seconds + of_devices[network] / (speed.shape[1] - servers)) / places
+        cpu = servers + device
+        own = self.work[self.node_type[cpu]] / speed[network, cpu][:, None]
+        return (seconds + own) / places
+
+    def _summed(self, speed: Floats, kinds: Ints) -> Floats:
+        """Return the sum of each block's service times over some nodes; shape (n, B)."""
+        total = np.zeros((len(speed), self.work.shape[1]))
+        for kind, work in enumerate(self.work):
+            slowness = np.ascontiguousarray(1.0 / speed[:, kinds == kind])
+            total += np.add.reduce(slowness, axis=1)[:, None] * work
+        return total
+
     def pooled(self, nodes: Ints, cores: Ints) -> tuple[float, float]:
         """Return the work of a task of size factor 1, and the speed of some nodes together.
 
@@ -90,22 +121,45 @@ class ComputeTable:
         return most, float((speed * cores).sum())
 
 
-def by_formula(cycles: Floats, server_hz: Floats, device_hz: Floats, kappa: Floats) -> ComputeTable:
-    """Return the table of Eqs. 3, 4 and 6.
+def compute_table(
+    types: Sequence[NodeType],
+    node_type: Ints,
+    cycles: Floats,
+    server_hz: Floats,
+    device_hz: Floats,
+    kappa: Floats,
+    compute_power_w: Floats,
+) -> ComputeTable:
+    """Return the table of nodes by formula (Eqs. 3, 4 and 6) and of measured ones.
 
     Args:
+        types: The types of nodes.
+        node_type: Type of each server and of each device; shape (N + D,).
         cycles: c_m, cycles of each block; shape (B,).
         server_hz: F_n, cycles per second of each core of every server; shape (N,).
         device_hz: f_d, cycles per second of every device; shape (D,).
         kappa: κ, effective capacitance of every device; shape (D,).
+        compute_power_w: Power of every device that computes, where no energy was measured;
+            shape (D,).
     """
+    work = [cycles if each.seconds is None else each.seconds for each in types]
+    energy_work = [
+        work if each.joules is None else each.joules for each, work in zip(types, work, strict=True)
+    ]
+    measured = np.array([each.seconds is not None for each in types])
+    metered = np.array([each.joules is not None for each in types])
+    of_device = node_type[len(server_hz) :]
+    joules_each = np.where(
+        measured[of_device],
+        np.where(metered[of_device], 1.0, compute_power_w),
+        equations.joules_per_cycle(kappa, device_hz),
+    )
     return ComputeTable(
-        types=(FORMULA,),
-        node_type=np.zeros(len(server_hz) + len(device_hz), dtype=np.int64),
-        work=cycles[None],
-        speed=np.concatenate([server_hz, device_hz]),
-        energy_work=cycles[None],
-        joules_per_work=np.append(
-            np.zeros(len(server_hz)), equations.joules_per_cycle(kappa, device_hz)
-        ),
+        servers=len(server_hz),
+        types=tuple(each.name for each in types),
+        node_type=node_type,
+        work=np.stack(work),
+        speed=np.where(measured[node_type], 1.0, np.concatenate([server_hz, device_hz])),
+        energy_work=np.stack(energy_work),
+        joules_per_work=np.append(np.zeros(len(server_hz)), joules_each),
     )

@@ -88,8 +88,15 @@ def place_times(model: Model) -> list[dict[str, Any]]:
     Returns:
         A row for each place, for a task whose blocks are all there, and one for the best placement:
         the name, and by group of devices the least and the greatest time (s). No rows where a
-        network is so large that they would take long.
+        network is so large that they would take long. With several classes of tasks, a row names
+        its class.
     """
+    if len(model.classes) > 1:
+        return [
+            {"class": each.name} | row
+            for each in model.classes
+            for row in place_times(model.of_class(each.number))
+        ]
     network, places = EmptyNetwork(model), model.servers + 1
     if model.blocks * places**2 * model.devices > MOST_COSTS:
         return []

@@ -13,11 +13,12 @@ import numpy as np
 
 from mecsim.dnn import cuts
 from mecsim.errors import ScenarioError
-from mecsim.model import compute_table, nodes, topology
+from mecsim.model import nodes, topology
 from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.calendars import NO_CALENDARS, Calendars
 from mecsim.model.channel import Channel
-from mecsim.model.compute_table import ComputeTable
+from mecsim.model.compute_table import ComputeTable, compute_table
+from mecsim.model.node_types import NodeType, node_types
 from mecsim.model.over_time import NodeGroups, Series, followers, with_nominal, written_out
 from mecsim.model.random_streams import MAX_SEED
 from mecsim.model.resources import KINDS as KINDS
@@ -48,7 +49,7 @@ class Model:
     block_names: tuple[str, ...]
     """A name for each block; length B."""
     cycles: Floats
-    """c_m, cycles of each block for a task of size factor 1; shape (B,)."""
+    """c_m, cycles of each block for a task of size factor 1; NaN where unknown; shape (B,)."""
     parameter_bytes: Floats
     """d_m, bytes of each block's parameters; shape (B,)."""
     input_bits: Floats
@@ -57,8 +58,13 @@ class Model:
     """Bits of the result of a task of size factor 1 of each class; shape (C,)."""
     tolerated_s: Floats
     """τ_m, the deadline of each block in seconds; shape (B,)."""
+    node_types: tuple[NodeType, ...]
+    """Where service times come from."""
+    node_type: Ints
+    """Type of each server and then of each device, an index into ``node_types``; shape (N + D,)."""
     server_hz: Floats
-    """F_n, cycles per second of each core of every server; shape (N,)."""
+    """F_n, cycles per second of each core of every server; NaN where service times are measured;
+    shape (N,)."""
     cores: Ints
     """Cores of every server; shape (N,)."""
     radio: Bools
@@ -70,11 +76,14 @@ class Model:
     server_groups: tuple[str, ...]
     """Names of the groups of servers; empty where there are none."""
     device_hz: Floats
-    """f_d, cycles per second of every device; shape (D,)."""
+    """f_d, cycles per second of every device; NaN where service times are measured; shape (D,)."""
     battery_j: Floats
     """Energy of every device at the start in joules, infinite where unlimited; shape (D,)."""
     kappa: Floats
     """κ of every device, its effective capacitance (Eq. 4); shape (D,)."""
+    compute_power_w: Floats
+    """Power of every device that computes, where its energy was not measured but its service times
+    were; NaN elsewhere; shape (D,)."""
     device_xy: Floats
     """Position of every device in metres; shape (D, 2)."""
     device_group: Ints
@@ -160,6 +169,7 @@ class Model:
             scenario=self.scenario.of_class(number),
             nominal=self.nominal.of_class(number),
             classes=(task_class,),
+            node_types=tuple(each.of_blocks(rows) for each in self.node_types),
             result_bits=self.result_bits[number : number + 1],
             route=self.route[moved],
             **{name: getattr(self, name)[rows] for name in blocks},
@@ -199,7 +209,20 @@ class Model:
     @cached_property
     def compute(self) -> ComputeTable:
         """Service times and energies of blocks at servers and devices."""
-        return compute_table.by_formula(self.cycles, self.server_hz, self.device_hz, self.kappa)
+        return compute_table(
+            self.node_types,
+            self.node_type,
+            self.cycles,
+            self.server_hz,
+            self.device_hz,
+            self.kappa,
+            self.compute_power_w,
+        )
+
+    @property
+    def measured(self) -> bool:
+        """Whether the service times of any nodes are measured."""
+        return any(each.seconds is not None for each in self.node_types)
 
     @cached_property
     def capacity(self) -> Ints:
@@ -209,9 +232,10 @@ class Model:
         return capacity
 
     def block_table(self) -> list[dict[str, Any]]:
-        """Return one row for each block, with c_m, d_m and I_m, for tables.
+        """Return one row for each block, with d_m and I_m, for tables.
 
-        With several classes of tasks, a row names its class.
+        Work is c_m where nodes are by formula, and ``ms`` by measured type. With several classes of
+        tasks, a row names its class.
         """
         if len(self.classes) > 1:
             return [
@@ -219,14 +243,19 @@ class Model:
                 for each in self.classes
                 for row in self.of_class(each.number).block_table()
             ]
-        return cuts.Blocks(
+        measured = {each.name: each.seconds for each in self.node_types if each.seconds is not None}
+        rows = cuts.Blocks(
             names=self.block_names,
             flops=tuple(self.cycles.tolist()),
             parameter_bytes=tuple(self.parameter_bytes.tolist()),
             input_bits=tuple(self.input_bits.tolist()),
             output_bits=float(self.result_bits[-1]),
             cuts=(),
+            service_ms={name: tuple((1000.0 * of).tolist()) for name, of in measured.items()},
         ).table()
+        for row in rows if len(measured) == len(self.node_types) else ():
+            del row["cycles"]
+        return rows
 
     def resource_names(self) -> list[str]:
         """Return the names of the resources, in the order of their numbers; length R."""
@@ -302,6 +331,7 @@ def _resolve(described: Scenario, seed: int) -> Model:
     _check_memory(scenario)
     work = [_work_of(scenario, number) for number in range(len(scenario.classes))]
     of_nodes = nodes.given(scenario) | nodes.drawn(scenario, seed)
+    types, node_type = node_types(scenario, [blocks for blocks, _ in work])
     links = topology.wired_links(scenario.wired, scenario.edge_servers)
     moved = [float(bits) for each, _ in work for bits in (*each.input_bits, each.output_bits)]
     next_link, route = route_tables(links, scenario.server_count, np.array(moved))
@@ -311,6 +341,8 @@ def _resolve(described: Scenario, seed: int) -> Model:
         nominal=scenario,
         seed=seed,
         classes=tuple(_classes(scenario, [len(blocks) for blocks, _ in work])),
+        node_types=types,
+        node_type=node_type,
         block_names=tuple(name for blocks, _ in work for name in blocks.names),
         cycles=np.concatenate(
             [
@@ -406,7 +438,7 @@ def _memory_needed(scenario: Scenario) -> int:
 
 def _blocks_at_most(dnn: Dnn) -> int:
     """Return the number of blocks of a DNN, or more than most have if it is not known yet."""
-    return len(dnn.model.flops) if isinstance(dnn.model, BlockTable) else dnn.blocks or 32
+    return len(dnn.model.input_bits) if isinstance(dnn.model, BlockTable) else dnn.blocks or 32
 
 
 def self_contained(scenario: Scenario) -> Scenario:
@@ -433,7 +465,8 @@ def self_contained(scenario: Scenario) -> Scenario:
 def _with_table(scenario: Scenario, number: int) -> Dnn:
     """Return the DNN of a class of tasks, without the profile file of a user."""
     dnn = scenario.classes[number].dnn
-    if not (isinstance(dnn.model, str) and dnn.model.endswith(".json")):
+    own = isinstance(dnn.model, str) and dnn.model.endswith(".json")
+    if not own and not isinstance(dnn.service_times, tuple):
         return dnn
     with scenario.in_class(number):
         blocks = blocks_of(scenario.of_class(number))
@@ -443,7 +476,15 @@ def _with_table(scenario: Scenario, number: int) -> Dnn:
         input_bits=blocks.input_bits,
         output_bits=blocks.output_bits,
         names=blocks.names,
+        ms=blocks.service_ms if dnn.measured else None,
+        joules=(blocks.joules or None) if dnn.measured else None,
     )
     return dnn.model_copy(
-        update={"model": table, "cut": "balanced", "blocks": len(blocks), "live_tensors": 1}
+        update={
+            "model": table,
+            "cut": "balanced",
+            "blocks": len(blocks),
+            "live_tensors": 1,
+            "service_times": "measured" if dnn.measured else dnn.service_times,
+        }
     )

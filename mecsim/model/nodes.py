@@ -16,6 +16,7 @@ from mecsim.errors import ScenarioError
 from mecsim.model import topology
 from mecsim.model.channel import Channel
 from mecsim.model.random_streams import Stream
+from mecsim.scenario.document import FORMULA
 from mecsim.scenario.groups import names
 from mecsim.scenario.schema import (
     Capacity,
@@ -34,7 +35,7 @@ _Groups: TypeAlias = Sequence[ServerGroup] | Sequence[DeviceGroup]
 
 def given(scenario: Scenario) -> dict[str, Any]:
     """Return the fields of a model about its servers and devices that no seed changes."""
-    servers, devices = _server_groups(scenario), _device_groups(scenario)
+    servers, devices = server_groups(scenario), device_groups(scenario)
     battery = [_or(group.battery, scenario.device.battery) for group in devices]
     return {
         "cores": _each(servers, [_or(g.cores, scenario.edge_server.cores) for g in servers]),
@@ -42,6 +43,7 @@ def given(scenario: Scenario) -> dict[str, Any]:
         "channel": _channel(scenario, devices),
         "battery_j": _each(devices, [np.inf if j == "unlimited" else float(j) for j in battery]),
         "kappa": _each(devices, [float(_or(g.kappa, scenario.energy.kappa)) for g in devices]),
+        "compute_power_w": _each(devices, [_compute_power(scenario, group) for group in devices]),
         "server_group": _each(servers, range(len(servers))),
         "device_group": _each(devices, range(len(devices))),
         "server_groups": tuple(group.name for group in servers if group.name),
@@ -55,7 +57,7 @@ def drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
     Raises:
         ScenarioError: A device is, or may be, out of coverage, or its path gain is too small.
     """
-    servers, devices = _server_groups(scenario), _device_groups(scenario)
+    servers, devices = server_groups(scenario), device_groups(scenario)
     radius_m = [_or(g.coverage_radius, scenario.edge_server.coverage_radius) for g in servers]
     coverage_m = _each(servers, [float(metres) for metres in radius_m])
     server_xy = _server_positions(scenario, servers)
@@ -74,12 +76,14 @@ def drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
     }
 
 
-def _server_groups(scenario: Scenario) -> Sequence[ServerGroup]:
+def server_groups(scenario: Scenario) -> Sequence[ServerGroup]:
+    """Return the groups of servers: one that gives nothing where the scenario names none."""
     nodes = scenario.edge_servers
     return [ServerGroup.model_construct(name="", count=nodes)] if isinstance(nodes, int) else nodes
 
 
-def _device_groups(scenario: Scenario) -> Sequence[DeviceGroup]:
+def device_groups(scenario: Scenario) -> Sequence[DeviceGroup]:
+    """Return the groups of devices: one that gives nothing where the scenario names none."""
     nodes = scenario.devices
     return [DeviceGroup.model_construct(name="", count=nodes)] if isinstance(nodes, int) else nodes
 
@@ -97,6 +101,11 @@ def _named(scenario: Scenario, device: int) -> str:
     if isinstance(scenario.devices, int):
         return f"device: device {device}"
     return f"devices: {names(scenario.devices, 'device')[device]}"
+
+
+def _compute_power(scenario: Scenario, group: DeviceGroup) -> float:
+    power = _or(group.compute_power, scenario.device.compute_power)
+    return np.nan if power is None else power
 
 
 def _channel(scenario: Scenario, devices: Sequence[DeviceGroup]) -> Channel:
@@ -197,12 +206,19 @@ def _capacities(
     seed: int,
 ) -> tuple[Floats, Floats]:
     """Return cycles per second of each core of every server and of every device."""
-    of_servers = [_or(group.capacity, scenario.edge_server.capacity) for group in servers]
-    of_devices = [_or(group.capacity, scenario.device.capacity) for group in devices]
+    of_servers = [_capacity(scenario, group) for group in servers]
+    of_devices = [_capacity(scenario, group) for group in devices]
     n, d = scenario.server_count, scenario.device_count
     draws = Stream(seed, "capacities").uniform(0, np.array([n + d]))
     used = n if any(isinstance(capacity, Uniform) for capacity in of_servers) else 0
     return _spread(servers, of_servers, draws), _spread(devices, of_devices, draws[used:])
+
+
+def _capacity(scenario: Scenario, group: ServerGroup | DeviceGroup) -> Capacity:
+    """Return the capacity of a group; NaN where its service times are measured."""
+    if scenario.type_of(group) != FORMULA:
+        return np.nan
+    return _or(group.capacity, scenario.section_of(group).capacity)
 
 
 def _spread(groups: _Groups, capacities: Sequence[Capacity], draws: Floats) -> Floats:

@@ -14,6 +14,7 @@ from mecsim.errors import ScenarioError
 from mecsim.model.calendars import Calendar
 from mecsim.model.resources import Resources
 from mecsim.scenario import time_series
+from mecsim.scenario.document import FORMULA
 from mecsim.scenario.schema import Scenario
 from mecsim.scenario.section import (
     CapacitySteps,
@@ -171,11 +172,11 @@ def followers(
     """
     match keys:
         case ("edge_server" | "edge_servers", *_, "capacity"):
-            return _members(keys, scenario.edge_servers, groups.server)
+            return _members(keys, scenario, scenario.edge_servers, groups.server)
         case ("device" | "devices", *_, "capacity"):
-            return resources.device + _members(keys, scenario.devices, groups.device)
+            return resources.device + _members(keys, scenario, scenario.devices, groups.device)
         case ("radio" | "devices", *_, "rate"):
-            devices = _members(keys, scenario.devices, groups.device)
+            devices = _members(keys, scenario, scenario.devices, groups.device)
             return np.concatenate([resources.uplink + devices, resources.downlink + devices])
         case ("wired", "links", int(row), "rate"):
             return resources.link + np.flatnonzero(entry == row)
@@ -191,11 +192,17 @@ class NodeGroups(NamedTuple):
     device: Ints
 
 
-def _members(keys: Keys, nodes: Any, group: Ints) -> Ints:
+def _members(keys: Keys, scenario: Scenario, nodes: Any, group: Ints) -> Ints:
     """Return the nodes of a group or, for a key of a section, of groups that do not give it."""
     if len(keys) == 3:
         return np.flatnonzero(group == keys[1])
     if isinstance(nodes, int):
         return np.arange(len(group))
-    without = [row for row, each in enumerate(nodes) if getattr(each, str(keys[-1])) is None]
+    key = str(keys[-1])
+    without = [
+        row
+        for row, each in enumerate(nodes)
+        if getattr(each, key) is None
+        and (key != "capacity" or scenario.type_of(each) == FORMULA)  # others have no capacity
+    ]
     return np.flatnonzero(np.isin(group, without))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mecsim.scenario.document import Document, Keys, dotted, merge, value_of
+from mecsim.scenario.document import FORMULA, Document, Keys, dotted, merge, value_of
 
 TOPOLOGIES: Final = ("full_mesh", "ring", "star", "line", "tree", "grid", "explicit")
 
@@ -33,6 +33,8 @@ class Choice:
     """Whether an idle key in a file that builds on the choice undoes it."""
     tolerated: bool = False
     """Whether the keys may be given together: the idle ones are only checked against the key."""
+    default: str = "full_mesh"
+    """The choice that is made where the key is not given."""
 
 
 def _given(*keys: str) -> Callable[[Any], bool]:
@@ -81,6 +83,29 @@ def _gives(group: Any, key: str) -> bool:
 def _of_groups(nodes: str, idle: Keys, *keys: str) -> Choice:
     """Return that groups which all give one of the keys leave the one for all without effect."""
     return Choice((nodes,), _groups(nodes, *keys), (idle,), f"leave {keys[0]} out in a group")
+
+
+def _by_formula(values: Any) -> bool:
+    classes = value_of(values, ("tasks",))
+    dnns = list(classes) if isinstance(classes, list | tuple) else [values]
+    return all(value_of(each, ("dnn", "service_times")) in (None, FORMULA) for each in dnns)
+
+
+def _measures(*sections: str) -> Callable[[Any], bool]:
+    """Return whether service times are measured at all nodes of these sections."""
+
+    def made(values: Any) -> bool:
+        types = {each for section in sections for each in _types(values, section)}
+        return not _by_formula(values) and not {None, FORMULA} & types
+
+    return made
+
+
+def _types(values: Any, section: str) -> list[Any]:
+    """Return the types of the servers or the devices: of each group, or of all."""
+    of_all, nodes = value_of(values, (section, "type")), value_of(values, (f"{section}s",))
+    groups = nodes if isinstance(nodes, list | tuple) else [{}]
+    return [value_of(group, ("type",)) or of_all for group in groups]
 
 
 def _is_table(values: Any) -> bool:
@@ -170,6 +195,43 @@ CHOICES: Final = (
         "use another arrivals.process; recorded tasks have their own sizes",
     ),
     Choice(("dnn", "model"), _is_table, (("dnn", "cut"),), "name a model that can be cut"),
+    Choice(
+        ("dnn", "service_times"),
+        _by_formula,
+        (
+            ("edge_server", "type"),
+            ("device", "type"),
+            ("device", "compute_power"),
+            ("dnn", "model", "ms"),
+            ("dnn", "model", "joules"),
+        ),
+        "give dnn.service_times: measured",
+        default=FORMULA,
+    ),
+    Choice(
+        ("dnn", "service_times"),
+        _measures("edge_server"),
+        (("edge_server", "capacity"),),
+        "give edge_server.type: formula",
+    ),
+    Choice(
+        ("dnn", "service_times"),
+        _measures("device"),
+        (("device", "capacity"), ("energy", "kappa")),
+        "give device.type: formula",
+    ),
+    Choice(
+        ("device", "type"),
+        lambda values: value_of(values, ("device", "type")) == FORMULA,
+        (("device", "compute_power"),),
+        "name a measured type",
+    ),
+    Choice(
+        ("dnn", "service_times"),
+        _measures("edge_server", "device"),
+        (("dnn", "cycles_per_flop"),),
+        "give a node type: formula",
+    ),
     Choice(("dnn", "model"), _is_table, (("dnn", "blocks"),), "", tolerated=True),
     Choice(
         ("dnn", "cut"),
@@ -242,7 +304,7 @@ def _message(document: Document, choice: Choice, keys: Keys) -> str:
     shown = "" if isinstance(value, dict | list) else f"{reprlib.repr(value)} "
     other_key = key
     if other is None:
-        other_key = f"{key}: full_mesh (the default)"
+        other_key = f"{key}: {choice.default} (the default)"
     elif isinstance(other, str):
         other_key = f"{key}: {other}"
     place = f" ({document.locate(choice.key)})" if other is not None else ""

@@ -14,6 +14,9 @@ KIND_KEYS: Final = ("process", "distribution", "topology")
 FORMS: Final = ("repeat", "uniform", "series", "mahimahi", "steps")
 """Keys that give the form of a mapping of values. A different form replaces the whole mapping."""
 
+FORMULA: Final = "formula"
+"""What service times are where none are measured: cycles / capacity."""
+
 
 @dataclass
 class Document:

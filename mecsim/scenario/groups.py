@@ -19,9 +19,16 @@ from pydantic import (
     model_validator,
 )
 
-from mecsim.scenario.network import Battery, Cores, Position, RadioRate
+from mecsim.scenario.network import Battery, Cores, NodeType, Position, RadioRate
 from mecsim.scenario.section import Capacity, Pair, Section, fault, one_of, ordered
-from mecsim.scenario.units import Hertz, Metres, NonNegative, PositiveMetres, Watts
+from mecsim.scenario.units import (
+    Hertz,
+    Metres,
+    NonNegative,
+    NonNegativeWatts,
+    PositiveMetres,
+    Watts,
+)
 from mecsim.support.text import did_you_mean
 from mecsim.support.validation import Whole, Within
 
@@ -51,8 +58,9 @@ class _Group(Section):
     a single one is NAME."""
     count: Annotated[int, Within(1), Whole] = 1
     """Number of nodes."""
-    type: str | None = None
-    """A label for the type of machine."""
+    type: NodeType | None = None
+    """Whose measured service times the nodes have; by default ``device.type`` or
+    ``edge_server.type``."""
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -103,6 +111,9 @@ class DeviceGroup(_Group):
     ``device.battery``."""
     transmit_power: Watts | None = None
     """p, the transmit power of a device in W; by default ``radio.transmit_power``."""
+    compute_power: NonNegativeWatts | None = None
+    """Power in W of a device that computes, for measured service times without joules; by default
+    ``device.compute_power``."""
     kappa: NonNegative | None = None
     """κ, the effective capacitance; by default ``energy.kappa``."""
     rate: RadioRate | None = None

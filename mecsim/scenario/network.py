@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, Tag, field_validator, model_validator
 from mecsim.scenario.section import (
     Capacity,
     CsvSeries,
+    ExtendedSection,
     MahimahiTrace,
     Pair,
     RateSteps,
@@ -27,6 +28,7 @@ from mecsim.scenario.units import (
     Metres,
     NonNegative,
     NonNegativeSeconds,
+    NonNegativeWatts,
     PositiveMetres,
     Watts,
     WattsPerHertz,
@@ -67,8 +69,13 @@ LinkRate: TypeAlias = Annotated[
 ]
 
 
-class EdgeServer(Section):
+NodeType: TypeAlias = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class EdgeServer(ExtendedSection):
     """The edge servers: their speed, coverage and positions."""
+
+    added_keys = ("type",)
 
     capacity: Capacity = 15e9
     """F_n, cycles per second of each core of a server."""
@@ -80,10 +87,15 @@ class EdgeServer(Section):
     """Distance in m between neighbours on the square grid on which servers stand by default."""
     positions: tuple[Position, ...] | None = None
     """Position [x, y] of each server in m; by default a square grid."""
+    type: NodeType | None = None
+    """Whose measured service times the servers have (``dnn.service_times``); ``formula`` for
+    c_m / F_n by ``capacity``."""
 
 
-class Device(Section):
+class Device(ExtendedSection):
     """The devices: their speed, positions and batteries."""
+
+    added_keys = ("type", "compute_power")
 
     capacity: Capacity = 1e9
     """f_d, cycles per second of a device."""
@@ -94,6 +106,11 @@ class Device(Section):
     """Position [x, y] of each device in m; by default drawn by ``distance``."""
     battery: Battery = "unlimited"
     """Energy of each device at the start of a run in J, or ``unlimited``."""
+    type: NodeType | None = None
+    """Whose measured service times the devices have (``dnn.service_times``); ``formula`` for
+    c_m / f_d by ``capacity``."""
+    compute_power: NonNegativeWatts | None = None
+    """Power in W of a device that computes, for measured service times without joules."""
 
     @field_validator("distance", mode="after")
     @classmethod

@@ -27,6 +27,7 @@ from pydantic import (
 
 from mecsim.errors import InputError
 from mecsim.scenario import groups, yaml_source
+from mecsim.scenario.document import FORMULA
 from mecsim.scenario.failures import Failure
 from mecsim.scenario.groups import DeviceGroup, Devices, ServerGroup, Servers
 from mecsim.scenario.measurement import Measurement
@@ -185,6 +186,10 @@ class Scenario(Section):
         return self
 
     def _check_classes(self) -> None:
+        for number, each in enumerate(self.classes):
+            if each.dnn.measured != self.measured:
+                problem = f"{FORMULA} does not go with measured ones of other classes"
+                raise fault(("tasks", number, "dnn", "service_times"), f"{problem}; measure all")
         check_drop_late(self.deadline, drop_late=self.drop_late)
         names = [each.name for each in self.classes]
         for number, each in enumerate(self.classes):
@@ -286,6 +291,36 @@ class Scenario(Section):
             raise fault(("edge_servers",), "has no group with a radio; devices need one")
         for number, group in enumerate(() if isinstance(self.devices, int) else self.devices):
             self._device_group_agrees(("devices", number), group)
+            self._type_agrees(("devices", number), group)
+        for number, each in enumerate(servers):
+            self._type_agrees(("edge_servers", number), each)
+
+    def _type_agrees(self, keys: tuple[str, int], group: ServerGroup | DeviceGroup) -> None:
+        """Refuse what has no effect next to the type of a group."""
+        other, remedy = "type: formula", "name a measured type"
+        idle: tuple[str, ...] = ("compute_power",)
+        if not self.measured:
+            other, remedy = f"dnn.service_times: {FORMULA}", "give dnn.service_times: measured"
+            idle = "type", "compute_power"
+        elif (name := self.type_of(group)) != FORMULA:
+            other, remedy, idle = f"type: {name}", "give type: formula", ("capacity", "kappa")
+        for key in idle:
+            if getattr(group, key, None) is not None:
+                problem = f"has no effect next to {other}"
+                raise fault((*keys, key), f"{problem}; leave {key} out, or {remedy}")
+
+    @property
+    def measured(self) -> bool:
+        """Whether service times are measured, at all nodes but those of type ``formula``."""
+        return any(each.dnn.measured for each in self.classes)
+
+    def type_of(self, group: ServerGroup | DeviceGroup) -> str | None:
+        """Return the type of a group of nodes, None where it is missing."""
+        return group.type or self.section_of(group).type if self.measured else FORMULA
+
+    def section_of(self, group: ServerGroup | DeviceGroup) -> EdgeServer | Device:
+        """Return the section of what a group does not give."""
+        return self.edge_server if isinstance(group, ServerGroup) else self.device
 
     def _device_group_agrees(self, keys: tuple[str, int], group: DeviceGroup) -> None:
         if self.radio.rate is not None:

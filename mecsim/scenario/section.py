@@ -12,8 +12,10 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -51,6 +53,24 @@ class Section(BaseModel):
         names = [field.alias or name for name, field in cls.model_fields.items()]
         unknown = UnknownKey((*cls.keys_of_files, *names), cls.keys_of_files)
         return {key: _tuples(data[key]) if key in names else unknown for key in data}
+
+
+class ExtendedSection(Section):
+    """A section with keys that a scenario does not hold at their defaults.
+
+    So the hashes of scenarios that do not use them are those of before the keys existed.
+    """
+
+    added_keys: ClassVar[tuple[str, ...]] = ()
+    """The keys that are left out at their defaults."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        for key in self.added_keys:
+            if getattr(self, key) == type(self).model_fields[key].default:
+                document.pop(key, None)
+        return document
 
 
 @dataclass(frozen=True)

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import (
-    Discriminator,
-    Field,
-    SerializerFunctionWrapHandler,
-    Tag,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from mecsim.scenario.section import Section, fault
+from mecsim.scenario.document import FORMULA
+from mecsim.scenario.section import ExtendedSection, Section, fault, one_of
 from mecsim.scenario.units import NonNegative, Positive, Seconds
 from mecsim.support.validation import Whole, Within
 
 
-class BlockTable(Section):
+def _times_shape(value: Any) -> str:
+    return "(list)" if isinstance(value, list | tuple) else "(text)"
+
+
+PerBlock: TypeAlias = Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+PerType: TypeAlias = Annotated[Mapping[str, PerBlock], Field(min_length=1)]
+
+
+class BlockTable(ExtendedSection):
     """A DNN given by its blocks, each for a task of size factor 1."""
 
-    flops: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
-    """FLOPs of each block (1 multiply-add = 2 FLOPs)."""
+    added_keys = ("flops", "ms", "joules")
+
+    flops: PerBlock | None = None
+    """FLOPs of each block (1 multiply-add = 2 FLOPs); needed where service times follow from
+    them."""
     parameter_bytes: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
     """d_m, the size of the parameters of each block in bytes."""
     input_bits: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
@@ -33,23 +38,68 @@ class BlockTable(Section):
     """The size of the result of the last block in bits."""
     names: tuple[str, ...] | None = None
     """A name for each block; by default block0, block1, and so on."""
+    ms: PerType | None = None
+    """Measured service times: for each type of node, the milliseconds of each block."""
+    joules: PerType | None = None
+    """Measured energy of computing: for types of ``ms``, the joules of each block."""
+
+    @field_validator("ms", "joules", mode="before")
+    @classmethod
+    def _columns(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: tuple(each) if isinstance(each, list) else each for key, each in value.items()}
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
         names = ("flops", "parameter_bytes", "input_bits", "names")
-        counts = {name: len(getattr(self, name)) for name in names if getattr(self, name)}
+        columns = {name: getattr(self, name) for name in names if getattr(self, name)}
+        for name, by_type in (("ms", self.ms or {}), ("joules", self.joules or {})):
+            columns |= {f"{name} of {node}": column for node, column in by_type.items()}
+        counts = {name: len(column) for name, column in columns.items()}
         if len(set(counts.values())) > 1:
             found = ", ".join(f"{count} {name}" for name, count in counts.items())
             raise ValueError(f"has {found}; allowed: equal numbers of them")
         return self
+
+    @model_validator(mode="after")
+    def _types_of_joules(self) -> Self:
+        for node in self.joules or {}:
+            if node not in (self.ms or {}):
+                known = ", ".join(self.ms or {}) or "none, for there is no ms"
+                raise fault(("joules", node), f"is no type of ms; allowed: {known}")
+        if FORMULA in (self.ms or {}):
+            raise fault(("ms", FORMULA), "names what is not measured; allowed: another type")
+        return self
+
+
+def _profiles(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if value in (FORMULA, "measured"):
+        return value
+    files = (value,) if isinstance(value, str) else value
+    for file in files:
+        if not file.endswith(".json"):
+            allowed = f"{FORMULA}, measured, or the path of a profile that ends in .json"
+            raise ValueError(f"should be {allowed}")
+    return files
+
+
+ServiceTimes: TypeAlias = Annotated[
+    Annotated[str, Tag("(text)")]
+    | Annotated[tuple[str, ...], Field(min_length=1, strict=True), Tag("(list)")],
+    one_of(_times_shape, "formula, measured, a file or a list of files"),
+    AfterValidator(_profiles),
+]
 
 
 def _model_shape(value: Any) -> str:
     return "(table)" if isinstance(value, BlockTable | dict) else "(name)"
 
 
-class Dnn(Section):
+class Dnn(ExtendedSection):
     """The DNN of every task and how it is cut into blocks."""
+
+    added_keys = ("live_tensors", "service_times")
 
     model: Annotated[
         Annotated[str, Tag("(name)")] | Annotated[BlockTable, Tag("(table)")],
@@ -68,6 +118,9 @@ class Dnn(Section):
     """Processor cycles for one FLOP."""
     max_tolerated_delay: Seconds | Annotated[tuple[Seconds, ...], Field(min_length=1)] = 3.0
     """τ_m, the deadline of a block in s: one for all blocks or a list with one each."""
+    service_times: ServiceTimes = FORMULA
+    """How long blocks take: ``formula`` (cycles / capacity), ``measured`` (the columns that the
+    model has for types of nodes), or profiles with further columns: a JSON file or a list."""
 
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> Self:
@@ -80,13 +133,28 @@ class Dnn(Section):
             )
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_idle(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what changes nothing: hashes are those of before it existed."""
-        document: dict[str, Any] = handler(self)
-        if self.live_tensors == 1:
-            document.pop("live_tensors", None)
-        return document
+    @model_validator(mode="after")
+    def _has_times(self) -> Self:
+        if not isinstance(self.model, BlockTable):
+            return self
+        if isinstance(self.service_times, tuple):
+            problem = "names files, which do not go with a table of blocks"
+            raise fault(("service_times",), f"{problem}; give model.ms and service_times: measured")
+        if self.measured and self.model.ms is None:
+            raise fault(("model", "ms"), "is missing; service_times: measured needs it")
+        if not self.measured and self.model.flops is None:
+            problem = "is missing; service_times: formula needs it"
+            raise fault(("model", "flops"), problem)
+        for key in () if self.measured else ("ms", "joules"):
+            if getattr(self.model, key) is not None:
+                problem = f"has no effect next to service_times: {FORMULA}"
+                raise fault(("model", key), f"{problem}; give service_times: measured")
+        return self
+
+    @property
+    def measured(self) -> bool:
+        """Whether service times are measured, at all nodes but those of type ``formula``."""
+        return self.service_times != FORMULA
 
 
 Per: TypeAlias = Literal["slot", "task", "block"]

@@ -204,6 +204,7 @@ Positive = Annotated[_Number, Within(1 / LARGEST, LARGEST, above=0)]
 
 Hertz = Annotated[Positive, Unit("Hz")]
 Watts = Annotated[Positive, Unit("W")]
+NonNegativeWatts = Annotated[NonNegative, Unit("W")]
 WattsPerHertz = Annotated[Positive, Unit("W/Hz")]
 BitsPerSecond = Annotated[Positive, Unit("bit/s")]
 NonNegativeHertz = Annotated[NonNegative, Unit("Hz")]

@@ -25,7 +25,7 @@ __all__ = ["Document", "Keys", "assign", "assigned", "dump", "holds", "parse", "
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
-PATH_KEYS: Final = (("arrivals", "file"), ("dnn", "model"))
+PATH_KEYS: Final = (("arrivals", "file"), ("dnn", "model"), ("dnn", "service_times"))
 """Keys that hold the names of other files."""
 SERIES_KEYS: Final = ("series", "mahimahi")
 """Keys that hold the names of files with series, wherever they are."""
@@ -95,11 +95,21 @@ def _read(path: Path, above: tuple[str, ...]) -> Document:
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """Make the file names in a document relative to its folder."""
-    for section, key in PATH_KEYS:
-        name = values.get(section, {}).get(key) if isinstance(values.get(section), dict) else None
-        if isinstance(name, str) and (key == "file" or name.endswith(".json")):
-            values[section][key] = str(folder / name)
+    classes = values.get("tasks")
+    for tasks in (values, *(classes if isinstance(classes, list) else ())):
+        for name, key in PATH_KEYS:
+            section = tasks.get(name) if isinstance(tasks, dict) else None
+            if isinstance(section, dict) and section.get(key) is not None:
+                section[key] = _anchored(section[key], key, folder)
     _anchor_series(values, folder)
+
+
+def _anchored(name: Any, key: str, folder: Path) -> Any:
+    """Return the path of a file that a value names, or of each in a list; other values as is."""
+    if isinstance(name, list):
+        return [_anchored(each, key, folder) for each in name]
+    names_file = isinstance(name, str) and (key == "file" or name.endswith(".json"))
+    return str(folder / name) if names_file else name
 
 
 def _anchor_series(values: Any, folder: Path) -> None:

@@ -8,6 +8,7 @@ feature             scale
 ``tasks``           mean number of tasks in a slot; 1 with per-task decisions
 ``size_factor``     1
 ``cycles``          largest c_m of a task of size factor 1
+``compute_s``       largest service time of a task of size factor 1, as a mean over all places
 ``parameter_bytes`` largest d_m
 ``input_bits``      largest I_m of a task of size factor 1
 ``…backlog_s``      1: they are in seconds
@@ -18,7 +19,7 @@ feature             scale
 ==================  ===============================================================================
 
 A scale that would be 0 is 1. All are the same under every seed: rates without fading depend on the
-positions of devices, and those of seed 0 are taken.
+positions of devices, service times on drawn capacities, and those of seed 0 are taken.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class FeatureScale(NamedTuple):
             "tasks": _mean_tasks(model),
             "size_factor": 1.0,
             "cycles": model.cycles.max(),
+            "compute_s": _longest_service_s(model),
             "parameter_bytes": model.parameter_bytes.max(),
             "input_bits": model.input_bits.max(),
             "rate_bps": _nominal_rate_bps(model),
@@ -68,7 +70,7 @@ class FeatureScale(NamedTuple):
         backlogs = ("cpu", "links_out", "device", "uplink", "downlink")
         scale |= {f"{name}_backlog_s": 1.0 for name in backlogs}
         epoch = model.scenario.decision_epoch
-        names = names_of_features(model.servers, model.blocks, epoch)
+        names = names_of_features(model.servers, model.blocks, epoch, measured=model.measured)
         # A name is "kind", "entity.kind", or either with "mean_" before the kind.
         kinds = [name.rpartition(".")[2].removeprefix("mean_") for name in names]
         kinds += ["class" for _ in names_of_classes([each.name for each in model.classes])]
@@ -94,6 +96,14 @@ def _mean_tasks(model: Model) -> float:
             "Try: mecsim replay TRACE --scheduler NAME, or decision_epoch: per_task"
         )
     return mean_rate(model)
+
+
+def _longest_service_s(model: Model) -> float:
+    if not model.measured:
+        return 0.0
+    compute = (model if model.seed == 0 else reseeded(model, 0)).compute
+    one = np.zeros(1, dtype=np.int64)
+    return float(compute.mean_over_places(compute.speed[None], one, one - 1).max())
 
 
 def _nominal_rate_bps(model: Model) -> float:

@@ -21,7 +21,7 @@ class ObservationTable(NamedTuple):
     tasks: Floats
     """Number of tasks and their mean size factor; shape (B, 2)."""
     blocks: Floats
-    """Cycles, parameter bytes and input bits of all blocks; shape (B, 3·M)."""
+    """Cycles (or mean service times), parameter bytes and input bits of all blocks; (B, 3·M)."""
     rate_bps: Floats
     """Shape (B, D)."""
     backlog_s: Floats
@@ -103,11 +103,20 @@ def _means_per_server(means: Floats, values: Floats, serving_server: Ints) -> No
 
 
 def names_of_features(
-    servers: int, blocks: int, decision_epoch: Literal["per_slot", "per_task"]
+    servers: int,
+    blocks: int,
+    decision_epoch: Literal["per_slot", "per_task"],
+    *,
+    measured: bool = False,
 ) -> list[str]:
-    """Return the names of the features of an observation, in order."""
+    """Return the names of the features of an observation, in order.
+
+    Cycles mean nothing where service times are measured. Their place is taken by the service time
+    of each block, as a mean over the places: of the task's device, or the mean over all devices,
+    and the servers.
+    """
     names = [f"es{n + 1}" for n in range(servers)]
-    of_blocks = ("cycles", "parameter_bytes", "input_bits")
+    of_blocks = ("compute_s" if measured else "cycles", "parameter_bytes", "input_bits")
     radio = ("rate_bps", "device_backlog_s", "uplink_backlog_s", "downlink_backlog_s")
     if decision_epoch == "per_slot":
         devices = [f"{es}.mean_{name}" for name in radio for es in names] + ["mean_battery_J"]

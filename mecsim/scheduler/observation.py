@@ -118,6 +118,16 @@ class Observation:
         return read_only(self.spec.cycles * self.block_size)
 
     @cached_property
+    def mean_work(self) -> Floats:
+        """What the features show of computing each block; shape (M,).
+
+        Cycles or, where service times are measured, seconds as a mean over the places.
+        """
+        if self.spec.measured:
+            return read_only(self.spec.mean_compute_s(self.device) * self.block_size)
+        return self.cycles
+
+    @cached_property
     def input_bits(self) -> Floats:
         """I_m, scaled by the size factor; shape (M,)."""
         return read_only(self.spec.input_bits * self.block_size)
@@ -346,7 +356,7 @@ def observation_table(observations: Sequence[Observation]) -> ObservationTable:
     spec, count = observations[0].spec.run, len(observations)
     work = np.zeros((count, 3, spec.most_blocks))
     for row, o in zip(work, observations, strict=True):
-        row[:, : o.spec.blocks] = o.cycles, o.parameter_bytes, o.input_bits
+        row[:, : o.spec.blocks] = o.mean_work, o.parameter_bytes, o.input_bits
     return ObservationTable(
         tasks=np.array([(o.tasks, o.size_factor) for o in observations]),
         blocks=work.reshape(count, -1),
@@ -374,5 +384,7 @@ def feature_names(spec: SchedulerSpec) -> list[str]:
     the last features are 1 for the class of the tasks and 0 for the others.
     """
     spec = spec.run
-    names = names_of_features(spec.servers, spec.most_blocks, spec.decision_epoch)
+    names = names_of_features(
+        spec.servers, spec.most_blocks, spec.decision_epoch, measured=spec.measured
+    )
     return names + names_of_classes([each.class_name for each in spec.classes])

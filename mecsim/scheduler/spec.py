@@ -141,7 +141,10 @@ class SchedulerSpec:
 
     @property
     def server_hz(self) -> Floats:
-        """F_n, cycles per second of each core of every server; shape (N,)."""
+        """F_n, cycles per second of each core of every server; shape (N,).
+
+        NaN where service times are measured.
+        """
         return self._model.server_hz
 
     @cached_property
@@ -151,7 +154,10 @@ class SchedulerSpec:
 
     @property
     def device_hz(self) -> Floats:
-        """f_d, cycles per second of every device; shape (D,)."""
+        """f_d, cycles per second of every device; shape (D,).
+
+        NaN where service times are measured.
+        """
         return self._model.device_hz
 
     @property
@@ -176,13 +182,35 @@ class SchedulerSpec:
 
     @property
     def cycles(self) -> Floats:
-        """c_m, cycles of each block for a task of size factor 1; shape (M,)."""
+        """c_m, cycles of each block for a task of size factor 1; shape (M,).
+
+        They give service times only at nodes by formula, and are NaN if the DNN does not say them.
+        See :meth:`work_at_places` and :attr:`Observation.compute_s` for all nodes.
+        """
         return self._one.cycles
 
     @property
     def parameter_bytes(self) -> Floats:
         """d_m, bytes of each block's parameters; shape (M,)."""
         return self._one.parameter_bytes
+
+    @property
+    def measured(self) -> bool:
+        """Whether the service times of any nodes are measured."""
+        return self._model.measured
+
+    def mean_compute_s(self, device: int | None = None) -> Floats:
+        """Return the service time of each block of size factor 1 as a mean over the places.
+
+        Args:
+            device: The device that is place 0; None for the mean over all devices.
+
+        Returns:
+            Seconds; shape (M,).
+        """
+        compute, place = self._one.compute, np.array([-1 if device is None else device])
+        network = np.zeros(1, dtype=np.int64)
+        return compute.mean_over_places(compute.speed[None], network, place)[0]
 
     def work_at_places(self, device: int | None) -> tuple[Floats, Floats]:
         """Return the work of each block at each place, and the speed there (Eqs. 3 and 6).

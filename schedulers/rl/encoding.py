@@ -110,6 +110,13 @@ def _backlog_matrix(spec: SchedulerSpec, names: Sequence[str]) -> Batch:
     return place
 
 
+def _nominal(spec: SchedulerSpec, quantity: str) -> Floats | None:
+    """Return a feature of all blocks for a task of size factor 1, if it varies with the size."""
+    if quantity == "compute_s":
+        return spec.mean_compute_s()
+    return {"cycles": spec.cycles, "input_bits": spec.input_bits}.get(quantity)
+
+
 def _inputs_of(spec: SchedulerSpec, name: str) -> list[tuple[float, float, float]]:
     """Return scale, offset and kind of a feature's inputs; none for a feature that is constant."""
     owner, _, quantity = name.rpartition(".")
@@ -123,6 +130,6 @@ def _inputs_of(spec: SchedulerSpec, name: str) -> list[tuple[float, float, float
         return [(1.0, server + 1.0, _EQUAL) for server in range(spec.servers)]
     if name == "size_factor":
         return [(0.2, 5.0, _LINEAR)]
-    nominal = {"cycles": spec.cycles, "input_bits": spec.input_bits}.get(quantity)
+    nominal = _nominal(spec, quantity)
     size = 0.0 if nominal is None else float(nominal[int(owner.removeprefix("block"))])
     return [(0.2 * size, 5.0, _LINEAR)] if size > 0.0 else []

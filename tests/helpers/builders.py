@@ -34,6 +34,27 @@ def scenario(**overrides: Any) -> Scenario:
     return Scenario.model_validate(base | overrides)
 
 
+MEASURED: dict[str, Any] = {
+    "ms": {"board": [250, 500], "rack": [62.5, 31.25]},
+    "joules": {"board": [2, 3]},
+    "parameter_bytes": [1, 1],
+    "input_bits": [100, 50],
+}
+"""A DNN whose blocks take 250 and 500 ms at a board, 62.5 and 31.25 ms at a rack."""
+
+
+def measured_lab(table: dict[str, Any] | None = None, **overrides: Any) -> Scenario:
+    """One task with measured times; 100 bit/s over the radio and 200 bit/s over a wire."""
+    base: dict[str, Any] = {
+        "dnn": {"model": MEASURED | (table or {}), "service_times": "measured"},
+        "device": {"type": "board"},
+        "edge_server": {"type": "rack"},
+        "radio": {"rate": 100.0, "transmit_power": 2.0},
+        "wired": {"rate": 200.0},
+    }
+    return scenario(**(base | overrides))
+
+
 class Run(NamedTuple):
     """A summary without its wall-clock time, and a trace."""
 

@@ -26,6 +26,15 @@ RADIOS: list[dict[str, Any]] = [
     {"rate": {"uniform": [1.0, 3.0], "redraw": "slot"}},
     {"bandwidth": 0.1, "fading": "rayleigh"},
 ]
+TYPES: list[dict[str, dict[str, Any]]] = [
+    {},
+    {},
+    {"edge_server": {"type": "b"}, "device": {"type": "a"}},
+    {"edge_server": {"type": "a"}, "device": {"type": "b", "compute_power": 0.5}},
+    {"edge_server": {"type": "formula"}, "device": {"type": "a"}},
+    {"edge_server": {"type": "a"}, "device": {"type": "formula"}},
+]
+"""Whether service times are measured, and at which nodes."""
 
 
 @st.composite
@@ -80,6 +89,15 @@ def devices(draw: st.DrawFn) -> dict[str, Any]:
     return {"devices": [fast | {"battery": draw(battery)}, radio], "device": whole}
 
 
+def with_type(nodes: Any, section: dict[str, Any]) -> Any:
+    """Nodes of a scenario without what has no effect next to the type of their section."""
+    if isinstance(nodes, int) or section["type"] == "formula":
+        return nodes
+    if isinstance(nodes, list):
+        return [with_type(group, section) for group in nodes]
+    return {key: value for key, value in nodes.items() if key not in ("capacity", "kappa")}
+
+
 @st.composite
 def backbones(draw: st.DrawFn, servers: int) -> dict[str, Any]:
     """A wired network of ``servers`` servers; all links of an explicit one lead on to the next."""
@@ -126,12 +144,19 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     nodes = draw(servers()) | draw(devices())
     count = groups.count(Scenario.model_validate(nodes).edge_servers)
     radio, rate = draw(st.sampled_from(RADIOS)), draw(OVER_TIME)
+    dnn, types = chain(draw(few), draw(few)), draw(st.sampled_from(TYPES))
+    if types:
+        dnn["model"] |= {"ms": {t: [500 * n for n in draw(few)] for t in "ab"}}
+        dnn["model"] |= {"joules": {"a": draw(few)}}
+        dnn["service_times"] = "measured"
+        nodes = {key: with_type(of, types[key.removesuffix("s")]) for key, of in nodes.items()}
+        nodes = nodes | {key: nodes.get(key, {}) | types[key] for key in types}
     spec = scenario(
         failures=draw(st.just([]) | failures(count)),
         slots=draw(st.integers(1, 5)),
         slot_length=draw(st.sampled_from([0.5, 1.0, 3.0])),
         decision_epoch=draw(st.sampled_from(["per_slot", "per_task"])),
-        dnn=chain(draw(few), draw(few)),
+        dnn=dnn,
         size_factor=draw(st.sampled_from([SIZES[0], *SIZES])),
         arrivals=draw(arrivals()),
         **nodes,

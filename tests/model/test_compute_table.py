@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mecsim.model.compute_table import ComputeTable, by_formula
+from mecsim.model.compute_table import ComputeTable, compute_table
+from mecsim.model.node_types import BY_FORMULA
 
 MIXED = ComputeTable(
+    servers=2,
     types=("formula", "board"),
     node_type=np.array([0, 1, 1, 0]),  # two servers, two devices
     work=np.array([[6e9, 3e9], [0.25, 0.5]]),
@@ -19,8 +21,14 @@ MIXED = ComputeTable(
 
 
 def test_formula_is_cycles_over_hertz_and_kappa_f_squared() -> None:
-    table = by_formula(
-        np.array([6e9, 3e9]), np.array([3e9]), np.array([1e9, 2e9]), np.full(2, 1e-26)
+    table = compute_table(
+        (BY_FORMULA,),
+        np.zeros(3, dtype=np.int64),
+        cycles=np.array([6e9, 3e9]),
+        server_hz=np.array([3e9]),
+        device_hz=np.array([1e9, 2e9]),
+        kappa=np.full(2, 1e-26),
+        compute_power_w=np.full(2, np.nan),
     )
     seconds = table.seconds(np.array([[0], [1], [2]]), np.array([[2.0]]))
     assert seconds[..., 0].tolist() == [[4.0, 12.0, 6.0], [2.0, 6.0, 3.0]]
@@ -52,6 +60,16 @@ def test_pooled_nodes_share_the_work() -> None:
 
 
 def test_pooled_nodes_of_a_type_without_work_take_no_time() -> None:
-    idle = ComputeTable(("a", "b"), np.array([0, 1]), np.array([[2.0], [0.0]]), *([np.ones(2)] * 3))
-    work, speed = idle.pooled(np.array([0, 1]), np.ones(2, dtype=np.int64))
-    assert work / speed == 0.0
+    kinds, work = np.array([0, 1]), np.array([[2.0], [0.0]])
+    idle = ComputeTable(2, ("a", "b"), kinds, work, np.ones(2), work, np.zeros(2))
+    most, speed = idle.pooled(kinds, np.ones(2, dtype=np.int64))
+    assert most / speed == 0.0
+
+
+def test_mean_over_places_is_that_of_the_seconds() -> None:
+    speed, networks = np.stack([MIXED.speed, MIXED.speed * [2.0, 1.0, 1.0, 0.5]]), np.array([0, 1])
+    # servers 6e9 / 3e9 and 0.25, device 1 (the second) 6e9 / 2e9; then twice and half the speed
+    own = MIXED.mean_over_places(speed, networks, np.array([1, 1]))
+    assert own[:, 0] == pytest.approx([(2 + 0.25 + 3) / 3, (1 + 0.25 + 6) / 3], rel=1e-15)
+    mean = MIXED.mean_over_places(speed, networks, np.array([-1, -1]))
+    assert mean[0] == pytest.approx([(2.25 + 3.25 / 2) / 3, (1.5 + 2.0 / 2) / 3], rel=1e-15)
