@@ -178,7 +178,8 @@ def _device_positions(
             distance_m = _or(group.distance, scenario.device.distance)
             around = _around(servers, group)
             key = "device" if group.distance is None else f"devices.{number}"
-            _check_ring(key, distance_m[1], float(coverage_m[around].min()))
+            of_group = f" of {group.name}" if group.name else ""
+            _check_ring(key, of_group, distance_m[1], float(coverage_m[around].min()))
             turn = around[np.arange(group.count) % len(around)]
             found[rows] = topology.ring_positions(distance_m, server_xy[turn], draws[rows])
         first += group.count
@@ -191,11 +192,12 @@ def _around(servers: Sequence[ServerGroup], devices: DeviceGroup) -> Ints:
     return np.flatnonzero(_each(servers, chosen))
 
 
-def _check_ring(key: str, far_m: float, coverage_m: float) -> None:
+def _check_ring(key: str, of_group: str, far_m: float, coverage_m: float) -> None:
     if far_m > coverage_m * topology.ROUNDING:
         raise ScenarioError(
-            f"{key}.distance: reaches {far_m:g} m, and a device may be placed at any distance up "
-            f"to that from its server; allowed: at most coverage_radius = {coverage_m:g} m"
+            f"{key}.distance: reaches {far_m:g} m, and a device{of_group} may be placed at any "
+            f"distance up to that from its server; allowed: at most coverage_radius = "
+            f"{coverage_m:g} m"
         )
 
 

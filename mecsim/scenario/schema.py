@@ -168,13 +168,12 @@ class Scenario(Section):
         self._groups_agree()
         self._check_classes()
         for number, link in enumerate(self.wired.links or ()):
-            keys = ("wired", "links", number)
-            try:
-                ends = {*groups.numbers(self.edge_servers, link.source)} | {
-                    *groups.numbers(self.edge_servers, link.target)
-                }
-            except ValueError as error:
-                raise fault(keys, f"joins server {error}") from error
+            keys, ends = ("wired", "links", number), set[int]()
+            for key, end in (("from", link.source), ("to", link.target)):
+                try:
+                    ends.update(groups.numbers(self.edge_servers, end))
+                except ValueError as error:
+                    raise fault((*keys, key), f"joins server {error}") from error
             if len(ends) == 1:
                 raise fault(keys, "joins a server with itself")
         warm_up, cool_down = self.measurement.warm_up, self.measurement.cool_down
