@@ -338,7 +338,7 @@ def read_mahimahi(path: Path, bin_s: float) -> Steps:
     if count > MAX_ROWS:
         raise ScenarioError(f"{path}: needs {count:,} bins of {bin_s:g} s; give a longer bin")
     begin_s = bin_s * np.arange(count)
-    lengths = np.diff(np.append(begin_s, period_s))
+    lengths: Floats = np.diff(np.append(begin_s, period_s))
     bins = np.minimum((np.array(times) / 1000 / bin_s).astype(np.int64), count - 1)
-    value = np.bincount(bins, minlength=count) * PACKET_BITS / lengths
-    return steps(begin_s, value, period_s, str(path))
+    packets = np.bincount(bins, minlength=count).astype(np.float64)
+    return steps(begin_s, packets * PACKET_BITS / lengths, period_s, str(path))
