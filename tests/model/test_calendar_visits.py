@@ -20,6 +20,7 @@ from mecsim.model.calendars import (
     calendars,
 )
 from mecsim.support.jit import compiled
+from tests.helpers.examples import examples
 
 
 def one(**of_calendar: Any) -> Calendars:
@@ -181,7 +182,7 @@ def fine(case: Case) -> tuple[Fraction, Fraction, bool]:
 
 
 @given(cases())
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 def test_service_is_that_of_a_fine_computation(case: Case) -> None:
     start, served, _, _, lost = visit(*case.found, 1, case.now, case.free, case.service)
     assert (Fraction(start), Fraction(start) + Fraction(served), lost) == fine(case)
@@ -192,7 +193,7 @@ compiled_backlog = compiled(backlog)
 
 
 @given(cases(), st.floats(0.01, 3), st.floats(0, 30))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_compiled_and_interpreted_functions_give_the_same_bits(
     case: Case, scale: float, now: float
 ) -> None:
