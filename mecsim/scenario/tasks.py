@@ -272,7 +272,7 @@ class RecordedTasks(Section):
 
 
 class CsvTasks(Section):
-    """Tasks from a CSV file: a column of times and, if it has them, ``device``, ``size``, ``class``.
+    """Tasks from a CSV file: their times and, where it has such columns, device, size and class.
 
     Times have a unit in the header, as in ``time (s)``, and count from the start of the run, or
     are time stamps as ``2023-11-16 18:15:46.68``, which count from the first row.
