@@ -55,12 +55,14 @@ def replaced(node: _Node, of: Callable[[OverTime | CsvTasks, Keys], Any], keys: 
         keys: Path of the part.
     """
     found: Any = node
+    if not isinstance(node, Section | tuple):
+        return node
     if isinstance(node, OverTime | CsvTasks):
         return of(node, keys)
     if isinstance(node, Section):
         changes = {
             name: new
-            for name, value in node
+            for name, value in vars(node).items()
             if (new := replaced(value, of, (*keys, name))) is not value
         }
         found = node.model_copy(update=changes) if changes else node
