@@ -16,7 +16,15 @@ import numpy as np
 
 from mecsim.model.model import Model
 from mecsim.model.random_streams import Stream
-from mecsim.scenario.schema import Deterministic, ListedTasks, Mmpp, Poisson, RecordedTasks, Slotted
+from mecsim.scenario.schema import (
+    CsvTasks,
+    Deterministic,
+    ListedTasks,
+    Mmpp,
+    Poisson,
+    RecordedTasks,
+    Slotted,
+)
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.jit import compiled
 
@@ -77,7 +85,7 @@ def arrivals(model: Model, every: Parts) -> Chunks:
             return _modulated(model, rates, dwell, every)
         case ListedTasks() as tasks:
             return _listed(model, tasks, every)
-        case RecordedTasks():
+        case CsvTasks() | RecordedTasks():
             raise ValueError("recorded tasks need a recording")
 
 

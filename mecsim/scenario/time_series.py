@@ -388,7 +388,7 @@ def read_mahimahi(path: Path, bin_s: float) -> Steps:
     count = max(math.ceil(period_s / bin_s), 1)
     if count > MAX_ROWS:
         raise ScenarioError(f"{path}: needs {count:,} bins of {bin_s:g} s; give a longer bin")
-    begin_s = bin_s * np.arange(count)
+    begin_s = bin_s * np.arange(count).astype(np.float64)
     lengths: Floats = np.diff(np.append(begin_s, period_s))
     bins = np.minimum((np.array(times) / 1000 / bin_s).astype(np.int64), count - 1)
     packets = np.bincount(bins, minlength=count).astype(np.float64)
