@@ -93,10 +93,11 @@ def run(
 def _kernel_hint(scenario: Scenario, kernel: str) -> str | None:
     """Return a line about the faster kernel for a run of many tasks; None for other runs."""
     from mecsim.model.workload import arrival_rate
-    from mecsim.scenario.schema import RecordedTasks
+    from mecsim.scenario.schema import CsvTasks, RecordedTasks
 
     classes = [scenario.of_class(number) for number in range(len(scenario.classes))]
-    if kernel != "simpy" or any(isinstance(each.arrivals, RecordedTasks) for each in classes):
+    unknown = RecordedTasks | CsvTasks
+    if kernel != "simpy" or any(isinstance(each.arrivals, unknown) for each in classes):
         return None
     blocks_a_slot = sum(arrival_rate(each) * (each.dnn.blocks or 1) for each in classes)
     executions = blocks_a_slot * scenario.slots

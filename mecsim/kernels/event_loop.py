@@ -21,6 +21,12 @@ from mecsim.support.jit import compiled
 _POSITIVE: Final = (1 << 63) - 1
 """Shows the compiler that a mask is not negative, so that it checks no index."""
 
+_ENDS: Final = 0
+"""What a task does when it arrives: it has ended, it leaves later without having been served, or it
+joins the line of completions of a resource."""
+_LEAVES: Final = 1
+_JOINS: Final = 2
+
 _visit = cast(
     Callable[..., tuple[float, float, float, float, bool]], compiled(calendar_visits.visit)
 )
@@ -87,37 +93,36 @@ def _afford(s: State, device: int, energy_j: float) -> bool:
 
 
 @compiled
-def _enter(s: State, hop: Any, now: float) -> tuple[float, float, bool]:
-    """Fill in the time and energy of a hop on a resource with a calendar.
+def _arrive(s: State, task: Any, hop: Any, now: float) -> tuple[int, float]:
+    """Let a task arrive where calendars or times to drop may change what happens to it.
 
     Returns:
-        When its service starts, when the server is free next, and whether the job is lost.
+        What it does, and the time of its next event.
     """
-    resource = hop["resource"]
-    start, served, share, free, lost = _visit(
-        s.calendar,
-        s.steps,
-        s.outages,
-        resource,
-        now,
-        s.free_s[s.first[resource]],
-        hop["service_s"],
-    )
+    if task["hop"] == task["end"] or task["ready_s"] != task["ready_s"]:
+        return _ENDS, now
+    resource, first, service_s = hop["resource"], s.first[hop["resource"]], hop["service_s"]
+    start, served, share, lost = max(now, s.free_s[first]), service_s, 1.0, False
+    free = start + served
+    if len(s.calendar) > 0 and s.calendar[resource]["timed"]:
+        start, served, share, free, lost = _visit(
+            s.calendar, s.steps, s.outages, resource, now, s.free_s[first], service_s
+        )
+    if start > task["drop_s"]:
+        hop["service_s"] = task["ready_s"] = math.nan
+        return _LEAVES, max(now, task["drop_s"])
     hop["service_s"] = served
     hop["energy_j"] *= share
-    return start, free, lost
-
-
-@compiled
-def _too_late(s: State, hop: Any, now: float, drop_s: float) -> bool:
-    """Return whether the service of a hop would begin after the time to drop its task."""
-    resource = hop["resource"]
-    free = s.free_s[s.first[resource]]
-    if len(s.calendar) > 0 and s.calendar[resource]["timed"]:
-        service_s = hop["service_s"]
-        start = _visit(s.calendar, s.steps, s.outages, resource, now, free, service_s)[0]
-        return bool(start > drop_s)
-    return bool(max(now, free) > drop_s)
+    if len(s.capacity_j) > 0 and not _afford(s, task["device"], hop["energy_j"]):
+        return _ENDS, now
+    _occupy(s.free_s, first, s.first[resource + 1], free)
+    hop["start_s"] = start
+    task["hop"] += 1
+    if lost:
+        hop["latency_s"] = task["ready_s"] = math.nan
+        return _LEAVES, start + served
+    task["ready_s"] = start + served + hop["latency_s"]
+    return _JOINS, task["ready_s"]
 
 
 @compiled
@@ -125,8 +130,7 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
     """Process every event before the decision epoch at ``until_s``; return the time of the last."""
     tasks, hops, batches = s.tasks, s.hops, s.batches
     heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
-    metered, calendar = len(s.capacity_j) > 0, s.calendar
-    timed, drops = len(calendar) > 0, len(s.drop_after_s) > 0
+    metered, special = len(s.capacity_j) > 0, len(s.calendar) > 0 or len(s.drop_after_s) > 0
     task_mask = (len(tasks) - 1) & _POSITIVE
     hop_mask = (len(hops) - 1) & _POSITIVE
     batch_mask = (len(batches) - 1) & _POSITIVE
@@ -160,51 +164,32 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
         batch["active"] = 1
         at = task["hop"]
         hop = hops[at & hop_mask]
-        start = free = math.nan  # known already where the resource has a calendar
-        lost = False
-        ended, dropped = at == task["end"], False
-        if drops:
-            ended |= task["ready_s"] != task["ready_s"]
-            dropped = not ended and _too_late(s, hop, now, task["drop_s"])
-        if timed and not dropped:
-            ended |= task["ready_s"] != task["ready_s"]
-            if not ended and calendar[hop["resource"]]["timed"]:
-                start, free, lost = _enter(s, hop, now)
-        if dropped:
-            hop["service_s"] = task["ready_s"] = math.nan
-            when = max(now, task["drop_s"])
-            if top_consumed:
-                _replace_top(heap, queued, when, number)
-                top_consumed = False
-            else:
-                _push(heap, queued, when, number)
-                queued += 1
-        elif ended or (metered and not _afford(s, task["device"], hop["energy_j"])):
+        fate, when = _ENDS, now
+        if special:
+            fate, when = _arrive(s, task, hop, now)
+        elif at != task["end"] and not (
+            metered and not _afford(s, task["device"], hop["energy_j"])
+        ):
+            first = first_of[hop["resource"]]
+            start = max(now, free_s[first])
+            finish = start + hop["service_s"]
+            _occupy(free_s, first, first_of[hop["resource"] + 1], finish)
+            hop["start_s"] = start
+            task["hop"] = at + 1
+            fate, when = _JOINS, finish + hop["latency_s"]
+            task["ready_s"] = when
+        if fate == _ENDS:
             batch["unfinished"] -= 1
         else:
             resource = hop["resource"]
-            first = first_of[resource]
-            if start != start:
-                start = max(now, free_s[first])
-                free = start + hop["service_s"]
-            _occupy(free_s, first, first_of[resource + 1], free)
-            hop["start_s"] = start
-            task["hop"] = at + 1
-            when = start + hop["service_s"] + hop["latency_s"]
-            task["ready_s"] = when
-            if lost:
-                when = start + hop["service_s"]
-                hop["latency_s"] = task["ready_s"] = math.nan
-            before = last[resource]
+            before = last[resource] if fate == _JOINS else -1
             behind = tasks[before & task_mask]
-            if (
-                before >= 0
-                and not lost
-                and (behind["ready_s"] < when or (behind["ready_s"] == when and before < number))
+            if before >= 0 and (
+                behind["ready_s"] < when or (behind["ready_s"] == when and before < number)
             ):
                 behind["following"] = last[resource] = number
             else:
-                if before < 0 and not lost:
+                if before < 0 and fate == _JOINS:
                     last[resource] = number
                 if top_consumed:
                     _replace_top(heap, queued, when, number)

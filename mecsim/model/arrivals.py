@@ -16,7 +16,15 @@ import numpy as np
 
 from mecsim.model.model import Model
 from mecsim.model.random_streams import Stream
-from mecsim.scenario.schema import Deterministic, Mmpp, Poisson, RecordedTasks, Slotted
+from mecsim.scenario.schema import (
+    CsvTasks,
+    Deterministic,
+    ListedTasks,
+    Mmpp,
+    Poisson,
+    RecordedTasks,
+    Slotted,
+)
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.jit import compiled
 
@@ -66,7 +74,7 @@ def arrivals(model: Model, every: Parts) -> Chunks:
     Raises:
         ValueError: If the tasks are not drawn but recorded.
     """
-    match model.scenario.arrivals:
+    match model.nominal.arrivals:
         case Slotted(rate=rate):
             return _slotted(model, rate, every)
         case Deterministic(rate=rate):
@@ -75,7 +83,9 @@ def arrivals(model: Model, every: Parts) -> Chunks:
             return _modulated(model, (rate,), (math.inf,), every)
         case Mmpp(rates=rates, mean_dwell=dwell):
             return _modulated(model, rates, dwell, every)
-        case RecordedTasks():
+        case ListedTasks() as tasks:
+            return _listed(model, tasks, every)
+        case CsvTasks() | RecordedTasks():
             raise ValueError("recorded tasks need a recording")
 
 
@@ -131,6 +141,27 @@ def _modulated(
         release, counts = _poisson(gaps, numbers, number - numbers.start, begin, end, rate)
         device = sources.uniform(numbers.start, counts) * model.devices
         yield release, device.astype(np.int64), counts
+
+
+def _listed(model: Model, tasks: ListedTasks, every: Parts) -> Chunks:
+    """Yield tasks that are given one by one; devices are drawn where they are not given."""
+    sources, release_s = stream_of(model, "sources"), np.array(tasks.release)
+    devices = None if tasks.devices is None else np.array(tasks.devices, dtype=np.int64)
+    for numbers in every:
+        bounds = listed_bounds(model, release_s, numbers)
+        counts, rows = np.diff(bounds), slice(bounds[0], bounds[-1])
+        if devices is None:
+            drawn = sources.uniform(numbers.start, counts) * model.devices
+            yield release_s[rows], drawn.astype(np.int64), counts
+        else:
+            yield release_s[rows], devices[rows], counts
+
+
+def listed_bounds(model: Model, release_s: Floats, numbers: range) -> Ints:
+    """Return the first task of every slot, and the one after the last slot; shape (K + 1,)."""
+    starts = slot_starts(model, range(numbers.start, numbers.stop + 1))
+    bounds = np.searchsorted(release_s, starts)
+    return bounds.astype(np.int64)
 
 
 def _pieces(

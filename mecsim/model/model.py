@@ -18,6 +18,7 @@ from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.calendars import NO_CALENDARS, Calendars
 from mecsim.model.channel import Channel
 from mecsim.model.compute_table import ComputeTable, compute_table
+from mecsim.model.listed_tasks import check_listed
 from mecsim.model.node_types import NodeType, node_types
 from mecsim.model.over_time import NodeGroups, Series, followers, with_nominal, written_out
 from mecsim.model.random_streams import MAX_SEED
@@ -329,6 +330,7 @@ def _check_seed(seed: int) -> None:
 def _resolve(described: Scenario, seed: int) -> Model:
     scenario, over_time = with_nominal(described)
     _check_memory(scenario)
+    check_listed(scenario)
     work = [_work_of(scenario, number) for number in range(len(scenario.classes))]
     of_nodes = nodes.given(scenario) | nodes.drawn(scenario, seed)
     types, node_type = node_types(scenario, [blocks for blocks, _ in work])

@@ -18,6 +18,7 @@ from mecsim.model.channel import Channel
 from mecsim.model.random_streams import Stream
 from mecsim.scenario.document import FORMULA
 from mecsim.scenario.groups import names
+from mecsim.scenario.network import RadioRate
 from mecsim.scenario.schema import (
     Capacity,
     DeviceGroup,
@@ -129,11 +130,14 @@ def _channel(scenario: Scenario, devices: Sequence[DeviceGroup]) -> Channel:
     )
 
 
-def _bounds(rate: float | UniformRate | None) -> tuple[float, float]:
-    """Return the bounds of a given rate, NaN where the rate follows from the channel."""
+def _bounds(rate: RadioRate | None) -> tuple[float, float]:
+    """Return the bounds of a given rate, NaN where the rate follows from the channel.
+
+    It does not change over time: see :func:`mecsim.model.over_time.with_nominal`.
+    """
     if isinstance(rate, UniformRate):
         return rate.uniform
-    return (np.nan, np.nan) if rate is None else (float(rate), float(rate))
+    return (rate, rate) if isinstance(rate, float) else (np.nan, np.nan)
 
 
 def _server_positions(scenario: Scenario, servers: Sequence[ServerGroup]) -> Floats:

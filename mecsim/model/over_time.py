@@ -12,10 +12,11 @@ import numpy as np
 
 from mecsim.errors import ScenarioError
 from mecsim.model.calendars import Calendar
+from mecsim.model.listed_tasks import listed
 from mecsim.model.resources import Resources
 from mecsim.scenario import time_series
 from mecsim.scenario.document import FORMULA
-from mecsim.scenario.schema import Scenario
+from mecsim.scenario.schema import CsvTasks, ListedTasks, Scenario
 from mecsim.scenario.section import (
     CapacitySteps,
     CsvSeries,
@@ -45,21 +46,23 @@ class Series(NamedTuple):
         return Calendar(steps=rows, period_s=steps.period_s)
 
 
-def replaced(node: _Node, of: Callable[[OverTime, Keys], Any], keys: Keys = ()) -> _Node:
-    """Return a scenario, or a part of one, with each series replaced; itself if it has none.
+def replaced(node: _Node, of: Callable[[OverTime | CsvTasks, Keys], Any], keys: Keys = ()) -> _Node:
+    """Return a scenario, or a part of one, with each series and list of tasks replaced.
 
     Args:
-        node: The scenario or the part.
-        of: Returns what replaces a series, given its path of keys.
+        node: The scenario or the part; is returned itself if it has none.
+        of: Returns what replaces a series or the tasks of a file, given its path of keys.
         keys: Path of the part.
     """
     found: Any = node
-    if isinstance(node, OverTime):
+    if not isinstance(node, Section | tuple):
+        return node
+    if isinstance(node, OverTime | CsvTasks):
         return of(node, keys)
     if isinstance(node, Section):
         changes = {
             name: new
-            for name, value in node
+            for name, value in vars(node).items()
             if (new := replaced(value, of, (*keys, name))) is not value
         }
         found = node.model_copy(update=changes) if changes else node
@@ -72,12 +75,16 @@ def replaced(node: _Node, of: Callable[[OverTime, Keys], Any], keys: Keys = ()) 
 def with_nominal(scenario: Scenario) -> tuple[Scenario, dict[Keys, Steps]]:
     """Return a scenario with the nominal value of each series in its place, and the series.
 
+    Tasks of a file are listed.
+
     Raises:
         ScenarioError: A file cannot be read or is not valid.
     """
     found: dict[Keys, Steps] = {}
 
-    def nominal(spec: OverTime, keys: Keys) -> float:
+    def nominal(spec: OverTime | CsvTasks, keys: Keys) -> float | ListedTasks:
+        if isinstance(spec, CsvTasks):
+            return listed(spec, scenario, keys)
         found[keys] = steps_of(spec, keys, scenario.length_s)
         return found[keys].nominal
 
@@ -85,13 +92,15 @@ def with_nominal(scenario: Scenario) -> tuple[Scenario, dict[Keys, Steps]]:
 
 
 def written_out(scenario: Scenario) -> Scenario:
-    """Return a scenario that needs no file of a series: its steps are in their places.
+    """Return a scenario that needs no CSV file: steps and tasks are in their places.
 
     Raises:
         ScenarioError: A file cannot be read or is not valid.
     """
 
-    def inline(spec: OverTime, keys: Keys) -> OverTime:
+    def inline(spec: OverTime | CsvTasks, keys: Keys) -> OverTime | ListedTasks:
+        if isinstance(spec, CsvTasks):
+            return listed(spec, scenario, keys)
         if isinstance(spec, RateSteps | CapacitySteps):
             return spec
         steps = steps_of(spec, keys, scenario.length_s)

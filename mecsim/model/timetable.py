@@ -10,6 +10,7 @@ import numpy as np
 from mecsim.errors import ScenarioError
 from mecsim.model.calendars import (
     LOST,
+    NO_CALENDARS,
     RESTARTS,
     RESUMES,
     Calendar,
@@ -40,6 +41,8 @@ def timetable(
     Raises:
         ScenarioError: A failure names something that does not exist, or that another one names too.
     """
+    if not series and not scenario.failures:
+        return NO_CALENDARS
     entries = [(each.resources, each.calendar()) for each in series]
     failing = list(_failing(scenario, resources, links))
     _check_disjoint(failing, resources)

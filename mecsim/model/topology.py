@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -200,7 +200,7 @@ def _pairs(spec: Wired, n: int) -> tuple[Ints, Ints]:
 
 
 def _explicit_links(spec: Wired, nodes: groups.Nodes) -> Links:
-    rows: dict[tuple[int, int], tuple[float, float]] = {}
+    rows: dict[tuple[int, int], tuple[Any, float]] = {}  # rates are numbers, see with_nominal
     names = groups.names(nodes, "ES ")
     for number, link in enumerate(spec.links or ()):
         for pair in _joined(link, nodes):

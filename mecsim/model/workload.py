@@ -14,15 +14,24 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from mecsim.model.arrivals import CHUNK, Parts, arrivals, slot_starts, stream_of
+from mecsim.model.arrivals import (
+    CHUNK,
+    Parts,
+    arrivals,
+    listed_bounds,
+    slot_starts,
+    stream_of,
+)
 from mecsim.model.model import Model
 from mecsim.model.over_time import values_at
 from mecsim.model.random_streams import Stream
 from mecsim.scenario.schema import (
     Arrivals,
     ConstantSize,
+    CsvTasks,
     Deterministic,
     ExponentialSize,
+    ListedTasks,
     LognormalSize,
     Mmpp,
     Poisson,
@@ -231,9 +240,16 @@ def size_columns(model: Model, recording: RecordedWorkload | None = None) -> int
     """Return the number of size factors of a task: 1, or M if any are drawn per block."""
     if recording is not None:
         return recording.size_columns
-    described = model.scenario.classes
-    per_block = any(getattr(each.size_factor, "per", None) == "block" for each in described)
+    per_block = any(
+        getattr(each.size_factor, "per", None) == "block" and not given_sizes(each.arrivals)
+        for each in model.nominal.classes
+    )
     return model.blocks if per_block else 1
+
+
+def given_sizes(arrivals: Arrivals) -> tuple[float, ...] | None:
+    """Return the sizes of tasks that are listed with them."""
+    return arrivals.sizes if isinstance(arrivals, ListedTasks) else None
 
 
 def mean_tasks(model: Model, recording: RecordedWorkload | None = None) -> float:
@@ -244,23 +260,25 @@ def mean_tasks(model: Model, recording: RecordedWorkload | None = None) -> float
 
 def mean_rate(model: Model) -> float:
     """Return the mean number of tasks a slot of the arrival process of a model."""
-    return arrival_rate(model.scenario)
+    return arrival_rate(model.nominal)
 
 
 def arrival_rate(scenario: Scenario) -> float:
     """Return the mean number of tasks a slot of the arrival processes of a scenario."""
-    rates = [_rate_of(each.arrivals) for each in scenario.classes]
+    rates = [_rate_of(each.arrivals, scenario.slots) for each in scenario.classes]
     return rates[0] if len(rates) == 1 else math.fsum(rates)
 
 
-def _rate_of(arrivals: Arrivals) -> float:
+def _rate_of(arrivals: Arrivals, slots: int) -> float:
     match arrivals:
         case Mmpp(rates=rates, mean_dwell=dwell):
             weighted = [rate * time for rate, time in zip(rates, dwell, strict=True)]
             return math.fsum(weighted) / math.fsum(dwell)
         case Slotted(rate=rate) | Deterministic(rate=rate) | Poisson(rate=rate):
             return rate
-        case RecordedTasks():
+        case ListedTasks(release=release):
+            return len(release) / slots
+        case CsvTasks() | RecordedTasks():
             raise ValueError("recorded tasks need a recording")
 
 
@@ -311,7 +329,10 @@ def _drawn(model: Model, every: Parts) -> Iterator[_Released]:
 
 def _sizes(model: Model, sizes: Stream, numbers: range, counts: Ints) -> tuple[Floats, Floats]:
     """Return the size factors of the tasks of some slots, and those expected in each slot."""
-    spec, total = model.scenario.size_factor, int(counts.sum())
+    spec, total, tasks = model.scenario.size_factor, int(counts.sum()), model.nominal.arrivals
+    if isinstance(tasks, ListedTasks) and tasks.sizes is not None:
+        bounds = listed_bounds(model, np.array(tasks.release), numbers)
+        return np.array(tasks.sizes[bounds[0] : bounds[-1]])[:, None], np.ones((len(numbers), 1))
     if isinstance(spec, ConstantSize):
         return np.ones((total, 1)), np.ones((len(numbers), 1))
     if spec.per == "slot":

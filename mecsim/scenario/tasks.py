@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from mecsim.scenario.document import FORMULA
 from mecsim.scenario.section import ExtendedSection, Section, fault, one_of
-from mecsim.scenario.units import NonNegative, Positive, Seconds
+from mecsim.scenario.units import NonNegative, NonNegativeSeconds, Positive, Seconds
 from mecsim.support.validation import Whole, Within
 
 
@@ -270,8 +271,51 @@ class RecordedTasks(Section):
     """Path of the trace, relative to the file that names it."""
 
 
+class CsvTasks(Section):
+    """Tasks from a CSV file: their times and, where it has such columns, device, size and class.
+
+    Times have a unit in the header, as in ``time (s)``, and count from the start of the run, or
+    are time stamps as ``2023-11-16 18:15:46.68``, which count from the first row.
+    """
+
+    process: Literal["csv"]
+    """Tasks are those of a file."""
+    file: str
+    """Path of the file, relative to the file that names it."""
+    time: str | None = None
+    """Header of the column of times; by default ``time``, ``t`` or ``timestamp``, with a unit or
+    not, in any case of letters."""
+    beyond: Literal["error", "drop"] = "error"
+    """Whether tasks after the last slot are refused or left out."""
+
+
+class ListedTasks(Section):
+    """Tasks one by one, as a trace keeps those of a CSV file."""
+
+    process: Literal["listed"]
+    """Tasks are those of a list."""
+    release: tuple[NonNegativeSeconds, ...]
+    """When each task is released, in s from the start of the run, in order."""
+    devices: tuple[Annotated[int, Within(0), Whole], ...] | None = None
+    """Device of each task, from 0; by default drawn uniformly for each task."""
+    sizes: tuple[NonNegative, ...] | None = None
+    """Size factor of each task; by default drawn by ``size_factor``."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for key in ("devices", "sizes"):
+            values = getattr(self, key)
+            if values is not None and len(values) != len(self.release):
+                found = f"has {len(values)} entries; allowed: {len(self.release)}, one each"
+                raise fault((key,), found)
+        if any(one > other for one, other in pairwise(self.release)):
+            raise fault(("release",), "should be in order of time")
+        return self
+
+
 Arrivals: TypeAlias = Annotated[
-    Slotted | Deterministic | Poisson | Mmpp | RecordedTasks, Discriminator("process")
+    Slotted | Deterministic | Poisson | Mmpp | RecordedTasks | CsvTasks | ListedTasks,
+    Discriminator("process"),
 ]
 
 

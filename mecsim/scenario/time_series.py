@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final, Literal
@@ -23,6 +24,11 @@ MAX_ROWS: Final = 1_000_000
 PACKET_BITS: Final = 12_000
 """A line of a mahimahi trace is an opportunity to send a packet of 1,500 bytes."""
 _TIMES: Final = ("time", "t", "timestamp")
+_STAMP: Final = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)[ T](?P<time>\d\d:\d\d:\d\d)(?P<fraction>\.\d+)?"
+    r"(?P<zone>Z|[+-]\d\d:\d\d)?",
+    re.ASCII,
+)
 _UNIT: Final = re.compile(r"(?P<name>.*?)\s*[(\[](?P<unit>[^()\[\]]*)[)\]]")
 
 
@@ -65,6 +71,15 @@ class Table:
                 raise self.fault(row, column, f"allowed: at least {least:g}")
         return values
 
+    def plain_numbers(self, column: int) -> Floats:
+        """Return a column of numbers without a unit, 0 or more. Raises ``ScenarioError``."""
+        values = np.empty(len(self.rows))
+        for row, cells in enumerate(self.rows):
+            values[row] = self._number(row, column, cells[column], Decimal(1))
+            if values[row] < 0:
+                raise self.fault(row, column, "allowed: at least 0")
+        return values
+
     def _number(self, row: int, column: int, cell: str, factor: Decimal) -> float:
         try:
             value = float(Decimal(cell.strip()) * factor)
@@ -84,6 +99,50 @@ class Table:
                 f"allowed: for example '{name} ({example})'"
             )
         return found
+
+    def times(self, column: int) -> Floats:
+        """Return times in s: numbers with a unit, or time stamps, which count from the first row.
+
+        Raises:
+            ScenarioError: A cell is neither, or times go back.
+        """
+        if unit_of(self.header[column], "s") is not None:
+            time_s = self.numbers(column, "s")
+        else:
+            stamps = [self._stamp(row, column) for row in range(len(self.rows))]
+            time_s = np.array([float(stamp - stamps[0]) for stamp in stamps])
+        self.check_order(column, time_s)
+        return time_s
+
+    def _stamp(self, row: int, column: int) -> Decimal:
+        """Return a time stamp in exact seconds."""
+        match = _STAMP.fullmatch(self.rows[row][column].strip())
+        problem = "allowed: a time stamp as 2023-11-16 18:15:46.68, or a unit in the header"
+        if match is None:
+            raise self.fault(row, column, problem)
+        try:
+            moment = datetime.fromisoformat(f"{match['date']}T{match['time']}{match['zone'] or ''}")
+        except ValueError:
+            raise self.fault(row, column, problem) from None
+        whole = moment - datetime(1970, 1, 1, tzinfo=moment.tzinfo)
+        if moment.tzinfo is not None:
+            whole -= moment.utcoffset() or timedelta()
+        return whole.days * 86400 + whole.seconds + Decimal(f"0{match['fraction'] or '.0'}")
+
+    def check_order(self, column: int, time_s: Floats, *, strictly: bool = False) -> None:
+        """Raise ``ScenarioError`` if times go back, or ``strictly`` if any is repeated."""
+        steps_s = np.diff(time_s)
+        back = np.flatnonzero(steps_s <= 0 if strictly else steps_s < 0)
+        if back.size:
+            row = int(back[0]) + 1
+            least = "later than" if strictly else "not before"
+            before = self.rows[row - 1][column]
+            raise self.fault(row, column, f"allowed: {least} that of the row before, {before}")
+
+    def find(self, name: str) -> int | None:
+        """Return the number of the column of this bare name in any case of letters, or None."""
+        bare = [_bare(head).lower() for head in self.header]
+        return bare.index(name) if name in bare else None
 
     def column(self, name: str) -> int:
         """Return the number of the column with a header, with or without its unit."""
@@ -223,7 +282,7 @@ def read_series(
     times = table.time_column()
     values = _value_column(table, times, unit, column)
     time_s = table.numbers(times, "s", least=None)
-    _check_order(table, times, time_s)
+    table.check_order(times, time_s, strictly=True)
     time_s -= time_s[0]
     value = table.numbers(values, unit)
     if interpolation == "linear" and len(value) > 1:
@@ -283,14 +342,6 @@ def _value_column(table: Table, times: int, unit: str, name: str | None) -> int:
     )
 
 
-def _check_order(table: Table, times: int, time_s: Floats) -> None:
-    back = np.flatnonzero(np.diff(time_s) <= 0)
-    if back.size:
-        row = int(back[0]) + 1
-        before = table.rows[row - 1][times]
-        raise table.fault(row, times, f"allowed: later than that of the row before, {before}")
-
-
 def _interpolated(
     path: Path, time_s: Floats, value: Floats, resolution_s: float, *, last: bool
 ) -> tuple[Floats, Floats]:
@@ -337,8 +388,8 @@ def read_mahimahi(path: Path, bin_s: float) -> Steps:
     count = max(math.ceil(period_s / bin_s), 1)
     if count > MAX_ROWS:
         raise ScenarioError(f"{path}: needs {count:,} bins of {bin_s:g} s; give a longer bin")
-    begin_s = bin_s * np.arange(count)
-    lengths = np.diff(np.append(begin_s, period_s))
+    begin_s = bin_s * np.arange(count).astype(np.float64)
+    lengths: Floats = np.diff(np.append(begin_s, period_s))
     bins = np.minimum((np.array(times) / 1000 / bin_s).astype(np.int64), count - 1)
-    value = np.bincount(bins, minlength=count) * PACKET_BITS / lengths
-    return steps(begin_s, value, period_s, str(path))
+    packets = np.bincount(bins, minlength=count).astype(np.float64)
+    return steps(begin_s, packets * PACKET_BITS / lengths, period_s, str(path))

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from mecsim.model.task_status import BATTERY_SPENT, CAUSES
 from mecsim.support.arrays import Bools, Floats, Ints, without_scale
 from mecsim.support.text import finite, number
 
@@ -304,7 +305,7 @@ class RunSummary(_Numbers):
         """Return the document that ``mecsim run --json`` prints; see :func:`finite` for null."""
         optional = ("lower_bound", "scheduler_reason", "counted", "deadline_miss_ratio", "classes")
         exclude = {name for name in optional if getattr(self, name) in (None, ())}
-        if not self.failed:
+        if set(self.failed_by_cause) <= {CAUSES[BATTERY_SPENT]}:  # then ``failed`` says it all
             exclude.add("failed_by_cause")
         document: dict[str, Any] = finite(self.model_dump(mode="json", exclude=exclude))
         return document

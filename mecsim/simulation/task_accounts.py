@@ -103,7 +103,10 @@ class Accounts:
         seconds = rows["start_s"] - self._enqueue_s + rows["service_s"] + rows["latency_s"]
         task = np.repeat(np.arange(len(self)), np.diff(self._offset))
         number = task * kinds + kind[rows["resource"]]
-        sums = np.bincount(number, np.nan_to_num(seconds, nan=0.0), minlength=len(self) * kinds)
+        sums = np.asarray(
+            np.bincount(number, np.nan_to_num(seconds, nan=0.0), minlength=len(self) * kinds),
+            dtype=np.float64,
+        )
         return sums.reshape(-1, kinds)
 
     def task_rows(self) -> Rows:

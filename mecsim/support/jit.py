@@ -81,7 +81,8 @@ def compiled(function: _Function) -> _Function:
 
 def compilable(function: _Function) -> _Function:
     """Let compiled functions call a function that stays as it is for all other callers."""
-    return cast("_Function", register_jitable(function))
+    made: _Function = register_jitable(function)
+    return made
 
 
 _CacheFile: Any = caching.IndexDataCacheFile  # numba has no types

@@ -109,10 +109,23 @@ def backbones(draw: st.DrawFn, servers: int) -> dict[str, Any]:
     shape = draw(st.sampled_from(shapes))
     if shape != "explicit":
         return {"topology": shape, **every}
-    own = st.sampled_from([{}, {"rate": 1.0}, {"rate": RATES_OVER_TIME[0]}, {"latency": 0.25}])
+    some: list[dict[str, Any]] = [
+        {},
+        {"rate": 1.0},
+        {"rate": RATES_OVER_TIME[0]},
+        {"latency": 0.25},
+    ]
+    own = st.sampled_from(some)
     line = [{"from": n, "to": n + 1, **draw(own)} for n in range(1, servers)]
     more = [{"from": 1, "to": servers, "both_ways": False, "rate": 2.0}] if servers > 2 else []
     return {"topology": shape, **every, "links": line + draw(st.sampled_from([[], more]))}
+
+
+OUTAGES: list[dict[str, Any]] = [
+    {"at": [[0.5, 1.0], [2.0, 3.5]]},
+    {"at": [[0.0, 0.25], [1.0, 1.5], [1.75, 4.0]]},
+    {"mean_time_to_failure": 1.0, "mean_time_to_repair": 0.5},
+]
 
 
 @st.composite
@@ -121,15 +134,7 @@ def failures(draw: st.DrawFn, count: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for key, which in (("servers", [[count], "all"]), ("devices", [[0], "all"])):
         if draw(st.booleans()):
-            times = draw(
-                st.sampled_from(
-                    [
-                        {"at": [[0.5, 1.0], [2.0, 3.5]]},
-                        {"at": [[0.0, 0.25], [1.0, 1.5], [1.75, 4.0]]},
-                        {"mean_time_to_failure": 1.0, "mean_time_to_repair": 0.5},
-                    ]
-                )
-            )
+            times = draw(st.sampled_from(OUTAGES))
             work = draw(st.sampled_from(["resumes", "restarts", "lost"]))
             waits = {"arrivals": draw(st.sampled_from(["wait", "wait", "fail"]))}
             found.append({key: draw(st.sampled_from(which)), "work": work} | times | waits)

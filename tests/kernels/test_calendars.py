@@ -22,6 +22,7 @@ from mecsim.simulation.drive import KERNELS, SchedulerPolicy, Source, drive
 from mecsim.simulation.totals import Totals
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario
+from tests.helpers.examples import examples
 from tests.helpers.schedulers import Scripted
 from tests.helpers.strategies import cases
 
@@ -134,7 +135,7 @@ def calendar_cases(draw: st.DrawFn) -> tuple[Model, list[list[int]]]:
 
 
 @given(calendar_cases())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=examples(150), deadline=None, derandomize=True)
 def test_both_kernels_give_equal_traces(case: tuple[Model, list[list[int]]]) -> None:
     model, placements = case
     one, other = (simulated(model, placements, kernel) for kernel in KERNELS)

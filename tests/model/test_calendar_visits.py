@@ -20,11 +20,12 @@ from mecsim.model.calendars import (
     calendars,
 )
 from mecsim.support.jit import compiled
+from tests.helpers.examples import examples
 
 
 def one(**of_calendar: Any) -> Calendars:
     """The calendar of resource 1 of two."""
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.array(of_calendar.pop(name), dtype=np.float64).reshape(-1, 2)
         for name in ("steps", "outages")
         if name in of_calendar
@@ -123,8 +124,9 @@ def grid(low: int, high: int) -> st.SearchStrategy[float]:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     begins = sorted(draw(st.sets(grid(1, 12), max_size=4)))
-    several = {"min_size": len(begins) + 1, "max_size": len(begins) + 1}
-    factors = draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), **several))
+    count = len(begins) + 1
+    multiples = st.sampled_from([0.0, 0.5, 1.0, 2.0])
+    factors = draw(st.lists(multiples, min_size=count, max_size=count))
     repeats = draw(st.booleans())
     if not any(factors) or not repeats:
         factors[-1] = 1.0
@@ -180,7 +182,7 @@ def fine(case: Case) -> tuple[Fraction, Fraction, bool]:
 
 
 @given(cases())
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 def test_service_is_that_of_a_fine_computation(case: Case) -> None:
     start, served, _, _, lost = visit(*case.found, 1, case.now, case.free, case.service)
     assert (Fraction(start), Fraction(start) + Fraction(served), lost) == fine(case)
@@ -191,12 +193,12 @@ compiled_backlog = compiled(backlog)
 
 
 @given(cases(), st.floats(0.01, 3), st.floats(0, 30))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_compiled_and_interpreted_functions_give_the_same_bits(
     case: Case, scale: float, now: float
 ) -> None:
     found, service = case.found, case.service * scale
-    writable = [array.copy() for array in found]
+    writable = Calendars(found.of.copy(), found.steps.copy(), found.outages.copy())
     assert compiled_visit(*writable, 1, now, case.free, service) == visit(
         *found, 1, now, case.free, service
     )

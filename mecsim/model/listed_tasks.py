@@ -1,0 +1,99 @@
+"""Tasks from CSV files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mecsim.errors import ScenarioError
+from mecsim.scenario import groups
+from mecsim.scenario.schema import CsvTasks, ListedTasks, Scenario
+from mecsim.scenario.time_series import Table, read_table
+from mecsim.scenario.yaml_source import Keys
+from mecsim.support.arrays import Floats, Ints
+
+
+def listed(spec: CsvTasks, scenario: Scenario, keys: Keys) -> ListedTasks:
+    """Return the tasks of a file, those of one class where the file has a column ``class``.
+
+    Raises:
+        ScenarioError: The file cannot be read or is not valid; the message begins with the keys.
+    """
+    try:
+        table = read_table(Path(spec.file))
+        times = table.time_column() if spec.time is None else table.column(spec.time)
+        release_s = table.times(times)
+        rows = _of_class(table, scenario, keys)
+        rows = rows[rows < _counted(spec, scenario, table, times, release_s)]
+        device, size = table.find("device"), table.find("size")
+        devices = None if device is None else _devices(table, device, scenario)[rows]
+        sizes = None if size is None else table.plain_numbers(size)[rows]
+    except ScenarioError as error:
+        raise ScenarioError(f"{'.'.join(map(str, keys))}.file: {error}") from error
+    return ListedTasks(
+        process="listed",
+        release=tuple(release_s[rows].tolist()),
+        devices=None if devices is None else tuple(devices.tolist()),
+        sizes=None if sizes is None else tuple(sizes.tolist()),
+    )
+
+
+def _of_class(table: Table, scenario: Scenario, keys: Keys) -> Ints:
+    """Return the rows of the class of tasks whose arrivals are at some keys."""
+    column = table.find("class")
+    if scenario.tasks is None or column is None:
+        return np.arange(len(table.rows))
+    names = [each.name for each in scenario.tasks]
+    for row, cells in enumerate(table.rows):
+        if cells[column].strip() not in names:
+            raise table.fault(row, column, f"allowed: a class of tasks: {', '.join(names)}")
+    own = names[int(keys[1])]
+    return np.flatnonzero([cells[column].strip() == own for cells in table.rows])
+
+
+def check_listed(scenario: Scenario) -> None:
+    """Refuse listed tasks of devices that do not exist, or after the last slot.
+
+    Raises:
+        ScenarioError: The message begins with the key.
+    """
+    last = groups.count(scenario.devices) - 1
+    for number, each in enumerate(scenario.classes):
+        tasks = each.arrivals
+        if not isinstance(tasks, ListedTasks):
+            continue
+        with scenario.in_class(number):
+            if tasks.devices and max(tasks.devices) > last:
+                problem = f"has a task of device {max(tasks.devices)}; allowed: 0 to {last}"
+                raise ScenarioError(f"arrivals.devices: {problem}")
+            if tasks.release and tasks.release[-1] >= scenario.length_s:
+                latest, end = f"{tasks.release[-1]:g} s", f"{scenario.length_s:g} s"
+                problem = f"has a task at {latest}; allowed: before {end} (slots × slot_length)"
+                raise ScenarioError(f"arrivals.release: {problem}")
+
+
+def _counted(
+    spec: CsvTasks, scenario: Scenario, table: Table, times: int, release_s: Floats
+) -> int:
+    """Return how many tasks are released before the last slot ends."""
+    count = int(np.searchsorted(release_s, scenario.length_s))
+    if count < len(release_s) and spec.beyond == "error":
+        allowed = f"allowed: before {scenario.length_s:g} s (slots × slot_length), or beyond: drop"
+        raise table.fault(count, times, f"{release_s[count]:g} s after the start; {allowed}")
+    return count
+
+
+def _devices(table: Table, column: int, scenario: Scenario) -> Ints:
+    """Return the device of each task: a number from 0, or a name."""
+    last = groups.count(scenario.devices) - 1
+    numbers = {str(number): number for number in range(last + 1)}
+    if not isinstance(scenario.devices, int):
+        numbers |= {name: n for n, name in enumerate(groups.names(scenario.devices, "device"))}
+    found = np.empty(len(table.rows), dtype=np.int64)
+    for row, cells in enumerate(table.rows):
+        number = numbers.get(cells[column].strip())
+        if number is None:
+            raise table.fault(row, column, f"allowed: 0 to {last}, or the name of a device")
+        found[row] = number
+    return found
