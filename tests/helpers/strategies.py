@@ -175,6 +175,14 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     return spec, draw(st.lists(placement, min_size=1, max_size=6))
 
 
+DEADLINES: list[dict[str, Any]] = [
+    {},
+    {"deadline": 4.0},
+    {"deadline": 1.0, "drop_late": True},
+    {"deadline": 3.0, "drop_late": True},
+]
+
+
 @st.composite
 def cases_of_classes(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     """Small scenarios with two or three classes of tasks; a class takes the first places."""
@@ -188,7 +196,7 @@ def cases_of_classes(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
             "dnn": chain(cycles, bits, draw(few), max_tolerated_delay=draw(SPEEDS)),
             "arrivals": draw(arrivals()),
             "size_factor": draw(st.sampled_from(SIZES)),
-            "deadline": draw(st.sampled_from([None, 1.0, 4.0])),
+            **draw(st.sampled_from(DEADLINES)),
         })  # fmt: skip
     values = spec.model_dump(mode="json") | {"tasks": tasks}
     for name in ("dnn", "arrivals", "size_factor"):

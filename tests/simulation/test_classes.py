@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from mecsim import Scenario
 from mecsim.errors import PlacementError, ScenarioError, SchedulerError
 from mecsim.model.model import resolve
+from mecsim.scheduler.ended_task import EndedTask
 from mecsim.scheduler.observation import Observation, feature_names
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.recorded import recorded_summary
@@ -21,6 +22,7 @@ from mecsim.simulation.replicas import Replicas
 from mecsim.simulation.run import run
 from mecsim.trace import TraceFile
 from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.examples import examples
 from tests.helpers.schedulers import LISTENING, SCRIPTED, Scripted
 from tests.helpers.strategies import cases_of_classes
 
@@ -107,7 +109,7 @@ def without_wall(path: Path, spec: Scenario) -> Any:
     return {k: v for k, v in found.items() if k not in ("wall_s", "trace", "scenario", "kernel")}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(24), deadline=None)
 @given(cases_of_classes())
 def test_kernels_static_runs_and_sums_agree(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, placements = case
@@ -132,7 +134,7 @@ def test_kernels_static_runs_and_sums_agree(case: tuple[Scenario, list[list[int]
     assert (static.reward, static.classes) == (stepped.reward, stepped.classes)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(cases_of_classes())
 def test_rewards_are_those_that_a_scheduler_hears(case: tuple[Scenario, list[list[int]]]) -> None:
     spec, placements = case
@@ -235,3 +237,108 @@ def test_no_scheduler_is_below_the_lower_bound(name: str) -> None:
     assert -found.reward >= found.lower_bound.cost - 1e-12
     least = np.array([4, 1, 1, 4, 1, 1])  # each task alone, at 1 cycle a second; no block is late
     assert found.lower_bound.cost == pytest.approx(least.sum() / 3)
+
+
+# ---------------------------------------------------------------- dropped tasks
+
+
+def dropping(deadline: float = 2.5, rate: float = 4, cycles: Any = (1,), **more: Any) -> Scenario:
+    """Tasks at one device at 1 Hz that are dropped at their deadline, in a slot of 10 s."""
+    return scenario(
+        slot_length=10.0,
+        dnn=chain(cycles, [0] * len(cycles)),
+        arrivals={"process": "slotted", "rate": rate},
+        device={"capacity": 1.0},
+        deadline=deadline,
+        drop_late=True,
+        **more,
+    )
+
+
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+def test_a_task_is_dropped_if_its_service_would_begin_too_late(kernel: str) -> None:
+    """Services begin at 0, 1, 2 and 3 s: the third ends late, the fourth is withdrawn at 2.5 s."""
+    found = simulate(dropping(), "local", kernel=kernel)
+    assert found.trace["tasks/status"].tolist() == [0, 0, 0, 3]
+    assert found.trace["tasks/finish_s"].tolist() == [1, 2, 3, 2.5]
+    assert found.trace["resources/busy_s"].sum() == 3
+    assert found.summary["failed_by_cause"] == {"dropped late": 1}
+    assert (found.summary["deadline_miss_ratio"], found.summary["completed"]) == (2 / 4, 3)
+    assert found.summary["total_delay_s"]["mean"] == 2
+
+
+@pytest.mark.parametrize("kernel", ["simpy", "compiled"])
+def test_a_task_whose_deadline_has_passed_is_dropped_at_once(kernel: str) -> None:
+    """The second task begins its first block at 2 s, ends it at 4 s, and begins no other."""
+    found = simulate(dropping(3.0, 2, (2, 1)), "local", kernel=kernel)
+    assert found.trace["tasks/status"].tolist() == [3, 3]
+    assert found.trace["tasks/finish_s"].tolist() == [3, 4]  # the first would go on at 4 s
+    assert found.trace["hops/task"].tolist() == [0, 1]
+    assert np.isnan(found.trace["blocks/finish_s"]).tolist() == [False, True] * 2
+
+
+def test_a_service_may_begin_at_the_deadline() -> None:
+    found = simulate(dropping(3.0), "local")
+    assert found.trace["tasks/status"].tolist() == [0, 0, 0, 0]
+
+
+def queue_with_withdrawals(
+    arrived_s: list[float], service_s: list[float], patience_s: float
+) -> list[float]:
+    """When each job of a FIFO queue ends, with jobs that leave the queue when their time is up."""
+    waiting: list[int] = []
+    ends = [np.nan] * len(arrived_s)
+    free_s = 0.0
+    for time_s in [*sorted({*arrived_s, *(each + patience_s for each in arrived_s)}), np.inf]:
+        while waiting and max(free_s, arrived_s[waiting[0]]) < time_s:  # begin what can begin
+            job = waiting.pop(0)
+            free_s = ends[job] = max(free_s, arrived_s[job]) + service_s[job]
+        for job in [each for each in waiting if arrived_s[each] + patience_s == time_s]:
+            if free_s > time_s:
+                waiting.remove(job)
+                ends[job] = time_s
+        waiting += [job for job, at in enumerate(arrived_s) if at == time_s]
+    return ends
+
+
+def test_withdrawn_work_delays_nobody() -> None:
+    """Against a program with an explicit queue, from which jobs are removed at their deadline."""
+    law: dict[str, Any] = {"size_factor": {"distribution": "exponential"}, "slots": 40}
+    law["arrivals"] = {"process": "poisson", "rate": 12}
+    spec = Scenario.model_validate(dropping(4.0).model_dump(mode="json") | law)
+    trace = simulate(spec, "local").trace
+    release_s, size = trace["tasks/release_s"].tolist(), trace["tasks/size_factor"].tolist()
+    ends = queue_with_withdrawals(release_s, size, 4.0)
+    assert trace["tasks/finish_s"].tolist() == pytest.approx(ends)
+    share = (trace["tasks/status"] == 3).mean()
+    assert 0.05 < share < 0.6
+
+
+def test_rollouts_count_dropped_tasks_as_failed() -> None:
+    failed: list[list[int]] = []
+
+    class Asking(Scripted):
+        uses_rollouts = True
+
+        def decide(self, observation: Observation) -> Any:
+            failed.append(observation.what_if([[0], [0]]).failed.tolist())
+            return super().decide(observation)
+
+    for kernel in ("simpy", "compiled"):
+        run(dropping(), Asking, {"placements": [[0]]}, kernel=kernel)
+    assert failed == [[1, 1], [1, 1]]
+
+
+def test_a_scheduler_hears_of_a_dropped_task_after_its_deadline() -> None:
+    heard: list[tuple[int, float, bool, bool]] = []
+
+    class Hearing(Scripted):
+        def task_ended(self, task: EndedTask) -> None:
+            heard.append((task.number, task.finish_s, task.failed, task.missed_deadline))
+
+    for kernel in ("simpy", "compiled"):
+        heard.clear()
+        run(dropping(slots=2), Hearing, {"placements": [[0]]}, kernel=kernel)
+        assert heard[:4] == [(0, 1, False, False), (1, 2, False, False), (3, 2.5, True, True),
+                             (2, 3, False, True)]  # fmt: skip
+        assert len(heard) == 8
