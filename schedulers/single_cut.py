@@ -66,14 +66,16 @@ class SingleCut(Scheduler):
         wired = observation.wired_s(observation.spec.blocks, np.arange(self.spec.servers))
         return np.asarray(radio + _weighted(wired[:, serving_server].T, share))
 
-    def _serving_servers(self, mine: slice | list[int]) -> tuple[Ints, Floats]:
+    def _serving_servers(self, mine: Ints | slice | list[int]) -> tuple[Ints, Floats]:
         """Return the servers of some devices, and the share of these devices at each."""
         servers, devices = np.unique(self.spec.serving_server[mine], return_counts=True)
         return servers, devices / devices.sum()
 
 
-def _devices(observation: Observation) -> slice | list[int]:
-    return slice(None) if observation.device is None else [observation.device]
+def _devices(observation: Observation) -> Ints | slice | list[int]:
+    if observation.device is not None:
+        return [observation.device]
+    return slice(None) if observation.spec.every_device else observation.spec.releasing
 
 
 def _weighted(rows: Floats, weights: Floats) -> Floats:

@@ -232,6 +232,6 @@ def _spread(epochs: EpochTable, row: int, model: Model) -> tuple[Floats, Ints, I
     count = max(len(numbers), 1)
     gap_s = model.scenario.slot_length / count
     release_s = epochs.time_s[row] + gap_s * numbers.astype(np.float64)
-    device = (epochs.slot[row] * count + numbers) % model.devices
+    device = model.dealing.in_turn(epochs.slot[row] * count + numbers)
     class_ = np.zeros_like(device)
     return release_s, class_, device, np.tile(epochs.expected_size[row], (len(numbers), 1))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import count, islice
 from typing import Final, TypeAlias
 
@@ -26,6 +25,7 @@ from mecsim.scenario.schema import (
     Slotted,
 )
 from mecsim.support.arrays import Floats, Ints
+from mecsim.support.exact import as_written
 from mecsim.support.jit import compiled
 
 CHUNK: Final = 64
@@ -96,19 +96,9 @@ def _joined(slots: _Slots, every: Parts) -> Chunks:
         yield np.concatenate(release_s), np.concatenate(device), counts
 
 
-def _as_written(rate: float) -> Fraction:
-    """Return the number that a float stands for: 29/100 for 0.29, and 1/3 for 1 / 3.
-
-    Rounded products would lose tasks at the end of a slot or move them to the slot before. The
-    number is a simple fraction that rounds to the float, or else its shortest decimal.
-    """
-    exact = Fraction(rate)
-    simple = (exact.limit_denominator(10**digits) for digits in range(10))
-    return next((fraction for fraction in simple if float(fraction) == rate), Fraction(repr(rate)))
-
-
 def _slotted(model: Model, rate: float, every: Parts) -> Chunks:
-    tasks, per_slots = _as_written(rate).as_integer_ratio()
+    tasks, per_slots = as_written(rate).as_integer_ratio()
+    dealing = model.dealing
     for numbers in every:
         ends = range(numbers.start, numbers.stop + 1)
         until = np.array([n * tasks // per_slots for n in ends])
@@ -116,17 +106,20 @@ def _slotted(model: Model, rate: float, every: Parts) -> Chunks:
         every_device = np.tile(np.arange(model.devices), counts.sum() // model.devices + 2)
         begin = until[0] % model.devices
         device = every_device[begin : begin + counts.sum()]  # in a tenth of the time of numbers % D
+        if dealing.weighted:
+            device = dealing.in_turn(np.arange(until[0], until[-1]))
         yield np.repeat(slot_starts(model, numbers), counts), device, counts
 
 
 def _deterministic(model: Model, rate: float) -> _Slots:
-    length, exact, first = model.scenario.slot_length, _as_written(rate), 0
+    dealing = model.dealing
+    length, exact, first = model.scenario.slot_length, as_written(rate), 0
     for number in range(model.scenario.slots):
         end = -(-(number + 1) * exact.numerator // exact.denominator)
         tasks, first = np.arange(first, end), end
         release = tasks / rate * length if rate else np.empty(0)
         bounds = slot_start(model, number), np.nextafter(slot_start(model, number + 1), 0)
-        yield np.clip(release, *bounds), tasks % model.devices
+        yield np.clip(release, *bounds), dealing.in_turn(tasks)
 
 
 def _modulated(
@@ -134,13 +127,12 @@ def _modulated(
 ) -> Chunks:
     """Yield the Poisson arrivals whose rate follows a cycle of states with exponential sojourns."""
     gaps, sources = stream_of(model, "arrivals"), stream_of(model, "sources")
-    pieces = _pieces(model, rates, dwell)
+    pieces, dealing = _pieces(model, rates, dwell), model.dealing
     for numbers in every:
         of_slots = [piece for each in islice(pieces, len(numbers)) for piece in each]
         number, begin, end, rate = (np.array(column) for column in zip(*of_slots, strict=True))
         release, counts = _poisson(gaps, numbers, number - numbers.start, begin, end, rate)
-        device = sources.uniform(numbers.start, counts) * model.devices
-        yield release, device.astype(np.int64), counts
+        yield release, dealing.drawn(sources.uniform(numbers.start, counts)), counts
 
 
 def _listed(model: Model, tasks: ListedTasks, every: Parts) -> Chunks:

@@ -18,6 +18,7 @@ from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.calendars import NO_CALENDARS, Calendars
 from mecsim.model.channel import Channel
 from mecsim.model.compute_table import ComputeTable, compute_table
+from mecsim.model.dealing import Dealing
 from mecsim.model.listed_tasks import check_listed
 from mecsim.model.node_types import NodeType, node_types
 from mecsim.model.over_time import NodeGroups, Series, followers, with_nominal, written_out
@@ -140,6 +141,11 @@ class Model:
     def metered(self) -> bool:
         """Whether any device has a limited battery."""
         return bool(np.isfinite(self.battery_j).any())
+
+    @cached_property
+    def dealing(self) -> Dealing:
+        """Which devices release the tasks of the class, where there is one."""
+        return Dealing(self.device_group, self.classes[0].weights)
 
     @cached_property
     def drop_after_s(self) -> Floats:
@@ -392,6 +398,7 @@ def _classes(scenario: Scenario, blocks: Sequence[int]) -> Iterator[TaskClass]:
             blocks=blocks[number],
             deadline_s=math.inf if each.deadline is None else each.deadline,
             drop_late=each.drop_late,
+            weights=scenario.weights_of(number),
             priority=each.priority,
         )
 

@@ -19,5 +19,7 @@ class TaskClass:
     """The time from the release of a task until it should have ended; infinite without one."""
     drop_late: bool
     """Whether a task is dropped where its next service would begin after its deadline."""
+    weights: tuple[float, ...]
+    """Weight of every group of devices in releasing its tasks; empty if all devices are equal."""
     priority: str
     """A label; it changes no result."""

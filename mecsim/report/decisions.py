@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 from bokeh.models import ColumnDataSource, NumeralTickFormatter
 
+from mecsim.model.model import Model
 from mecsim.report.figures import HATCHES, SERIES, hover, line_tags, make_figure
 from mecsim.report.page import Cell, Chart, Key, Table, Text, quantity
 from mecsim.report.recording import Recording, intervals
-from mecsim.simulation.recorded import pieces
+from mecsim.simulation.recorded import class_column, pieces
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.text import number
 
@@ -29,7 +31,7 @@ def decisions(recording: Recording) -> list[Chart | Table | Text]:
     counts, edges_s = _counts(recording, total)
     chosen, labels = _places(counts, recording.model.server_names("ES "))
     counts = _merged(counts, chosen)
-    names = [f"block {m}: {name}" for m, name in enumerate(recording.model.block_names)]
+    names = _names(recording.model)
     width = number(float(edges_s[1] - edges_s[0]))
     note = (
         f"{total:,} decisions, in {len(edges_s) - 1} intervals of {width} s. A decision places "
@@ -38,23 +40,41 @@ def decisions(recording: Recording) -> list[Chart | Table | Text]:
     return [Text(note), _chart(counts, edges_s, labels, names), _table(counts, labels, names)]
 
 
+def _names(model: Model) -> list[str]:
+    """Return the names of the blocks of all classes of tasks."""
+    numbers = [m for each in model.classes for m in range(each.blocks)]
+    classes = [each.name for each in model.classes for _ in range(each.blocks)]
+    return [
+        f"{f'{of}, ' if len(model.classes) > 1 else ''}block {number}: {name}"
+        for of, number, name in zip(classes, numbers, model.block_names, strict=True)
+    ]
+
+
 def _unit(recording: Recording) -> str:
     per_task = recording.trace.scenario.decision_epoch == "per_task"
-    return "one task" if per_task else "all tasks of a slot"
+    of_class = " that are of one class" if len(recording.model.classes) > 1 else ""
+    return "one task" if per_task else f"all tasks of a slot{of_class}"
 
 
 def _counts(recording: Recording, total: int) -> tuple[Ints, Floats]:
-    """Return how often each block was placed at each place; shape (intervals, M, N + 1)."""
+    """Return how often each block was placed at each place; shape (intervals, B, N + 1).
+
+    The blocks are those of all classes of tasks, class after class.
+    """
     trace, model = recording.trace, recording.model
     last_s = float(trace.read("decisions", "time_s", total - 1, total)[0])
     edges_s = intervals(len(recording.slot_s), trace.scenario.slot_length, last_s, BINS)
     last = len(edges_s) - 2
-    found = np.zeros((last + 1, model.blocks, model.servers + 1), dtype=np.int64)
+    found = np.zeros((last + 1, len(model.cycles), model.servers + 1), dtype=np.int64)
     for begin, end in pieces(total):
         placement = trace.read("decisions", "placement", begin, end)
+        class_ = class_column(trace, "decisions", begin, end)
         time_s = trace.read("decisions", "time_s", begin, end)
         interval = np.clip(np.searchsorted(edges_s, time_s, side="right") - 1, 0, last)
-        np.add.at(found, (interval[:, None], np.arange(model.blocks), placement), 1)
+        for row, (first, stop) in enumerate(pairwise(model.first_block.tolist())):
+            mine = class_ == row
+            of_class = interval[mine, None], np.arange(first, stop), placement[mine, : stop - first]
+            np.add.at(found, of_class, 1)
     return found, edges_s
 
 
@@ -119,6 +139,6 @@ def _table(counts: Ints, labels: Sequence[str], names: Sequence[str]) -> Table:
     every = counts.sum(axis=0)
     rows: list[list[Cell | str]] = []
     for name, placed in zip([*names, ALL], [*every, every.sum(axis=0)], strict=True):
-        shares = (placed / placed.sum()).tolist()
+        shares = (placed / max(int(placed.sum()), 1)).tolist()
         rows.append([name, *(quantity(each, f"{each:.1%}") for each in shares)])
     return Table("Share of decisions by place", ["block", *labels], rows, name="placements")

@@ -16,7 +16,6 @@ from mecsim.report.page import Cell, Chart, Key, Table, Text, quantity
 from mecsim.report.recording import Recording
 from mecsim.simulation.metrics import Statistics
 from mecsim.support.arrays import Floats
-from mecsim.trace.schema import COLUMNS
 
 POINTS: Final = 199
 """Points of a distribution."""
@@ -116,9 +115,9 @@ def _parts_table(recording: Recording) -> Table:
 
 def groupings(recording: Recording) -> Iterator[Grouping]:
     """Yield the groups by which delays are shown: by class where a trace has classes."""
-    if "class" in COLUMNS["tasks"]:
-        labels, code = np.unique(recording.sample("class"), return_inverse=True)
-        yield Grouping("task class", [str(each) for each in labels], code)
+    if len(recording.model.classes) > 1:
+        names = [each.name for each in recording.model.classes]
+        yield Grouping("task class", names, recording.sample("class").astype(np.int64))
     yield _by_placement(recording)
     serving = recording.model.serving_server[recording.sample("device")]
     model, device = recording.model, recording.sample("device").astype(np.int64)

@@ -70,7 +70,8 @@ def _summary(recording: Recording) -> list[Table | Text]:
     counting = summary.counting
     counted = [] if counting is None else [Text(f"{counting[0].upper()}{counting[1:]}.")]
     alerted = [Text(each, alert=True) for each in alerts]
-    return [*alerted, *counted, _per_task(summary), _totals(summary)]
+    classes = [_by_class(summary)] if summary.classes else []
+    return [*alerted, *counted, _per_task(summary), _totals(summary), *classes]
 
 
 def _per_task(summary: RunSummary) -> Table:
@@ -83,6 +84,18 @@ def _per_task(summary: RunSummary) -> Table:
     return Table("Completed tasks", ["per task", *names], rows, name="per-task")
 
 
+def _by_class(summary: RunSummary) -> Table:
+    head, *texts = summary.of_classes()
+    rows: list[list[Cell | str]] = [list(row) for row in texts]
+    return Table("Classes of tasks", head, rows, name="classes")
+
+
+def _past_deadlines(summary: RunSummary) -> dict[str, float]:
+    """Return the share of tasks past their deadline, where tasks have one."""
+    share = summary.deadline_miss_ratio
+    return {} if share is None else {"tasks past their deadline (%)": 100 * share}
+
+
 def _totals(summary: RunSummary) -> Table:
     counts: dict[str, Any] = {
         "tasks released": summary.tasks,
@@ -90,6 +103,7 @@ def _totals(summary: RunSummary) -> Table:
         "failed": summary.failed,
         "deadline misses (blocks)": summary.late_blocks,
         "deadline-miss ratio (%)": None if summary.miss_ratio is None else 100 * summary.miss_ratio,
+        **_past_deadlines(summary),
         "reward": summary.reward,
         "events": summary.events,
         "last task done after the last slot (s)": summary.drained_s,

@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
@@ -53,6 +53,7 @@ from mecsim.scenario.tasks import (
     check_drop_late,
 )
 from mecsim.scenario.units import Seconds
+from mecsim.support.exact import whole_weights
 from mecsim.support.validation import Whole, Within
 
 __all__ = [
@@ -94,6 +95,9 @@ __all__ = [
 
 _OF_ONE_CLASS: Final = ("dnn", "size_factor", "arrivals", "deadline", "drop_late")
 """Keys that describe the tasks where there is one class of them."""
+
+LONGEST_PATTERN: Final = 100_000
+"""Most tasks of a pattern in which groups of devices take their turns."""
 
 UNNAMED: Final = "scenario"
 """The label of a scenario that was read from no file."""
@@ -207,9 +211,26 @@ class Scenario(Section):
                 least = f"allowed: at least {self._least_dwell:g} s (slot_length / 1000)"
                 problem = f"has a dwell time of {min(each.arrivals.mean_dwell):g} s; {least}"
                 raise fault((*keys, "arrivals", "mean_dwell"), problem)
+            if each.devices is not None:
+                self._check_weights(each.devices, (*keys, "devices"))
             if len(names) > 1 and isinstance(each.arrivals, RecordedTasks):
                 problem = "trace goes with one class of tasks; allowed: another process"
                 raise fault((*keys, "arrivals", "process"), problem)
+
+    def _check_weights(self, weights: Mapping[str, float], keys: yaml_source.Keys) -> None:
+        groups = self._device_groups
+        if not groups:
+            raise fault(keys, "needs groups; give devices as a list of groups, or leave it out")
+        for name in weights:
+            if name not in groups:
+                allowed = ", ".join(groups)
+                raise fault((*keys, name), f"is no group of devices; allowed: {allowed}")
+        if not any(weights.values()):
+            raise fault(keys, "leaves the class without a device; allowed: a weight above 0")
+        if (length := sum(whole_weights(list(weights.values())))) > LONGEST_PATTERN:
+            problem = f"has weights whose pattern has {length:,} tasks"
+            allowed = f"allowed: at most {LONGEST_PATTERN:,}; Try: rounder numbers"
+            raise fault(keys, f"{problem}; {allowed}")
 
     @model_serializer(mode="wrap")
     def _without_idle(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -232,7 +253,18 @@ class Scenario(Section):
         if self.tasks is not None:
             return self.tasks
         own = {name: getattr(self, name) for name in _OF_ONE_CLASS}
-        return (TaskClass.model_construct(name="", priority="", **own),)
+        return (TaskClass.model_construct(name="", priority="", devices=None, **own),)
+
+    def weights_of(self, number: int) -> tuple[float, ...]:
+        """Return the weight of every group of devices for a class; empty if all are equal."""
+        weights = self.classes[number].devices
+        if weights is None:
+            return ()
+        return tuple(weights.get(name, 0.0) for name in self._device_groups)
+
+    @property
+    def _device_groups(self) -> list[str]:
+        return [] if isinstance(self.devices, int) else [group.name for group in self.devices]
 
     def of_class(self, number: int) -> Scenario:
         """Return the scenario with the tasks of one class only, in the form of one class."""

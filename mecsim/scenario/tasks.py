@@ -334,6 +334,9 @@ class TaskClass(Section):
     """The time in s from the release of a task until its last block should have finished."""
     drop_late: bool = False
     """Whether a task is dropped where its next service would begin after its deadline."""
+    devices: dict[str, NonNegative] | None = None
+    """Which groups of devices release its tasks: a weight for each group; by default all devices
+    equally. A group releases the share of the tasks that its weight has of all weights."""
     priority: str = ""
     """A label for people and schedulers; it does not change the order of service."""
 

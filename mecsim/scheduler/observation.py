@@ -213,8 +213,11 @@ class Observation:
         return read_only(self.network.backlog_s(resources))
 
     @property
-    def _devices(self) -> slice | list[int]:
-        return slice(None) if self.device is None else [self.device]
+    def _devices(self) -> Ints | slice | list[int]:
+        """The task's device or, for a slot, those that release tasks of the class."""
+        if self.device is not None:
+            return [self.device]
+        return slice(None) if self.spec.every_device else self.spec.releasing
 
     @cached_property
     def place_backlog_s(self) -> Floats:
@@ -224,7 +227,7 @@ class Observation:
         has an infinite backlog, unless all are: then each has its own.
         """
         if self.device is None:
-            device = _mean(self.device_backlog_s)
+            device = _mean(self.device_backlog_s[self._devices])
         else:
             row = self.spec.servers + self.device
             device = float(self._backlog_s(slice(row, row + 1))[0])
@@ -262,7 +265,7 @@ class Observation:
     @cached_property
     def load_s(self) -> Floats:
         """Backlog that the epoch's tasks add by each block at each place; shape (N + 1, M)."""
-        devices = 1 if self.device is not None else self.spec.devices
+        devices = 1 if self.device is not None else len(self.spec.releasing)
         sharing = np.concatenate([[devices], self.spec.cores])[:, None]
         return read_only(self.compute_s * self.tasks / sharing)
 

@@ -83,6 +83,16 @@ class SchedulerSpec:
         """The spec of the whole run, with all classes of tasks."""
         return self._run or self
 
+    @cached_property
+    def releasing(self) -> Ints:
+        """The devices that release tasks of the class, in order."""
+        return read_only(self._one.dealing.devices)
+
+    @property
+    def every_device(self) -> bool:
+        """Whether all devices release tasks of the class equally."""
+        return not self._one.dealing.weighted
+
     @property
     def class_number(self) -> int:
         """The class of tasks, from 0."""
@@ -229,7 +239,7 @@ class SchedulerSpec:
 
     @cached_property
     def _work_at_mean_places(self) -> tuple[Floats, Floats]:
-        return self._with_servers(self.servers + np.arange(self.devices))
+        return self._with_servers(self.servers + self.releasing)
 
     def _with_servers(self, devices: Ints) -> tuple[Floats, Floats]:
         compute, servers = self._one.compute, slice(self.servers)

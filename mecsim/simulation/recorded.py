@@ -44,17 +44,19 @@ def _block_rows(trace: TraceFile, model: Model) -> Ints:
     if len(model.classes) == 1:
         return model.blocks * np.arange(tasks + 1)
     blocks_of = np.diff(model.first_block)
-    return np.cumsum([0, *blocks_of[class_of_tasks(trace, 0, tasks)].tolist()])
+    return np.cumsum([0, *blocks_of[class_column(trace, "tasks", 0, tasks)].tolist()])
 
 
-def class_of_tasks(trace: TraceFile, begin: int, end: int) -> NDArray[np.int32]:
-    """Return the class of some tasks of a trace."""
-    if "class" not in trace.columns["tasks"]:
+def class_column(trace: TraceFile, group: str, begin: int, end: int) -> NDArray[np.int32]:
+    """Return the class of some tasks or decisions of a trace. Raises ``TraceError``."""
+    if "class" not in trace.columns[group]:
         return np.zeros(end - begin, dtype=np.int32)
-    found: NDArray[np.int32] = trace.read("tasks", "class", begin, end)
+    found: NDArray[np.int32] = trace.read(group, "class", begin, end)
     classes = len(trace.scenario.classes)
     if len(found) and not 0 <= found.min() <= found.max() < classes:
-        raise TraceError(f"{trace.path}: column /tasks/class holds others than 0 to {classes - 1}")
+        raise TraceError(
+            f"{trace.path}: column /{group}/class holds others than 0 to {classes - 1}"
+        )
     return found
 
 
@@ -107,7 +109,7 @@ def _tasks(trace: TraceFile, model: Model, released: Ints, rows: Ints, begin: in
     slot = trace.read("tasks", "slot", begin, end)
     averages = model.scenario.reward.aggregation == "mean"
     weight = np.array([equations.reward_weight(float(n), averages) for n in released.tolist()])
-    class_ = class_of_tasks(trace, begin, end)
+    class_ = class_column(trace, "tasks", begin, end)
     cost = _costs(trace, model, class_, rows, weight[slot])
     deadline_s = np.array([each.deadline_s for each in model.classes])[class_]
     finish_s, release_s = columns["finish_s"], trace.read("tasks", "release_s", begin, end)

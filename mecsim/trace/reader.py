@@ -131,7 +131,8 @@ class TraceFile:
         if scenario.sha256() != self._attribute("scenario_sha256", str):
             raise TraceError(f"{self.path}: attribute scenario does not have its scenario_sha256")
         if self.columns is not VERSIONS[version_for(len(scenario.classes))]:
-            found = f"{len(scenario.classes)} classes of tasks"
+            count = len(scenario.classes)
+            found = f"{count} {'class' if count == 1 else 'classes'} of tasks"
             raise TraceError(f"{self.path}: format_version does not go with a scenario of {found}")
         return scenario
 

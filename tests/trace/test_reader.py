@@ -206,7 +206,8 @@ def test_wrong_bytes_anywhere(seed: int, whole: Path, tmp_path: Path) -> None:
     [
         ("format", None, "is no mecsim trace"),
         ("format", "other-trace", "is no mecsim trace"),
-        ("format_version", 2, "has format_version 2; this mecsim reads 1"),
+        ("format_version", 3, "has format_version 3; this mecsim reads 1 and 2"),
+        ("format_version", 2, "does not go with a scenario of 1 class of tasks"),
         ("format_version", 10**12, "install the mecsim that wrote it"),
         ("format_version", "1", "attribute format_version"),
         ("format_version", np.arange(3), "attribute format_version"),
