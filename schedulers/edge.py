@@ -12,6 +12,6 @@ class Edge(Scheduler):
 
     def decide(self, observation: Observation) -> Placement:
         """Return the serving server of the task's device for every block."""
-        serving, device = self.spec.serving_server, observation.device
+        serving, device = observation.serving_server, observation.device
         server = np.bincount(serving).argmax() if device is None else serving[device]
         return [int(server) + 1] * observation.spec.blocks

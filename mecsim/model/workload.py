@@ -63,13 +63,15 @@ class Tasks:
 
 
 class Slot(NamedTuple):
-    """One slot: its tasks and the radio rates of all devices."""
+    """One slot: its tasks, and the radio rates and servers of all devices."""
 
     number: int
     start_s: float
     tasks: Tasks
     rate_bps: Floats
     """R_d, up and down; shape (D,)."""
+    serving_server: Ints
+    """The server (0-based) with which each device is associated; shape (D,)."""
     expected_tasks: Floats
     """Number of tasks of each class that a scheduler should expect when it begins; shape (C,)."""
     expected_size: Floats
@@ -95,6 +97,8 @@ class Chunk(NamedTuple):
     """Shape (n, 1) or (n, M)."""
     rate_bps: Floats
     """One row for all slots, or one for each; shape (1, D) or (K, D)."""
+    serving_server: Ints
+    """One row for all slots, or one for each; shape (1, D) or (K, D)."""
     expected_tasks: Floats
     """Shape (K, C)."""
     expected_size: Floats
@@ -109,10 +113,12 @@ class Chunk(NamedTuple):
     def slots(self) -> Iterator[Slot]:
         """Yield the slots one by one."""
         bounds, varies = self.bounds.tolist(), len(self.rate_bps) > 1
+        moves = len(self.serving_server) > 1
         for k, start_s in enumerate(self.start_s.tolist()):
             tasks = self.tasks(self.first_slot + k, bounds[k], bounds[k + 1])
-            rate, expected = self.rate_bps[k * varies], self.expected_tasks[k]
-            yield Slot(tasks.slot, start_s, tasks, rate, expected, self.expected_size[k])
+            rate, server = self.rate_bps[k * varies], self.serving_server[k * moves]
+            expected = self.expected_tasks[k], self.expected_size[k]
+            yield Slot(tasks.slot, start_s, tasks, rate, server, *expected)
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,7 @@ def chunks(
     width = size_columns(model, recording)
     given = recording.rates if recording else None
     rates = _rates(model, every) if given is None else _stacked(every, given)
+    serving_server = model.serving_server[None]
     for numbers, by_class, rate_bps in zip(every, released, rates, strict=True):
         start_s = slot_starts(model, numbers)
         expected = [
@@ -167,6 +174,7 @@ def chunks(
             device=tasks.device,
             size=tasks.size,
             rate_bps=rate_bps,
+            serving_server=serving_server,
             expected_tasks=np.stack([count for count, _ in expected], axis=1),
             expected_size=np.stack([_widened(size, width) for _, size in expected], axis=1),
         )

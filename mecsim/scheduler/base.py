@@ -6,7 +6,7 @@ A scheduler needs nothing else of mecsim::
         '''All blocks on the server of the first device.'''
 
         def decide(self, observation):
-            return [int(self.spec.serving_server[0]) + 1] * self.spec.blocks
+            return [int(observation.serving_server[0]) + 1] * self.spec.blocks
 """
 
 from __future__ import annotations

@@ -160,6 +160,7 @@ class Session:
             block_size=read_only(size[: spec.blocks]),
             parameter_bytes=spec.parameter_bytes,
             rate_bps=slot.rate_bps,
+            serving_server=slot.serving_server,
             network=self._kernel,
             rollouts=rollouts,
         )
@@ -192,7 +193,7 @@ class Session:
     def _submit(self, epoch: Epoch) -> None:
         """Submit the tasks of the epochs at this instant."""
         self._freeze_observations()
-        hops = self._hop_builder.hops(epoch.tasks, self._placements, epoch.slot.rate_bps)
+        hops = self._hop_builder.hops(epoch.tasks, self._placements, epoch.slot)
         self._new_hops += len(hops)
         self._hops_in_flight += len(hops)
         if self._hops_in_flight >= self._overload.next_check:
