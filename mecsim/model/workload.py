@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -110,6 +110,35 @@ class Chunk(NamedTuple):
         columns = self.release_s[rows], self.class_[rows], self.device[rows], self.size[rows]
         return Tasks(slot, self.first_task + begin, *columns, end - begin)
 
+    def steady(self) -> Iterator[Chunk]:
+        """Yield the chunk in pieces in which no device changes its server."""
+        changed = (self.serving_server[1:] != self.serving_server[:-1]).any(axis=1)
+        if not changed.any():
+            yield self._replace(serving_server=self.serving_server[:1])
+            return
+        begins = [0, *(np.flatnonzero(changed) + 1).tolist(), len(self.start_s)]
+        for begin, end in pairwise(begins):
+            yield self._part(begin, end)
+
+    def _part(self, begin: int, end: int) -> Chunk:
+        """Return the slots from ``begin`` to ``end``, with the servers of the first one."""
+        slots, first = slice(begin, end), int(self.bounds[begin])
+        tasks = slice(first, int(self.bounds[end]))
+        return Chunk(
+            first_slot=self.first_slot + begin,
+            first_task=self.first_task + first,
+            start_s=self.start_s[slots],
+            bounds=self.bounds[begin : end + 1] - first,
+            release_s=self.release_s[tasks],
+            class_=self.class_[tasks],
+            device=self.device[tasks],
+            size=self.size[tasks],
+            rate_bps=self.rate_bps[slots] if len(self.rate_bps) > 1 else self.rate_bps,
+            serving_server=self.serving_server[begin : begin + 1],
+            expected_tasks=self.expected_tasks[slots],
+            expected_size=self.expected_size[slots],
+        )
+
     def slots(self) -> Iterator[Slot]:
         """Yield the slots one by one."""
         bounds, varies = self.bounds.tolist(), len(self.rate_bps) > 1
@@ -156,8 +185,8 @@ def chunks(
     width = size_columns(model, recording)
     given = recording.rates if recording else None
     rates = _rates(model, every) if given is None else _stacked(every, given)
-    serving_server = model.serving_server[None]
-    for numbers, by_class, rate_bps in zip(every, released, rates, strict=True):
+    parts = zip(every, released, rates, _servers(model, every), strict=True)
+    for numbers, by_class, rate_bps, serving_server in parts:
         start_s = slot_starts(model, numbers)
         expected = [
             _expected(tasks, start_s, view, recording)
@@ -226,6 +255,12 @@ def _widened(size: Floats, columns: int) -> Floats:
     if have == 1:
         return np.repeat(size, columns, axis=1)
     return np.concatenate([size, np.ones((len(size), columns - have))], axis=1)
+
+
+def _servers(model: Model, every: Parts) -> Iterator[Ints]:
+    """Yield the servers of all devices in some slots; shape (1, D) or (slots, D)."""
+    at_start, moving = model.serving_server[None], model.mobility
+    return (at_start if moving is None else moving.servers_in(numbers) for numbers in every)
 
 
 def _stacked(every: Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
@@ -359,6 +394,10 @@ def _rates(model: Model, every: Parts) -> Iterator[Floats]:
 def _channel_rates(model: Model, every: Parts) -> Iterator[Floats]:
     """Yield the radio rates of some slots, without series; shape (1, D) or (slots, D)."""
     varies, draws = model.channel.varies, Stream(model.seed, "rates")
+    if model.mobility is not None:
+        varies = varies.copy()
+        moving = model.mobility.paths.device
+        varies[moving] |= ~model.channel.given[moving]
     constant = read_only(_draw_rates(model, draws, range(1)))
     at_once = max(1, RATES_AT_ONCE // model.devices)
     for numbers in every:
@@ -378,6 +417,8 @@ def _draw_rates(model: Model, draws: Stream, numbers: range) -> Floats:
     if (channel.low_bps < channel.high_bps).any():
         share = draws.uniform(numbers.start, one_each).reshape(shape)
     gain = np.broadcast_to(model.gain, shape)
+    if model.mobility is not None and not channel.given.all():
+        gain = model.mobility.gains_in(numbers, model.gain)
     if channel.fades.any():
         fading = draws.exponential(numbers.start, one_each).reshape(shape)
         gain = np.where(channel.fades, gain * fading, gain)

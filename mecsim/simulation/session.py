@@ -94,7 +94,8 @@ class Session:
         self._classes, self._specs = len(model.classes), spec.classes
         per_slot = model.scenario.decision_epoch == "per_slot"
         self._epochs_a_batch = self._classes if per_slot else 1
-        self._recorder = TraceRecorder(sinks, self._epochs_a_batch) if sinks else None
+        moves = model.mobility is not None
+        self._recorder = TraceRecorder(sinks, self._epochs_a_batch, moves=moves) if sinks else None
         self._placements = np.zeros((self._classes, model.blocks), dtype=np.int64)
         mirrors = uses_rollouts and not isinstance(kernel, CompiledKernel)
         self._mirror = CompiledKernel(model) if mirrors else None
