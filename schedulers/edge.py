@@ -12,7 +12,7 @@ class Edge(Scheduler):
 
     def decide(self, observation: Observation) -> Placement:
         """Return the serving server of the task's device for every block."""
-        serving, device = self.spec.serving_server, observation.device
+        serving, device = observation.serving_server, observation.device
         own = serving[observation.spec.releasing] if device is None else serving[[device]]
         server = np.bincount(own).argmax()
         return [int(server) + 1] * observation.spec.blocks

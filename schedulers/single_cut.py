@@ -48,7 +48,7 @@ class SingleCut(Scheduler):
             observation.input_bits / observation.mean_rate_bps
             + observation.uplink_backlog_s[mine].mean()
         )
-        serving_server, share = self._serving_servers(mine)
+        serving_server, share = _serving_servers(observation)
         wired = [
             _weighted(observation.wired_s(block, serving_server), share)
             for block in range(observation.spec.blocks)
@@ -62,14 +62,16 @@ class SingleCut(Scheduler):
             observation.result_bits / observation.mean_rate_bps
             + observation.downlink_backlog_s[mine].mean()
         )
-        serving_server, share = self._serving_servers(mine)
+        serving_server, share = _serving_servers(observation)
         wired = observation.wired_s(observation.spec.blocks, np.arange(self.spec.servers))
         return np.asarray(radio + _weighted(wired[:, serving_server].T, share))
 
-    def _serving_servers(self, mine: Ints | slice | list[int]) -> tuple[Ints, Floats]:
-        """Return the servers of some devices, and the share of these devices at each."""
-        servers, devices = np.unique(self.spec.serving_server[mine], return_counts=True)
-        return servers, devices / devices.sum()
+
+def _serving_servers(observation: Observation) -> tuple[Ints, Floats]:
+    """Return the servers of the epoch's devices, and the share of these devices at each."""
+    own = observation.serving_server[_devices(observation)]
+    servers, devices = np.unique(own, return_counts=True)
+    return servers, devices / devices.sum()
 
 
 def _devices(observation: Observation) -> Ints | slice | list[int]:

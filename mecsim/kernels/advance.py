@@ -74,9 +74,9 @@ def submit_epoch(
     size = epochs.size[begin:end]
     offset, out = np.empty(end - begin + 1, np.int64), output_slice(s)
     rate_bps, network = epochs.rate_bps[epochs.rates[epoch]], epochs.network[epoch]
-    first_hop = s.counters[END_HOP]
+    server, first_hop = epochs.serving_server[epochs.associations[epoch]], s.counters[END_HOP]
     end_hop = build_hops(
-        out, first_hop, offset, tables, network, class_, device, size, rate_bps, placements
+        out, first_hop, offset, tables, network, class_, device, size, rate_bps, server, placements
     )
     if end_hop > out.end:
         return end_hop - first_hop

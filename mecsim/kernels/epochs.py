@@ -26,8 +26,10 @@ class EpochTable(NamedTuple):
     """The tasks of epoch e are those from ``bounds[e]`` to ``bounds[e + 1]``; shape (E + 1,)."""
     rates: Ints
     """Row of ``rate_bps``; shape (E,)."""
+    associations: Ints
+    """Row of ``serving_server``; shape (E,)."""
     network: Ints
-    """Row of the speeds and serving servers of :class:`KernelTables`; shape (E,)."""
+    """Row of the speeds of :class:`KernelTables`; shape (E,)."""
     slot: Ints
     """Shape (E,)."""
     load: Floats
@@ -52,6 +54,8 @@ class EpochTable(NamedTuple):
     # A row per slot, or one for all.
     rate_bps: Floats
     """Radio rate of every device; shape (1, D) or (slots, D)."""
+    serving_server: Ints
+    """Server of every device; shape (1, D) or (slots, D)."""
 
     @classmethod
     def of(cls, chunk: Chunk, decision_epoch: str = "per_slot") -> EpochTable:
@@ -65,6 +69,7 @@ class EpochTable(NamedTuple):
             time_s=chunk.start_s,
             bounds=chunk.bounds,
             rates=np.arange(count) * (len(chunk.rate_bps) > 1),
+            associations=np.arange(count) * (len(chunk.serving_server) > 1),
             network=np.zeros(count, dtype=np.int64),
             slot=chunk.first_slot + np.arange(count),
             load=_load(chunk.expected_tasks[:, 0], size),
@@ -77,6 +82,7 @@ class EpochTable(NamedTuple):
             device=chunk.device,
             size=chunk.size,
             rate_bps=chunk.rate_bps,
+            serving_server=chunk.serving_server,
         )
         return epochs._per_task() if decision_epoch == "per_task" else epochs
 
@@ -86,6 +92,7 @@ class EpochTable(NamedTuple):
             time_s=self.release_s,
             bounds=np.arange(count + 1),
             rates=np.repeat(self.rates, tasks),
+            associations=np.repeat(self.associations, tasks),
             network=np.zeros(count, dtype=np.int64),
             slot=np.repeat(self.slot, tasks),
             load=_load(np.ones(count), self.size),
@@ -104,6 +111,7 @@ class EpochTable(NamedTuple):
             time_s=np.array([time_s]),
             bounds=np.array([0, int(mine.sum())]),
             rates=np.zeros(1, dtype=np.int64),
+            associations=np.zeros(1, dtype=np.int64),
             network=np.zeros(1, dtype=np.int64),
             slot=np.array([slot.number]),
             load=_load(slot.expected_tasks[task_class : task_class + 1], expected),
@@ -116,6 +124,7 @@ class EpochTable(NamedTuple):
             device=tasks.device[mine],
             size=tasks.size[mine],
             rate_bps=slot.rate_bps[None, :],
+            serving_server=slot.serving_server[None, :],
         )
 
     @classmethod
@@ -127,6 +136,7 @@ class EpochTable(NamedTuple):
             time_s=np.zeros(1),
             bounds=np.zeros(2, dtype=np.int64),
             rates=np.zeros(1, dtype=np.int64),
+            associations=np.zeros(1, dtype=np.int64),
             network=np.zeros(1, dtype=np.int64),
             slot=np.zeros(1, dtype=np.int64),
             load=_load(np.zeros(1), size),
@@ -139,6 +149,7 @@ class EpochTable(NamedTuple):
             device=chunk.device[none],
             size=chunk.size[none],
             rate_bps=chunk.rate_bps[:1],
+            serving_server=chunk.serving_server[:1],
         )
 
     def with_class(self, task_class: int) -> EpochTable:
@@ -189,7 +200,7 @@ class EpochTable(NamedTuple):
             rate_bps=self.rate_bps[self.rates[rows]],
             backlog_s=backlog_s,
             battery_j=battery_j,
-            serving_server=tables.serving_server[self.network[rows]],
+            serving_server=self.serving_server[self.associations[rows]],
             link_source=model.links.source.copy(),
             device=self.placed[rows].copy(),
             servers=model.servers,

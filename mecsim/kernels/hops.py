@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mecsim.kernels.tables import KernelTables
 from mecsim.model import equations
 from mecsim.model.model import Model
-from mecsim.model.workload import Tasks
+from mecsim.model.workload import Slot, Tasks
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.jit import compiled
 
@@ -102,6 +102,7 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
     device: Ints,
     size: Floats,
     rate_bps: Floats,
+    serving_server: Ints,
     placements: Ints,
 ) -> int:
     """Write the hops of n tasks from row ``at`` on.
@@ -111,12 +112,13 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
         at: The first row.
         offset: Filled in with the first row of every task, and the end; shape (n + 1,).
         tables: Constants of the model.
-        network: Row of the tables' speeds and serving servers.
+        network: Row of the tables' speeds.
         class_: Class of every task; shape (n,).
         device: Device of every task; shape (n,).
         size: Size factors of every task; shape (n, 1) or (n, M).
         rate_bps: Radio rate of every device; shape (D,). Those that follow a series use its nominal
             rate instead, of which the kernel finds the rates at the time.
+        serving_server: Server of every device; shape (D,).
         placements: One row for each class, or for each device and class: that of device d and
             class c is d·C + c; shape (C, M) or (D·C, M). Places beyond a class's blocks are unused.
 
@@ -126,7 +128,7 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
     rows, mask, room_end = out
     all_bits, power_w, node_type = tables.bits, tables.power_w, tables.node_type
     all_work, energy_work, joules_each = tables.work, tables.energy_work, tables.joules_per_work
-    speed, serving_server = tables.speed[network], tables.serving_server[network]
+    speed = tables.speed[network]
     route, next_link, link_target = tables.route, tables.next_link, tables.link_target
     latency_s, radio_bps = tables.link_latency_s, tables.radio_bps
     follows = len(radio_bps) > 0
@@ -193,15 +195,15 @@ class HopBuilder:
         self.tables = KernelTables.of(model)
         self._hops_a_task = 2.0 * model.blocks
 
-    def hops(self, tasks: Tasks, placements: Ints, rate_bps: Floats) -> Hops:
+    def hops(self, tasks: Tasks, placements: Ints, slot: Slot) -> Hops:
         """Return the hops of tasks that follow the placement of their class.
 
         Services are those of Eqs. 3, 5 and 6, energies those of Eqs. 4 and 7.
 
         Args:
-            tasks: Tasks of one slot.
+            tasks: Tasks of the slot.
             placements: Place of every block of each class; shape (C, M).
-            rate_bps: Radio rate of every device in the slot; shape (D,).
+            slot: Gives the radio rate and the server of every device.
 
         Returns:
             A table of hops, none of which has been entered.
@@ -219,7 +221,8 @@ class HopBuilder:
                 tasks.class_,
                 tasks.device,
                 tasks.size,
-                rate_bps,
+                slot.rate_bps,
+                slot.serving_server,
                 placements,
             )
             if end <= room:

@@ -216,6 +216,7 @@ def expected_arrivals(epochs: EpochTable, rows: Ints, model: Model) -> tuple[Epo
 _OF_EPOCHS = (
     "time_s",
     "rates",
+    "associations",
     "network",
     "slot",
     "load",

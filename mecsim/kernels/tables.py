@@ -45,8 +45,6 @@ class KernelTables(NamedTuple):
     is that of the slot; shape (D,), or (0,) if no device follows one."""
     speed: Floats
     """Of every resource; shape (K, R)."""
-    serving_server: Ints
-    """Of every device; shape (K, D)."""
     servers: int
     device: int
     """Number of the first device's CPU; the next three: of the first uplink, downlink, link."""
@@ -82,7 +80,6 @@ class KernelTables(NamedTuple):
             link_latency_s=model.links.latency_s,
             radio_bps=model.radio_bps,
             speed=np.tile(model.speed, (networks, 1)),
-            serving_server=np.tile(model.serving_server, (networks, 1)),
             servers=model.servers,
             device=resources.device,
             uplink=resources.uplink,

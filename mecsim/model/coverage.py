@@ -118,7 +118,8 @@ def place_times(model: Model) -> list[dict[str, Any]]:
 
 def _times(model: Model, network: EmptyNetwork, rate_bps: Floats) -> Floats:
     """Return the time of a task of each device at each place and at the best; shape (N + 2, D)."""
-    work = Work(np.arange(model.devices), rate_bps, np.ones((1, model.devices)))
+    size = np.ones((1, model.devices))
+    work = Work(np.arange(model.devices), model.serving_server, rate_bps, size)
     found = np.empty((model.servers + 2, model.devices))
     stay = np.arange(model.servers + 1)
     for piece in network.pieces(len(work)):

@@ -25,10 +25,12 @@ PIECE: Final = 1 << 16
 
 @dataclass(frozen=True)
 class Work:
-    """What n tasks bring: their devices, rates and sizes."""
+    """What n tasks bring: their devices, servers, rates and sizes."""
 
     device: Ints
     """Device of each task; shape (n,)."""
+    serving_server: Ints
+    """Server of each task's device; shape (n,)."""
     rate_bps: Floats
     """Radio rate of each task's device in bits per second; shape (n,)."""
     size: Floats
@@ -38,7 +40,8 @@ class Work:
         return len(self.device)
 
     def __getitem__(self, tasks: slice) -> Work:
-        return Work(self.device[tasks], self.rate_bps[tasks], self.size[:, tasks])
+        of_devices = self.device[tasks], self.serving_server[tasks], self.rate_bps[tasks]
+        return Work(*of_devices, self.size[:, tasks])
 
 
 class EmptyNetwork:
@@ -102,7 +105,7 @@ class EmptyNetwork:
 
         Data at a device enters and leaves the wired network at the device's server.
         """
-        at = self._at_places(self._model.serving_server[work.device])
+        at = self._at_places(work.serving_server)
         per_bit, latency = (table[:, at[:, None], at] for table in self._tables)
         seconds = per_bit[self._model.route]
         seconds *= bits[:, None, None]

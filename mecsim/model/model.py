@@ -13,13 +13,14 @@ import numpy as np
 
 from mecsim.dnn import cuts
 from mecsim.errors import ScenarioError
-from mecsim.model import nodes, topology
+from mecsim.model import nodes, paths, topology
 from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.calendars import NO_CALENDARS, Calendars
 from mecsim.model.channel import Channel
 from mecsim.model.compute_table import ComputeTable, compute_table
 from mecsim.model.dealing import Dealing
 from mecsim.model.listed_tasks import check_listed
+from mecsim.model.mobility import Mobility
 from mecsim.model.node_types import NodeType, node_types
 from mecsim.model.over_time import NodeGroups, Series, followers, with_nominal, written_out
 from mecsim.model.random_streams import MAX_SEED
@@ -87,7 +88,7 @@ class Model:
     """Power of every device that computes, where its energy was not measured but its service times
     were; NaN elsewhere; shape (D,)."""
     device_xy: Floats
-    """Position of every device in metres; shape (D, 2)."""
+    """Position of every device at the start in metres; shape (D, 2)."""
     device_group: Ints
     """Group of every device, 0 where there are no groups; shape (D,)."""
     device_groups: tuple[str, ...]
@@ -95,9 +96,9 @@ class Model:
     channel: Channel
     """The radio of every device."""
     serving_server: Ints
-    """The server (0-based) with which each device is associated; shape (D,)."""
+    """The server (0-based) with which each device is associated at the start; shape (D,)."""
     gain: Floats
-    """Path gain of each device to its server; shape (D,)."""
+    """Path gain of each device to its server at the start; shape (D,)."""
     links: Links
     """The directed wired links."""
     next_link: Ints
@@ -109,6 +110,8 @@ class Model:
     """The scenario with the nominal value of every series in its place."""
     series: tuple[Series, ...] = ()
     """Rates and capacities over time, and the resources that follow them."""
+    mobility: Mobility | None = None
+    """Servers of the devices over time; None if all devices stand still."""
     calendars: Calendars = NO_CALENDARS
     """Rates and outages of the resources over time."""
 
@@ -322,8 +325,8 @@ def reseeded(model: Model, seed: int) -> Model:
     _check_seed(seed)
     with model.scenario.locating():
         drawn = nodes.drawn(model.nominal, seed)
-        if model.scenario.failures:
-            parts = model.resources, model.links, model.series
+        if model.scenario.failures or model.scenario.mobility:
+            parts = model.resources, model.links, model.series, drawn["mobility"]
             drawn["calendars"] = timetable(model.scenario, seed, *parts)
         return _frozen(replace(model, seed=seed, **drawn))
 
@@ -367,7 +370,7 @@ def _resolve(described: Scenario, seed: int) -> Model:
         route=route,
     )
     series = tuple(Series(_followers(model, keys), steps) for keys, steps in over_time.items())
-    parts = model.resources, links, series
+    parts = model.resources, links, series, model.mobility
     return _frozen(replace(model, series=series, calendars=timetable(scenario, seed, *parts)))
 
 
@@ -451,13 +454,13 @@ def _blocks_at_most(dnn: Dnn) -> int:
 
 
 def self_contained(scenario: Scenario) -> Scenario:
-    """Return a scenario that needs no file: profiles and series of a user's own are written out.
+    """Return a scenario that needs no file: a user's own profiles, series and positions are in it.
 
     Raises:
         ProfileError: If the profile cannot be read or cut.
-        ScenarioError: If a series cannot be read.
+        ScenarioError: If a series or positions cannot be read.
     """
-    scenario = written_out(scenario)
+    scenario = paths.written_out(written_out(scenario))
     classes = scenario.classes
     written = [_with_table(scenario, number) for number in range(len(classes))]
     if all(dnn is each.dnn for dnn, each in zip(written, classes, strict=True)):

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.errors import ScenarioError
-from mecsim.model import topology
+from mecsim.model import paths, topology
 from mecsim.model.channel import Channel
+from mecsim.model.mobility import mobility
 from mecsim.model.random_streams import Stream
 from mecsim.scenario.document import FORMULA
 from mecsim.scenario.groups import names
@@ -63,6 +64,10 @@ def drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
     coverage_m = _each(servers, [float(metres) for metres in radius_m])
     server_xy = _server_positions(scenario, servers)
     device_xy = _device_positions(scenario, servers, devices, server_xy, coverage_m, seed)
+    standing = paths.Servers(server_xy, coverage_m)
+    moving = paths.paths(scenario, seed, standing)
+    if moving is not None:
+        device_xy[moving.device] = moving.start_xy()
     serving_server, gain = topology.associate(
         device_xy, server_xy, coverage_m, scenario.radio, lambda device: _named(scenario, device)
     )
@@ -74,6 +79,7 @@ def drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
         "device_xy": device_xy,
         "serving_server": serving_server,
         "gain": gain,
+        "mobility": moving and mobility(scenario, moving, standing, serving_server),
     }
 
 

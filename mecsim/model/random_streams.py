@@ -32,6 +32,7 @@ _STREAMS: Final = (
     "bursts",
     "sources",
     "failures",
+    "waypoints",
 )
 
 MAX_SEED: Final = 2**64 - 1

@@ -17,6 +17,7 @@ from mecsim.model.calendars import (
     Calendars,
     calendars,
 )
+from mecsim.model.mobility import Mobility
 from mecsim.model.over_time import Series
 from mecsim.model.random_streams import Stream
 from mecsim.model.resources import Resources
@@ -35,17 +36,22 @@ def timetable(
     resources: Resources,
     links: Links,
     series: Sequence[Series],
+    moving: Mobility | None = None,
 ) -> Calendars:
-    """Return the calendars of all resources.
+    """Return the calendars of all resources: their series, failures and handovers.
 
     Raises:
-        ScenarioError: A failure names something that does not exist, or that another one names too.
+        ScenarioError: A failure names something that does not exist, or that another one names too,
+            or a device whose handovers take time.
     """
     if not series and not scenario.failures:
         return NO_CALENDARS
     entries = [(each.resources, each.calendar()) for each in series]
     failing = list(_failing(scenario, resources, links))
     _check_disjoint(failing, resources)
+    if moving is not None:
+        _check_no_handovers(failing, resources, moving)
+        entries += moving.interruptions(resources)
     for failure, parts in failing:
         entries += [(rows, _outages(failure, rows, seed, scenario.length_s)) for rows in parts]
     on_air = np.arange(resources.uplink, len(resources))
@@ -128,6 +134,20 @@ def _check_disjoint(failing: Sequence[tuple[Failure, list[Ints]]], resources: Re
                     "allowed: each server, device and link once"
                 )
             owner[rows] = number
+
+
+def _check_no_handovers(
+    failing: Sequence[tuple[Failure, list[Ints]]], resources: Resources, moving: Mobility
+) -> None:
+    """Refuse failures of devices whose handovers take time: a radio has one list of outages."""
+    changing = resources.device + moving.paths.device[moving.paths.handover_s > 0]
+    for number, (_, parts) in enumerate(failing):
+        for rows in parts:
+            if np.isin(rows, changing).any():
+                raise ScenarioError(
+                    f"failures.{number}: names {_name(resources, int(rows[0]))}, whose handovers "
+                    "take time; allowed: devices that stand still or have handover: 0 s"
+                )
 
 
 def _name(resources: Resources, row: int) -> str:

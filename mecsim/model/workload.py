@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -72,13 +72,15 @@ class Tasks:
 
 
 class Slot(NamedTuple):
-    """One slot: its tasks and the radio rates of all devices."""
+    """One slot: its tasks, and the radio rates and servers of all devices."""
 
     number: int
     start_s: float
     tasks: Tasks
     rate_bps: Floats
     """R_d, up and down; shape (D,)."""
+    serving_server: Ints
+    """The server (0-based) with which each device is associated; shape (D,)."""
     expected_tasks: Floats
     """Number of tasks of each class that a scheduler should expect when it begins; shape (C,)."""
     expected_size: Floats
@@ -104,6 +106,8 @@ class Chunk(NamedTuple):
     """Shape (n, 1) or (n, M)."""
     rate_bps: Floats
     """One row for all slots, or one for each; shape (1, D) or (K, D)."""
+    serving_server: Ints
+    """One row for all slots, or one for each; shape (1, D) or (K, D)."""
     expected_tasks: Floats
     """Shape (K, C)."""
     expected_size: Floats
@@ -115,13 +119,44 @@ class Chunk(NamedTuple):
         columns = self.release_s[rows], self.class_[rows], self.device[rows], self.size[rows]
         return Tasks(slot, self.first_task + begin, *columns, end - begin)
 
+    def steady(self) -> Iterator[Chunk]:
+        """Yield the chunk in pieces in which no device changes its server."""
+        changed = (self.serving_server[1:] != self.serving_server[:-1]).any(axis=1)
+        if not changed.any():
+            yield self._replace(serving_server=self.serving_server[:1])
+            return
+        begins = [0, *(np.flatnonzero(changed) + 1).tolist(), len(self.start_s)]
+        for begin, end in pairwise(begins):
+            yield self._part(begin, end)
+
+    def _part(self, begin: int, end: int) -> Chunk:
+        """Return the slots from ``begin`` to ``end``, with the servers of the first one."""
+        slots, first = slice(begin, end), int(self.bounds[begin])
+        tasks = slice(first, int(self.bounds[end]))
+        return Chunk(
+            first_slot=self.first_slot + begin,
+            first_task=self.first_task + first,
+            start_s=self.start_s[slots],
+            bounds=self.bounds[begin : end + 1] - first,
+            release_s=self.release_s[tasks],
+            class_=self.class_[tasks],
+            device=self.device[tasks],
+            size=self.size[tasks],
+            rate_bps=self.rate_bps[slots] if len(self.rate_bps) > 1 else self.rate_bps,
+            serving_server=self.serving_server[begin : begin + 1],
+            expected_tasks=self.expected_tasks[slots],
+            expected_size=self.expected_size[slots],
+        )
+
     def slots(self) -> Iterator[Slot]:
         """Yield the slots one by one."""
         bounds, varies = self.bounds.tolist(), len(self.rate_bps) > 1
+        moves = len(self.serving_server) > 1
         for k, start_s in enumerate(self.start_s.tolist()):
             tasks = self.tasks(self.first_slot + k, bounds[k], bounds[k + 1])
-            rate, expected = self.rate_bps[k * varies], self.expected_tasks[k]
-            yield Slot(tasks.slot, start_s, tasks, rate, expected, self.expected_size[k])
+            rate, server = self.rate_bps[k * varies], self.serving_server[k * moves]
+            expected = self.expected_tasks[k], self.expected_size[k]
+            yield Slot(tasks.slot, start_s, tasks, rate, server, *expected)
 
 
 @dataclass(frozen=True)
@@ -159,7 +194,8 @@ def chunks(
     width = size_columns(model, recording)
     given = recording.rates if recording else None
     rates = _rates(model, every) if given is None else _stacked(every, given)
-    for numbers, by_class, rate_bps in zip(every, released, rates, strict=True):
+    parts = zip(every, released, rates, _servers(model, every), strict=True)
+    for numbers, by_class, rate_bps, serving_server in parts:
         start_s = slot_starts(model, numbers)
         expected = [
             _expected(tasks, start_s, view, recording)
@@ -176,6 +212,7 @@ def chunks(
             device=tasks.device,
             size=tasks.size,
             rate_bps=rate_bps,
+            serving_server=serving_server,
             expected_tasks=np.stack([count for count, _ in expected], axis=1),
             expected_size=np.stack([_widened(size, width) for _, size in expected], axis=1),
         )
@@ -227,6 +264,12 @@ def _widened(size: Floats, columns: int) -> Floats:
     if have == 1:
         return np.repeat(size, columns, axis=1)
     return np.concatenate([size, np.ones((len(size), columns - have))], axis=1)
+
+
+def _servers(model: Model, every: Parts) -> Iterator[Ints]:
+    """Yield the servers of all devices in some slots; shape (1, D) or (slots, D)."""
+    at_start, moving = model.serving_server[None], model.mobility
+    return (at_start if moving is None else moving.servers_in(numbers) for numbers in every)
 
 
 def _stacked(every: Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
@@ -372,6 +415,10 @@ def _rates(model: Model, every: Parts) -> Iterator[Floats]:
 def _channel_rates(model: Model, every: Parts) -> Iterator[Floats]:
     """Yield the radio rates of some slots, without series; shape (1, D) or (slots, D)."""
     varies, draws = model.channel.varies, Stream(model.seed, "rates")
+    if model.mobility is not None:
+        varies = varies.copy()
+        moving = model.mobility.paths.device
+        varies[moving] |= ~model.channel.given[moving]
     constant = read_only(_draw_rates(model, draws, range(1)))
     at_once = max(1, RATES_AT_ONCE // model.devices)
     for numbers in every:
@@ -391,6 +438,8 @@ def _draw_rates(model: Model, draws: Stream, numbers: range) -> Floats:
     if (channel.low_bps < channel.high_bps).any():
         share = draws.uniform(numbers.start, one_each).reshape(shape)
     gain = np.broadcast_to(model.gain, shape)
+    if model.mobility is not None and not channel.given.all():
+        gain = model.mobility.gains_in(numbers, model.gain)
     if channel.fades.any():
         fading = draws.exponential(numbers.start, one_each).reshape(shape)
         gain = np.where(channel.fades, gain * fading, gain)

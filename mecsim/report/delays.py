@@ -15,7 +15,7 @@ from mecsim.report.figures import PARTS, dashes, hover, line_tags, make_figure
 from mecsim.report.page import Cell, Chart, Key, Table, Text, quantity
 from mecsim.report.recording import Recording
 from mecsim.simulation.metrics import Statistics
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, Ints
 
 POINTS: Final = 199
 """Points of a distribution."""
@@ -119,12 +119,20 @@ def groupings(recording: Recording) -> Iterator[Grouping]:
         names = [each.name for each in recording.model.classes]
         yield Grouping("task class", names, recording.sample("class").astype(np.int64))
     yield _by_placement(recording)
-    serving = recording.model.serving_server[recording.sample("device")]
+    serving = _serving_servers(recording)
     model, device = recording.model, recording.sample("device").astype(np.int64)
     yield Grouping("serving server", model.server_names("ES "), serving)
     if model.device_groups:
         yield Grouping("group of devices", list(model.device_groups), model.device_group[device])
     yield Grouping("device", model.device_names("device "), device)
+
+
+def _serving_servers(recording: Recording) -> Ints:
+    """Return the server of each task's device when the task was released."""
+    model, device = recording.model, recording.sample("device").astype(np.int64)
+    if model.mobility is None:
+        return model.serving_server[device]
+    return model.mobility.servers_of(device, recording.sample("slot").astype(np.int64))
 
 
 def _by_placement(recording: Recording) -> Grouping:

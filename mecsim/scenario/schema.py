@@ -31,6 +31,7 @@ from mecsim.scenario.document import FORMULA
 from mecsim.scenario.failures import Failure
 from mecsim.scenario.groups import DeviceGroup, Devices, ServerGroup, Servers
 from mecsim.scenario.measurement import Measurement
+from mecsim.scenario.mobility import Movement
 from mecsim.scenario.network import Device, EdgeServer, Energy, Link, Radio, Reward, Wired
 from mecsim.scenario.section import Capacity, Repeat, Section, Uniform, UniformRate, fault
 from mecsim.scenario.tasks import (
@@ -75,6 +76,7 @@ __all__ = [
     "LognormalSize",
     "Measurement",
     "Mmpp",
+    "Movement",
     "Origin",
     "Poisson",
     "Radio",
@@ -166,6 +168,8 @@ class Scenario(Section):
     """Whether the result returns to the device, as part of the last block."""
     failures: tuple[Failure, ...] = ()
     """Failures of servers, devices and wired links; none by default."""
+    mobility: tuple[Movement, ...] = ()
+    """How devices move; all stand still by default."""
     measurement: Measurement = Measurement()
     """Which tasks are counted; all by default."""
 
@@ -236,7 +240,7 @@ class Scenario(Section):
     def _without_idle(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out a section that changes nothing: hashes are those of before it existed."""
         document: dict[str, Any] = handler(self)
-        idle = [] if self.failures else ["failures"]
+        idle = [name for name in ("failures", "mobility") if not getattr(self, name)]
         if self.measurement == Measurement():
             idle.append("measurement")
         if self.tasks is None:

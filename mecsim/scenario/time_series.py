@@ -89,6 +89,20 @@ class Table:
             raise self.fault(row, column, "allowed: a finite number")
         return value
 
+    def plain(self, column: int, low: float, high: float) -> Floats:
+        """Return a column of numbers without unit.
+
+        Raises:
+            ScenarioError: A cell is not a number from ``low`` to ``high``; with file, line and
+                value.
+        """
+        values = np.empty(len(self.rows))
+        for row, cells in enumerate(self.rows):
+            values[row] = self._number(row, column, cells[column], Decimal(1))
+            if not low <= values[row] <= high:
+                raise self.fault(row, column, f"allowed: {low:g} to {high:g}")
+        return values
+
     def _unit(self, column: int, unit: str) -> str:
         """Return the unit in a header. Raises ``ScenarioError``."""
         found = unit_of(self.header[column], unit)
@@ -245,7 +259,7 @@ def _bare(head: str) -> str:
     match = _UNIT.fullmatch(head.strip())
     if match is not None:
         return match["name"]
-    return re.split(r"_(?:s|ms|us|µs|ns|min|h)$", head.strip())[0]
+    return re.split(r"_(?:s|ms|us|µs|ns|min|h|m|km)$", head.strip())[0]
 
 
 # ---------------------------------------------------------------- series

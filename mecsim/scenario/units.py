@@ -3,7 +3,8 @@
 pint parses the units. Its registry contains only the units of this field, with information as a
 separate dimension, so that a clock rate cannot be read as a data rate. Decimal arithmetic does the
 rest: ``17.1 GHz`` is exactly 17.1e9, and decibels give the same bits with every C library. Units of
-the results: seconds, metres, hertz (cycles a second), bits, bits a second, watts, joules.
+the results: seconds, metres, metres a second, hertz (cycles a second), bits, bits a second, watts,
+joules.
 """
 
 from __future__ import annotations
@@ -131,6 +132,7 @@ _EXAMPLES: Final = {
     "W/Hz": "-174 dBm/Hz",
     "bit/s": "1.4 MB/s",
     "m": "750 m",
+    "m/s": "1.4 m/s",
     "s": "0.5 s",
     "J": "2 kJ",
     "bit": "24 kbit",
@@ -143,6 +145,7 @@ _SPELLINGS: Final = {
     "W/Hz": "W/Hz mW/Hz dBm/Hz dBW/Hz",
     "bit/s": "bit/s kbit/s Mbit/s Gbit/s Tbit/s B/s kB/s MB/s GB/s bps kbps Mbps Gbps",
     "m": "m mm km",
+    "m/s": "m/s km/h",
     "s": "s ms µs ns min h",
     "J": "J mJ kJ MJ Wh kWh",
     "bit": "bit kbit Mbit Gbit B kB MB GB",
@@ -212,6 +215,7 @@ NonNegativeBitsPerSecond = Annotated[NonNegative, Unit("bit/s")]
 Metres = Annotated[NonNegative, Unit("m")]
 PositiveMetres = Annotated[Positive, Unit("m")]
 Coordinate = Annotated[Finite, Unit("m")]
+MetresPerSecond = Annotated[Positive, Unit("m/s")]
 Seconds = Annotated[Positive, Unit("s")]
 NonNegativeSeconds = Annotated[NonNegative, Unit("s")]
 Joules = Annotated[Positive, Unit("J")]

@@ -27,8 +27,8 @@ MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
 PATH_KEYS: Final = (("arrivals", "file"), ("dnn", "model"), ("dnn", "service_times"))
 """Keys that hold the names of other files."""
-SERIES_KEYS: Final = ("series", "mahimahi")
-"""Keys that hold the names of files with series, wherever they are."""
+SERIES_KEYS: Final = ("series", "mahimahi", "positions")
+"""Keys that hold the names of files with series, wherever they are, if they hold a text."""
 
 UNION_KEYS: Final = ("process", "distribution")
 """Those kinds that also determine which other keys the mapping may have."""

@@ -6,7 +6,7 @@ A scheduler needs nothing else of mecsim::
         '''All blocks on the server of the first device.'''
 
         def decide(self, observation):
-            return [int(self.spec.serving_server[0]) + 1] * self.spec.blocks
+            return [int(observation.serving_server[0]) + 1] * self.spec.blocks
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Scheduler(ABC):
     """
 
     static: ClassVar[bool] = False
-    """Whether decisions are the same during a whole run.
+    """Whether decisions are the same as long as no device changes its server.
 
     :meth:`decide` is then called once (with ``decision_epoch: per_task``, once for each device),
-    which makes runs without a trace faster.
+    and again when a device has changed its server, which makes runs without a trace faster.
     """
 
     uses_rollouts: ClassVar[bool] = False

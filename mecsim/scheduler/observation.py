@@ -87,6 +87,8 @@ class Observation:
     """d_m; shape (M,)."""
     rate_bps: Floats
     """Radio rate R_d of every device; shape (D,)."""
+    serving_server: Ints
+    """The server (0-based) with which each device is associated; shape (D,)."""
     network: NetworkState
     """Is read on first use; later it may be ahead of this epoch."""
     rollouts: Callable[[Ints], Outcomes] | None = None
@@ -326,13 +328,13 @@ class Observation:
         network = self.spec.empty_network
         devices = np.arange(self.spec.devices)[self._devices]
         size = np.repeat(self.block_size[:, None], len(devices), axis=1)
-        work = Work(devices, self.rate_bps[devices], size)
+        work = Work(devices, self.serving_server[devices], self.rate_bps[devices], size)
         sums = [network.costs(work[piece]).sum(axis=-1) for piece in network.pieces(len(work))]
         return read_only(np.add.reduce(sums) / len(work))
 
     def _per_server(self, values: Floats) -> Floats:
         """Return the mean over the devices of every server, 0 where it has none; shape (N,)."""
-        return means_per_server(values, self.spec.serving_server, self.spec.servers)
+        return means_per_server(values, self.serving_server, self.spec.servers)
 
     def features(self) -> Floats:
         """Return the observation as one vector in SI units, named by :func:`feature_names`.
@@ -366,7 +368,7 @@ def observation_table(observations: Sequence[Observation]) -> ObservationTable:
         rate_bps=np.stack([o.rate_bps for o in observations]),
         backlog_s=np.stack([o.backlog_s for o in observations]),
         battery_j=np.stack([o.battery_j for o in observations]),
-        serving_server=np.tile(spec.serving_server, (count, 1)),
+        serving_server=np.stack([o.serving_server for o in observations]),
         link_source=spec.links.source.copy(),
         device=np.array([-1 if o.device is None else o.device for o in observations]),
         servers=spec.servers,

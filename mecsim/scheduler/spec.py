@@ -171,11 +171,6 @@ class SchedulerSpec:
         return self._model.device_hz
 
     @property
-    def serving_server(self) -> Ints:
-        """The server (0-based) with which each device is associated; shape (D,)."""
-        return self._model.serving_server
-
-    @property
     def links(self) -> Links:
         """The directed wired links."""
         return self._model.links

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
+import numpy as np
+
 from mecsim.errors import InputError, MecsimError
 from mecsim.kernels.base import Kernel
 from mecsim.kernels.compiled_kernel import CompiledKernel
@@ -115,7 +117,11 @@ class SchedulerPolicy:
     def follow(self, session: Session) -> None:
         """Let the scheduler decide every epoch, and learn if it overrides a hook."""
         hooks, known = _Hooks(self, session), dict[tuple[int | None, int], Ints]()
+        moves, server = session.model.mobility is not None, session.model.serving_server
         for epoch in session:
+            if moves and not np.array_equal(epoch.slot.serving_server, server):
+                server = epoch.slot.serving_server
+                known.clear()
             if epoch.key in known:
                 session.act(epoch, known[epoch.key])
                 continue

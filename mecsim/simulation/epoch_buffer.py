@@ -18,8 +18,8 @@ SLOTS: Final = 256
 """Most slots of a replica that are drawn at once: they share the work of Python per table."""
 ITEMS: Final = 1 << 15
 """Most tasks and radio rates in a replica's table, roughly: this bounds memory."""
-OF_EPOCHS: Final = EpochTable._fields[:10]
-OF_TASKS: Final = EpochTable._fields[10:14]
+OF_EPOCHS: Final = EpochTable._fields[:11]
+OF_TASKS: Final = EpochTable._fields[11:15]
 
 _Table: TypeAlias = tuple[EpochTable | None, float]
 """A table of epochs, None after the last one, and the time of the epoch after it, or infinity."""
@@ -74,10 +74,12 @@ class _Sizes(NamedTuple):
     epochs: int
     tasks: int
     rates: int
+    associations: int
 
     @classmethod
     def of(cls, table: EpochTable) -> _Sizes:
-        return cls(len(table.time_s), len(table.device), len(table.rate_bps))
+        radio = len(table.rate_bps), len(table.serving_server)
+        return cls(len(table.time_s), len(table.device), *radio)
 
 
 class EpochBuffer:
@@ -94,7 +96,7 @@ class EpochBuffer:
         """Time of the epoch after those, or infinity; shape (B,)."""
         self.ended = np.ones(replicas, dtype=np.bool_)
         """Whether a replica has no further epoch; shape (B,)."""
-        self._sizes = _Sizes(0, 0, 0)
+        self._sizes = _Sizes(0, 0, 0, 0)
         self.table = _empty(self._idle, replicas, self._sizes)
         self._refill(range(replicas))
 
@@ -141,19 +143,22 @@ class EpochBuffer:
 
     def _write(self, b: int, table: EpochTable) -> None:
         """Write a table into the rows of a replica."""
-        count, tasks, rates = needed = _Sizes.of(table)
+        count, tasks, rates, associations = needed = _Sizes.of(table)
         if any(need > has for need, has in zip(needed, self._sizes, strict=True)):
             self._enlarge(needed)
         to, sizes = self.table, self._sizes
-        first, task, rate = b * (sizes.epochs + 1), b * sizes.tasks, b * sizes.rates
+        first, task = b * (sizes.epochs + 1), b * sizes.tasks
+        rate, association = b * sizes.rates, b * sizes.associations
         for name in OF_EPOCHS:
             if name != "bounds":
                 getattr(to, name)[first : first + count] = getattr(table, name)
         for name in OF_TASKS:
             getattr(to, name)[task : task + tasks] = getattr(table, name)
         to.rate_bps[rate : rate + rates] = table.rate_bps
+        to.serving_server[association : association + associations] = table.serving_server
         np.add(table.bounds, task, out=to.bounds[first : first + count + 1])
         to.rates[first : first + count] += rate
+        to.associations[first : first + count] += association
         to.network[first : first + count] = b
 
     def _enlarge(self, needed: _Sizes) -> None:
@@ -169,6 +174,8 @@ class EpochBuffer:
         each = sizes.epochs + 1
         new.bounds[:] += np.repeat(every * (sizes.tasks - before.tasks), each)
         new.rates[:] += np.repeat(every * (sizes.rates - before.rates), each)
+        more = sizes.associations - before.associations
+        new.associations[:] += np.repeat(every * more, each)
         self.epoch += every * (sizes.epochs - before.epochs)
         self.end += every * (sizes.epochs - before.epochs)
 
@@ -178,5 +185,6 @@ def _empty(like: EpochTable, count: int, sizes: _Sizes) -> EpochTable:
     epochs = dict.fromkeys(OF_EPOCHS, count * (sizes.epochs + 1))
     rows = epochs | dict.fromkeys(OF_TASKS, count * sizes.tasks)
     rows["rate_bps"] = count * sizes.rates
+    rows["serving_server"] = count * sizes.associations
     columns = like._asdict().items()
     return EpochTable(**{n: np.zeros((rows[n], *x.shape[1:]), x.dtype) for n, x in columns})

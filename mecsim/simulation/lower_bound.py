@@ -60,7 +60,7 @@ class LowerBound:
     def add(self, slot: Slot) -> None:
         """Add the tasks that are released in a slot, those that count."""
         begin, end = np.searchsorted(slot.tasks.release_s, self._counted_s).tolist()
-        costs = self.costs(slot.tasks[begin:end], slot.rate_bps)
+        costs = self.costs(slot.tasks[begin:end], slot)
         self.tasks += len(costs)
         weight = float(equations.reward_weight(float(slot.tasks.in_slot), self._averages))
         self.total += weight * math.fsum(costs.tolist())
@@ -77,35 +77,35 @@ class LowerBound:
         """
         return 100 * (-reward - self.total) / self.total if self.total else None
 
-    def costs(self, tasks: Tasks, rate_bps: Floats) -> Floats:
-        """Return what each task costs at least, whatever its weight in the reward; shape (n,).
+    def costs(self, tasks: Tasks, slot: Slot) -> Floats:
+        """Return what each task of a slot costs at least, whatever its weight in the reward.
 
-        ``rate_bps`` holds the radio rates of the slot in which they are released, shape (D,).
+        Shape (n,).
         """
         least = np.empty(len(tasks))
-        for mine, costs in self._stages(tasks, rate_bps):
+        for mine, costs in self._stages(tasks, slot):
             least[mine] = costs_to_go(costs)[0, 0]
         return least
 
-    def placements(self, tasks: Tasks, rate_bps: Floats) -> Ints:
-        """Return the placement at which each task costs least, shape (n, M).
+    def placements(self, tasks: Tasks, slot: Slot) -> Ints:
+        """Return the placement at which each task of a slot costs least, shape (n, M).
 
         Among equally good places the lowest-numbered, block by block from the first. Beyond the
         blocks of a task's class it is −1.
         """
         most = max(each.blocks for each in self._models)
         best = np.full((len(tasks), most), -1, dtype=np.int64)
-        for mine, costs in self._stages(tasks, rate_bps):
+        for mine, costs in self._stages(tasks, slot):
             best[mine, : len(costs)] = cheapest_chain(costs)
         return best
 
-    def _stages(self, tasks: Tasks, rate_bps: Floats) -> Iterator[tuple[Ints, Floats]]:
+    def _stages(self, tasks: Tasks, slot: Slot) -> Iterator[tuple[Ints, Floats]]:
         """Yield rows of tasks, with the costs of every step of their chains, piece by piece."""
-        rate_bps = np.fmax(rate_bps, self._fastest_bps)
+        rate_bps = np.fmax(slot.rate_bps, self._fastest_bps)
         for number, (model, network) in enumerate(zip(self._models, self._networks, strict=True)):
             mine = np.flatnonzero(tasks.class_ == number)
             size, device = tasks.size[mine].T[: model.blocks], tasks.device[mine]
-            work = Work(device, rate_bps[device], size)
+            work = Work(device, slot.serving_server[device], rate_bps[device], size)
             for piece in network.pieces(len(mine)):
                 yield mine[piece], network.costs(work[piece])
 

@@ -20,10 +20,13 @@ class TraceRecorder:
     Args:
         sinks: Where the rows go.
         epochs_a_batch: Epochs whose tasks are submitted together.
+        moves: Whether devices move, so that rows of slots have their servers.
     """
 
-    def __init__(self, sinks: Sequence[Sink], epochs_a_batch: int = 1) -> None:
-        self._sinks = sinks
+    def __init__(
+        self, sinks: Sequence[Sink], epochs_a_batch: int = 1, *, moves: bool = False
+    ) -> None:
+        self._sinks, self._moves = sinks, moves
         self._slots: list[tuple[Slot, Floats]] = []
         self._decisions: list[tuple[Observation, Ints]] = []
         self.rewards = RewardLedger.empty(epochs_a_batch)
@@ -88,9 +91,11 @@ class TraceRecorder:
 
     def _slot_rows(self) -> Rows:
         slots, battery_j = zip(*self._slots, strict=True)
+        servers = [slot.serving_server for slot in slots] if self._moves else []
         return {
             "time_s": np.array([slot.start_s for slot in slots]),
             "released": np.array([len(slot.tasks) for slot in slots]),
             "rate_bps": np.stack([slot.rate_bps for slot in slots]),
             "energy_remaining_J": np.stack(battery_j),
+            **({"serving_server": np.stack(servers).astype(np.int32)} if servers else {}),
         }

@@ -129,7 +129,6 @@ class Replicas:
             self.seeds[row] = model.seed
             self._tables.speed[row] = model.speed
             self._tables.joules_per_work[row] = model.compute.joules_per_work
-            self._tables.serving_server[row] = model.serving_server
             self._state = with_calendars(self._state, row, model.calendars)
 
     def __getstate__(self) -> dict[str, Any]:

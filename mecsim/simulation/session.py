@@ -94,7 +94,8 @@ class Session:
         self._classes, self._specs = len(model.classes), spec.classes
         per_slot = model.scenario.decision_epoch == "per_slot"
         self._epochs_a_batch = self._classes if per_slot else 1
-        self._recorder = TraceRecorder(sinks, self._epochs_a_batch) if sinks else None
+        moves = model.mobility is not None
+        self._recorder = TraceRecorder(sinks, self._epochs_a_batch, moves=moves) if sinks else None
         self._placements = np.zeros((self._classes, model.blocks), dtype=np.int64)
         mirrors = uses_rollouts and not isinstance(kernel, CompiledKernel)
         self._mirror = CompiledKernel(model) if mirrors else None
@@ -160,6 +161,7 @@ class Session:
             block_size=read_only(size[: spec.blocks]),
             parameter_bytes=spec.parameter_bytes,
             rate_bps=slot.rate_bps,
+            serving_server=slot.serving_server,
             network=self._kernel,
             rollouts=rollouts,
         )
@@ -192,7 +194,7 @@ class Session:
     def _submit(self, epoch: Epoch) -> None:
         """Submit the tasks of the epochs at this instant."""
         self._freeze_observations()
-        hops = self._hop_builder.hops(epoch.tasks, self._placements, epoch.slot.rate_bps)
+        hops = self._hop_builder.hops(epoch.tasks, self._placements, epoch.slot)
         self._new_hops += len(hops)
         self._hops_in_flight += len(hops)
         if self._hops_in_flight >= self._overload.next_check:

@@ -60,7 +60,7 @@ class StaticRun:
     Args:
         model: The resolved scenario. With sinks, its epochs must be slots of tasks of one class.
         scheduler: Is asked once for each class of tasks or, where epochs are tasks, once for each
-            device and class.
+            device and class; and again when a device has changed its server.
         name: Its name, for error messages.
         sinks: Where rows of the trace go.
     """
@@ -84,9 +84,14 @@ class StaticRun:
         rows = devices * self._classes  # as build_hops numbers them
         self._placements = np.zeros((1, rows, model.blocks), dtype=np.int64)
         self._asked = np.zeros(rows, dtype=np.bool_)
+        self._serving_server = model.serving_server
 
     def play(self, chunk: Chunk) -> None:
         """Run the slots of a chunk; after the last one, drain the network."""
+        for part in (chunk,) if self._model.mobility is None else chunk.steady():
+            self._play(part)
+
+    def _play(self, chunk: Chunk) -> None:
         self._ask(chunk)
         self.totals.release(chunk.first_slot, np.diff(chunk.bounds), chunk.release_s)
         epochs = EpochTable.of(chunk)
@@ -143,6 +148,10 @@ class StaticRun:
     def _record(self, recorder: TraceRecorder, epochs: EpochTable, log: RunLog) -> None:
         """Send the rows of all epochs, and of the tasks that have ended."""
         rates, count = epochs.rate_bps[epochs.rates], len(epochs.time_s)
+        servers = {}
+        if self._model.mobility is not None:
+            rows = epochs.serving_server[epochs.associations]
+            servers["serving_server"] = rows.astype(np.int32)
         seen = epochs.observed(slice(None), self._model, self._tables, log.backlog_s, log.battery_j)
         placements = np.tile(self._placements[0].astype(np.int32), (count, 1))
         recorder.append(
@@ -158,6 +167,7 @@ class StaticRun:
                     "released": np.diff(epochs.bounds),
                     "rate_bps": rates,
                     "energy_remaining_J": log.battery_j,
+                    **servers,
                 },
             }
         )
@@ -180,7 +190,13 @@ class StaticRun:
         return tables
 
     def _ask(self, chunk: Chunk) -> None:
-        """Ask the scheduler for the placements that a chunk needs and that are not known."""
+        """Ask the scheduler for the placements that a chunk needs and that are not known.
+
+        It is asked again when a device has changed its server.
+        """
+        if not np.array_equal(chunk.serving_server[0], self._serving_server):
+            self._serving_server = chunk.serving_server[0]
+            self._asked[:] = False
         if self._asked.all():
             return
         slot = next(chunk.slots())

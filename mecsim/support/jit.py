@@ -43,8 +43,9 @@ _DIGEST_BYTES: Final = 32
 def sources() -> list[Path]:
     """Return the files that compiled code depends on, sorted."""
     others = (
-        *("model/arrivals", "model/calendars", "model/calendar_visits", "model/equations"),
+        *("model/arrivals", "model/association", "model/calendars", "model/calendar_visits"),
         *(
+            "model/equations",
             "model/random_streams",
             "model/task_status",
             "scheduler/features",

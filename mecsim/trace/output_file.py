@@ -27,7 +27,7 @@ from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.trace.column import GrowingColumn, Storage, make_dataset
 from mecsim.trace.deflate import Stream
 from mecsim.trace.provenance import Provenance
-from mecsim.trace.schema import FORMAT, VERSIONS, Column, ColumnSpec, Rows, version_for
+from mecsim.trace.schema import FORMAT, Column, ColumnSpec, Rows, columns_of, version_for
 from mecsim.trace.superblock import CrashSafeFile
 
 GroupRows: TypeAlias = tuple[str, Rows]
@@ -76,7 +76,8 @@ class OutputFile:
 
     def _make_columns(self, model: Model, widths: Mapping[str, tuple[int, ...]]) -> None:
         stream = Stream()
-        for group, columns in VERSIONS[version_for(len(model.classes))].items():
+        version = version_for(len(model.classes))
+        for group, columns in columns_of(version, moves=model.mobility is not None).items():
             folder = h5g.create(self._file.id, group.encode())
             for name, spec in columns.items():
                 if group == "resources":
@@ -200,6 +201,7 @@ def _widths(model: Model, spec: SchedulerSpec, size_factors: int) -> dict[str, t
         "observation": (len(feature_names(spec)),),
         "rate_bps": (model.devices,),
         "energy_remaining_J": (model.devices,),
+        "serving_server": (model.devices,),
     }
     return widths | ({"size_factor": (size_factors,)} if size_factors > 1 else {})
 

@@ -18,12 +18,12 @@ from mecsim.errors import ScenarioError, TraceError
 from mecsim.scenario.loading import from_json
 from mecsim.scenario.schema import Scenario
 from mecsim.trace.provenance import Provenance
-from mecsim.trace.schema import FORMAT, VERSIONS, Column, version_for
+from mecsim.trace.schema import FORMAT, VERSIONS, Column, columns_of, version_for
 
 MOST_CHUNK_BYTES: Final = 64 << 20
 MOST_COMPRESSION: Final = 1200
 """More than what deflate makes of a column of zeros (1032)."""
-_OF_DEVICES: Final = ("rate_bps", "energy_remaining_J")
+_OF_DEVICES: Final = ("rate_bps", "energy_remaining_J", "serving_server")
 _DIMENSIONS: Final = {
     "placement": (2,),
     "observation": (2,),
@@ -134,6 +134,8 @@ class TraceFile:
             count = len(scenario.classes)
             found = f"{count} {'class' if count == 1 else 'classes'} of tasks"
             raise TraceError(f"{self.path}: format_version does not go with a scenario of {found}")
+        version = version_for(len(scenario.classes))
+        self.columns = columns_of(version, moves=bool(scenario.mobility))
         return scenario
 
     def _scenario_label(self) -> str:

@@ -104,6 +104,18 @@ VERSIONS: Final[Mapping[int, Mapping[str, Mapping[str, ColumnSpec]]]] = {
 """The columns of every format."""
 
 
+SERVING_SERVER: Final = _("i4", "", "server of every device, from 0 (slots × D)")
+"""The column that ``slots`` has in addition where devices move."""
+
+
+def columns_of(version: int, *, moves: bool) -> Mapping[str, Mapping[str, ColumnSpec]]:
+    """Return the columns by group of a trace of a format, of a run in which devices may move."""
+    columns = VERSIONS[version]
+    if not moves:
+        return columns
+    return {**columns, "slots": {**columns["slots"], "serving_server": SERVING_SERVER}}
+
+
 def version_for(classes: int) -> int:
     """Return the format of the trace of a run with so many classes of tasks."""
     return FORMAT_VERSION if classes == 1 else CLASSES_VERSION

@@ -42,8 +42,7 @@ def hop_tables(model: Model) -> list[tuple[float, Hops]]:
     """The start of every slot and its hops under the placement."""
     builder, placement = HopBuilder(model), np.array([PLACEMENT])
     return [
-        (slot.start_s, builder.hops(slot.tasks, placement, slot.rate_bps))
-        for slot in workload.slots(model)
+        (slot.start_s, builder.hops(slot.tasks, placement, slot)) for slot in workload.slots(model)
     ]
 
 

@@ -142,6 +142,21 @@ def failures(draw: st.DrawFn, count: int) -> list[dict[str, Any]]:
 
 
 @st.composite
+def mobility(draw: st.DrawFn, nodes: Scenario, *, takes_time: bool) -> list[dict[str, Any]]:
+    """Devices that walk around the first server, or one that goes to the next one and back."""
+    groups_ = nodes.edge_servers
+    count = groups_ if isinstance(groups_, int) else sum(g.count for g in groups_ if g.radio)
+    far = 800.0 if count > 1 else 200.0
+    points = [[0.0, 0, 700.0, 0.0], [2.0, 0, far, 0.0], [4.0, 0, 700.0, 0.0]]
+    ways = [{"points": points}, {"speed": [40.0, 90.0], "area": [[-500.0, -500.0], [500.0, 500.0]]}]
+    change = {
+        "hysteresis_db": draw(st.sampled_from([0.0, 0.5, 3.0])),
+        "handover": draw(st.sampled_from([0.0, 0.5, 1.0])) if takes_time else 0.0,
+    }
+    return draw(st.sampled_from([[], *([way | change] for way in ways)]))
+
+
+@st.composite
 def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     """Small scenarios of everything that there is; in most, ties are the rule."""
     blocks = draw(st.integers(1, 3))
@@ -149,6 +164,9 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     nodes = draw(servers()) | draw(devices())
     count = groups.count(Scenario.model_validate(nodes).edge_servers)
     radio, rate = draw(st.sampled_from(RADIOS)), draw(OVER_TIME)
+    failing = draw(st.just([]) | failures(count))
+    takes_time = not any("devices" in each for each in failing)
+    moving = draw(mobility(Scenario.model_validate(nodes), takes_time=takes_time))
     dnn, types = chain(draw(few), draw(few)), draw(st.sampled_from(TYPES))
     if types:
         dnn["model"] |= {"ms": {t: [500 * n for n in draw(few)] for t in "ab"}}
@@ -157,7 +175,8 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
         nodes = {key: with_type(of, types[key.removesuffix("s")]) for key, of in nodes.items()}
         nodes = nodes | {key: nodes.get(key, {}) | types[key] for key in types}
     spec = scenario(
-        failures=draw(st.just([]) | failures(count)),
+        failures=failing,
+        mobility=moving,
         slots=draw(st.integers(1, 5)),
         slot_length=draw(st.sampled_from([0.5, 1.0, 3.0])),
         decision_epoch=draw(st.sampled_from(["per_slot", "per_task"])),

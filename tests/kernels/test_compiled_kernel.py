@@ -238,7 +238,7 @@ def tables(slots: int, **overrides: Any) -> tuple[Model, list[Hops]]:
     model = resolve(spec)
     builder = HopBuilder(model)
     return model, [
-        builder.hops(slot.tasks, np.array([[1]]), slot.rate_bps) for slot in workload.slots(model)
+        builder.hops(slot.tasks, np.array([[1]]), slot) for slot in workload.slots(model)
     ]
 
 

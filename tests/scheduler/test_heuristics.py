@@ -17,7 +17,6 @@ from mecsim.scenario.loading import load
 from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry
 from mecsim.scheduler.observation import Observation
-from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.run import run as run_scenario
 from schedulers.single_cut import SingleCut
 from tests.helpers.builders import chain, costs_of_all, scenario, simulate
@@ -197,7 +196,7 @@ def test_single_cut_counts_backlogs() -> None:
     cut = SingleCut(before.spec)
     dearer = cut.predict(after) - cut.predict(before)
     for server in range(4):  # cut 0 sends the first block's input, and nothing waits at the device
-        serving_server = after.spec.serving_server
+        serving_server = after.serving_server
         wired = np.mean([after.wired_s(0, serving_server[[d]])[0, server] for d in range(30)])
         idle = np.mean([before.wired_s(0, serving_server[[d]])[0, server] for d in range(30)])
         expected = (
@@ -225,11 +224,9 @@ def test_observation_has_size_drawn_per_slot() -> None:
 
 def test_server_rate_is_mean_of_its_devices() -> None:
     (observation,) = seen(load(LOADED, ["slots=1"]))
-    spec: SchedulerSpec = observation.spec
+    serving_server = observation.serving_server
     for server in range(4):
-        mine = [
-            rate for d, rate in enumerate(observation.rate_bps) if spec.serving_server[d] == server
-        ]
+        mine = [rate for d, rate in enumerate(observation.rate_bps) if serving_server[d] == server]
         assert observation.server_rate_bps[server] == pytest.approx(np.mean(mine), rel=1e-12)
 
 

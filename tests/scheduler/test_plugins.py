@@ -219,8 +219,8 @@ def _by_task(name: str) -> str:
 
 @pytest.mark.parametrize(
     "field",
-    ["cycles", "parameter_bytes", "input_bits", "rate_bps", "server_backlog_s", "device_backlog_s",
-     "uplink_backlog_s", "downlink_backlog_s", "link_backlog_s", "battery_j"],
+    ["cycles", "parameter_bytes", "input_bits", "rate_bps", "serving_server", "server_backlog_s",
+     "device_backlog_s", "uplink_backlog_s", "downlink_backlog_s", "link_backlog_s", "battery_j"],
 )  # fmt: skip
 def test_observation_arrays_are_read_only(plugin: Plugin, field: str) -> None:
     name = plugin(f"def decide(self, observation):\n    observation.{field}[0] = 0")
@@ -232,7 +232,6 @@ def test_observation_arrays_are_read_only(plugin: Plugin, field: str) -> None:
     [
         "server_hz",
         "device_hz",
-        "serving_server",
         "tolerated_s",
         "cores",
         "links.rate_bps",

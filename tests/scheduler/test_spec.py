@@ -20,7 +20,7 @@ def test_spec_shows_a_model_with_measured_speeds() -> None:
     measured = replace(MODEL, server_hz=np.array([5.0, 7.0]))
     spec = SchedulerSpec(measured, np.random.default_rng(1))
     assert spec.server_hz.tolist() == [5.0, 7.0]
-    work = Work(np.array([0]), np.array([1.0]), np.ones((1, 1)))
+    work = Work(np.array([0]), np.array([0]), np.array([1.0]), np.ones((1, 1)))
     delays = spec.empty_network.delays(work)
     assert delays[1, 2, 2].tolist() == [4 / 7]  # block 1 at server 2 after block 0 there
 

@@ -34,8 +34,8 @@ def bounds(spec: Scenario, seed: int = 0) -> tuple[Floats, Ints, LowerBound]:
     costs, placements = [], []
     for slot in workload.slots(model):
         bound.add(slot)
-        costs.append(bound.costs(slot.tasks, slot.rate_bps))
-        placements.append(bound.placements(slot.tasks, slot.rate_bps))
+        costs.append(bound.costs(slot.tasks, slot))
+        placements.append(bound.placements(slot.tasks, slot))
     return np.concatenate(costs), np.concatenate(placements), bound
 
 
