@@ -151,17 +151,19 @@ def test_trace_replays_exactly_without_its_files(tmp_path: Path) -> None:
 
 def test_replicas_meet_the_servers_of_their_seeds() -> None:
     spec = scenario(**LOADED | {"decision_epoch": "per_task"})
-    replicas, seeds = Replicas(spec, 3), [4, 5, 6]
-    seen = replicas.reset(seeds)
-    assert seen.shape[0] == 3
-    rewards = np.zeros(3)
+    replicas, seeds, options = Replicas(spec, 3), [4, 5, 6], {"placement": [1, 2, 0]}
+    seen, rewards = replicas.reset(seeds), np.zeros(3)
+    observed: list[list[list[float]]] = [[], [], []]
     while not replicas.ended.all():
-        placements = np.tile([1, 2, 0], (3, 1))
-        _, each, _ = replicas.step(placements)
+        for row in np.flatnonzero(~replicas.ended).tolist():
+            observed[row].append(seen[row].tolist())
+        seen, each, _ = replicas.step(np.tile([1, 2, 0], (3, 1)))
         rewards += each
     for row, seed in enumerate(seeds):
-        single = run(spec, "fixed", {"placement": [1, 2, 0]}, seed=seed, kernel="simpy").summary
-        assert rewards[row] == pytest.approx(single.reward, rel=1e-12)
+        single = simulate(spec, "fixed", options, seed=seed, kernel="simpy")
+        assert observed[row] == single.trace["decisions/observation"].tolist()
+        assert len({each[-1] for each in observed[row]}) == 2  # device.serving_server
+        assert rewards[row] == pytest.approx(single.summary["reward"], rel=1e-12)
 
 
 class Foreseeing(Scripted):
