@@ -44,7 +44,7 @@ def timetable(
         ScenarioError: A failure names something that does not exist, or that another one names too,
             or a device whose handovers take time.
     """
-    if not series and not scenario.failures:
+    if not series and not scenario.failures and moving is None:
         return NO_CALENDARS
     entries = [(each.resources, each.calendar()) for each in series]
     failing = list(_failing(scenario, resources, links))
