@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, Tag, model_validator
 
-from mecsim.scenario.section import Pair, Section, fault, one_of
+from mecsim.scenario.section import ExtendedSection, Pair, fault, one_of
 from mecsim.scenario.units import NonNegativeSeconds, Seconds
 from mecsim.support.validation import Whole, Within
 
@@ -38,8 +38,13 @@ Cables: TypeAlias = Annotated[
 ]
 
 
-class Failure(Section):
+class Failure(ExtendedSection):
     """Failures of some servers, devices or links: at given times, or at random."""
+
+    added_keys: ClassVar[tuple[str, ...]] = (
+        *("servers", "devices", "links", "at"),
+        *("mean_time_to_failure", "mean_time_to_repair"),
+    )
 
     servers: Nodes | None = None
     """The servers that fail, each by itself: a list of numbers from 1 or names, or ``all``. A

@@ -138,12 +138,14 @@ class UniformRate(Section):
         return ordered(value)
 
 
-class CsvSeries(Section):
+class CsvSeries(ExtendedSection):
     """Values over time from a CSV file: a column of times and one of values, with units.
 
     Units are in the header, as in ``time (s),rate (Mbit/s)`` or ``time_s,rate_mbit_s``. Times
     count from the first row.
     """
+
+    added_keys: ClassVar[tuple[str, ...]] = ("column", "resolution")
 
     series: str
     """Path of the file, relative to the file that names it."""
@@ -158,6 +160,13 @@ class CsvSeries(Section):
     """After the last row: hold its value, repeat the whole, or refuse a series that is shorter than
     the run. The last row lasts as long as the one before it."""
 
+    @model_validator(mode="after")
+    def _resolution_is_used(self) -> Self:
+        if self.interpolation == "step" and "resolution" in self.model_fields_set:
+            problem = "has no effect next to interpolation: step; leave resolution out, or give"
+            raise fault(("resolution",), f"{problem} interpolation: linear")
+        return self
+
 
 class MahimahiTrace(Section):
     """A rate from a mahimahi trace: the times in ms at which packets of 1,500 bytes can leave.
@@ -171,7 +180,9 @@ class MahimahiTrace(Section):
     """Length in s of the bins in which packets are counted; the rate of a bin is constant."""
 
 
-class _Steps(Section):
+class _Steps(ExtendedSection):
+    added_keys: ClassVar[tuple[str, ...]] = ("period", "nominal")
+
     period: Seconds | None = None
     """Time in s after which the steps repeat; by default the last value holds for good."""
 

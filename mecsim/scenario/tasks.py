@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -271,12 +271,14 @@ class RecordedTasks(Section):
     """Path of the trace, relative to the file that names it."""
 
 
-class CsvTasks(Section):
+class CsvTasks(ExtendedSection):
     """Tasks from a CSV file: their times and, where it has such columns, device, size and class.
 
     Times have a unit in the header, as in ``time (s)``, and count from the start of the run, or
     are time stamps as ``2023-11-16 18:15:46.68``, which count from the first row.
     """
+
+    added_keys: ClassVar[tuple[str, ...]] = ("time",)
 
     process: Literal["csv"]
     """Tasks are those of a file."""
@@ -289,8 +291,10 @@ class CsvTasks(Section):
     """Whether tasks after the last slot are refused or left out."""
 
 
-class ListedTasks(Section):
+class ListedTasks(ExtendedSection):
     """Tasks one by one, as a trace keeps those of a CSV file."""
+
+    added_keys: ClassVar[tuple[str, ...]] = ("devices", "sizes")
 
     process: Literal["listed"]
     """Tasks are those of a list."""
