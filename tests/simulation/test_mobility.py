@@ -174,7 +174,7 @@ class Foreseeing(Scripted):
 
     def decide(self, observation: Observation) -> Placement:
         placement = super().decide(observation)
-        self.foreseen.append(float(observation.what_if([placement]).cost[0]))
+        self.foreseen.append(float(observation.what_if(np.array([placement])).cost[0]))
         return placement
 
 
