@@ -208,7 +208,7 @@ def test_rollouts_have_the_tasks_placed_before_at_the_instant() -> None:
 
         def decide(self, observation: Observation) -> Any:
             placement = super().decide(observation)
-            costs.append(float(observation.what_if([placement]).cost[0]))
+            costs.append(float(observation.what_if(np.array([placement])).cost[0]))
             return placement
 
     for kernel in ("simpy", "compiled"):
