@@ -143,8 +143,8 @@ def _listed(model: Model, tasks: ListedTasks, every: Parts) -> Chunks:
         bounds = listed_bounds(model, release_s, numbers)
         counts, rows = np.diff(bounds), slice(bounds[0], bounds[-1])
         if devices is None:
-            drawn = sources.uniform(numbers.start, counts) * model.devices
-            yield release_s[rows], drawn.astype(np.int64), counts
+            drawn = model.dealing.drawn(sources.uniform(numbers.start, counts))
+            yield release_s[rows], drawn, counts
         else:
             yield release_s[rows], devices[rows], counts
 

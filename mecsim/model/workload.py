@@ -297,7 +297,7 @@ def given_sizes(arrivals: Arrivals) -> tuple[float, ...] | None:
 
 def mean_tasks(model: Model, recording: RecordedWorkload | None = None) -> float:
     """Return the mean number of tasks a slot, of all classes."""
-    recorded = isinstance(model.scenario.arrivals, RecordedTasks)
+    recorded = isinstance(model.scenario.classes[0].arrivals, RecordedTasks)  # of one class only
     return recording.expected_tasks if recording and recorded else mean_rate(model)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, NamedTuple, cast
 
 import numpy as np
@@ -20,13 +21,13 @@ from mecsim.kernels.rollout import Rollouts, expected_arrivals
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
-from mecsim.scheduler.observation import Observation
+from mecsim.scheduler.observation import ALL, NetworkState, Observation
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.overload import HOP_IN_SESSION, OverloadGuard
 from mecsim.simulation.recorder import TraceRecorder
 from mecsim.simulation.task_accounts import Accounts
 from mecsim.simulation.totals import Totals
-from mecsim.support.arrays import Ints, read_only
+from mecsim.support.arrays import Floats, Ints, read_only
 from mecsim.trace.schema import Sink
 
 BATCH_HOPS: Final = 20_000
@@ -54,6 +55,31 @@ class Epoch(NamedTuple):
     def key(self) -> tuple[int | None, int]:
         """Device and class: static schedulers decide equally for equal ones."""
         return self.device, self.task_class
+
+
+@dataclass(frozen=True)
+class PlacedNetwork:
+    """A network with tasks that were placed at this instant and are not submitted yet."""
+
+    kernel: Kernel
+    placed_s: Callable[[], Floats]
+    """Their services by resource; shape (R,)."""
+
+    def backlog_s(self, resources: slice = ALL) -> Floats:
+        """Return the backlogs without the placed tasks, which have joined no queue."""
+        return self.kernel.backlog_s(resources)
+
+    def battery_j(self) -> Floats:
+        """Return the remaining energy of each battery."""
+        return self.kernel.battery_j()
+
+    def queue_length(self) -> Ints:
+        """Return the jobs at each resource, without the placed tasks."""
+        return self.kernel.queue_length()
+
+    def committed_s(self) -> Floats:
+        """Return the services of placed tasks at each resource."""
+        return self.kernel.committed_s() + self.placed_s()
 
 
 class Session:
@@ -162,7 +188,7 @@ class Session:
             parameter_bytes=spec.parameter_bytes,
             rate_bps=slot.rate_bps,
             serving_server=slot.serving_server,
-            network=self._kernel,
+            network=self._network(epoch),
             rollouts=rollouts,
         )
 
@@ -170,6 +196,21 @@ class Session:
         compiled = self._mirror or cast("CompiledKernel", self._kernel)
         placed = self._placements.copy()
         return Rollouts(compiled.state, self.tables, self._known(epoch), placed, epoch.task_class)
+
+    def _network(self, epoch: Epoch) -> NetworkState:
+        """Return the network, with the tasks that were placed before at this instant."""
+        if epoch.device is not None or epoch.task_class == 0:
+            return self._kernel
+        return PlacedNetwork(self._kernel, partial(self._placed_s, epoch))
+
+    def _placed_s(self, epoch: Epoch) -> Floats:
+        """Return the services by resource of what is known of the classes placed before."""
+        known = self._known(epoch._replace(task_class=epoch.task_class - 1))
+        columns = known.release_s, known.class_, known.device, known.size
+        tasks = Tasks(epoch.slot.number, 0, *columns, epoch.tasks.in_slot)
+        hops = self._hop_builder.hops(tasks, self._placements, epoch.slot)
+        resources = len(self.model.resources)
+        return np.bincount(hops.column("resource"), hops.column("service_s"), resources)
 
     def _known(self, epoch: Epoch) -> EpochTable:
         """Return what is known of an epoch's tasks, and of those placed before at this instant."""

@@ -180,10 +180,10 @@ class Totals:
 
     def _excess(self) -> Floats | None:
         """Return the tasks of each slot above the mean of a random process; None for others."""
-        scenario = self._model.scenario
-        if not isinstance(scenario.arrivals, (Poisson, Mmpp)):
+        scenario = self._model.nominal
+        if not any(isinstance(each.arrivals, (Poisson, Mmpp)) for each in scenario.classes):
             return None
-        return self._released - arrival_rate(scenario)
+        return np.asarray(self._released - arrival_rate(scenario), dtype=np.float64)
 
     def add(self, tasks: TaskTable) -> None:
         """Add tasks that have ended: the next ones in the order of release."""

@@ -147,8 +147,9 @@ def _slot_tasks(model: Model, trace: TraceFile) -> Iterator[Tasks]:
                 break
             held = _joined(held, more)
         count = int(np.searchsorted(held[0], end_s))
-        release_s, class_, device, size = (column[:count] for column in held)
-        yield Tasks(slot, first, release_s, class_, device, size, count)
+        release_s, class_, device, size = held
+        own = slice(count)
+        yield Tasks(slot, first, release_s[own], class_[own], device[own], size[own], count)
         held = held[0][count:], held[1][count:], held[2][count:], held[3][count:]
         first += count
 

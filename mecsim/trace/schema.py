@@ -47,7 +47,9 @@ COLUMNS: Final[Mapping[str, Mapping[str, ColumnSpec]]] = {
         "local_s": _("f8", "s", "delay of the blocks that finished at the device"),
         "energy_J": _("f8", "J", "energy that the device spent on it"),
         "late_blocks": _("i4", "", "blocks with a delay above the tolerated one"),
-        "status": _("i1", "", "0 completed, failed: 1 battery spent, 2 lost in an outage"),
+        "status": _(
+            "i1", "", "0 completed, failed: 1 battery spent, 2 lost in an outage, 3 dropped"
+        ),
     },
     "blocks": {
         "task": _("i8", "", "row of /tasks"),

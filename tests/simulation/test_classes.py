@@ -208,7 +208,7 @@ def test_rollouts_have_the_tasks_placed_before_at_the_instant() -> None:
 
         def decide(self, observation: Observation) -> Any:
             placement = super().decide(observation)
-            costs.append(float(observation.what_if([placement]).cost[0]))
+            costs.append(float(observation.what_if(np.array([placement])).cost[0]))
             return placement
 
     for kernel in ("simpy", "compiled"):
@@ -342,3 +342,18 @@ def test_a_scheduler_hears_of_a_dropped_task_after_its_deadline() -> None:
         assert heard[:4] == [(0, 1, False, False), (1, 2, False, False), (3, 2.5, True, True),
                              (2, 3, False, True)]  # fmt: skip
         assert len(heard) == 8
+
+
+def test_work_placed_for_earlier_classes_is_committed() -> None:
+    """The long task brings 2 + 2 s to the server before the short ones are placed."""
+    found: list[list[float]] = []
+
+    class Reading(Scripted):
+        def decide(self, observation: Observation) -> Any:
+            found.append(observation.committed_s[:2].tolist())
+            return super().decide(observation)
+
+    for kernel in ("simpy", "compiled"):
+        found.clear()
+        run(described(LONG, SHORT, slots=1), Reading, {"placements": [[1, 1]]}, kernel=kernel)
+        assert found == [[0, 0], [4, 0]]
