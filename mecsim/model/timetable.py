@@ -27,6 +27,8 @@ from mecsim.scenario.failures import Failure, Nodes
 from mecsim.scenario.schema import Scenario
 from mecsim.support.arrays import Floats, Ints
 
+MOST_OUTAGES: Final = 10_000_000
+"""Most outages that are drawn for a run, as expected."""
 _RULES: Final = {"resumes": RESUMES, "restarts": RESTARTS, "lost": LOST}
 
 
@@ -49,6 +51,7 @@ def timetable(
     entries = [(each.resources, each.calendar()) for each in series]
     failing = list(_failing(scenario, resources, links))
     _check_disjoint(failing, resources)
+    _check_number(failing, scenario.length_s)
     if moving is not None:
         _check_no_handovers(failing, resources, moving)
         entries += moving.interruptions(resources)
@@ -105,6 +108,8 @@ def _cables(scenario: Scenario, failure: Failure, links: Links, path: str) -> li
     lower, upper = ends.min(axis=1), ends.max(axis=1)
     if failure.links == "all":
         _, first = np.unique(lower * scenario.server_count + upper, return_index=True)
+        if not first.size:
+            raise ScenarioError(f"{path}: 'all', but there are no wired links; leave links out")
         pairs = [(lower[row], upper[row]) for row in np.sort(first)]
         return [np.flatnonzero((lower == a) & (upper == b)) for a, b in pairs]
     found = []
@@ -134,6 +139,20 @@ def _check_disjoint(failing: Sequence[tuple[Failure, list[Ints]]], resources: Re
                     "allowed: each server, device and link once"
                 )
             owner[rows] = number
+
+
+def _check_number(failing: Sequence[tuple[Failure, list[Ints]]], length_s: float) -> None:
+    """Refuse random failures so frequent that a run could not hold them."""
+    total = 0.0
+    for number, (failure, parts) in enumerate(failing):
+        up_s, down_s = failure.mean_time_to_failure, failure.mean_time_to_repair
+        if up_s is not None and down_s is not None:
+            total += len(parts) * length_s / (up_s + down_s)
+        if total > MOST_OUTAGES:
+            raise ScenarioError(
+                f"failures.{number}.mean_time_to_failure: {up_s:g} s lead to {total:.2g} outages "
+                f"in {length_s:g} s (slots × slot_length); allowed: {MOST_OUTAGES:,} in all"
+            )
 
 
 def _check_no_handovers(

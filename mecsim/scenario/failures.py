@@ -18,7 +18,9 @@ def _which_shape(value: object) -> str | None:
     return "(all)" if value == "all" else None
 
 
-def _node_shape(value: object) -> str:
+def _node_shape(value: object) -> str | None:
+    if isinstance(value, dict | list | tuple):
+        return None
     return "(name)" if isinstance(value, str) else "(number)"
 
 

@@ -38,6 +38,7 @@ MOST: Final = {"edge_servers": MOST_SERVERS, "devices": MOST_DEVICES}
 """Most nodes of all groups together."""
 
 _NAME: Final = re.compile(r"(?!(es|device)\d*$)[A-Za-z][A-Za-z0-9_]*")
+_MEMBER: Final = re.compile(r"[1-9][0-9]{0,7}")
 
 
 def _name(text: str) -> str:
@@ -152,7 +153,9 @@ def _one_each(group: _Group, keys: Sequence[str]) -> None:
             raise fault((key,), f"has {len(values)} entries; allowed: {group.count}, one each")
 
 
-def _groups_shape(value: Any) -> str:
+def _groups_shape(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return None
     return "(groups)" if isinstance(value, list | tuple) else "(number)"
 
 
@@ -213,13 +216,13 @@ def numbers(nodes: Nodes, wanted: int | str) -> range:
         if not 1 <= wanted <= every:
             raise ValueError(f"{wanted}; allowed: 1 to {every}")
         return range(wanted - 1, wanted)
-    name, _, member = wanted.partition(".")
+    name, dot, member = wanted.partition(".")
     first = 0
     for group in groups:
         if group.name == name:
-            if not member:
+            if not dot:
                 return range(first, first + group.count)
-            if member.isdecimal() and 1 <= int(member) <= group.count:
+            if _MEMBER.fullmatch(member) and int(member) <= group.count:
                 return range(first + int(member) - 1, first + int(member))
             raise ValueError(f"{wanted!r}; allowed: {name}, or {name}.1 to {name}.{group.count}")
         first += group.count

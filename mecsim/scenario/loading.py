@@ -110,13 +110,15 @@ def _with_assigned(
 
 def _warn_of_watts(document: yaml_source.Document) -> None:
     """Log a warning about a transmit power without unit that is likely meant in dBm."""
-    power = document.value(_POWER)
-    text = str(power).strip()
-    if document.locate(_POWER) and text[-1:].isdecimal() and float(text) > USUAL_WATTS:
-        _warn(
-            f"{document.locate(_POWER)}: radio.transmit_power: {text} without a unit is {text} W, "
-            f"and devices send with less than {USUAL_WATTS} W; write '{text} dBm' or '{text} W'"
-        )
+    groups = document.value(("devices",))
+    rows = range(len(groups)) if isinstance(groups, list | tuple) else ()
+    for keys in (_POWER, *(("devices", row, "transmit_power") for row in rows)):
+        text, where = str(document.value(keys)).strip(), document.locate(keys)
+        if where and text[-1:].isdecimal() and float(text) > USUAL_WATTS:
+            _warn(
+                f"{where}: {'.'.join(map(str, keys))}: {text} without a unit is {text} W, and "
+                f"devices send with less than {USUAL_WATTS} W; write '{text} dBm' or '{text} W'"
+            )
 
 
 @cache

@@ -145,7 +145,9 @@ class Radio(Section):
         return self
 
 
-def _end_shape(value: Any) -> str:
+def _end_shape(value: Any) -> str | None:
+    if isinstance(value, dict | list | tuple):
+        return None
     return "(name)" if isinstance(value, str) else "(number)"
 
 

@@ -369,7 +369,9 @@ class Scenario(Section):
                     raise fault((*keys, key), f"{problem} have one, and set radio.rate to null")
         servers = () if isinstance(self.edge_servers, int) else self.edge_servers
         allowed = [each.name for each in servers if each.radio]
-        for name in group.servers or ():
+        for row, name in enumerate(group.servers or ()):
+            if name in (group.servers or ())[:row]:
+                raise fault((*keys, "servers"), f"names {name!r} twice; allowed: each group once")
             if name not in allowed:
                 known = ", ".join(allowed) or "none, for edge_servers is a number"
                 problem = f"{name!r} is no group of servers with a radio; allowed: {known}"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Final, Literal
 
@@ -83,10 +83,10 @@ class Table:
     def _number(self, row: int, column: int, cell: str, factor: Decimal) -> float:
         try:
             value = float(Decimal(cell.strip()) * factor)
-        except (InvalidOperation, ValueError, OverflowError):
+        except (ArithmeticError, ValueError):
             value = math.nan
         if not abs(value) <= LARGEST:
-            raise self.fault(row, column, "allowed: a finite number")
+            raise self.fault(row, column, f"allowed: a finite number, up to {LARGEST:g} in SI")
         return value
 
     def plain(self, column: int, low: float, high: float) -> Floats:
@@ -107,7 +107,7 @@ class Table:
         """Return the unit in a header. Raises ``ScenarioError``."""
         found = unit_of(self.header[column], unit)
         if found is None:
-            name, example = self.header[column].strip() or "value", units.example(unit).split()[1]
+            name, example = _bare(self.header[column]) or "value", units.example(unit).split()[1]
             raise ScenarioError(
                 f"{self.path}:1: column {self.header[column]!r} has no unit of the kind {unit}; "
                 f"allowed: for example '{name} ({example})'"
@@ -123,6 +123,12 @@ class Table:
         if unit_of(self.header[column], "s") is not None:
             time_s = self.numbers(column, "s")
         else:
+            zoned = {row for row, cells in enumerate(self.rows) if _has_zone(cells[column])}
+            if 0 < len(zoned) < len(self.rows):
+                row = next(
+                    row for row in range(1, len(self.rows)) if (row in zoned) != (0 in zoned)
+                )
+                raise self.fault(row, column, "allowed: a time zone in all rows or in none")
             stamps = [self._stamp(row, column) for row in range(len(self.rows))]
             time_s = np.array([float(stamp - stamps[0]) for stamp in stamps])
         self.check_order(column, time_s)
@@ -155,27 +161,39 @@ class Table:
 
     def find(self, name: str) -> int | None:
         """Return the number of the column of this bare name in any case of letters, or None."""
-        bare = [_bare(head).lower() for head in self.header]
-        return bare.index(name) if name in bare else None
+        return self._only([n for n, head in enumerate(self.header) if _bare(head).lower() == name])
 
     def column(self, name: str) -> int:
         """Return the number of the column with a header, with or without its unit."""
-        for number, head in enumerate(self.header):
-            if name in (head.strip(), _bare(head)):
-                return number
-        raise ScenarioError(
-            f"{self.path}:1: has no column {name!r}; its columns: {', '.join(self.header)}"
-        )
+        found = self._only([n for n, head in enumerate(self.header) if name == head.strip()])
+        if found is None:
+            found = self._only([n for n, head in enumerate(self.header) if name == _bare(head)])
+        if found is None:
+            raise ScenarioError(
+                f"{self.path}:1: has no column {name!r}; its columns: {', '.join(self.header)}"
+            )
+        return found
 
     def time_column(self) -> int:
         """Return the number of the column of times. Raises ``ScenarioError``."""
-        for number, head in enumerate(self.header):
-            if _bare(head).lower() in _TIMES:
-                return number
+        for name in _TIMES:
+            found = self.find(name)
+            if found is not None:
+                return found
         raise ScenarioError(
             f"{self.path}:1: has no column of times; allowed: a column 'time (s)' or 'time_s', "
             f"not only {', '.join(map(repr, self.header))}"
         )
+
+    def _only(self, columns: list[int]) -> int | None:
+        """Return the one column, None for none. Raises ``ScenarioError`` if there are several."""
+        if len(columns) > 1:
+            names = ", ".join(self.header[number].strip() for number in columns)
+            raise ScenarioError(
+                f"{self.path}:1: has {len(columns)} columns that may be meant: {names}; "
+                "allowed: one of each name"
+            )
+        return columns[0] if columns else None
 
     def fault(self, row: int, column: int, problem: str) -> ScenarioError:
         """Return the error of a cell."""
@@ -213,6 +231,8 @@ def read_table(path: Path) -> Table:
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the cells of every row that is not empty."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ScenarioError(f"{path}: cannot be read: is a device or a pipe; allowed: a file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -252,6 +272,11 @@ def unit_of(head: str, unit: str) -> str | None:
             if suffix == plain or ("B" not in spelling and suffix == plain.lower()):
                 return spelling
     return None
+
+
+def _has_zone(cell: str) -> bool:
+    match = _STAMP.fullmatch(cell.strip())
+    return match is not None and match["zone"] is not None
 
 
 def _bare(head: str) -> str:
@@ -318,8 +343,11 @@ def steps(
     """Return steps that are checked, with their time mean.
 
     Raises:
-        ScenarioError: The value is 0 for good; the message begins with ``where``.
+        ScenarioError: The value is 0 for good, or too small; the message begins with ``where``.
     """
+    small = value[(value > 0) & (value < 1 / LARGEST)]
+    if small.size:
+        raise ScenarioError(f"{where}: has a value of {small[0]:g}; allowed: 0, or 1e-30 at least")
     if len(value) == 1:
         period_s = math.inf
     if not value.any() or (math.isinf(period_s) and not value[-1]):

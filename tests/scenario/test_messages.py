@@ -124,6 +124,17 @@ def test_power_that_was_likely_meant_in_decibels(
     assert "--set radio.transmit_power='23'" in caplog.records[1].getMessage()
 
 
+def test_power_of_a_group_that_was_likely_meant_in_decibels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(write(tmp_path, "slots: 5\ndevices: [{name: phone}, {name: car, transmit_power: 33}]\n"))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path / 'f.yaml'}:2: devices.1.transmit_power: 33 without a unit is 33 W, and "
+        "devices send with less than 5 W; write '33 dBm' or '33 W'"
+    )
+
+
 @pytest.mark.parametrize("power", ["22 W", "22 dBm", "0.2", "5"])
 def test_power_that_is_clear(power: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load(write(tmp_path, f"radio: {{transmit_power: {power}}}\n"))
