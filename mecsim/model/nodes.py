@@ -29,7 +29,7 @@ from mecsim.scenario.schema import (
     Uniform,
     UniformRate,
 )
-from mecsim.support.arrays import Floats, Ints
+from mecsim.support.arrays import Bools, Floats, Ints
 
 _Value = TypeVar("_Value")
 _Groups: TypeAlias = Sequence[ServerGroup] | Sequence[DeviceGroup]
@@ -63,9 +63,12 @@ def drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
     radius_m = [_or(g.coverage_radius, scenario.edge_server.coverage_radius) for g in servers]
     coverage_m = _each(servers, [float(metres) for metres in radius_m])
     server_xy = _server_positions(scenario, servers)
-    device_xy = _device_positions(scenario, servers, devices, server_xy, coverage_m, seed)
     standing = paths.Servers(server_xy, coverage_m)
     moving = paths.paths(scenario, seed, standing)
+    placed = np.ones(scenario.device_count, dtype=np.bool_)
+    if moving is not None:
+        placed[moving.device] = False
+    device_xy = _device_positions(scenario, servers, devices, server_xy, coverage_m, placed, seed)
     if moving is not None:
         device_xy[moving.device] = moving.start_xy()
     serving_server, gain = topology.associate(
@@ -173,16 +176,22 @@ def _device_positions(
     devices: Sequence[DeviceGroup],
     server_xy: Floats,
     coverage_m: Floats,
+    placed: Bools,
     seed: int,
 ) -> Floats:
-    """Return the positions of devices: given, or in rings around servers in turn; shape (D, 2)."""
+    """Return the positions of devices: given, or in rings around servers in turn; shape (D, 2).
+
+    Groups of which no device is to be ``placed`` are left out: paths say where these start.
+    """
     count = scenario.device_count
     draws = Stream(seed, "positions").uniform(0, np.array([2 * count])).reshape(-1, 2)
     found, first = np.empty((count, 2)), 0
     for number, group in enumerate(devices):
         rows = slice(first, first + group.count)
         positions = _or(group.positions, scenario.device.positions)
-        if positions is not None:
+        if not placed[rows].any():
+            found[rows] = 0.0
+        elif positions is not None:
             found[rows] = positions
         else:
             distance_m = _or(group.distance, scenario.device.distance)

@@ -12,7 +12,7 @@ from mecsim.support.text import did_you_mean
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the shipped scenarios, sorted.
+    """Return the names of the shipped scenarios, sorted: ``bench/loaded`` in the folder ``bench``.
 
     Example:
         >>> "vgg16_4es" in names()
@@ -23,7 +23,10 @@ def names() -> tuple[str, ...]:
 
 @cache
 def _files() -> dict[str, Path]:
-    return {path.stem: path for path in packaged("scenarios").glob("*.yaml")}
+    folder = packaged("scenarios")
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")
+    }
 
 
 def path(name: str) -> Path:

@@ -17,6 +17,7 @@ from mecsim.simulation.replay import replay as replay_trace
 from mecsim.simulation.replay import replay_with
 from mecsim.simulation.run import run as run_scenario
 from tests.helpers.cli import COMMAND, answer, mecsim, mecsim_process
+from tests.helpers.shipped import FILES
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = str(ROOT / "scenarios" / "vgg16_loaded.yaml")
@@ -338,7 +339,7 @@ def test_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(mecsim("check", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
-    for path in (ROOT / "scenarios").glob("*.yaml"):
+    for path in FILES:
         jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema)
     for wrong in ({"slotz": 3}, {"slots": 0}, {"arrivals": {"process": "none"}}):
         with pytest.raises(jsonschema.ValidationError):

@@ -33,10 +33,10 @@ from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario, simulate
 from tests.helpers.examples import examples
 from tests.helpers.schedulers import SCRIPTED
+from tests.helpers.shipped import SIMPLE
 from tests.helpers.strategies import SIZES, cases
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
-FILES = sorted(FOLDER.glob("*.yaml"))
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "apdi": {},
     "edge": {},
@@ -146,7 +146,7 @@ def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SIMPLE, ids=lambda path: path.stem)
 def test_shipped_scenarios(path: Path, scheduler: str) -> None:
     spec = load(path)
     if path.stem in ("metro", "city"):

@@ -32,9 +32,9 @@ from mecsim.model.model import resolve
 from mecsim.support.arrays import Floats, Ints
 from tests.helpers.builders import chain, scenario, simulate
 from tests.helpers.schedulers import SCRIPTED
+from tests.helpers.shipped import SIMPLE
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted((ROOT / "scenarios").glob("*.yaml"))
 DEFAULT = ROOT / "scenarios" / "vgg16_loaded.yaml"
 
 SHORT = load(DEFAULT, ["slots=5"])
@@ -208,7 +208,7 @@ def test_replicas_end_at_different_times_and_reset_themselves() -> None:
 # ---------------------------------------------------------------- observations
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SIMPLE, ids=lambda path: path.stem)
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 def test_observations_are_finite_and_of_the_order_of_one(path: Path, epoch: str) -> None:
     few = ["devices=40", "edge_servers=9"] if path.stem in ("city", "metro") else []

@@ -175,6 +175,8 @@ class Counter(Keeper):
 
     def decide(self, observation: Observation) -> Placement:
         found = observation.queue_length.tolist(), observation.committed_s.tolist()
+        for values in (observation.queue_length, observation.committed_s):
+            assert not values.flags.writeable
         self.seen.append((observation.time_s, *found))
         return [1, 1]
 

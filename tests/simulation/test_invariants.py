@@ -16,8 +16,8 @@ from mecsim.model.model import Model, resolve
 from mecsim.scenario.loading import load
 from mecsim.trace.schema import Column
 from tests.helpers.builders import Run, simulate
+from tests.helpers.shipped import SIMPLE
 
-FILES = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 SCHEDULERS = ("greedy", "rpdi")
 TASKS = 3000
 """Slots are left out so that not many more tasks than these come, in 20 slots at most."""
@@ -80,7 +80,7 @@ class Visits:
 
 
 @pytest.fixture(
-    params=[(f, s) for f in FILES for s in SCHEDULERS], ids=lambda p: f"{p[0].stem}-{p[1]}"
+    params=[(f, s) for f in SIMPLE for s in SCHEDULERS], ids=lambda p: f"{p[0].stem}-{p[1]}"
 )
 def case(request: pytest.FixtureRequest) -> tuple[Path, str]:
     param: tuple[Path, str] = request.param
@@ -115,7 +115,7 @@ def by_name(run: Run, model: Model, key: str) -> Floats:
 
 
 def test_there_are_scenarios() -> None:
-    assert "vgg16_4es" in {path.stem for path in FILES}
+    assert "vgg16_4es" in {path.stem for path in SIMPLE}
 
 
 def test_littles_law_holds_on_every_resource(run: Run, model: Model, visits: Visits) -> None:
@@ -193,14 +193,14 @@ def test_the_hops_of_a_task_are_contiguous(run: Run, model: Model) -> None:
     assert (np.diff(trace["hops/block"])[~first[1:]] >= 0).all()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SIMPLE, ids=lambda path: path.stem)
 def test_one_seed_gives_one_trace(path: Path) -> None:
     again = simulate(shortened(path), "greedy", seed=2)
     assert again.trace.first_difference(ran(path, "greedy").trace) is None
     assert again.summary == ran(path, "greedy").summary
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SIMPLE, ids=lambda path: path.stem)
 def test_another_scheduler_meets_the_same_tasks_on_the_same_channels(path: Path) -> None:
     one, other = (ran(path, scheduler).trace for scheduler in SCHEDULERS)
     columns: list[Any] = [f"tasks/{c}" for c in ("release_s", "slot", "device", "size_factor")]

@@ -26,10 +26,10 @@ from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario
 from tests.helpers.cli import answer
 from tests.helpers.examples import examples
+from tests.helpers.shipped import SIMPLE
 from tests.helpers.strategies import cases
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
-FILES = sorted(FOLDER.glob("*.yaml"))
 SCRIPT = "tests.simulation.test_static_run:Constant"
 
 
@@ -80,7 +80,7 @@ def assert_same(spec: Scenario, placements: list[list[int]], seed: int = 0) -> d
 
 
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SIMPLE, ids=lambda path: path.stem)
 def test_shipped_scenarios(path: Path, epoch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = load(path)
     changes: dict[str, Any] = {"decision_epoch": epoch, "slots": 3}
