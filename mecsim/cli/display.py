@@ -296,7 +296,9 @@ def times_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         more = [f"… {len(rows) - MAX_SERVERS - 2:,} more with --json", *[""] * len(groups)]
         texts.insert(-1, more)
     of_class = f" of {rows[0]['class']}" if "class" in rows[0] else ""
-    title = f"Delay{of_class} without queues (s), by place"
+    deadline = rows[0].get("deadline_s")
+    due = "" if deadline is None else f"; deadline {number(deadline)} s"
+    title = f"Delay{of_class} without queues (s), by place{due}"
     return plain_table(["place", *groups], texts, title)
 
 
@@ -357,15 +359,29 @@ def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
 def _tails(
     summary: Sequence[Entry],
 ) -> dict[str, tuple[int, dict[tuple[str, str, str], float | None]]]:
-    """Return the columns of tails: head to the metric's factor, and its means by entry."""
+    """Return the columns of tails: head to the metric's factor, and its means by entry.
+
+    Those of whole tasks are left out where no task has a deadline, or none failed.
+    """
     columns = {
         "p95\n(s)": (1, "total_delay_p95_s"),
         "p99\n(s)": (1, "total_delay_p99_s"),
         "misses\n(%)": (100, "miss_ratio"),
+        "past\ndeadline (%)": (100, "deadline_miss_ratio"),
+        "failed\n(tasks)": (1, "failed"),
     }
-    return {
+    means = {
         head: (factor, {_place(each): each["mean"] for each in summary if each["metric"] == name})
         for head, (factor, name) in columns.items()
+    }
+    absent: dict[str, set[float | None]] = {
+        "past\ndeadline (%)": {None},
+        "failed\n(tasks)": {None, 0.0},
+    }
+    return {
+        head: (factor, found)
+        for head, (factor, found) in means.items()
+        if head not in absent or not absent[head].issuperset(found.values())
     }
 
 

@@ -117,16 +117,15 @@ def _tables(summary: RunSummary) -> Iterator[RenderableType]:
         yield f"scheduler: {summary.scheduler}, {reason}"
     yield display.summary_table(summary)
     yield display.totals_line(summary)
-    if summary.classes:
-        yield ""
-        yield display.classes_table(summary)
-        yield ""
     if summary.counting is not None:
         yield summary.counting
     if (line := display.overload_line(summary)) is not None:
         yield line
     if summary.lower_bound is not None:
         yield display.bound_line(summary.lower_bound)
+    if summary.classes:
+        yield ""
+        yield display.classes_table(summary)
     yield ""
     yield display.resources_table(summary.resources)
     yield ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -89,7 +90,7 @@ def place_times(model: Model) -> list[dict[str, Any]]:
         A row for each place, for a task whose blocks are all there, and one for the best placement:
         the name, and by group of devices the least and the greatest time (s). No rows where a
         network is so large that they would take long. With several classes of tasks, a row names
-        its class.
+        its class; where tasks have a deadline, it has that, too (s from the release).
     """
     if len(model.classes) > 1:
         return [
@@ -103,8 +104,11 @@ def place_times(model: Model) -> list[dict[str, Any]]:
     low, high = (_times(model, network, rate_bps) for rate_bps in reversed(radio_rates(model)))
     groups = model.device_groups or ("devices",)
     names = ["device", *model.server_names("ES "), "best placement"]
+    (task_class,) = model.classes
+    due = {"deadline_s": task_class.deadline_s} if math.isfinite(task_class.deadline_s) else {}
     return [
-        {
+        due
+        | {
             "place": name,
             "seconds": {
                 group: [least[own].min(), most[own].max()]

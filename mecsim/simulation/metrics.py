@@ -246,11 +246,12 @@ class RunSummary(_Numbers):
         failed = f"{self.failed:,} failed ({causes}), " if self.failed else ""
         missed = self.deadline_miss_ratio
         late = "" if missed is None else f"{number(100 * missed)}% of tasks past their deadline, "
+        of_what = "" if missed is None else " of blocks"
         drained = number(self.drained_s)
         after = f", last task done {drained} s after the last slot" if self.drained_s else ""
         return (
             f"{self.completed:,} of {self.tasks:,} tasks completed, {failed}"
-            f"{late}{self.late_blocks:,} deadline misses{self._misses}, "
+            f"{late}{self.late_blocks:,} deadline misses{of_what}{self._misses}, "
             f"reward {self.reward:,.1f}{after}"
         )
 

@@ -23,6 +23,8 @@ GAP: Final = 2
 COLUMN: Final = 46
 """Letters in a column of a paper with two columns; wider LaTeX tables take the whole page."""
 _SMALL, _LARGE = 1e-3, 1e6
+_ROUNDING = 1e-12
+"""The width of an interval, relative to its mean, that is only an error of rounding."""
 """Means outside these limits have a power of ten."""
 
 
@@ -84,10 +86,12 @@ def cell(mean: float, low: float | None, high: float | None, *, best: bool = Fal
 
     >>> cell(24.1534, 24.07, 24.23)[:2], cell(18490, 17000, 19920)[:2]
     (('24.153', '0.080'), ('18,500', '1,500'))
+    >>> cell(0.1, 0.1 - 1e-15, 0.1 + 1e-15)[:2]
+    ('0.1', '0')
     >>> cell(1.25e-7, 1.2e-7, 1.3e-7)
     Cell(mean='1.250', half='0.050', exponent=-7, best=False)
     """
-    if low is None or high is None or high <= low:
+    if low is None or high is None or high - low <= _ROUNDING * abs(mean):
         half = "" if low is None else "0"
         return Cell(number(mean), half, best=best)
     size, half_width = abs(mean), (high - low) / 2

@@ -242,6 +242,11 @@ def test_tables_of_a_network_with_groups() -> None:
     ]
 
 
+def test_deadlines_in_the_table_of_times() -> None:
+    model = model_of(edge_servers=1, devices=1, deadline=0.5)
+    assert {row["deadline_s"] for row in coverage.place_times(model)} == {0.5}
+
+
 def test_no_times_for_large_networks() -> None:
     large = model_of(edge_servers=300, devices=[{"name": "phone", "count": 300, "rate": 1.0}])
     assert coverage.place_times(large) == []

@@ -26,6 +26,13 @@ def test_summary_as_json_and_back(summary: RunSummary) -> None:
     assert document.keys() - without.keys() == {"lower_bound"}
 
 
+def test_misses_of_blocks_and_of_tasks_are_told_apart(summary: RunSummary) -> None:
+    assert " deadline misses (miss ratio" in summary.outcome
+    timed = summary.model_copy(update={"deadline_miss_ratio": 0.25}).outcome
+    assert "25% of tasks past their deadline, " in timed
+    assert " deadline misses of blocks (miss ratio" in timed
+
+
 def test_summary_is_frozen(summary: RunSummary) -> None:
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         summary.reward = 0.0  # type: ignore[misc]
