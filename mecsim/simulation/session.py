@@ -210,7 +210,8 @@ class Session:
         tasks = Tasks(epoch.slot.number, 0, *columns, epoch.tasks.in_slot)
         hops = self._hop_builder.hops(tasks, self._placements, epoch.slot)
         resources = len(self.model.resources)
-        return np.bincount(hops.column("resource"), hops.column("service_s"), resources)
+        services = hops.column("service_s").astype(np.float64)
+        return np.bincount(hops.column("resource"), services, resources)
 
     def _known(self, epoch: Epoch) -> EpochTable:
         """Return what is known of an epoch's tasks, and of those placed before at this instant."""

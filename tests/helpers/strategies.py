@@ -148,7 +148,8 @@ def mobility(draw: st.DrawFn, nodes: Scenario, *, takes_time: bool) -> list[dict
     count = groups_ if isinstance(groups_, int) else sum(g.count for g in groups_ if g.radio)
     far = 800.0 if count > 1 else 200.0
     points = [[0.0, 0, 700.0, 0.0], [2.0, 0, far, 0.0], [4.0, 0, 700.0, 0.0]]
-    ways = [{"points": points}, {"speed": [40.0, 90.0], "area": [[-500.0, -500.0], [500.0, 500.0]]}]
+    area = [[-500.0, -500.0], [500.0, 500.0]]
+    ways: list[dict[str, Any]] = [{"points": points}, {"speed": [40.0, 90.0], "area": area}]
     change = {
         "hysteresis_db": draw(st.sampled_from([0.0, 0.5, 3.0])),
         "handover": draw(st.sampled_from([0.0, 0.5, 1.0])) if takes_time else 0.0,
