@@ -210,8 +210,9 @@ class Session:
         tasks = Tasks(epoch.slot.number, 0, *columns, epoch.tasks.in_slot)
         hops = self._hop_builder.hops(tasks, self._placements, epoch.slot)
         resources = len(self.model.resources)
-        services = hops.column("service_s").astype(np.float64)
-        return np.bincount(hops.column("resource"), services, resources)
+        placed_s: Floats = np.zeros(resources)
+        np.add.at(placed_s, hops.column("resource"), hops.column("service_s"))
+        return placed_s
 
     def _known(self, epoch: Epoch) -> EpochTable:
         """Return what is known of an epoch's tasks, and of those placed before at this instant."""
