@@ -249,9 +249,15 @@ def profile(
     if devices:
         _report_devices(output)
         return
+    asked = {"measure": measure or None, "merge": merge or None, "times": times, "device": device}
+    asked |= {"whole_ms": whole_ms, "type": type_, "save": save}
+    _only_with("a MODEL", bool(model) and not list_, asked)
     if list_ or not model:
         _report_models(output)
         return
+    timed = measure or any(each is not None for each in (times, device, whole_ms))
+    graph_named = model[0].endswith(".txt")
+    _only_with("times of that type of node", timed or graph_named, {"type": type_})
     settings = {"threads": threads, "warm_up": warm_up, "repetitions": repetitions}
     _only_with("--measure", measure, settings | {"cpu_time": cpu_time or None})
     given = {key: value for key, value in settings.items() if value is not None}

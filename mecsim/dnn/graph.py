@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 RAW_INPUT: Final = "input"
 """The name by which layers refer to the raw input of the network."""
 
+NO_TYPES: Final = ("formula", "flops")
+"""Names that scenarios and ``--like`` use for what is not measured."""
+
 Natural: TypeAlias = Annotated[int, Within(0), Whole]
 Positive: TypeAlias = Annotated[int, Within(1), Whole]
 
@@ -88,6 +91,9 @@ class LayerGraph:
         _check_wiring(self)
         check_cuts(self, self.stages)
         for node, measurement in self.measured.items():
+            if node in NO_TYPES:
+                problem = "names what is not measured; allowed: another type"
+                raise ProfileError(f"model {self.name!r}: measured.{node}: {problem}")
             check_number(f"measured.{node}.ms", len(measurement.ms), len(self.layers))
 
     @property

@@ -27,6 +27,8 @@ def listed(spec: CsvTasks, scenario: Scenario, keys: Keys) -> ListedTasks:
         rows = _of_class(table, scenario, keys)
         rows = rows[rows < _counted(spec, scenario, table, times, release_s)]
         device, size = table.find("device"), table.find("size")
+        if device is not None:
+            _check_no_weights(table, scenario, keys)
         devices = None if device is None else _devices(table, device, scenario)[rows]
         sizes = None if size is None else table.plain_numbers(size)[rows]
     except ScenarioError as error:
@@ -50,6 +52,14 @@ def _of_class(table: Table, scenario: Scenario, keys: Keys) -> Ints:
             raise table.fault(row, column, f"allowed: a class of tasks: {', '.join(names)}")
     own = names[int(keys[1])]
     return np.flatnonzero([cells[column].strip() == own for cells in table.rows])
+
+
+def _check_no_weights(table: Table, scenario: Scenario, keys: Keys) -> None:
+    """Refuse weights of devices next to a column of devices. Raises ``ScenarioError``."""
+    if scenario.tasks is not None and scenario.tasks[int(keys[1])].devices:
+        problem = "gives the device of each task, so weights of devices have no effect"
+        remedy = f"leave {'.'.join(map(str, keys[:2]))}.devices or the column out"
+        raise ScenarioError(f"{table.path}:1: {problem}; {remedy}")
 
 
 def check_listed(scenario: Scenario) -> None:

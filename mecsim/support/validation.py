@@ -115,12 +115,13 @@ def in_words(details: ErrorDetails) -> str:
     if details["type"] == "missing":
         return "is missing"
     text = details["msg"].removeprefix("Value error, ")
-    for subject in ("Input", "Tuple", "List", "String"):
+    for subject in ("Input", "Tuple", "List", "String", "Dictionary"):
         text = text.replace(f"{subject} should", "should")
     for theirs, ours in _BOUNDS.values():
         text = text.replace(f"should be {theirs}", f"should be {ours}")
     for technical in ("valid tuple", "valid array"):
         text = text.replace(technical, "list")
+    text = text.replace("valid dictionary", "mapping of keys to values")
     return text.replace(" after validation", "").replace("1 items", "1 item")
 
 

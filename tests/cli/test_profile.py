@@ -146,6 +146,12 @@ def test_devices() -> None:
         (("--network", "vgg16"), "--network: only valid with --device"),
         (("--benchmark", "table.md"), "--benchmark: only valid with --device"),
         (("--like", "pc"), "--like: only valid with --device or --whole-ms"),
+        (("--type", "pc"), "--type: only valid with times of that type of node"),
+        (("--list", "--merge"), "--merge: only valid with a MODEL"),
+        (
+            ("--whole-ms", "1", "--like", "flops", "--type", "formula"),
+            "measured.formula: names what is not measured; allowed: another type",
+        ),
         (("--device", "rk3588", "--like", "pc"), "--device rk3588: needs --network NAME"),
         (("--whole-ms", "8", "--type", "x"), "--like: is needed .* allowed: pc, flops"),
         (
