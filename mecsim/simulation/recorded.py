@@ -14,6 +14,7 @@ from mecsim.errors import TraceError
 from mecsim.kernels.accounting import TaskTable
 from mecsim.model import equations
 from mecsim.model.model import Model
+from mecsim.model.task_status import CAUSES, COMPLETED
 from mecsim.simulation.metrics import RunSummary
 from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Floats, Ints
@@ -60,6 +61,22 @@ def class_column(trace: TraceFile, group: str, begin: int, end: int) -> NDArray[
     return found
 
 
+def _check_numbers(trace: TraceFile, model: Model) -> None:
+    """Refuse columns with numbers of what does not exist. Raises ``TraceError``."""
+    for group, name, least, most in (
+        ("tasks", "device", 0, model.devices - 1),
+        ("tasks", "slot", 0, trace.length("slots") - 1),
+        ("tasks", "status", COMPLETED, max(CAUSES)),
+        ("decisions", "placement", -1, model.servers),  # -1 beyond the blocks of a class
+        ("hops", "resource", 0, len(model.resources) - 1),
+    ):
+        for begin, end in pieces(trace.length(group)):
+            found = trace.read(group, name, begin, end)
+            if not least <= found.min() <= found.max() <= most:
+                problem = f"holds others than {least} to {most}"
+                raise TraceError(f"{trace.path}: column /{group}/{name} {problem}")
+
+
 def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
     """Return the numbers of a recorded run, equal to those that the run itself printed.
 
@@ -74,6 +91,7 @@ def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
     Raises:
         TraceError: The data are damaged.
     """
+    _check_numbers(trace, model)
     released = trace.read("slots", "released")[: model.scenario.slots]
     if not trace.complete:
         slots = model.scenario.model_copy(update={"slots": max(len(released), 1)})

@@ -8,6 +8,7 @@ import h5py
 import pytest
 
 from mecsim import load, run
+from mecsim.errors import TraceError
 from mecsim.model.model import resolve
 from mecsim.simulation import recorded
 from mecsim.simulation.metrics import RunSummary
@@ -58,3 +59,31 @@ def test_a_run_that_was_cut_short_ends_with_its_last_slot(tmp_path: Path) -> Non
     cut = summary_of(path)
     assert (cut.tasks, cut.completed, cut.overloaded) == (600, 540, None)
     assert cut.resources[0].utilization == pytest.approx(2.5 * whole.resources[0].utilization)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("short") / "run.h5"
+    run(load("vgg16_4es", ["slots=2"]), "greedy", out=path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "allowed"),
+    [
+        ("tasks/device", 99, "0 to 29"),
+        ("tasks/slot", 2, "0 to 1"),
+        ("tasks/status", 99, "0 to 3"),
+        ("decisions/placement", 99, "-1 to 4"),
+        ("hops/resource", -1, "0 to "),
+    ],
+)
+def test_numbers_of_what_does_not_exist(
+    column: str, value: int, allowed: str, short: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.h5"
+    path.write_bytes(short)
+    with h5py.File(path, "r+") as file:
+        file[column][0] = value
+    with pytest.raises(TraceError, match=f"run.h5: column /{column} holds others than {allowed}"):
+        summary_of(path)
