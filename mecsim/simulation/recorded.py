@@ -75,6 +75,14 @@ def _check_numbers(trace: TraceFile, model: Model) -> None:
             if not least <= found.min() <= found.max() <= most:
                 problem = f"holds others than {least} to {most}"
                 raise TraceError(f"{trace.path}: column /{group}/{name} {problem}")
+    times = ("enqueue_s", "start_s", "finish_s")
+    for group, names in (("tasks", ("release_s", "finish_s")), ("hops", times)):
+        for name in names:
+            for begin, end in pieces(trace.length(group)):
+                found = trace.read(group, name, begin, end)
+                if (found < 0).any() or np.isinf(found).any():
+                    problem = "holds times that are negative or infinite"
+                    raise TraceError(f"{trace.path}: column /{group}/{name} {problem}")
 
 
 def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:

@@ -87,3 +87,14 @@ def test_numbers_of_what_does_not_exist(
         file[column][0] = value
     with pytest.raises(TraceError, match=f"run.h5: column /{column} holds others than {allowed}"):
         summary_of(path)
+
+
+@pytest.mark.parametrize("column", ["tasks/release_s", "tasks/finish_s", "hops/enqueue_s"])
+@pytest.mark.parametrize("value", [-5.0, float("inf")])
+def test_times_outside_any_run(column: str, value: float, short: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    path.write_bytes(short)
+    with h5py.File(path, "r+") as file:
+        file[column][0] = value
+    with pytest.raises(TraceError, match=f"/{column} holds times that are negative or infinite"):
+        summary_of(path)
