@@ -249,7 +249,12 @@ def profile(
     if devices:
         _report_devices(output)
         return
-    asked = {"measure": measure or None, "merge": merge or None, "times": times, "device": device}
+    asked: dict[str, object] = {
+        "measure": measure or None,
+        "merge": merge or None,
+        "times": times,
+        "device": device,
+    }
     asked |= {"whole_ms": whole_ms, "type": type_, "save": save}
     _only_with("a MODEL", bool(model) and not list_, asked)
     if list_ or not model:
