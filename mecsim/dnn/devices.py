@@ -74,7 +74,7 @@ def catalogue() -> tuple[Device, ...]:
 
     Example:
         >>> [device.name for device in catalogue()][:2]
-        ['jetson_agx_orin', 'jetson_nano']
+        ['celeron_n5105', 'core_i7_13700k']
     """
     file = resources.files("mecsim.dnn") / "devices.json"
     return TypeAdapter(tuple[Device, ...]).validate_json(file.read_bytes())

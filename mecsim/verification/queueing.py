@@ -53,7 +53,7 @@ def mm1_breakdowns_sojourn(
     White and Christie, "Queuing with preemptive priorities or with breakdown", 1958. Times from
     repair to failure and back are exponential, whether the server works or not.
 
-    >>> mm1_breakdowns_sojourn(0.5, 1.0, 1.0, 1e-12)  # repaired at once
+    >>> round(mm1_breakdowns_sojourn(0.5, 1.0, 1.0, 1e-12), 9)  # repaired at once
     2.0
 
     Args:

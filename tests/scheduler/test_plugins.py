@@ -99,7 +99,7 @@ def test_load_file_with_dataclass(plugin: Plugin) -> None:
         ("greedi", r"is not installed; did you mean 'greedy'\? allowed: a3c, apdi, dqn, "),
         ("zzz", "is not installed; allowed: a3c, apdi"),
         ("", "is not installed; allowed: a3c, apdi"),
-        ("mine.py", "is not installed; allowed: a3c, apdi"),
+        ("mine.py", "names no class. Expected: path/file.py:Class"),
         ("nosuch.py:Mine", "there is no file nosuch.py"),
         ("x" * 300 + ".py:Mine", "there is no file|File name too long"),
         ("nosuch_package:Mine", "cannot be imported: ModuleNotFoundError"),
