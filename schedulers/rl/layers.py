@@ -50,8 +50,11 @@ def _product(x: Any, weight: Any) -> Any:
     sum, they are equal in every stack.
     """
     inputs, outputs = weight.shape[-2:]
-    if weight.ndim == 2 or min(inputs, outputs) > 1:
+    one_row = x.shape[-2] == 1 and not isinstance(x, np.ndarray)
+    if weight.ndim == 2 or (min(inputs, outputs) > 1 and not one_row):
         return x @ weight
+    if one_row:
+        return (x.swapaxes(-1, -2) * weight).sum(-2, keepdims=True)
     if inputs == 1:
         return x * weight
     return (x * weight.swapaxes(-1, -2)).sum(-1, keepdims=True)

@@ -553,6 +553,7 @@ def test_ppo_trains() -> None:
     assert all(episode["l"] == 5 and episode["r"] < 0 for episode in learner.ep_info_buffer or ())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_ppo_trains_in_processes_where_many_seeds_have_no_task() -> None:
     make = partial(PartitionEnv, RARE)

@@ -112,6 +112,7 @@ def gone(worker: psutil.Process) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_one_whose_parent_is_killed_ends(
     here: Path,
 ) -> None:

@@ -96,6 +96,7 @@ def test_a_trace_of_another_cpu_replays(scheduler: str | None, tmp_path: Path) -
         replay_with(trace, scheduler)  # refused if the channels differ
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_a_trace_does_not_depend_on_the_cpu(name: str, here: dict[str, str]) -> None:
     code = "from tests.model.test_portability import *; print(json.dumps(digests()))"

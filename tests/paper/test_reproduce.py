@@ -92,6 +92,7 @@ def test_reproduction_with_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(reproduce.all_jobs(quick)) == 2 * (1 + 1 + 1 + 1)
 
 
+@pytest.mark.slow
 def test_reproduce_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_this_process(monkeypatch)
     pytest.importorskip("matplotlib")

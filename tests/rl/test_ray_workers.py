@@ -87,6 +87,7 @@ def test_a_resumed_training_runs_the_missing_iterations() -> None:
     assert at_least <= second.kept[-1].arrays["values"][0] <= at_least + 1
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_replaced_and_its_iteration_repeated(tmp_path: Path) -> None:
     logger = MemoryLogger()
     asynchronous.train(Pushing, problem(dies=(5,), folder=str(tmp_path)), logger)

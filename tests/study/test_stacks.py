@@ -240,6 +240,7 @@ def test_stopped_before_all_results_are_kept_and_resumed(
     assert policies(tmp_path / "cut") == policies(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("torch")
 def test_stack_on_a_ray_cluster(tmp_path: Path) -> None:
     pytest.importorskip("ray")
@@ -259,6 +260,7 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("torch")
 def test_killed_between_stacks_and_resumed_the_tables_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -204,6 +204,7 @@ def test_late_services_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured(names) == names
 
 
+@pytest.mark.slow
 def test_double_booked_servers_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     put_in(monkeypatch, DoubleBooked)
     names = [BATCHES, ONE_QUEUE, EVERY_QUEUE]
