@@ -157,8 +157,8 @@ def test_devices_placed_by_distance_are_covered() -> None:
             resolve(Scenario.model_validate(ring), seed)
     wide = Scenario.model_validate(ring | {"edge_server": {"coverage_radius": 751.0}})
     model = resolve(wide, 0)
+    narrow = Scenario.model_validate(ring)
     with pytest.raises(ScenarioError, match=r"device\.distance: reaches"):
-        narrow = Scenario.model_validate(ring)
         reseeded(replace(model, scenario=narrow, nominal=narrow), 1)
 
 
