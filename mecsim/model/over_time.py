@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from mecsim.errors import ScenarioError
 from mecsim.model.calendars import Calendar
 from mecsim.model.listed_tasks import listed
 from mecsim.model.resources import Resources
@@ -126,17 +125,8 @@ def steps_of(spec: OverTime, keys: Keys, length_s: float) -> Steps:
     name, file = (
         ("series", spec.series) if isinstance(spec, CsvSeries) else ("mahimahi", spec.mahimahi)
     )
-    try:
-        stat = Path(file).stat()
-        return _read(spec, _UNITS[str(keys[-1])], length_s, (stat.st_mtime_ns, stat.st_size))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ScenarioError(
-            f"{path}.{name}: {file}: cannot be read: {reason}; "
-            "file names are relative to the file that holds them"
-        ) from error
-    except ScenarioError as error:
-        raise ScenarioError(f"{path}.{name}: {error}") from error
+    with time_series.reading(f"{path}.{name}", file) as stamp:
+        return _read(spec, _UNITS[str(keys[-1])], length_s, stamp)
 
 
 @lru_cache(maxsize=64)

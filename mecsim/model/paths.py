@@ -19,8 +19,7 @@ from mecsim.errors import ScenarioError
 from mecsim.model import association
 from mecsim.model.random_streams import Stream
 from mecsim.model.topology import ROUNDING
-from mecsim.scenario import groups
-from mecsim.scenario.failures import Nodes
+from mecsim.scenario import groups, time_series
 from mecsim.scenario.mobility import Movement
 from mecsim.scenario.positions import Positions, read_positions
 from mecsim.scenario.schema import Scenario
@@ -32,7 +31,7 @@ MAX_LEGS: Final = 20_000_000
 PAIRS_AT_ONCE: Final = 1 << 19
 """Most pairs of a position and a server that are compared together; bounds memory."""
 CELLS: Final = 10
-"""An area is halved at most so many times to see whether servers cover it."""
+"""How many times an area is halved, at most, to see whether servers cover it."""
 
 _Records: TypeAlias = NDArray[Any]
 
@@ -153,7 +152,10 @@ def _walks(scenario: Scenario, number: int, spec: Movement, seed: int, servers: 
     length of the run.
     """
     assert spec.area is not None
-    path, device = f"mobility.{number}", _movers(scenario, number, spec.devices)
+    path = f"mobility.{number}"
+    wanted = "all" if spec.devices is None else spec.devices
+    movers = groups.members(f"{path}.devices", scenario.devices, wanted, 0)
+    device = np.array(sorted(movers), dtype=np.int64)
     _check_no_positions(scenario, path, device)
     _check_covered(f"{path}.area", spec.area, servers)
     count = _legs_expected(scenario, path, spec, len(device))
@@ -215,21 +217,6 @@ def _legs_expected(scenario: Scenario, path: str, spec: Movement, devices: int) 
             f"{MAX_LEGS:,}; give a larger area, a lower speed or fewer slots"
         )
     return int(expected * 1.25) + 8
-
-
-def _movers(scenario: Scenario, number: int, wanted: Nodes | None) -> Ints:
-    """Return the numbers of the devices that an entry names."""
-    if wanted is None or wanted == "all":
-        return np.arange(scenario.device_count)
-    found: list[int] = []
-    for row, each in enumerate(wanted):
-        try:
-            found += groups.numbers(scenario.devices, each + 1 if isinstance(each, int) else each)
-        except ValueError as error:
-            allowed = f"{each}; allowed: 0 to {scenario.device_count - 1}"
-            problem = allowed if isinstance(each, int) else str(error)
-            raise ScenarioError(f"mobility.{number}.devices.{row}: {problem}") from error
-    return np.array(sorted(found), dtype=np.int64)
 
 
 def _check_no_positions(scenario: Scenario, path: str, device: Ints) -> None:
@@ -341,21 +328,9 @@ def recorded_positions(scenario: Scenario, number: int, spec: Movement) -> Posit
             )
         whole = device[order].astype(np.int64)
         return Positions(whole, time_s[order], np.stack([x, y], axis=1)[order], order)
-    path = f"mobility.{number}.positions"
     assert spec.positions is not None
-    try:
-        stat = Path(spec.positions).stat()
-        return _read(
-            spec.positions, scenario.devices, spec.origin, (stat.st_mtime_ns, stat.st_size)
-        )
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ScenarioError(
-            f"{path}: {spec.positions}: cannot be read: {reason}; "
-            "file names are relative to the file that holds them"
-        ) from error
-    except ScenarioError as error:
-        raise ScenarioError(f"{path}: {error}") from error
+    with time_series.reading(f"mobility.{number}.positions", spec.positions) as stamp:
+        return _read(spec.positions, scenario.devices, spec.origin, stamp)
 
 
 @lru_cache(maxsize=16)

@@ -23,7 +23,7 @@ from mecsim.model.random_streams import Stream
 from mecsim.model.resources import Resources
 from mecsim.model.topology import Links
 from mecsim.scenario import groups
-from mecsim.scenario.failures import Failure, Nodes
+from mecsim.scenario.failures import Failure
 from mecsim.scenario.schema import Scenario
 from mecsim.support.arrays import Floats, Ints
 
@@ -67,8 +67,8 @@ def _failing(
     """Yield each failure with the resources of everything that fails by itself."""
     for number, failure in enumerate(scenario.failures):
         path = f"failures.{number}"
-        servers = _members(scenario.edge_servers, 1, failure.servers, f"{path}.servers")
-        devices = _members(scenario.devices, 0, failure.devices, f"{path}.devices")
+        servers = groups.members(f"{path}.servers", scenario.edge_servers, failure.servers or (), 1)
+        devices = groups.members(f"{path}.devices", scenario.devices, failure.devices or (), 0)
         cables = _cables(scenario, failure, links, f"{path}.links")
         parts = np.array([resources.device, resources.uplink, resources.downlink])
         yield (
@@ -79,27 +79,6 @@ def _failing(
                 *(resources.link + rows for rows in cables),
             ],
         )
-
-
-def _members(nodes: groups.Nodes, first: int, wanted: Nodes | None, path: str) -> list[int]:
-    """Return the numbers from 0 of all nodes that a failure names; numbers begin with ``first``."""
-    if wanted == "all":
-        return list(range(groups.count(nodes)))
-    return [
-        node
-        for row, each in enumerate(wanted or ())
-        for node in _numbers(nodes, first, each, f"{path}.{row}")
-    ]
-
-
-def _numbers(nodes: groups.Nodes, first: int, wanted: int | str, path: str) -> range:
-    last = first + groups.count(nodes) - 1
-    if isinstance(wanted, int) and not first <= wanted <= last:
-        raise ScenarioError(f"{path}: {wanted}; allowed: {first} to {last}")
-    try:
-        return groups.numbers(nodes, wanted + 1 - first if isinstance(wanted, int) else wanted)
-    except ValueError as error:
-        raise ScenarioError(f"{path}: {error}") from error
 
 
 def _cables(scenario: Scenario, failure: Failure, links: Links, path: str) -> list[Ints]:
@@ -114,8 +93,8 @@ def _cables(scenario: Scenario, failure: Failure, links: Links, path: str) -> li
         return [np.flatnonzero((lower == a) & (upper == b)) for a, b in pairs]
     found = []
     for row, (one, other) in enumerate(failure.links or ()):
-        for a in _numbers(scenario.edge_servers, 1, one, f"{path}.{row}.0"):
-            for b in _numbers(scenario.edge_servers, 1, other, f"{path}.{row}.1"):
+        for a in groups.numbers_at(f"{path}.{row}.0", scenario.edge_servers, one, 1):
+            for b in groups.numbers_at(f"{path}.{row}.1", scenario.edge_servers, other, 1):
                 joined = np.flatnonzero((lower == min(a, b)) & (upper == max(a, b)))
                 if not joined.size:
                     raise ScenarioError(

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, Tag, model_validator
 
-from mecsim.scenario.section import ExtendedSection, Pair, fault, one_of
+from mecsim.scenario.section import ExtendedSection, Pair, fault, node_shape, one_of
 from mecsim.scenario.units import NonNegativeSeconds, Seconds
 from mecsim.support.validation import Whole, Within
 
@@ -18,15 +18,9 @@ def _which_shape(value: object) -> str | None:
     return "(all)" if value == "all" else None
 
 
-def _node_shape(value: object) -> str | None:
-    if isinstance(value, dict | list | tuple):
-        return None
-    return "(name)" if isinstance(value, str) else "(number)"
-
-
 Node: TypeAlias = Annotated[
     Annotated[int, Within(0), Whole, Tag("(number)")] | Annotated[str, Tag("(name)")],
-    one_of(_node_shape, "a number or a name"),
+    one_of(node_shape, "a number or a name"),
 ]
 Nodes: TypeAlias = Annotated[
     Annotated[Literal["all"], Tag("(all)")]

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from mecsim.errors import ScenarioError
 from mecsim.scenario.network import Battery, Cores, NodeType, Position, RadioRate
 from mecsim.scenario.section import Capacity, Pair, Section, fault, one_of, ordered
 from mecsim.scenario.units import (
@@ -229,3 +230,39 @@ def numbers(nodes: Nodes, wanted: int | str) -> range:
     known = [group.name for group in groups]
     by_name = f", or a group ({', '.join(known)})" if known else ""
     raise ValueError(f"{wanted!r}; {did_you_mean(name, known)}allowed: 1 to {every}{by_name}")
+
+
+def numbers_at(path: str, nodes: Nodes, wanted: int | str, first: int) -> range:
+    """Return the numbers, from 0, of the nodes that an entry means; see :func:`numbers`.
+
+    Args:
+        path: Key of the entry, for messages.
+        nodes: Their number, or the groups.
+        wanted: A number or a name.
+        first: The number of the first node, where numbers do not begin with 1.
+
+    Raises:
+        ScenarioError: There is no such node.
+    """
+    last = first + count(nodes) - 1
+    if isinstance(wanted, int) and not first <= wanted <= last:
+        raise ScenarioError(f"{path}: {wanted}; allowed: {first} to {last}")
+    try:
+        return numbers(nodes, wanted + 1 - first if isinstance(wanted, int) else wanted)
+    except ValueError as error:
+        raise ScenarioError(f"{path}: {error}") from error
+
+
+def members(path: str, nodes: Nodes, wanted: str | Sequence[int | str], first: int) -> list[int]:
+    """Return the numbers, from 0, of all nodes that a list means, entry by entry, or ``all``.
+
+    Raises:
+        ScenarioError: There is no such node; the message begins with the path of the entry.
+    """
+    if wanted == "all":
+        return list(range(count(nodes)))
+    return [
+        node
+        for row, each in enumerate(wanted)
+        for node in numbers_at(f"{path}.{row}", nodes, each, first)
+    ]

@@ -16,6 +16,7 @@ from mecsim.scenario.section import (
     Section,
     UniformRate,
     fault,
+    node_shape,
     one_of,
     ordered,
     rate_shape,
@@ -145,15 +146,9 @@ class Radio(Section):
         return self
 
 
-def _end_shape(value: Any) -> str | None:
-    if isinstance(value, dict | list | tuple):
-        return None
-    return "(name)" if isinstance(value, str) else "(number)"
-
-
 LinkEnd: TypeAlias = Annotated[
     Annotated[int, Within(1), Whole, Tag("(number)")] | Annotated[str, Tag("(name)")],
-    one_of(_end_shape, "a number or a name"),
+    one_of(node_shape, "a number or a name"),
 ]
 
 

@@ -255,6 +255,13 @@ def rate_shape(value: Any) -> str | None:
     return "(number)"
 
 
+def node_shape(value: Any) -> str | None:
+    """Return whether a node is given by its name or by its number; None for neither."""
+    if isinstance(value, dict | list | tuple):
+        return None
+    return "(name)" if isinstance(value, str) else "(number)"
+
+
 def _capacity_shape(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         return "(list)"

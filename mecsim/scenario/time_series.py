@@ -6,6 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -241,6 +242,29 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
                     yield reader.line_num, cells
     except (OSError, ValueError, csv.Error) as error:
         raise ScenarioError(f"{path}: cannot be read: {_reason(error)}") from error
+
+
+@contextmanager
+def reading(path: str, file: str) -> Iterator[tuple[int, int]]:
+    """Yield a stamp of a file, which differs when it has changed; put its key before errors.
+
+    Args:
+        path: The key that names the file.
+        file: The name of the file.
+
+    Raises:
+        ScenarioError: The file cannot be read.
+    """
+    try:
+        stat = Path(file).stat()
+        yield stat.st_mtime_ns, stat.st_size
+    except (OSError, ValueError) as error:
+        raise ScenarioError(
+            f"{path}: {file}: cannot be read: {_reason(error)}; "
+            "file names are relative to the file that holds them"
+        ) from error
+    except ScenarioError as error:
+        raise ScenarioError(f"{path}: {error}") from error
 
 
 def _reason(error: Exception) -> str:
