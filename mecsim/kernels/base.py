@@ -23,9 +23,10 @@ class Kernel(NetworkState, Protocol):
 
     A kernel receives tables of hops and fills in their column ``start_s``: NaN where a hop was not
     entered (not yet, because the battery was spent, or because its task was dropped: then
-    ``service_s`` becomes NaN, too). All other times follow: finish = start +
-    service; a hop is entered when the one before it has finished and its latency has passed, or at
-    the task's release.
+    ``service_s`` becomes NaN, too). Where a resource has a calendar, it rewrites ``service_s`` and
+    ``energy_j`` as served, and ``latency_s`` as NaN if the task is lost there. All other times
+    follow: finish = start + service; a hop is entered when the one before it has finished and its
+    latency has passed, or at the task's release.
     """
 
     def submit(self, hops: Hops) -> None:

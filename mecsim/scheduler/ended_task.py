@@ -25,7 +25,8 @@ class EndedTask:
     """Place of every block; shape (M,)."""
     release_s: float
     finish_s: float
-    """When it completed, or when its last finished service before it failed had ended."""
+    """When it completed or failed: at the end of its last service if the battery was spent, in the
+    outage if it was lost, at its deadline or later if it was dropped."""
     delay_s: Floats
     """Delay L of every block, NaN from the block at which it failed on; shape (M,)."""
     part_s: Mapping[str, float]

@@ -116,7 +116,8 @@ class SchedulerPolicy:
 
     def follow(self, session: Session) -> None:
         """Let the scheduler decide every epoch, and learn if it overrides a hook."""
-        hooks, known = _Hooks(self, session), dict[tuple[int | None, int], Ints]()
+        hooks = _Hooks(self, session) if self.learns else None
+        known = dict[tuple[int | None, int], Ints]()
         moves, server = session.model.mobility is not None, session.model.serving_server
         for epoch in session:
             if moves and not np.array_equal(epoch.slot.serving_server, server):
@@ -126,18 +127,18 @@ class SchedulerPolicy:
                 session.act(epoch, known[epoch.key])
                 continue
             observation = session.observe(epoch)
-            if self.learns and session.submitted:
+            if hooks and session.submitted:
                 with self._errors(epoch.number):
                     hooks.call()
             placement = self._decide(observation)
-            if self.learns:
+            if hooks:
                 hooks.decided(epoch, observation, placement)
             elif self.scheduler.static:
                 known[epoch.key] = placement
             del observation  # one that nobody holds is not completed
             session.act(epoch, placement)
         with self._errors(session.epochs):
-            if self.learns:
+            if hooks:
                 hooks.call()
             self.scheduler.run_ended()
 
@@ -174,13 +175,14 @@ class _Hooks:
     """Calls the hooks of a scheduler that learns from a session."""
 
     def __init__(self, policy: SchedulerPolicy, session: Session) -> None:
-        self._policy, self._scheduler, self._session = policy, policy.scheduler, session
-        self._tasks = EndedTasks(session)
+        self._scheduler, self._session = policy.scheduler, session
+        self._hears_epochs = policy.hears_epochs
+        self._tasks = EndedTasks(session) if policy.hears_tasks else None
         self._before: list[tuple[Observation, Ints]] = []
 
     def call(self) -> None:
         """Report the tasks that have ended, and the epochs of the instant before."""
-        if self._policy.hears_tasks:
+        if self._tasks:
             for task in self._tasks.take():
                 self._scheduler.task_ended(task)
         if self._before:
@@ -191,9 +193,9 @@ class _Hooks:
 
     def decided(self, epoch: Epoch, observation: Observation, placement: Ints) -> None:
         """Keep what the next call reports."""
-        if self._policy.hears_tasks:
+        if self._tasks:
             self._tasks.expect(epoch, placement)
-        if self._policy.hears_epochs:
+        if self._hears_epochs:
             self._before.append((observation, placement))
 
 

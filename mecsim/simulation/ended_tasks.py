@@ -10,6 +10,7 @@ import numpy as np
 from mecsim.kernels.accounting import ServiceTotals
 from mecsim.kernels.hops import Hops
 from mecsim.model.model import KINDS
+from mecsim.model.task_status import COMPLETED
 from mecsim.scheduler.ended_task import EndedTask
 from mecsim.simulation.session import Epoch, Session
 from mecsim.simulation.task_accounts import Accounts
@@ -82,6 +83,6 @@ class EndedTasks:
                 part_s=dict(zip(KINDS, part_s[row].tolist(), strict=True)),
                 energy_j=float(tasks.energy_J[row]),
                 late_blocks=int(tasks.late_blocks[row]),
-                failed=bool(tasks.status[row]),
+                failed=bool(tasks.status[row] != COMPLETED),
                 missed_deadline=bool(tasks.missed[row]),
             )

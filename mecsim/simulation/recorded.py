@@ -140,7 +140,7 @@ def _tasks(trace: TraceFile, model: Model, released: Ints, rows: Ints, begin: in
     deadline_s = np.array([each.deadline_s for each in model.classes])[class_]
     finish_s, release_s = columns["finish_s"], trace.read("tasks", "release_s", begin, end)
     late = equations.penalty(finish_s - release_s, deadline_s, finish_s) > 0
-    missed = (deadline_s < math.inf) & (late | (columns["status"] != 0))
+    missed = (deadline_s < math.inf) & (late | (columns["status"] != COMPLETED))
     return TaskTable(**columns, class_=class_, cost=cost, missed=missed.astype(np.int8))
 
 

@@ -216,10 +216,8 @@ class Session:
 
     def _known(self, epoch: Epoch) -> EpochTable:
         """Return what is known of an epoch's tasks, and of those placed before at this instant."""
-        tables = []
-        for number in range(
-            epoch.task_class if epoch.device is not None else 0, epoch.task_class + 1
-        ):
+        tables, first = [], 0 if epoch.device is None else epoch.task_class
+        for number in range(first, epoch.task_class + 1):
             table = EpochTable.of_epoch(epoch.time_s, epoch.slot, epoch.tasks, number)
             model, row = self.model.of_class(number), np.zeros(1, dtype=np.int64)
             tables.append(expected_arrivals(table, row, model)[0].with_class(number))

@@ -153,8 +153,9 @@ class Totals:
         self._costs = Spool()
         self.services = ServiceTotals.zeros(len(model.resources))
         self._in_minus_out = np.zeros(model.scenario.slots, dtype=np.int64)
-        self._released = np.zeros(model.scenario.slots, dtype=np.int64)
         """Tasks released minus tasks that ended, in each slot."""
+        self._released = np.zeros(model.scenario.slots, dtype=np.int64)
+        """Tasks released in each slot."""
         self.released = self.ended = 0
         """Tasks of the whole run."""
         self._counted = np.zeros(2, dtype=np.int64)
