@@ -42,7 +42,7 @@ class ComputeTable:
     computes; 0 at servers; shape (N + D,)."""
 
     def seconds(self, nodes: Ints, size: Floats) -> Floats:
-        """Return the service times of all blocks of n tasks, each at P nodes of its own.
+        """Return the service times of all blocks of n tasks, each at its own P nodes.
 
         Args:
             nodes: Shape (P, n).

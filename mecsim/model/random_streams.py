@@ -47,7 +47,7 @@ class Stream:
     """
 
     def __init__(self, seed: int, name: str, task_class: int = 0) -> None:
-        """Open the stream ``name`` of a seed; each class of tasks has streams of its own."""
+        """Open the stream ``name`` of a seed; each class of tasks has its own streams."""
         self._key = _key(seed, name, task_class)
 
     def uniform(self, first: int, counts: Ints) -> Floats:

@@ -32,8 +32,8 @@ class Movement(Section):
     """The devices that walk between random waypoints: a list of numbers from 0 or names, or
     ``all``, as by default. Recorded positions say themselves which devices move."""
     speed: Pair[MetresPerSecond] | None = None
-    """Lowest and highest speed in m/s of a walk between random waypoints. Each leg has a speed of
-    its own, drawn uniformly."""
+    """Lowest and highest speed in m/s of a walk between random waypoints. Each leg has its own
+    speed, drawn uniformly."""
     pause: Pair[NonNegativeSeconds] | None = None
     """Shortest and longest pause in s at a waypoint, drawn uniformly; none by default."""
     area: Pair[Position] | None = None

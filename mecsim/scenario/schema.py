@@ -392,7 +392,7 @@ class Scenario(Section):
 
     @contextmanager
     def in_class(self, number: int) -> Iterator[None]:
-        """Put the key of a class of tasks before input errors that begin with a key of its own."""
+        """Put the key of a class of tasks before input errors that begin with one of its keys."""
         try:
             yield
         except InputError as error:

@@ -29,7 +29,7 @@ class SchedulerSpec:
 
     A read-only view on a resolved model: it shows what a scheduler may know, so not the seed.
 
-    Where tasks are of several classes, each class has a spec of its own, see :attr:`classes` and
+    Where tasks are of several classes, each class has its own spec, see :attr:`classes` and
     :attr:`Observation.spec`. The spec of the whole run then has no blocks: what depends on them
     raises ``SchedulerError``.
 
