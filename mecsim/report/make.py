@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mecsim.errors import InputError
 from mecsim.report.page import need_bokeh, render
-from mecsim.support.files import write_whole
+from mecsim.support.files import check_exists, write_whole
 
 if TYPE_CHECKING:
     from mecsim.report.page import Page
@@ -54,11 +53,8 @@ def report(
 
 
 def _kind(path: Path) -> str:
-    if not os.path.exists(path):  # noqa: PTH110 - also for names that are too long
-        raise InputError(
-            f"{path}: there is no such file or folder. Expected: a trace, or a folder that "
-            "mecsim compare or mecsim reproduce has written"
-        )
+    written = "a trace, or a folder that mecsim compare or mecsim reproduce has written"
+    check_exists(path, written)
     if not path.is_dir():
         return "run"
     if (path / "comparison.json").is_file():

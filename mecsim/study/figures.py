@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from mecsim.study.distribution_panels import (
 from mecsim.study.figure_format import SCREEN, FigureFormat
 from mecsim.study.panel import Distribution, Panel
 from mecsim.study.report import Document
+from mecsim.support.files import check_exists
 from mecsim.support.text import did_you_mean
 
 Kind: TypeAlias = Literal["means", "cdf", "tail", "parts"]
@@ -73,11 +73,7 @@ def redraw(path: Path, out: Path | None, request: FigureRequest) -> list[Path]:
     """
     plots.need_matplotlib()
     _check(request)
-    if not os.path.exists(path):  # noqa: PTH110 - also for names that are too long
-        raise InputError(
-            f"{path}: there is no such file or folder. Expected: the folder of a comparison, or a "
-            "trace"
-        )
+    check_exists(path, "the folder of a comparison, or a trace")
     if path.is_dir() or path.name == NAME:
         folder = path if path.is_dir() else path.parent
         document = read_comparison(folder)

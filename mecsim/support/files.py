@@ -1,4 +1,4 @@
-"""Output files that are complete or absent."""
+"""Files that are named by users, and output files that are complete or absent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from mecsim.errors import OutputError
+from mecsim.errors import InputError, OutputError
 
 
 def packaged(name: str, in_checkout: str = "") -> Path:
@@ -22,6 +22,12 @@ def packaged(name: str, in_checkout: str = "") -> Path:
     package = Path(str(resources.files("mecsim")))
     inside = package / name
     return inside if inside.is_dir() else package.parent / (in_checkout or name)
+
+
+def check_exists(path: Path, expected: str) -> None:
+    """Raise ``InputError`` if there is neither a file nor a folder; say what is expected."""
+    if not os.path.exists(path):  # noqa: PTH110 - also for names that are too long
+        raise InputError(f"{path}: there is no such file or folder. Expected: {expected}")
 
 
 @contextlib.contextmanager
