@@ -12,15 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mecsim.testbed import messages
-from mecsim.testbed.messages import (
+from mecsim.testbed import frames
+from mecsim.testbed.frames import (
     HEADER,
     MAGIC,
     MAX_META,
     MAX_PAYLOAD,
     VERSION,
-    Ack,
     Decoder,
+    MessageError,
+)
+from mecsim.testbed.messages import (
+    Ack,
     Dropped,
     Error,
     Hello,
@@ -29,7 +32,6 @@ from mecsim.testbed.messages import (
     Lost,
     Map,
     Message,
-    MessageError,
     Peer,
     Ping,
     Poll,
@@ -49,12 +51,12 @@ HOPS = (
 )
 EXAMPLES = (
     Hello(token="secret", name="device0"),
-    Ready(name="device0", address=("127.0.0.1", 40000), clock="boot-1"),
+    Ready(name="device0", address=("127.0.0.1", 40000), clock="boot-1", pid=7),
     Start(origin_at=12.5, stretch=1.0, peers={"server1": Peer(("::1", 1), "boot-1")}),
     Release(task=3, task_class=0, release_s=0.25, drop_s=None, hops=HOPS),
     Map(task=3, hop=1, tensors=(Tensor("float32", (1, 2)), Tensor("uint8", (3,)))),
     Ack(task=3, hop=1, finish_at=12.75),
-    Record(task=3, hop=0, start_at=12.5, finish_at=12.625),
+    Record(task=3, hop=0, joined_at=12.25, start_at=12.5, finish_at=12.625),
     Lost(task=3, hop=1, at=13.0, reason="server1: the connection was closed"),
     Dropped(task=3, hop=1, at=13.0),
     Poll(number=9),
@@ -108,14 +110,14 @@ def test_every_kind_has_one_class_and_an_example() -> None:
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda each: type(each).__name__)
 def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
     payload = bytes(range(message.payload_bytes()))
-    assert decoded(messages.frame(message) + payload) == message
+    assert decoded(frames.frame(message) + payload) == message
 
 
 @given(st.lists(st.sampled_from(EXAMPLES), max_size=6), st.data())
 def test_frames_are_found_in_a_stream_that_arrives_in_any_pieces(
     sent: list[Message], data: st.DataObject
 ) -> None:
-    stream = b"".join(messages.frame(each) + bytes(each.payload_bytes()) for each in sent)
+    stream = b"".join(frames.frame(each) + bytes(each.payload_bytes()) for each in sent)
     decoder, found, at = Decoder(EVERYTHING), [], 0
     while at < len(stream):
         room = min(len(decoder.space), len(stream) - at)
@@ -131,8 +133,13 @@ def test_frames_are_found_in_a_stream_that_arrives_in_any_pieces(
 
 def test_a_map_brings_its_payload(pair: tuple[socket.socket, socket.socket]) -> None:
     payload = bytes(range(11))
-    pair[0].sendall(messages.frame(A_MAP) + payload)
-    assert messages.receive(pair[1], Decoder((Map,))) == (A_MAP, bytearray(payload))
+    pair[0].sendall(frames.frame(A_MAP) + payload)
+    assert frames.receive(pair[1], Decoder((Map,))) == (A_MAP, bytearray(payload))
+
+
+def _release(hops: str) -> bytes:
+    start = '{"task": 1, "task_class": 0, "release_s": 0, "drop_s": null, "hops": ['
+    return raw(Kind.RELEASE, f"{start}{hops}]}}".encode())
 
 
 WRONG = {
@@ -166,6 +173,15 @@ WRONG = {
         raw(Kind.MAP, b'{"task": 1, "hop": 0, "tensors": [["uint8", [-1]]]}'),
         "frame map: tensors.0.",
     ),
+    "a way with a gap": (
+        _release('[4,0,1,0,0,"a",null],[5,0,1,0,0,"b",null]'),
+        "hop 1 is owned by 'b'. Expected: 'a'",
+    ),
+    "a transfer without a rate": (
+        _release('[4,0,1,0,0,"a","b"]'),
+        "hop 0 needs a target and a rate, or none of both",
+    ),
+    "no hops": (_release(""), "frame release: hops: "),
     "shape that does not fit the payload": (
         raw(Kind.MAP, b'{"task": 1, "hop": 0, "tensors": [["float32", [2]]]}', b"1234567"),
         "payload of 7 bytes. Expected: 8",
@@ -189,7 +205,7 @@ def test_wrong_bytes_are_refused_with_the_reason(name: str) -> None:
 
 def test_a_kind_is_refused_where_it_does_not_belong() -> None:
     with pytest.raises(MessageError, match=r"frame stop is not allowed here\. Allowed: map"):
-        decoded(messages.frame(Stop()), (Map,))
+        decoded(frames.frame(Stop()), (Map,))
 
 
 def test_memory_is_not_allocated_before_shapes_were_checked() -> None:
@@ -209,7 +225,7 @@ def test_arbitrary_bytes_never_raise_anything_else(data: bytes) -> None:
 def test_a_changed_byte_never_raises_anything_else(
     message: Message, place: int, value: int
 ) -> None:
-    data = bytearray(messages.frame(message) + bytes(message.payload_bytes()))
+    data = bytearray(frames.frame(message) + bytes(message.payload_bytes()))
     data[place % len(data)] = value
     with contextlib.suppress(MessageError, AssertionError):
         decoded(bytes(data))
@@ -219,49 +235,49 @@ def test_a_changed_byte_never_raises_anything_else(
 def test_a_truncated_frame_is_an_error(
     pair: tuple[socket.socket, socket.socket], kept: int
 ) -> None:
-    pair[0].sendall((messages.frame(A_MAP) + bytes(11))[:kept])
+    pair[0].sendall((frames.frame(A_MAP) + bytes(11))[:kept])
     pair[0].close()
     with pytest.raises(MessageError, match="closed in the middle of a frame"):
-        messages.receive(pair[1], Decoder((Map,)))
+        frames.receive(pair[1], Decoder((Map,)))
 
 
 def test_a_close_between_frames_is_the_end(pair: tuple[socket.socket, socket.socket]) -> None:
-    messages.send(pair[0], Stop())
+    frames.send(pair[0], Stop())
     pair[0].close()
     decoder = Decoder((Stop,))
-    assert messages.receive(pair[1], decoder) == (Stop(), bytearray())
-    assert messages.receive(pair[1], decoder) is None
+    assert frames.receive(pair[1], decoder) == (Stop(), bytearray())
+    assert frames.receive(pair[1], decoder) is None
 
 
 def test_the_hello_gives_the_name(pair: tuple[socket.socket, socket.socket]) -> None:
-    messages.send(pair[0], Hello(token="täglich", name="device0"))
-    assert messages.greet(pair[1], "täglich", 10) == "device0"
+    frames.send(pair[0], Hello(token="täglich", name="device0"))
+    assert frames.greet(pair[1], "täglich", 10) == "device0"
     assert pair[1].gettimeout() is None
 
 
 def test_another_token_is_refused(pair: tuple[socket.socket, socket.socket]) -> None:
-    messages.send(pair[0], Hello(token="other", name="device0"))
+    frames.send(pair[0], Hello(token="other", name="device0"))
     with pytest.raises(MessageError, match="wrong token of 'device0'"):
-        messages.greet(pair[1], "secret", 10)
+        frames.greet(pair[1], "secret", 10)
 
 
 def test_without_a_hello_nothing_else_is_read(pair: tuple[socket.socket, socket.socket]) -> None:
-    pair[0].sendall(messages.frame(A_MAP))
+    pair[0].sendall(frames.frame(A_MAP))
     with pytest.raises(MessageError, match=r"map is not allowed here\. Allowed: hello"):
-        messages.greet(pair[1], "secret", 10)
+        frames.greet(pair[1], "secret", 10)
 
 
 def test_a_long_hello_is_refused(pair: tuple[socket.socket, socket.socket]) -> None:
     meta = json.dumps({"token": "x" * 5000, "name": "device0"}).encode()
     pair[0].sendall(raw(Kind.HELLO, meta))
     with pytest.raises(MessageError, match="Allowed: at most 4096"):
-        messages.greet(pair[1], "secret", 10)
+        frames.greet(pair[1], "secret", 10)
 
 
 def test_a_peer_that_closes_at_once_is_refused(pair: tuple[socket.socket, socket.socket]) -> None:
     pair[0].close()
     with pytest.raises(MessageError, match="closed before the hello"):
-        messages.greet(pair[1], "secret", 10)
+        frames.greet(pair[1], "secret", 10)
 
 
 def test_a_hello_byte_by_byte_runs_into_the_limit(
@@ -272,8 +288,8 @@ def test_a_hello_byte_by_byte_runs_into_the_limit(
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     pair[0].sendall(HEADER.pack(MAGIC, VERSION, Kind.HELLO, 40, 0)[:-1])
     with pytest.raises(MessageError, match=r"no hello within 1\.5 s"):
-        messages.greet(pair[1], "secret", 1.5)
+        frames.greet(pair[1], "secret", 1.5)
 
 
 def test_the_header_has_eighteen_bytes() -> None:
-    assert messages.frame(Stop())[:18] == b"MECS\x01\x0e\x00\x00\x00\x02" + bytes(8)
+    assert frames.frame(Stop())[:18] == b"MECS\x01\x0e\x00\x00\x00\x02" + bytes(8)
