@@ -53,6 +53,7 @@ from mecsim.scenario.tasks import (
     UniformSize,
     check_drop_late,
 )
+from mecsim.scenario.testbed import Calibrated, Testbed, check_hosts
 from mecsim.scenario.units import Seconds
 from mecsim.support.exact import whole_weights
 from mecsim.support.validation import Whole, Within
@@ -60,6 +61,7 @@ from mecsim.support.validation import Whole, Within
 __all__ = [
     "Arrivals",
     "BlockTable",
+    "Calibrated",
     "Capacity",
     "ConstantSize",
     "CsvTasks",
@@ -89,6 +91,7 @@ __all__ = [
     "SizeFactor",
     "Slotted",
     "TaskClass",
+    "Testbed",
     "Uniform",
     "UniformRate",
     "UniformSize",
@@ -172,6 +175,8 @@ class Scenario(Section):
     """How devices move; all stand still by default."""
     measurement: Measurement = Measurement()
     """Which tasks are counted; all by default."""
+    testbed: Testbed | None = None
+    """How ``mecsim testbed`` runs the scenario; simulations do not depend on it."""
 
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:
@@ -179,6 +184,7 @@ class Scenario(Section):
         self._one_each("device", self.device, self.devices)
         self._groups_agree()
         self._check_classes()
+        check_hosts(self.testbed, self.edge_servers, self.devices)
         for number, link in enumerate(self.wired.links or ()):
             keys, ends = ("wired", "links", number), set[int]()
             for key, end in (("from", link.source), ("to", link.target)):
@@ -243,6 +249,8 @@ class Scenario(Section):
         idle = [name for name in ("failures", "mobility") if not getattr(self, name)]
         if self.measurement == Measurement():
             idle.append("measurement")
+        if self.testbed in (None, Testbed()):
+            idle.append("testbed")
         if self.tasks is None:
             idle += [name for name in ("tasks", "deadline", "drop_late") if not getattr(self, name)]
         else:
@@ -404,13 +412,13 @@ class Scenario(Section):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
 
     def sha256(self) -> str:
-        """Return the hash of everything that matters to a run: not the description."""
+        """Return the hash of all but the description and the testbed, which change no result."""
         return self._sha256_with(description="")
 
     def sha256_of_slots(self) -> str:
-        """Return the hash of all but the description, the number of slots and what is counted."""
+        """Return the hash of all but the description, slots, what is counted and the testbed."""
         return self._sha256_with(description="", slots=1, measurement=Measurement())
 
     def _sha256_with(self, **changes: Any) -> str:
-        matters = self.model_copy(update=changes).canonical_json()
+        matters = self.model_copy(update=changes | {"testbed": None}).canonical_json()
         return hashlib.sha256(matters.encode()).hexdigest()

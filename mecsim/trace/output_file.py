@@ -37,6 +37,8 @@ CHUNK_BYTES: Final = {"hops": 256 << 10, "blocks": 128 << 10}
 """Large chunks cost less time per byte. But every flush writes the last chunk again, and HDF5 does
 not reuse the space of the old copy: only tables that grow fast have large chunks."""
 _SMALL_CHUNK_BYTES: Final = 64 << 10
+_TESTBED_ROOM: Final = 16 << 10
+"""Bytes by which the attribute ``testbed`` can grow; HDF5 cannot enlarge one during a run."""
 _PACKAGES: Final = ("mecsim", "numpy", "simpy", "networkx", "pydantic", "h5py")
 
 
@@ -63,6 +65,9 @@ class OutputFile:
         self._end = weakref.finalize(self, _abandon, self._file, self._raw)
         try:
             self._file.attrs.update(_described(model, made_by, path))
+            if made_by.testbed is not None:
+                text = _json(dict(made_by.testbed), path, "testbed").encode()
+                self._file.attrs["testbed"] = np.bytes_(text.ljust(len(text) + _TESTBED_ROOM))
             self._make_columns(model, _widths(model, spec, size_factors))
             self._file["decisions/observation"].attrs["features"] = feature_names(spec)
             self._file.flush()
@@ -130,6 +135,15 @@ class OutputFile:
         """Set the attribute ``complete``; call it after the last flush."""
         h5a.open(self._file.id, b"complete").write(np.array(True))
 
+    def describe_testbed(self, facts: Mapping[str, Any]) -> None:
+        """Replace the attribute ``testbed``, with which the file was made."""
+        attribute = h5a.open(self._file.id, b"testbed")
+        room = attribute.dtype.itemsize
+        text = _json(dict(facts), self.partial, "testbed").encode()
+        if len(text) > room:
+            raise OutputError(f"{self.partial}: testbed has {len(text)} bytes; allowed: {room}")
+        attribute.write(np.array(text.ljust(room)))
+
     def close(self) -> None:
         """Write the remaining metadata and close the file."""
         self._file.close()
@@ -173,7 +187,7 @@ def _described(model: Model, made_by: Provenance, path: Path) -> dict[str, Any]:
         "scenario_sha256": model.scenario.sha256(),
         "scenario_label": model.scenario.label.encode("utf-8", "replace").decode(),
         "scheduler": made_by.scheduler,
-        "scheduler_options": _json(dict(made_by.scheduler_options), path),
+        "scheduler_options": _json(dict(made_by.scheduler_options), path, "scheduler options"),
         "seed": np.uint64(made_by.seed),
         "kernel": made_by.kernel,
         "mecsim_version": packages["mecsim"],
@@ -187,11 +201,11 @@ def _packages() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def _json(options: dict[str, Any], path: Path) -> str:
+def _json(values: dict[str, Any], path: Path, name: str) -> str:
     try:
-        return json.dumps(options, sort_keys=True)
+        return json.dumps(values, sort_keys=True)
     except (TypeError, ValueError) as error:
-        raise OutputError(f"{path}: cannot be written: scheduler options: {error}") from error
+        raise OutputError(f"{path}: cannot be written: {name}: {error}") from error
 
 
 def _widths(model: Model, spec: SchedulerSpec, size_factors: int) -> dict[str, tuple[int, ...]]:

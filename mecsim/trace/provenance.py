@@ -1,10 +1,13 @@
-"""The origin of a trace: scheduler, seed and kernel."""
+"""The origin of a trace: scheduler, seed, kernel and testbed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+MEASURED: Final = "testbed"
+"""The kernel of traces whose times were measured on real nodes."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,9 @@ class Provenance:
             ``file.py:Class``.
         scheduler_options: Options of the scheduler; values that JSON can hold.
         seed: Seed of every random draw, 0 to 2^64 − 1.
-        kernel: ``"simpy"`` or ``"compiled"``.
+        kernel: ``"simpy"``, ``"compiled"``, or ``"testbed"`` where times were measured.
+        testbed: How times were measured, see :func:`mecsim.testbed.run.run_testbed`; values that
+            JSON can hold. None where they were simulated.
 
     Example:
         >>> Provenance("greedy", {}, seed=0, kernel="simpy").scheduler
@@ -27,3 +32,4 @@ class Provenance:
     scheduler_options: Mapping[str, Any]
     seed: int
     kernel: str
+    testbed: Mapping[str, Any] | None = None

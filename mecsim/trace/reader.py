@@ -17,12 +17,18 @@ import numpy as np
 from mecsim.errors import ScenarioError, TraceError
 from mecsim.scenario.loading import from_json
 from mecsim.scenario.schema import Scenario
-from mecsim.trace.provenance import Provenance
+from mecsim.trace.provenance import MEASURED, Provenance
 from mecsim.trace.schema import FORMAT, VERSIONS, Column, columns_of, version_for
 
 MOST_CHUNK_BYTES: Final = 64 << 20
 MOST_COMPRESSION: Final = 1200
 """More than what deflate makes of a column of zeros (1032)."""
+_KINDS: Final = {
+    str: "text",
+    np.bytes_: "text of fixed length",
+    np.integer: "a whole number",
+    np.bool_: "true or false",
+}
 _OF_DEVICES: Final = ("rate_bps", "energy_remaining_J", "serving_server")
 _DIMENSIONS: Final = {
     "placement": (2,),
@@ -43,7 +49,7 @@ class TraceFile:
         columns: Its columns by group, which depend on the format.
         scenario: The scenario that was simulated.
         scenario_label: Its name with the overrides.
-        made_by: Scheduler, its options, seed and kernel.
+        made_by: Scheduler, its options, seed, kernel, and testbed where times were measured.
 
     Example:
         >>> import tempfile
@@ -117,7 +123,7 @@ class TraceFile:
     def _attribute(self, name: str, kind: type) -> Any:
         value = self._file.attrs.get(name)
         if not isinstance(value, kind):
-            wanted = {str: "text", np.integer: "a whole number", np.bool_: "true or false"}[kind]
+            wanted = _KINDS[kind]
             shown = "is missing" if value is None else f"{reprlib.repr(value)} is wrong"
             raise TraceError(f"{self.path}: attribute {name}: {shown}; allowed: {wanted}")
         return value
@@ -146,17 +152,30 @@ class TraceFile:
         return found
 
     def _provenance(self) -> Provenance:
-        text = self._attribute("scheduler_options", str)
-        try:
-            options = json.loads(text)
-        except (ValueError, RecursionError):
-            options = None
-        if not isinstance(options, dict):
-            where = f"{self.path}: attribute scheduler_options"
-            raise TraceError(f"{where}: {reprlib.repr(text)} is wrong; allowed: a JSON mapping")
+        options = self._mapping("scheduler_options", self._attribute("scheduler_options", str))
         seed = int(self._attribute("seed", np.integer))
         scheduler, kernel = self._attribute("scheduler", str), self._attribute("kernel", str)
-        return Provenance(scheduler, options, seed, kernel)
+        testbed = self._testbed()
+        if (kernel == MEASURED) != (testbed is not None):
+            found = "is missing" if testbed is None else "does not go with it"
+            raise TraceError(f"{self.path}: attribute kernel: {kernel!r}, but testbed {found}")
+        return Provenance(scheduler, options, seed, kernel, testbed)
+
+    def _testbed(self) -> dict[str, Any] | None:
+        if "testbed" not in self._file.attrs:
+            return None
+        return self._mapping("testbed", self._attribute("testbed", np.bytes_).decode())
+
+    def _mapping(self, name: str, text: str) -> dict[str, Any]:
+        """Return the value of an attribute that is a JSON mapping."""
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            where = f"{self.path}: attribute {name}"
+            raise TraceError(f"{where}: {reprlib.repr(text)} is wrong; allowed: a JSON mapping")
+        return found
 
     def _check_columns(self) -> None:
         for group, columns in self.columns.items():
@@ -196,7 +215,10 @@ class TraceFile:
 
     def attributes(self) -> dict[str, Any]:
         """Return the root attributes of the file by name."""
-        return dict(self._file.attrs)
+        found = dict(self._file.attrs)
+        if self.made_by.testbed is not None:
+            found["testbed"] = found["testbed"].decode().rstrip()
+        return found
 
     def length(self, group: str) -> int:
         """Return the number of rows that all columns of a group have.

@@ -11,10 +11,10 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from mecsim.errors import OutputError
 from mecsim.model.model import Model
@@ -48,7 +48,7 @@ class TraceWriter:
         path: The final file; missing folders are made.
         model: The resolved scenario.
         spec: What the scheduler knows of it; gives the features of the observations.
-        made_by: Scheduler, options, seed and kernel.
+        made_by: Scheduler, options, seed, kernel, and testbed where times are measured.
         size_factors: Size factors per task: 1, or M if they are drawn per block.
 
     Raises:
@@ -103,6 +103,14 @@ class TraceWriter:
         elif self._bytes >= self._enough:
             self._enough = min(2 * self._enough, BATCH_BYTES)
             self._hand_over(flush=False)
+
+    def describe_testbed(self, facts: Mapping[str, Any]) -> None:
+        """Replace the facts about the testbed, which ``made_by`` must have given.
+
+        Raises:
+            OutputError: An earlier write failed.
+        """
+        self._thread.do(lambda: self._output.describe_testbed(facts))
 
     def _hand_over(self, *, flush: bool) -> None:
         batch, self._batch, self._bytes = self._batch, 0, 0
