@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mecsim.simulation.result import RunResult
     from mecsim.simulation.run import run
     from mecsim.support.arrays import Floats, Ints
+    from mecsim.testbed.prediction import Prediction, predict
 
 __all__ = [
     "EndedTask",
@@ -25,11 +26,13 @@ __all__ = [
     "MecsimError",
     "Observation",
     "Placement",
+    "Prediction",
     "RunResult",
     "Scenario",
     "Scheduler",
     "SchedulerSpec",
     "load",
+    "predict",
     "run",
 ]
 
@@ -40,11 +43,13 @@ _HOME = {
     "MecsimError": "errors",
     "Observation": "scheduler",
     "Placement": "scheduler",
+    "Prediction": "testbed.prediction",
     "RunResult": "simulation.result",
     "Scenario": "scenario",
     "Scheduler": "scheduler",
     "SchedulerSpec": "scheduler",
     "load": "scenario",
+    "predict": "testbed.prediction",
     "run": "simulation.run",
 }
 

@@ -11,6 +11,7 @@ import typer
 
 from mecsim.cli.options import Options, TracePath
 from mecsim.cli.output import Output, with_output
+from mecsim.cli.replay_measured import Other, predict, run_other
 from mecsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +39,22 @@ def replay(
             "--kernel", metavar="NAME", help="Event loop: simpy or compiled. Default: as recorded."
         ),
     ] = None,
+    scenario: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--scenario",
+            metavar="SCENARIO",
+            help="For a measured trace: predict with this scenario, such as a calibrated one.",
+        ),
+    ] = None,
+    after: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--after",
+            metavar="TIME",
+            help="For a measured trace: score only tasks released at this time (30 s) or later.",
+        ),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", metavar="PATH", help="With --scheduler: trace file to write."),
@@ -47,27 +64,42 @@ def replay(
 ) -> None:
     """Repeat a run from its trace and compare every column with ==.
 
+    A trace that `mecsim testbed` has measured is predicted: its tasks and decisions are simulated,
+    and the times are compared.
+
     With --scheduler, run that scheduler on the same recorded tasks and channels and print both
     runs next to each other.
 
     Example: mecsim replay results/vgg16_4es-greedy-0.h5 --scheduler rpdi
     """
-    from mecsim.cli.progress import progress
     from mecsim.scenario import yaml_source
     from mecsim.scheduler import registry
-    from mecsim.simulation.replay import replay as replay_trace
+    from mecsim.testbed.prediction import is_measured
 
     if scheduler is None and (option or out):
         raise InputError("--option and --out: only valid with --scheduler")
     given = yaml_source.assigned(option or [], "--option")
     if scheduler is not None:
         registry.check(scheduler, given)
+    other = Other(scheduler, given, kernel, out)
+    if is_measured(trace):
+        predict(trace, scenario, after, other, output)
+    elif scenario is not None or after is not None:
+        problem = f"{trace}: was simulated; --scenario and --after"
+        raise InputError(f"{problem}: only valid with a trace that `mecsim testbed` has measured")
+    else:
+        _repeat(trace, other, output)
+
+
+def _repeat(trace: Path, wanted: Other, output: Output) -> None:
+    """Repeat a simulated run; exit with code 1 if it differs."""
+    from mecsim.cli.progress import progress
+    from mecsim.simulation.replay import replay as replay_trace
+
     with progress(f"replaying {trace.name}", quiet=output.silent) as update:
-        recorded = replay_trace(trace, kernel=kernel, progress=update)
+        recorded = replay_trace(trace, kernel=wanted.kernel, progress=update)
     same = recorded.difference is None
-    other = None
-    if scheduler is not None and same:
-        other = _run_other(trace, scheduler, given, kernel, out, output)
+    other = run_other(trace, wanted, output) if same else None
     document: dict[str, Any] = {
         "trace": str(trace),
         "identical": same,
@@ -81,34 +113,6 @@ def replay(
         output = replace(output, quiet=False)  # a difference is reported even with --quiet
     output.report(document, lambda: _tables(recorded, other))
     raise typer.Exit(0 if same else 1)
-
-
-def _run_other(
-    trace: Path,
-    scheduler: str,
-    options: dict[str, Any],
-    kernel: str | None,
-    out: Path | None,
-    output: Output,
-) -> RunSummary:
-    from mecsim.cli.progress import progress
-    from mecsim.simulation.replay import replay_with
-    from mecsim.support.names import output_path, scheduler_label
-
-    name = f"{trace.stem}-{scheduler_label(scheduler)}"
-    path = None if out is None else output_path(out, name)
-    with (
-        progress(f"{scheduler} on {trace.name}", quiet=output.silent) as update,
-        output.reserve_stdout(),
-    ):
-        return replay_with(
-            trace,
-            scheduler,
-            options,
-            kernel=kernel,
-            out=path,
-            progress=update,
-        ).summary
 
 
 def _tables(recorded: ReplayResult, other: RunSummary | None) -> Iterator[RenderableType]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,8 @@ from mecsim.scenario.schema import (
 )
 from mecsim.support.arrays import Floats, Ints, read_only
 from mecsim.support.portable_math import exp_each
+
+_Array = TypeVar("_Array", Floats, Ints)
 
 
 @dataclass(eq=False, slots=True)
@@ -161,7 +163,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class RecordedWorkload:
-    """Recorded tasks, and optionally rates, that replace the drawn ones."""
+    """Recorded tasks, and optionally rates and servers, that replace those of the model."""
 
     tasks: Iterator[Tasks]
     """The tasks of every slot in turn."""
@@ -169,6 +171,8 @@ class RecordedWorkload:
     """Mean number of tasks a slot, for scenarios that do not give it."""
     rates: Iterator[Floats] | None = None
     """The radio rates of every slot in turn; drawn if None."""
+    servers: Iterator[Ints] | None = None
+    """The server (0-based) of every device, slot by slot; that of the model if None."""
     size_columns: int = 1
     """Size factors a task: 1 or M."""
 
@@ -194,7 +198,9 @@ def chunks(
     width = size_columns(model, recording)
     given = recording.rates if recording else None
     rates = _rates(model, every) if given is None else _stacked(every, given)
-    parts = zip(every, released, rates, _servers(model, every), strict=True)
+    servers = recording.servers if recording else None
+    of_devices = _servers(model, every) if servers is None else _stacked(every, servers)
+    parts = zip(every, released, rates, of_devices, strict=True)
     for numbers, by_class, rate_bps, serving_server in parts:
         start_s = slot_starts(model, numbers)
         expected = [
@@ -272,9 +278,9 @@ def _servers(model: Model, every: Parts) -> Iterator[Ints]:
     return (at_start if moving is None else moving.servers_in(numbers) for numbers in every)
 
 
-def _stacked(every: Parts, rates: Iterator[Floats]) -> Iterator[Floats]:
+def _stacked(every: Parts, of_slots: Iterator[_Array]) -> Iterator[_Array]:
     for numbers in every:
-        rows = list(islice(rates, len(numbers)))
+        rows = list(islice(of_slots, len(numbers)))
         same = all(row is rows[0] for row in rows)
         yield read_only(np.stack(rows[:1] if same else rows))
 

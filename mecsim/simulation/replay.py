@@ -12,19 +12,21 @@ import numpy as np
 from mecsim.errors import InputError, PlacementError, TraceError
 from mecsim.model.model import Model, resolve
 from mecsim.model.workload import size_columns
-from mecsim.scenario.schema import RecordedTasks
+from mecsim.scenario.schema import RecordedTasks, Scenario
 from mecsim.scheduler import registry
 from mecsim.scheduler.observation import feature_names
 from mecsim.scheduler.placement_checks import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import Progress, SchedulerPolicy, Source, drive
 from mecsim.simulation.metrics import RunSummary
+from mecsim.simulation.other_scenario import check_complete, model_for
 from mecsim.simulation.result import RunResult
 from mecsim.simulation.run import trace_writer, working_s
 from mecsim.simulation.session import Session
 from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Ints
 from mecsim.trace import Provenance, TraceFile, resource_columns
+from mecsim.trace.provenance import MEASURED
 from mecsim.trace.recorded_workload import recorded_channels, recorded_tasks
 from mecsim.trace.schema import Column, Difference, Rows, first_difference
 
@@ -117,11 +119,11 @@ class ReplayResult:
 
 
 class RecordedDecisions:
-    """The decisions of a trace as a policy, until they end or a difference is found."""
+    """The decisions of a trace as a policy, until they end or a check finds a difference."""
 
     uses_rollouts = False
 
-    def __init__(self, trace: TraceFile, check: ReplayCheck) -> None:
+    def __init__(self, trace: TraceFile, check: ReplayCheck | None = None) -> None:
         self._trace, self._check = trace, check
 
     def follow(self, session: Session) -> None:
@@ -130,7 +132,7 @@ class RecordedDecisions:
         decisions = self._decisions()
         for epoch in session:
             recorded = next(decisions, None)
-            if recorded is None or self._check.difference is not None:
+            if recorded is None or (self._check and self._check.difference is not None):
                 session.account()
                 return
             spec = session.spec.classes[epoch.task_class]
@@ -167,9 +169,12 @@ def replay(
         The first difference, if any, and the summary.
 
     Raises:
-        TraceError: The file is no trace, or contains invalid decisions.
+        TraceError: The file is no trace, was measured, or contains invalid decisions.
     """
     with TraceFile(path) as trace:
+        if trace.made_by.kernel == MEASURED:
+            problem = "was measured, so no simulation repeats it exactly"
+            raise TraceError(f"{path}: {problem}. Try: `mecsim replay` or mecsim.predict compares")
         model = resolve(trace.scenario, trace.made_by.seed)
         recorded = None
         if any(isinstance(each.arrivals, RecordedTasks) for each in trace.scenario.classes):
@@ -190,6 +195,7 @@ def replay_with(
     scheduler: str,
     options: Mapping[str, Any] | None = None,
     *,
+    scenario: Scenario | None = None,
     kernel: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
@@ -200,7 +206,9 @@ def replay_with(
         path: The trace.
         scheduler: The other scheduler, see :func:`mecsim.run`.
         options: Its options.
-        kernel: ``simpy`` or ``compiled``; that of the recorded run by default.
+        scenario: Another scenario than that of the trace, which takes the recorded tasks.
+        kernel: ``simpy`` or ``compiled``; by default that of the recorded run, or ``simpy`` if its
+            times were measured.
         out: File for the new trace, if wanted.
         progress: Called with the number of slots done and of all slots.
 
@@ -215,13 +223,15 @@ def replay_with(
     if out is not None and out.resolve() == path.resolve():
         raise InputError(f"{out}: is the recorded trace itself; write the other one elsewhere")
     with TraceFile(path) as trace:
-        if not trace.complete:
-            raise TraceError(f"{path}: is the trace of a run that was cut short; allowed: complete")
+        check_complete(trace)
         seed, options = trace.made_by.seed, dict(options or {})
-        model = resolve(trace.scenario, seed)
+        model = model_for(trace, scenario)
         spec = SchedulerSpec.of(model)
         policy = SchedulerPolicy(registry.create(scheduler, spec, options), scheduler)
-        made_by = Provenance(scheduler, options, seed, kernel or trace.made_by.kernel)
+        as_recorded = trace.made_by.kernel
+        if as_recorded == MEASURED:
+            as_recorded = "simpy"
+        made_by = Provenance(scheduler, options, seed, kernel or as_recorded)
         began = working_s()
         recorded = recorded_channels(model, trace)
         with trace_writer(out, model, spec, made_by, size_columns(model, recorded)) as writer:

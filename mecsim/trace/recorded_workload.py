@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from mecsim.errors import ScenarioError, TraceError
 from mecsim.model.arrivals import slot_start
-from mecsim.model.model import Model
+from mecsim.model.model import Model, resolve
 from mecsim.model.workload import RecordedWorkload, Tasks
 from mecsim.scenario.schema import RecordedTasks
 from mecsim.scenario.units import LARGEST
@@ -85,8 +86,29 @@ def _reopened(model: Model) -> RecordedWorkload:
 
 
 def recorded_channels(model: Model, trace: TraceFile) -> RecordedWorkload:
-    """Return the tasks and the radio rates of a trace of the same scenario."""
-    return replace(recorded_tasks(model, trace), rates=_rates(model, trace))
+    """Return the tasks of a trace, and the radio rate and server of each device in each slot.
+
+    The model may be another one of the same numbers of slots, servers and devices.
+    """
+    tasks = recorded_tasks(model, trace)
+    return replace(tasks, rates=_rates(model, trace), servers=_servers(model, trace))
+
+
+def _servers(model: Model, trace: TraceFile) -> Iterator[Ints]:
+    if "serving_server" not in trace.columns["slots"]:
+        same = trace.scenario is model.scenario
+        own = model if same else resolve(trace.scenario, trace.made_by.seed)
+        yield from repeat(own.serving_server, model.scenario.slots)
+        return
+    for slot in range(model.scenario.slots):
+        servers = trace.read("slots", "serving_server", slot, slot + 1).astype(np.int64)
+        if not (len(servers) and ((servers >= 0) & (servers < model.servers)).all()):
+            most = model.servers - 1
+            raise TraceError(
+                f"{trace.path}: has no serving_server from 0 to {most} for each device in "
+                f"slot {slot}"
+            )
+        yield read_only(servers)[0]
 
 
 def _rates(model: Model, trace: TraceFile) -> Iterator[Floats]:
