@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-import mecsim
 from mecsim.study.plan import Study, Trial
 from mecsim.study.sweep import Point
 from mecsim.support.checkout import Commit, commit_of
@@ -78,7 +77,7 @@ def provenance(
         "command": None if command is None else list(command),
         "request": _document({k: v for k, v in vars(request).items() if k != "command"}),
         "mecsim": version("mecsim"),
-        "commit": commit_of(Path(mecsim.__file__)),
+        "commit": commit_of(Path(__file__)),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.machine(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,7 +58,7 @@ class Score(_Numbers):
     predicted_quantiles_s: tuple[float, ...] = Field(exclude=True, repr=False)
 
     @classmethod
-    def of(cls, name: str, measured: Floats, predicted: Floats, **more: Any) -> Score:
+    def of(cls, name: str, measured: Floats, predicted: Floats, **more: Any) -> Self:
         """Compare the times of the same tasks.
 
         Args:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mecsim.support.arrays import Floats
 from mecsim.support.intervals import t_quantile
 from mecsim.testbed.scores import LEAST_TASKS, Pair, Score, mean_error_interval
 
@@ -15,7 +16,7 @@ TIMES = arrays(np.float64, 7, elements=st.floats(1e-3, 1e3))
 
 
 @given(TIMES, st.floats(0.5, 2.0))
-def test_a_common_factor_is_the_error_of_everything(measured: np.ndarray, factor: float) -> None:  # type: ignore[type-arg]
+def test_a_common_factor_is_the_error_of_everything(measured: Floats, factor: float) -> None:
     found = Score.of("total", measured, factor * measured)
     expected = 100 * (factor - 1)
     for pair in (found.mean, found.p50, found.p95):
