@@ -21,6 +21,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -32,7 +33,6 @@ from mecsim.dnn.modules import ModuleSource
 from mecsim.dnn.split import block_seconds
 from mecsim.dnn.timing import machine
 from mecsim.errors import InputError, MecsimError
-from mecsim.support.text import error_line
 from mecsim.support.validation import first_fault
 from mecsim.testbed import clock
 from mecsim.testbed.computation import Computation
@@ -137,8 +137,8 @@ def _run_node(config: NodeConfig, computation: Computation) -> None:
     def fail(failure: threading.ExceptHookArgs) -> None:
         """A thread that dies would let tasks wait forever."""
         threading.__excepthook__(failure)
-        problem = failure.exc_value or failure.exc_type()
-        node.tell(Error(message=f"{config.name}: {error_line(problem)}"[:2000]))
+        problem = f"{failure.exc_type.__name__}: {failure.exc_value}"
+        node.tell(Error(message=f"{config.name}: {problem}"[:2000]))
         os._exit(1)
 
     threading.excepthook = fail
@@ -201,12 +201,22 @@ def _parsed(kind: type[_Config], line: bytes) -> _Config:
         raise InputError(f"settings of a {kind.__name__}: {first_fault(error)}") from error
 
 
+def _start_no_monitor() -> None:
+    """Keep tqdm, which PyTorch uses, from starting a thread."""
+    with contextlib.suppress(ImportError):
+        import_module("tqdm").tqdm.monitor_interval = 0
+
+
 def _check_threads() -> None:
     """Raise unless the process has one thread: a fork would copy the locks of the others."""
     tasks = Path("/proc/self/task")
     if tasks.is_dir() and (count := len(list(tasks.iterdir()))) > 1:
-        names = ", ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
-        raise MecsimError(f"the host has {count} threads before its forks. Try: set {names}")
+        names = ", ".join(thread.name for thread in threading.enumerate())
+        settings = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+        raise MecsimError(
+            f"the host has {count} threads before it forks nodes (those of Python: {names}). "
+            f"Expected: 1. Try: a module that starts none; {settings} in the environment"
+        )
 
 
 def _first_line(source: int) -> bytes:
@@ -230,6 +240,7 @@ def main() -> int:
 
     try:
         torch.set_num_threads(1)
+        _start_no_monitor()
         computation, block_ms = build(_parsed(HostConfig, _first_line(0)))
         _check_threads()
         report("built", {"block_ms": block_ms, **machine()})

@@ -270,8 +270,12 @@ def test_a_peer_that_does_not_answer_is_given_up(
 ) -> None:
     monkeypatch.setattr(transfer, "PATIENCE_S", 0.05)
     done = threading.Event()
-    address = scripted(lambda connection: read_map(connection) and done.wait(PATIENCE_S))
-    sender = sender_to(address)
+
+    def read_and_wait(connection: socket.socket) -> None:
+        read_map(connection)
+        done.wait(PATIENCE_S)
+
+    sender = sender_to(scripted(read_and_wait))
     with pytest.raises(LostError, match=r"server1: does not answer"):
         sender.send("server1", a_map(10), [memoryview(bytes(10))], time.monotonic(), 0.0, FAST)
     done.set()
