@@ -85,7 +85,7 @@ def measure(
             raise
         except Exception as error:  # running a module runs the user's code
             raise ProfileError(f"fails while it is timed: {error_line(error)}") from error
-        machine = _machine()
+        conditions = machine()
     ms = _by_layer(passes, layers, owners).T
     ends = [median_interval(each) for each in ms]
     return Measurement(
@@ -96,7 +96,7 @@ def measure(
             f"{'CPU time' if timing.cpu_time else 'elapsed time'}, median of {timing.repetitions} "
             f"passes after {timing.warm_up}, layers timed in place, batch 1"
         ),
-        machine=machine,
+        machine=conditions,
     )
 
 
@@ -204,7 +204,7 @@ def _threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _machine() -> dict[str, str | int | float]:
+def machine() -> dict[str, str | int | float]:
     """Return what the times depend on."""
     found: dict[str, str | int | float] = {
         "cpu": _cpu(),

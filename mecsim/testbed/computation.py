@@ -107,7 +107,7 @@ def pack(tensors: Tensors) -> tuple[tuple[messages.Tensor, ...], list[memoryview
         name = str(tensor.dtype).removeprefix("torch.")
         described.append(messages.Tensor(name, tuple(tensor.shape)))
         flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-        payload.append(memoryview(flat.numpy()))
+        payload.append(flat.numpy().data)
     return tuple(described), payload
 
 

@@ -171,9 +171,10 @@ class Node:
         assert hop.target is not None
         tensors, payload = pack(job.content)
         header = Map(task=job.task, hop=job.hop, tensors=tensors)
-        paced = self._config.links == "pacing"
-        bytes_per_s = hop.rate_bps / 8 / self._started.stretch if paced else None
-        return sender.send(hop.target, header, payload, start_at, job.service_s, bytes_per_s)
+        shaped, bytes_per_s = self._config.links == "tbf", hop.rate_bps / 8 / self._started.stretch
+        return sender.send(
+            hop.target, header, payload, start_at, job.service_s, bytes_per_s, shaped
+        )
 
     def _hop(self, job: Job) -> Hop:
         way = self._ways.get(job.task)

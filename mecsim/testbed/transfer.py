@@ -31,7 +31,7 @@ _PIECE_BYTES: Final = 2**14
 _HELLO_S: Final = 10.0
 _REFUSAL_S: Final = 1.0
 """How long to wait for the reason of a refusal, and for the peer to read it."""
-_MOST_GREETINGS: Final = 64
+MOST_GREETINGS: Final = 64
 """Most connections whose hello has not come."""
 
 
@@ -66,7 +66,8 @@ class Sender:
         payload: Sequence[memoryview],
         start_at: float,
         service_s: float,
-        bytes_per_s: float | None,
+        bytes_per_s: float,
+        shaped: bool = False,
     ) -> Served:
         """Send a map and wait until it has been received.
 
@@ -76,12 +77,12 @@ class Sender:
             payload: The bytes of each tensor.
             start_at: When the transfer starts; may have passed.
             service_s: Expected duration; the target gets more time before it counts as dead.
-            bytes_per_s: Rate of the link in bytes with headers per real second. None writes at full
-                speed, because the operating system shapes the link.
+            bytes_per_s: Rate of the link in bytes with headers per real second.
+            shaped: Write at full speed, because the operating system shapes the link.
 
         Returns:
             The end of the transfer: planned, and by the receiver's clock. Where the receiver has
-            another clock, both are planned by the own one if the rate is given.
+            another clock, the end of the last write counts, or the acknowledgement if shaped.
 
         Raises:
             LostError: If the target cannot be reached or refuses the map.
@@ -91,18 +92,17 @@ class Sender:
             data = b"".join((frame(header), *payload))
             patience_s = PATIENCE_S + 2 * service_s
             connection.settimeout(patience_s)
-            planned_at, written_at = _written(connection, data, start_at, bytes_per_s)
+            planned_at, written_at = _written(
+                connection, data, start_at, None if shaped else bytes_per_s
+            )
             ack = _acknowledged(connection, header, patience_s)
         except (OSError, MessageError) as error:
             self._forget(target)
             raise LostError(f"{target}: {_reason(error)}") from error
-        except LostError:
-            self._forget(target)
-            raise
         if self._peers[target].clock == self._clock:
             finish_at = ack.finish_at
         else:
-            finish_at = time.monotonic() if bytes_per_s is None else written_at
+            finish_at = time.monotonic() if shaped else written_at
         free_at = finish_at if planned_at is None else planned_at
         return Served(free_at, finish_at, ack.finish_at)
 
@@ -179,13 +179,13 @@ def _paced(
 
 
 def _acknowledged(connection: socket.socket, header: Map | None, patience_s: float) -> Ack:
-    """Return the acknowledgement of a map; raise `LostError` with the reason of a refusal."""
+    """Return the acknowledgement of a map; raise `MessageError` with the reason of a refusal."""
     received = receive(connection, Decoder((Ack, Error)), time.monotonic() + patience_s)
     if received is None:
         raise MessageError("the connection was closed")
     message = received.message
     if isinstance(message, Error):
-        raise LostError(f"the transfer was refused: {message.message}")
+        raise MessageError(f"the transfer was refused: {message.message}")
     if header is None or not isinstance(message, Ack):
         raise MessageError("an acknowledgement came before the end of a transfer")
     if (message.task, message.hop) != (header.task, header.hop):
@@ -228,7 +228,8 @@ class Receiver:
             take: Takes the maps; called by the threads of connections.
         """
         self._listener, self._token, self._take = listener, token, take
-        self._greetings = threading.BoundedSemaphore(_MOST_GREETINGS)
+        self._greeting: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
         self._closed = False
         threading.Thread(target=self._accept, name="receiver", daemon=True).start()
 
@@ -246,12 +247,20 @@ class Receiver:
             except OSError:  # of the peer, or no file descriptors are left
                 time.sleep(0.01)
                 continue
-            if not self._greetings.acquire(blocking=False):
-                connection.close()
-                continue
+            self._admit(connection)
             threading.Thread(
                 target=self._converse, args=(connection,), name="connection", daemon=True
             ).start()
+
+    def _admit(self, connection: socket.socket) -> None:
+        """Wait for the hello of one more; of too many that are silent, the first has to go."""
+        with self._lock:
+            if len(self._greeting) >= MOST_GREETINGS:
+                silent = next(iter(self._greeting))
+                del self._greeting[silent]
+                with contextlib.suppress(OSError):
+                    silent.shutdown(socket.SHUT_RD)  # its thread closes it
+            self._greeting[connection] = None
 
     def _converse(self, connection: socket.socket) -> None:
         """Read maps until the peer closes the connection."""
@@ -261,7 +270,8 @@ class Receiver:
                     _set_options(connection)
                     greet(connection, self._token, _HELLO_S)
                 finally:
-                    self._greetings.release()
+                    with self._lock:
+                        self._greeting.pop(connection, None)
                 decoder = Decoder((Map,))
                 while (received := receive(connection, decoder)) is not None:
                     finish_at = time.monotonic()
