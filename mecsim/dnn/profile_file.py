@@ -103,10 +103,8 @@ def merge_profiles(files: Sequence[str]) -> LayerGraph:
     first, *others = (load_graph(file) for file in files)
     measured, source = dict(first.measured), dict.fromkeys(first.measured, files[0])
     for file, other in zip(files[1:], others, strict=True):
-        if difference := _difference(first, other):
-            raise ProfileError(
-                f"{file}: {difference} in {files[0]}; allowed: profiles of one network"
-            )
+        if found := difference(first, other):
+            raise ProfileError(f"{file}: {found} in {files[0]}; allowed: profiles of one network")
         for node, measurement in other.measured.items():
             if node in measured:
                 raise ProfileError(
@@ -117,8 +115,11 @@ def merge_profiles(files: Sequence[str]) -> LayerGraph:
     return replace(first, measured=measured)
 
 
-def _difference(first: LayerGraph, other: LayerGraph) -> str | None:
-    """Return how a network differs from the first one, or nothing."""
+def difference(first: LayerGraph, other: LayerGraph) -> str | None:
+    """Return how a network differs from the first one: ``KEY: is …, but …``; or nothing.
+
+    Names, stages and measured times do not matter.
+    """
     for key in ("input_shape", "input_bits"):
         if (mine := getattr(other, key)) != (its := getattr(first, key)):
             return f"{key}: is {mine}, but {its}"

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from mecsim.dnn import cuts, profile_file
+from mecsim.dnn.graph import LayerGraph
 from mecsim.errors import ProfileError, ScenarioError
 from mecsim.scenario.schema import BlockTable, Scenario
 from mecsim.support.arrays import Floats
@@ -31,11 +32,7 @@ def blocks_of(scenario: Scenario) -> cuts.Blocks:
     if isinstance(spec.model, BlockTable):
         blocks, how, other = _given_blocks(spec.model), "the table of blocks", ""
     else:
-        with _naming("dnn.model", _WRITE if spec.model.endswith(".json") else ""):
-            graph = profile_file.load_graph(spec.model)
-        if isinstance(spec.service_times, tuple):
-            with _naming("dnn.service_times", _WRITE):
-                graph = profile_file.merge_profiles([spec.model, *spec.service_times])
+        graph = graph_of(scenario)
         if spec.cut == "balanced":
             if spec.blocks is None:
                 raise ScenarioError("dnn.blocks: is needed to cut a model into balanced blocks")
@@ -54,6 +51,27 @@ def blocks_of(scenario: Scenario) -> cuts.Blocks:
             f"allowed: {len(blocks)}, or null for whatever number it makes{other}"
         )
     return blocks
+
+
+def graph_of(scenario: Scenario) -> LayerGraph:
+    """Return the layer graph of a scenario's DNN, with all its measured times.
+
+    Raises:
+        ScenarioError: If the DNN is a table of blocks.
+        ProfileError: If the DNN is unknown, or its files cannot be read.
+    """
+    spec = scenario.dnn
+    if isinstance(spec.model, BlockTable):
+        raise ScenarioError(
+            "dnn.model: is a table of blocks, which names no layers; allowed: a shipped model or "
+            "the path of a profile that ends in .json"
+        )
+    with _naming("dnn.model", _WRITE if spec.model.endswith(".json") else ""):
+        graph = profile_file.load_graph(spec.model)
+    if isinstance(spec.service_times, tuple):
+        with _naming("dnn.service_times", _WRITE):
+            graph = profile_file.merge_profiles([spec.model, *spec.service_times])
+    return graph
 
 
 @contextmanager
