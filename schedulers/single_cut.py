@@ -45,8 +45,7 @@ class SingleCut(Scheduler):
         """Return the seconds to bring each block's input to each server; shape (M, N)."""
         mine = _devices(observation)
         radio = (
-            observation.input_bits / observation.mean_rate_bps
-            + observation.uplink_backlog_s[mine].mean()
+            observation.radio_s(observation.input_bits) + observation.uplink_backlog_s[mine].mean()
         )
         serving_server, share = _serving_servers(observation)
         wired = [
@@ -59,7 +58,7 @@ class SingleCut(Scheduler):
         """Return the seconds to return the result from each server; shape (N,)."""
         mine = _devices(observation)
         radio = (
-            observation.result_bits / observation.mean_rate_bps
+            observation.radio_s(observation.result_bits)
             + observation.downlink_backlog_s[mine].mean()
         )
         serving_server, share = _serving_servers(observation)

@@ -131,6 +131,8 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
     speed = tables.speed[network]
     route, next_link, link_target = tables.route, tables.next_link, tables.link_target
     latency_s, radio_bps = tables.link_latency_s, tables.radio_bps
+    radio_headers, radio_overhead_s = tables.radio_headers, tables.radio_overhead_s
+    link_headers, link_overhead_s = tables.link_headers, tables.link_overhead_s
     follows = len(radio_bps) > 0
     first_block, classes = tables.first_block, len(tables.first_block) - 1
     last = size.shape[1] - 1  # 0 if all blocks have one size factor
@@ -150,7 +152,7 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
             place = placement[stage] if stage < blocks else 0
             if place != here:
                 bits = all_bits[moved + stage] * factor
-                radio_s = _transfer_delay(bits, own_bps)
+                radio_s = _transfer_delay(bits, own_bps, radio_headers, radio_overhead_s)
                 radio_j = _transmit_energy(power_w[own], radio_s)
                 server = here - 1
                 if here == 0:
@@ -161,7 +163,8 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
                 target = place - 1 if place else serving_server[own]
                 while server != target:
                     link = next_link[route[moved + stage], server, target]
-                    wired_s = _transfer_delay(bits, speed[tables.link + link])
+                    link_bps = speed[tables.link + link]
+                    wired_s = _transfer_delay(bits, link_bps, link_headers, link_overhead_s)
                     joules = _transmit_energy(power_w[own], wired_s) if tables.literal_eq7 else 0.0
                     if at < room_end:
                         resource, wait_s = tables.link + link, latency_s[link]

@@ -51,6 +51,12 @@ class KernelTables(NamedTuple):
     uplink: int
     downlink: int
     link: int
+    radio_headers: float
+    """Bits of headers for each bit that is sent."""
+    radio_overhead_s: float
+    """Seconds that each transfer takes besides its bits."""
+    link_headers: float
+    link_overhead_s: float
     literal_eq7: bool
     """Whether every transfer costs the device energy, as Eq. 7 prints it, or only the uplink's."""
     returns_result: bool
@@ -85,6 +91,10 @@ class KernelTables(NamedTuple):
             uplink=resources.uplink,
             downlink=resources.downlink,
             link=resources.link,
+            radio_headers=scenario.radio.headers,
+            radio_overhead_s=scenario.radio.overhead,
+            link_headers=model.links.headers,
+            link_overhead_s=model.links.overhead_s,
             literal_eq7=scenario.energy.literal_eq7,
             returns_result=scenario.return_result,
             beta=scenario.reward.beta,

@@ -78,7 +78,8 @@ class EmptyNetwork:
         """Return the delay L of each block in seconds; shape and axes as :meth:`costs`."""
         bits = self._bits(work.size)
         wired = self._wired(work, bits)
-        radio = equations.transfer_delay(bits, work.rate_bps)
+        spec = self._model.scenario.radio
+        radio = equations.transfer_delay(bits, work.rate_bps, spec.headers, spec.overhead)
         radio = np.asarray(radio)[:, None]
         wired[:, 0, 1:] += radio
         wired[:, 1:, 0] += radio
@@ -119,15 +120,15 @@ class EmptyNetwork:
 
     @cached_property
     def _tables(self) -> tuple[Floats, Floats]:
-        """Seconds per bit, and latency, over each route between servers; shapes (K, N, N).
+        """Seconds per bit, and other time, over each route between servers; shapes (K, N, N).
 
         Transfer times are linear in the bits (Eq. 5), and a route does not depend on a task's size.
         """
         links, servers = self._model.links, np.arange(self._model.servers)
-        per_bit_s = np.asarray(equations.transfer_delay(1.0, links.rate_bps))
+        per_bit_s = np.asarray(equations.transfer_delay(1.0, links.rate_bps, links.headers))
         if self._speedup is not None:
             per_bit_s = per_bit_s / self._speedup[self._model.resources.link :]
-        hops = per_bit_s, links.latency_s
+        hops = per_bit_s, links.latency_s + links.overhead_s
         per_bit, latency = (
             np.stack([route_sums(links, table, hop, servers) for table in self._model.next_link])
             for hop in hops

@@ -35,9 +35,18 @@ def compute_delay(cycles: Real, speed_hz: Real) -> Real:
     return cycles / speed_hz
 
 
-def transfer_delay(bits: Real, rate_bps: Real) -> Real:
-    """Return the seconds that ``bits`` take at ``rate_bps`` over one radio or wired hop (Eq. 5)."""
-    return bits / rate_bps
+def transfer_delay(
+    bits: Real, rate_bps: Real, headers: float = 0.0, overhead_s: float = 0.0
+) -> Real:
+    """Return the seconds that ``bits`` take at ``rate_bps`` over one radio or wired hop (Eq. 5).
+
+    Args:
+        bits: Size of the feature map.
+        rate_bps: Rate of the hop, bits per second.
+        headers: Bits of headers for each bit of the map.
+        overhead_s: Time in seconds that a transfer takes besides its bits.
+    """
+    return bits * (1.0 + headers) / rate_bps + overhead_s
 
 
 def path_gain(distance_m: Real, intercept_db: float, slope_db: float) -> Floats:

@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mecsim.model import equations
 from mecsim.model.topology import Links
 from mecsim.support.arrays import Floats, Ints
 
@@ -47,7 +46,7 @@ def next_links(links: Links, servers: int, bits: float) -> Ints:
         table[links.source, links.target] = np.arange(len(links))
         return table
     bits = max(bits, 1.0)  # an empty transfer takes the route of one bit
-    seconds = np.asarray(equations.transfer_delay(bits, links.rate_bps) + links.latency_s)
+    seconds = links.seconds(bits)
     at_once = max(1, PAIRS_AT_ONCE // max(1, len(links)))
     for first in range(0, servers if len(links) else 0, at_once):
         targets = np.arange(first, min(first + at_once, servers))

@@ -39,9 +39,18 @@ class Links:
     """Rate in bits per second."""
     latency_s: Floats
     """Propagation time in seconds."""
+    headers: float = 0.0
+    """Bits of headers for each bit that is sent."""
+    overhead_s: float = 0.0
+    """Seconds that each transfer takes besides its bits."""
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def seconds(self, bits: float) -> Floats:
+        """Return the time from the start of a transfer over each link to its arrival."""
+        sent_s = equations.transfer_delay(bits, self.rate_bps, self.headers, self.overhead_s)
+        return np.asarray(sent_s + self.latency_s)
 
 
 def grid_positions(spacing_m: float, count: int) -> Floats:
@@ -173,9 +182,8 @@ def wired_links(spec: Wired, nodes: groups.Nodes) -> Links:
     one, other = _pairs(spec, servers)
     number = np.concatenate([one * servers + other, other * servers + one])
     source, target = np.divmod(np.unique(number), servers)  # a ring of 2 has each pair twice
-    return Links(
-        source, target, np.full(len(source), spec.rate), np.full(len(source), spec.latency)
-    )
+    rates, latencies = np.full(len(source), spec.rate), np.full(len(source), spec.latency)
+    return Links(source, target, rates, latencies, spec.headers, spec.overhead)
 
 
 def _pairs(spec: Wired, n: int) -> tuple[Ints, Ints]:
@@ -212,7 +220,8 @@ def _explicit_links(spec: Wired, nodes: groups.Nodes) -> Links:
     _check_connected(set(rows), names)
     table = np.array([(*pair, *row) for pair, row in sorted(rows.items())]).reshape(-1, 4)
     source, target, rates, latencies = table.T.copy()
-    return Links(source.astype(np.int64), target.astype(np.int64), rates, latencies)
+    ends = source.astype(np.int64), target.astype(np.int64)
+    return Links(*ends, rates, latencies, spec.headers, spec.overhead)
 
 
 def _joined(link: Link, nodes: groups.Nodes) -> Iterator[tuple[int, int]]:

@@ -119,7 +119,18 @@ class Device(ExtendedSection):
         return ordered(value)
 
 
-class Radio(Section):
+class _Overheads(ExtendedSection):
+    """What a transfer takes besides the bits of the feature map."""
+
+    added_keys = ("headers", "overhead")
+
+    headers: Annotated[float, Within(0, 10)] = 0.0
+    """Bits of headers that a transfer adds for each bit of the feature map."""
+    overhead: NonNegativeSeconds = 0.0
+    """Time in s for which a transfer occupies its link besides that of its bits."""
+
+
+class Radio(_Overheads):
     """The radio channel: R = B·log2(1 + p·g/(N0·B)), or rates given directly."""
 
     bandwidth: Hertz = 2e6
@@ -170,7 +181,7 @@ class Link(Section):
     """Whether there is an equal link in the other direction."""
 
 
-class Wired(Section):
+class Wired(_Overheads):
     """The wired network between the edge servers."""
 
     topology: Literal["full_mesh", "ring", "star", "line", "tree", "grid", "explicit"] = "full_mesh"

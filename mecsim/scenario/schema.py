@@ -33,7 +33,17 @@ from mecsim.scenario.groups import DeviceGroup, Devices, ServerGroup, Servers
 from mecsim.scenario.measurement import Measurement
 from mecsim.scenario.mobility import Movement
 from mecsim.scenario.network import Device, EdgeServer, Energy, Link, Radio, Reward, Wired
-from mecsim.scenario.section import Capacity, Repeat, Section, Uniform, UniformRate, fault
+from mecsim.scenario.section import (
+    Capacity,
+    CsvSeries,
+    MahimahiTrace,
+    RateSteps,
+    Repeat,
+    Section,
+    Uniform,
+    UniformRate,
+    fault,
+)
 from mecsim.scenario.tasks import (
     Arrivals,
     BlockTable,
@@ -185,6 +195,7 @@ class Scenario(Section):
         self._groups_agree()
         self._check_classes()
         check_hosts(self.testbed, self.edge_servers, self.devices)
+        self._check_overheads()
         for number, link in enumerate(self.wired.links or ()):
             keys, ends = ("wired", "links", number), set[int]()
             for key, end in (("from", link.source), ("to", link.target)):
@@ -201,6 +212,19 @@ class Scenario(Section):
             problem = f"leaves no task to count: {warm_up + cool_down:g} s are removed; {less}"
             raise fault(("measurement", key), problem)
         return self
+
+    def _check_overheads(self) -> None:
+        device_groups = () if isinstance(self.devices, int) else self.devices
+        of_groups = {f"devices.{n}": each.rate for n, each in enumerate(device_groups)}
+        of_links = {f"wired.links.{n}": each.rate for n, each in enumerate(self.wired.links or ())}
+        for key, spec, rates in (
+            ("radio", self.radio, {"radio": self.radio.rate} | of_groups),
+            ("wired", self.wired, {"wired": self.wired.rate} | of_links),
+        ):
+            for where, rate in rates.items() if spec.overhead else ():
+                if isinstance(rate, CsvSeries | MahimahiTrace | RateSteps):
+                    problem = f"does not go with a rate over time ({where}.rate); allowed: 0"
+                    raise fault((key, "overhead"), f"{problem}. Try: {key}.headers")
 
     def _check_classes(self) -> None:
         for number, each in enumerate(self.classes):

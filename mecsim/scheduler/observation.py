@@ -276,6 +276,11 @@ class Observation:
         """Radio rate of the task's device or, for a slot, the harmonic mean over all devices."""
         return 1.0 / _mean(1.0 / self.rate_bps[self._devices])
 
+    def radio_s(self, bits: equations.Real) -> equations.Real:
+        """Return the seconds that a transfer of some bits takes over the radio, without waiting."""
+        radio = self.spec.radio
+        return equations.transfer_delay(bits, self.mean_rate_bps, radio.headers, radio.overhead)
+
     @cached_property
     def server_rate_bps(self) -> Floats:
         """Mean radio rate of the devices of every server, 0 where it has none; shape (N,)."""
@@ -293,7 +298,7 @@ class Observation:
         """
         links, table = self.spec.links, self.spec.next_link[self.spec.route[block]]
         bits = self.input_bits[block] if block < self.spec.blocks else self.result_bits
-        hop_s = bits / links.rate_bps + links.latency_s + self.link_backlog_s
+        hop_s = links.seconds(bits) + self.link_backlog_s
         return route_sums(links, table, hop_s, source)
 
     def what_if(self, placements: ArrayLike) -> Outcomes:

@@ -16,7 +16,7 @@ from mecsim.model.model import Model
 from mecsim.model.random_streams import generator
 from mecsim.model.topology import Links
 from mecsim.model.workload import mean_rate
-from mecsim.scenario.schema import RecordedTasks
+from mecsim.scenario.schema import Radio, RecordedTasks
 from mecsim.scheduler.feature_scale import FeatureScale
 from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
@@ -169,6 +169,11 @@ class SchedulerSpec:
         NaN where service times are measured.
         """
         return self._model.device_hz
+
+    @property
+    def radio(self) -> Radio:
+        """The radio channel of the scenario."""
+        return self._model.scenario.radio
 
     @property
     def links(self) -> Links:

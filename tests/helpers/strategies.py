@@ -26,6 +26,12 @@ RADIOS: list[dict[str, Any]] = [
     {"rate": {"uniform": [1.0, 3.0], "redraw": "slot"}},
     {"bandwidth": 0.1, "fading": "rayleigh"},
 ]
+OVERHEADS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"headers": 0.5},
+    {"headers": 1.0, "overhead": 0.25},
+]
 TYPES: list[dict[str, dict[str, Any]]] = [
     {},
     {},
@@ -157,6 +163,14 @@ def mobility(draw: st.DrawFn, nodes: Scenario, *, takes_time: bool) -> list[dict
     return draw(st.sampled_from([[], *([way | change] for way in ways)]))
 
 
+def with_overheads(draw: st.DrawFn, section: dict[str, Any], *rates: Any) -> dict[str, Any]:
+    """A section with headers and, where none of the rates changes over time, overheads."""
+    added = draw(st.sampled_from(OVERHEADS))
+    if any(isinstance(rate, dict) and "uniform" not in rate for rate in rates):
+        added = {key: value for key, value in added.items() if key != "overhead"}
+    return section | added
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     """Small scenarios of everything that there is; in most, ties are the rule."""
@@ -175,6 +189,12 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
         dnn["service_times"] = "measured"
         nodes = {key: with_type(of, types[key.removesuffix("s")]) for key, of in nodes.items()}
         nodes = nodes | {key: nodes.get(key, {}) | types[key] for key in types}
+    radio = (radio if rate is None else {"rate": rate}) | {"transmit_power": 1.0}
+    of_groups = nodes["devices"] if isinstance(nodes["devices"], list) else []
+    radio = with_overheads(draw, radio, rate, *(each.get("rate") for each in of_groups))
+    backbone = draw(backbones(count))
+    of_links = [link.get("rate") for link in backbone.get("links", ())]
+    backbone = with_overheads(draw, backbone, backbone["rate"], *of_links)
     spec = scenario(
         failures=failing,
         mobility=moving,
@@ -185,8 +205,8 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
         size_factor=draw(st.sampled_from([SIZES[0], *SIZES])),
         arrivals=draw(arrivals()),
         **nodes,
-        radio=(radio if rate is None else {"rate": rate}) | {"transmit_power": 1.0},
-        wired=draw(backbones(count)),
+        radio=radio,
+        wired=backbone,
         energy={"kappa": 1.0, "literal_eq7": draw(st.booleans())},
         return_result=draw(st.booleans()),
         reward={"aggregation": draw(st.sampled_from(["mean", "sum"]))},
