@@ -19,13 +19,16 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-bare coverage verify policies calibration bench lint format pins clean distclean
+.PHONY: help run testbed test test-bare coverage verify policies calibration bench lint format pins clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: $(WARM) ## simulate a scenario (SCENARIO=..., ARGS=...)
 	$(BIN)/mecsim run $(SCENARIO) $(ARGS)
+
+testbed: $(DEV) $(WARM) ## run a scenario on real processes, and predict it (SCENARIO=..., ARGS=...)
+	$(BIN)/mecsim testbed $(if $(filter command line,$(origin SCENARIO)),$(SCENARIO),testbed) $(ARGS)
 
 test: $(DEV) $(WARM) ## run the tests, except slow ones and benchmarks (ARGS=...)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)

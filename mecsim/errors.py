@@ -48,6 +48,10 @@ class OverloadedError(MecsimError):
     """A network has so much work in flight that memory would run out. Exit code 1."""
 
 
+class NodeFailedError(MecsimError):
+    """A node of a testbed has ended, or does not answer. Exit code 1."""
+
+
 class OutputError(InputError):
     """A result cannot be written (full disk, folder that is not writable)."""
 

@@ -22,11 +22,12 @@ from mecsim.cli import (
     reproduce,
     run,
     schedulers,
+    testbed,
     train,
     verify,
 )
 from mecsim.cli.output import WarningHandler, echo_error, write
-from mecsim.errors import Interrupted, MecsimError, OverloadedError
+from mecsim.errors import Interrupted, MecsimError, NodeFailedError, OverloadedError
 from mecsim.support import streams
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ for command in (
     train.train,
     compare.compare,
     check.check,
+    testbed.testbed,
     replay.replay,
     reproduce.reproduce,
     profile.profile,
@@ -94,7 +96,7 @@ def _exit_code() -> int | str | None:
     except OSError as error:  # files raise OutputError or InputError
         file = f"{error.filename}: " if error.filename else ""
         return _failed(f"{file}{error.strerror or error}", 2)
-    except OverloadedError as error:
+    except (OverloadedError, NodeFailedError) as error:
         return _failed(str(error), 1)
     except MecsimError as error:
         return _failed(str(error), 2)

@@ -87,7 +87,7 @@ def run(
             progress=update,
         )
     summary = result.summary
-    output.report(summary.as_json(), lambda: _tables(summary))
+    output.report(summary.as_json(), lambda: tables(summary))
 
 
 def _kernel_hint(scenario: Scenario, kernel: str) -> str | None:
@@ -109,7 +109,8 @@ def _kernel_hint(scenario: Scenario, kernel: str) -> str | None:
     )
 
 
-def _tables(summary: RunSummary) -> Iterator[RenderableType]:
+def tables(summary: RunSummary) -> Iterator[RenderableType]:
+    """Yield the tables of a run."""
     from mecsim.cli import display
 
     if summary.scheduler_reason is not None:

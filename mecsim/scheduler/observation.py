@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -60,6 +60,15 @@ class NetworkState(Protocol):
         ...
 
 
+@runtime_checkable
+class LosesNodes(Protocol):
+    """A network of real nodes, which may end."""
+
+    def lost(self) -> Bools:
+        """Return which resources are gone for good, because their nodes have ended; shape (R,)."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Observation:
     """What a scheduler sees at a decision epoch. Every array is read-only.
@@ -97,6 +106,8 @@ class Observation:
     def freeze(self) -> None:
         """Read backlogs and batteries, for the network is about to change."""
         _ = self.backlog_s, self.battery_j
+        if isinstance(self.network, LosesNodes):
+            _ = self.available
         self.__dict__["_past"] = True
 
     @property
@@ -240,7 +251,10 @@ class Observation:
     @cached_property
     def available(self) -> Bools:
         """Which resources are up now, numbered as in ``backlog_s``; shape (N + 3·D + L,)."""
-        return read_only(self.spec.available(self.time_s))
+        available = self.spec.available(self.time_s)
+        if isinstance(self.network, LosesNodes):
+            available &= ~self.network.lost()
+        return read_only(available)
 
     @property
     def server_available(self) -> Bools:

@@ -42,8 +42,14 @@ def check_kernel(name: str) -> None:
         raise InputError(f"kernel: {name!r} is not known; allowed: {', '.join(KERNELS)}")
 
 
-def make_kernel(name: str, model: Model) -> Kernel:
-    """Return a new kernel by its name. Raises ``InputError`` for an unknown name."""
+KernelLike: TypeAlias = str | Callable[[Model], Kernel]
+"""The name of a kernel, or what makes one."""
+
+
+def make_kernel(name: KernelLike, model: Model) -> Kernel:
+    """Return a new kernel. Raises ``InputError`` for an unknown name."""
+    if not isinstance(name, str):
+        return name(model)
     check_kernel(name)
     if name == "compiled":
         return CompiledKernel(model)
@@ -58,7 +64,7 @@ class Source:
 
     model: Model
     spec: SchedulerSpec
-    kernel: str
+    kernel: KernelLike
     recorded: RecordedWorkload | None = None
     """Tasks, and perhaps radio rates, that are not drawn."""
     sinks: Sequence[Sink] = ()

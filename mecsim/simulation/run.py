@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mecsim.errors import InputError, Interrupted, OverloadedError
+from mecsim.errors import InputError, Interrupted, NodeFailedError, OverloadedError
 from mecsim.model.clock_resolution import warn_of_short_services
 from mecsim.model.model import Model, resolve, self_contained
 from mecsim.model.workload import size_columns
@@ -80,14 +80,14 @@ def run(
         >>> result.summary.tasks, result.trace
         (120, None)
     """
-    scenario, options = _whole(scenario), _mapping(options)
+    scenario, options = whole_scenario(scenario), _mapping(options)
     model = resolve(scenario, seed)
     warn_of_short_services(model)
     spec = SchedulerSpec.of(model)
     chosen = choose(scheduler, spec, options)
     policy = SchedulerPolicy(chosen.scheduler, chosen.name)
     made_by = Provenance(chosen.name, options, seed, kernel)
-    path = None if out is None else _trace_path(out)
+    path = None if out is None else trace_path(out)
     began = working_s()
     least = LowerBound(model) if lower_bound else None
     with (
@@ -113,17 +113,18 @@ def run(
 
 def default_scheduler(scenario: Scenario, options: Mapping[str, Any], seed: int = 0) -> Choice:
     """Return the scheduler that :func:`run` chooses if none is named. Raises ``InputError``."""
-    return choose(None, SchedulerSpec.of(resolve(_whole(scenario), seed)), options)
+    return choose(None, SchedulerSpec.of(resolve(whole_scenario(scenario), seed)), options)
 
 
-def _trace_path(out: str | os.PathLike[str]) -> Path:
+def trace_path(out: str | os.PathLike[str]) -> Path:
+    """Return the path of a trace file. Raises ``InputError`` for another ending."""
     path = Path(out)
     if path.suffix not in TRACE_ENDINGS:
         raise InputError(f"out: {path}: expected a file name that ends in {TRACE_ENDINGS[0]}")
     return path
 
 
-def _whole(scenario: Scenario | str | os.PathLike[str]) -> Scenario:
+def whole_scenario(scenario: Scenario | str | os.PathLike[str]) -> Scenario:
     """Return a scenario that needs no profile file."""
     found = with_overrides(scenario)
     with found.locating():
@@ -185,11 +186,11 @@ def trace_writer(
     except KeyboardInterrupt:
         kept = _kept(writer)
         raise Interrupted(f"stopped; {kept}; run the same command to start again") from None
-    except OverloadedError as error:
-        raise OverloadedError(f"{error}; {_kept(writer)}") from None
+    except (OverloadedError, NodeFailedError) as error:
+        raise type(error)(f"{error}; {_kept(writer)}") from None
 
 
 def _kept(writer: TraceWriter) -> str:
     if not writer.partial.exists():
         return "nothing was written yet"
-    return f"what was simulated is kept in {writer.partial} (complete = false)"
+    return f"the rows until then are kept in {writer.partial} (complete = false)"

@@ -21,13 +21,13 @@ from mecsim.kernels.rollout import Rollouts, expected_arrivals
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
-from mecsim.scheduler.observation import ALL, NetworkState, Observation
+from mecsim.scheduler.observation import ALL, LosesNodes, NetworkState, Observation
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.overload import HOP_IN_SESSION, OverloadGuard
 from mecsim.simulation.recorder import TraceRecorder
 from mecsim.simulation.task_accounts import Accounts
 from mecsim.simulation.totals import Totals
-from mecsim.support.arrays import Floats, Ints, read_only
+from mecsim.support.arrays import Bools, Floats, Ints, read_only
 from mecsim.trace.schema import Sink
 
 BATCH_HOPS: Final = 20_000
@@ -80,6 +80,12 @@ class PlacedNetwork:
     def committed_s(self) -> Floats:
         """Return the services of placed tasks at each resource."""
         return self.kernel.committed_s() + self.placed_s()
+
+    def lost(self) -> Bools:
+        """Return which resources are gone for good."""
+        if isinstance(self.kernel, LosesNodes):
+            return self.kernel.lost()
+        return np.zeros(len(self.kernel.queue_length()), dtype=np.bool_)
 
 
 class Session:

@@ -8,6 +8,23 @@ import threading
 from collections.abc import Callable, Iterator
 
 
+class _Deferred:
+    """A handler of Ctrl-C that notes the first one, and raises at the second one."""
+
+    def __init__(self) -> None:
+        self._pressed = False
+
+    def __call__(self, *_: object) -> None:
+        if self._pressed:
+            raise KeyboardInterrupt
+        self._pressed = True
+
+    def check(self) -> None:
+        """Raise ``KeyboardInterrupt`` if Ctrl-C was pressed."""
+        if self._pressed:
+            raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def between_steps() -> Iterator[Callable[[], None]]:
     """Defer Ctrl-C to the calls of a function.
@@ -17,26 +34,18 @@ def between_steps() -> Iterator[Callable[[], None]]:
     case that a step does not end.
 
     Yields:
-        ``check()``, which raises ``KeyboardInterrupt`` if Ctrl-C was pressed.
+        ``check()``, which raises ``KeyboardInterrupt`` if Ctrl-C was pressed; inside another use,
+        also if it was pressed before.
     """
-    pressed = False
-
-    def note(*_: object) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    def check() -> None:
-        if pressed:
-            raise KeyboardInterrupt
-
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a job in the background
+    deferred, before = _Deferred(), signal.getsignal(signal.SIGINT)
+    ignored = before is signal.SIG_IGN  # a job in the background
     if ignored or threading.current_thread() is not threading.main_thread():
-        yield check
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
+        yield deferred.check
+    elif isinstance(before, _Deferred):
+        yield before.check
+    else:
+        signal.signal(signal.SIGINT, deferred)
+        try:
+            yield deferred.check
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -57,7 +57,7 @@ def test_an_overloaded_run_ends(kernel: str, scheduler: str, traced: bool, tmp_p
     assert re.search(found + r"[\d,]+ s, at es1\.cpu\. Expected: at most 1\.3 MB\.", message)
     if traced:
         partial = tmp_path / "run.partial.h5"
-        assert message.endswith(f"what was simulated is kept in {partial} (complete = false)")
+        assert message.endswith(f"the rows until then are kept in {partial} (complete = false)")
         with TraceFile(partial) as trace:
             assert not trace.complete
             assert trace.length("decisions") > 0

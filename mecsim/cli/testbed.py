@@ -1,0 +1,120 @@
+"""`mecsim testbed`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional, cast
+
+import typer
+
+from mecsim.cli.options import SCHEDULER_HELP, Options, Overrides, ScenarioPath, Seed
+from mecsim.cli.output import Output, with_output
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mecsim.simulation.metrics import RunSummary
+    from mecsim.testbed.modes import LinkMode, NodeMode
+    from mecsim.testbed.prediction import Prediction
+
+
+@with_output
+def testbed(
+    scenario: ScenarioPath,
+    scheduler: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads this form
+        typer.Option(
+            "--scheduler",
+            metavar="NAME",
+            help=f"{SCHEDULER_HELP} Default: mtl-a3c, if it was trained on this scenario, "
+            "else greedy.",
+            show_default=False,
+        ),
+    ] = None,
+    option: Options = None,
+    set_: Overrides = None,
+    seed: Seed = 0,
+    nodes: Annotated[
+        str,
+        typer.Option(
+            "--nodes",
+            metavar="HOW",
+            help="padded: a service lasts as long as in the scenario; natural: as this machine "
+            "takes.",
+        ),
+    ] = "padded",
+    links: Annotated[
+        str,
+        typer.Option(
+            "--links",
+            metavar="HOW",
+            help="pacing: the sender keeps to the rate of a link; tbf: the Linux kernel does.",
+        ),
+    ] = "pacing",
+    stretch: Annotated[
+        float,
+        typer.Option("--stretch", metavar="K", help="Real seconds for one second of the scenario."),
+    ] = 1.0,
+    module: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--module",
+            metavar="NAME=FACTORY",
+            help="Module of a model: package.module:factory or file.py:factory. Repeatable.",
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--out", metavar="PATH", help="Trace file (.h5), or a folder for it. Default: results/."
+        ),
+    ] = None,
+    *,
+    output: Output,
+) -> None:
+    """Run a scenario on real processes that compute its DNN and send its tensors; write a trace.
+
+    Example: mecsim testbed testbed --scheduler greedy
+    """
+    from mecsim.cli.progress import progress
+    from mecsim.scenario import yaml_source
+    from mecsim.scenario.loading import load
+    from mecsim.simulation.run import default_scheduler
+    from mecsim.support.names import output_path, run_name
+    from mecsim.testbed.prediction import predict
+    from mecsim.testbed.run import run_testbed
+
+    loaded = load(scenario, set_ or [])
+    options = yaml_source.assigned(option or (), "--option")
+    decides = scheduler or default_scheduler(loaded, options, seed).name
+    name = run_name(scenario, decides, seed, set_, option)
+    path = output_path(out, f"{name}-testbed")
+    with (
+        progress(f"{decides} on the testbed of {scenario.stem}", quiet=output.silent) as update,
+        output.reserve_stdout(),
+    ):
+        result = run_testbed(
+            loaded,
+            scheduler,
+            options,
+            seed=seed,
+            nodes=cast("NodeMode", nodes),
+            links=cast("LinkMode", links),
+            stretch=stretch,
+            modules=module,
+            out=path,
+            progress=update,
+        )
+    summary, found = result.summary, predict(path)
+    document = summary.as_json() | {"prediction": found.as_json()}
+    output.report(document, lambda: _tables(summary, found))
+
+
+def _tables(summary: RunSummary, found: Prediction) -> Iterator[RenderableType]:
+    from mecsim.cli.prediction_tables import prediction_tables
+    from mecsim.cli.run import tables
+
+    yield from tables(summary)
+    yield ""
+    yield from prediction_tables(found)

@@ -1,0 +1,179 @@
+"""The host process of this machine, as the controller starts, asks and ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+
+from mecsim.errors import InputError, NodeFailedError
+from mecsim.support import signals
+from mecsim.testbed.settings import ENVIRONMENT, NodeConfig
+
+if TYPE_CHECKING:
+    from mecsim.dnn.modules import ModuleSource
+
+_BUILD_S: Final = 600.0
+"""How long a host may import PyTorch, build and time the blocks."""
+_END_S: Final = 5.0
+"""How long a host and its nodes may take to end by themselves."""
+_STEP_S: Final = 0.1
+_LAST_LINES: Final = 20
+
+
+class BlocksOfClass(NamedTuple):
+    """The blocks of a class of tasks."""
+
+    source: ModuleSource
+    cuts: tuple[str, ...]
+
+
+class Built(NamedTuple):
+    """What a host has built and measured."""
+
+    block_ms: list[list[float]]
+    """How long each block of each class takes on this machine alone."""
+    machine: dict[str, Any]
+    """Cores, processor and versions."""
+
+
+class HostProcess:
+    """Starts a host on this machine, in its own session: Ctrl-C reaches only the controller."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mecsim.testbed.host"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ | ENVIRONMENT,
+        )
+        self._answers: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self._statuses: dict[str, int] = {}
+        self._changed = threading.Condition()
+        self._complaints: deque[str] = deque(maxlen=_LAST_LINES)
+        self._threads = [
+            threading.Thread(target=work, args=(stream,), daemon=True)
+            for work, stream in (
+                (self._listen, self._process.stdout),
+                (self._keep_complaints, self._process.stderr),
+            )
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def build(self, classes: Sequence[BlocksOfClass]) -> Built:
+        """Let the host build and time the blocks.
+
+        Raises:
+            InputError: They cannot be built.
+            NodeFailedError: The host has ended, or takes too long.
+        """
+        rows = [{"source": dataclasses.asdict(each.source), "cuts": each.cuts} for each in classes]
+        self._write({"classes": rows, "measure": True})
+        key, value = self._answer(_BUILD_S)
+        if key != "built":
+            raise InputError(f"testbed: the blocks cannot be built: {value}")
+        return Built(value.pop("block_ms"), value)
+
+    def fork(self, config: NodeConfig) -> None:
+        """Let the host fork a node.
+
+        Raises:
+            NodeFailedError: The host has ended, or cannot do it.
+        """
+        self._write(config.model_dump(mode="json"))
+        key, value = self._answer(_BUILD_S)
+        if key != "forked":
+            raise NodeFailedError(f"node {config.name}: cannot be started: {value}")
+
+    def reason(self, name: str) -> str:
+        """Return why a node has ended, after a short wait; empty if that is not known."""
+        with self._changed:
+            self._changed.wait_for(lambda: name in self._statuses, timeout=1.0)
+            status = self._statuses.get(name)
+        if status is None:
+            return ""
+        if status < 0:
+            with contextlib.suppress(ValueError):
+                return f"was killed by {signal.Signals(-status).name}"
+        return f"has ended with exit code {status}{self._last_words()}"
+
+    def close(self) -> None:
+        """End the host and its nodes; kill those that do not end by themselves."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        for thread in self._threads:
+            thread.join()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+
+    # ------------------------------------------------------------ lines
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self._process.stdin is None:
+            raise NodeFailedError("the host has no input")
+        try:
+            self._process.stdin.write(json.dumps(line).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._ended() from error
+
+    def _answer(self, limit_s: float) -> tuple[str, Any]:
+        """Wait for the next answer of the host."""
+        waited_s = 0.0
+        with signals.between_steps() as check:
+            while waited_s < limit_s:
+                with contextlib.suppress(Empty):
+                    key, value = self._answers.get(timeout=_STEP_S)
+                    if key:
+                        return key, value
+                    raise self._ended()
+                waited_s += _STEP_S
+                check()
+        raise NodeFailedError(f"the host has not answered for {limit_s:.0f} s")
+
+    def _ended(self) -> NodeFailedError:
+        return NodeFailedError(f"the host has ended{self._last_words()}")
+
+    def _last_words(self) -> str:
+        return f": {self._complaints[-1]}" if self._complaints else ""
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            try:
+                ((key, value),) = json.loads(line).items()
+            except (ValueError, AttributeError):
+                continue  # printed by a module
+            if key != "exited":
+                self._answers.put((key, value))
+                continue
+            with self._changed:
+                self._statuses[value["name"]] = value["status"]
+                self._changed.notify_all()
+        self._answers.put(("", None))
+
+    def _keep_complaints(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            if text := line.decode(errors="replace").strip():
+                self._complaints.append(text)

@@ -1,0 +1,133 @@
+"""Whether a machine can compute what a run asks of it, from times measured on it at the start."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mecsim.errors import InputError
+from mecsim.model.model import Model
+from mecsim.model.workload import RecordedWorkload, mean_tasks
+from mecsim.support.arrays import Floats
+from mecsim.testbed.modes import Modes
+
+MOST_LOAD: Final = 0.7
+"""Largest share of the cores that computing may take on average."""
+ENOUGH_PADDING: Final = 5.0
+"""Planned over real time of a block from which services last as planned although others compute."""
+HOP_S: Final = 0.5e-3
+"""Processor time that a hop takes apart from its computing: frames, queues, threads."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a run asks of a machine of some cores, at a stretch of time."""
+
+    share: float
+    """Share of the cores that computing takes on average."""
+    padding: float
+    """Least planned over real time of a block at any node; infinite where nodes are natural."""
+    worst_block: str
+    """The block with the least padding, and where."""
+    together: float
+    """Cores that are needed while every node computes what it can worst pad."""
+    stretch: float
+    cores: int
+
+    @property
+    def least_stretch(self) -> float:
+        """The least stretch of time that fits, rounded up to two digits."""
+        needed = self.stretch * max(self.share / MOST_LOAD, 1.0 / self.padding)
+        digits = 1 - math.floor(math.log10(needed))
+        return math.ceil(needed * 10**digits) / 10**digits
+
+
+def load_of(
+    model: Model,
+    block_ms: Sequence[Sequence[float]],
+    cores: int,
+    modes: Modes,
+    recorded: RecordedWorkload | None = None,
+) -> Load:
+    """Return the load of a run.
+
+    Args:
+        model: The resolved scenario.
+        block_ms: Real time of each block of each class.
+        cores: Of the machine.
+        modes: How nodes are made, and the stretch of time.
+        recorded: Recorded tasks, if they are not drawn.
+    """
+    slot_s = model.scenario.slot_length * modes.stretch
+    rates = [
+        mean_tasks(model.of_class(number), recorded) / slot_s
+        for number in range(len(model.classes))
+    ]
+    hops = 2.0 * HOP_S
+    work = [sum(each) / 1e3 + hops * len(each) for each in block_ms]
+    share = sum(rate * seconds for rate, seconds in zip(rates, work, strict=True)) / cores
+    real_s = np.concatenate(block_ms) / 1e3
+    if modes.nodes == "natural":
+        return Load(share, math.inf, "", 0.0, modes.stretch, cores)
+    return _padded(model, real_s, share, cores, modes.stretch)
+
+
+def _padded(model: Model, real_s: Floats, share: float, cores: int, stretch: float) -> Load:
+    compute = model.compute
+    planned_s = compute.work[compute.node_type] / compute.speed[:, None] * stretch
+    padding = planned_s / real_s
+    worst = padding.min(axis=1)
+    node, block = np.unravel_index(int(padding.argmin()), padding.shape)
+    names = [*model.server_names(), *model.device_names()]
+    where = f"{model.block_names[int(block)]} at {names[int(node)]}"
+    parallel = model.capacity[: len(names)]
+    with np.errstate(divide="ignore"):
+        together = float((parallel / worst).sum())
+    return Load(share, float(worst.min()), where, together, stretch, cores)
+
+
+def check_load(load: Load) -> None:
+    """Raise ``InputError`` if the machine cannot do what is asked of it; warn if it hardly can."""
+    if load.padding == 0.0:
+        raise InputError(
+            f"testbed: block {load.worst_block} takes 0 s in the scenario, but has to be computed. "
+            "Try: --nodes natural"
+        )
+    reasons = []
+    if load.share > MOST_LOAD:
+        reasons.append(
+            f"computing would take {load.share:.0%} of {load.cores} cores on average "
+            f"(allowed: {MOST_LOAD:.0%})"
+        )
+    if load.padding < 1.0:
+        reasons.append(
+            f"block {load.worst_block} really takes {1 / load.padding:.2g} times its service time "
+            "in the scenario"
+        )
+    if reasons:
+        fits = "fewer tasks" if load.padding == math.inf else f"--stretch {load.least_stretch:g}"
+        raise InputError(f"testbed: does not fit this machine: {'; '.join(reasons)}. Try: {fits}")
+    if load.padding < ENOUGH_PADDING:
+        _log.warning(
+            "testbed: block %s is padded to only %.2g times its real time, so services will vary. "
+            "Expected: at least %.2g times. Try: --stretch %.2g",
+            load.worst_block,
+            load.padding,
+            ENOUGH_PADDING,
+            load.stretch * ENOUGH_PADDING / load.padding,
+        )
+    elif load.padding < math.inf and load.together > load.cores:
+        _log.warning(
+            "testbed: if all nodes compute together, they need %.2g cores, and there are %d: "
+            "services may then last longer than planned. Try: --stretch %.2g",
+            load.together,
+            load.cores,
+            load.stretch * load.together / load.cores,
+        )

@@ -1,0 +1,96 @@
+"""What a testbed cannot run: one message for each, before anything starts."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from typing import Final
+
+from mecsim.errors import InputError
+from mecsim.model.model import Model
+from mecsim.model.workload import given_sizes
+from mecsim.scenario.schema import BlockTable, ConstantSize, Scenario, TaskClass
+from mecsim.testbed.modes import Modes
+
+MOST_STRETCH: Final = 1e6
+MODES: Final = {"nodes": ("padded", "natural"), "links": ("pacing", "tbf")}
+_ONE_SIZE: Final = (
+    "the tensors of a real DNN have one size; allowed: {distribution: constant}. "
+    "Try: --set size_factor={distribution: constant}"
+)
+
+
+def check_modes(modes: Modes) -> None:
+    """Raise ``InputError`` for ways of nodes and links that are not known, or do not fit."""
+    for key, allowed in MODES.items():
+        if (value := getattr(modes, key)) not in allowed:
+            raise InputError(f"--{key}: {value!r} is not known; allowed: {', '.join(allowed)}")
+    if not 0.0 < modes.stretch <= MOST_STRETCH:
+        allowed = f"allowed: above 0 and at most {MOST_STRETCH:g}"
+        raise InputError(f"--stretch: {modes.stretch:g}; {allowed}")
+    if modes.nodes == "natural" and modes.stretch != 1.0:
+        problem = f"{modes.stretch:g} does not go with --nodes natural, which computes in real time"
+        raise InputError(f"--stretch: {problem}; leave one of them out")
+
+
+def check_torch() -> None:
+    """Raise ``InputError`` if PyTorch is missing."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("testbed: needs PyTorch. Try: pip install 'mecsim[torch]'")
+
+
+def check_scenario(scenario: Scenario) -> None:
+    """Raise ``InputError`` for tasks that real nodes cannot run."""
+    with scenario.locating():
+        for number, task_class in enumerate(scenario.classes):
+            with scenario.in_class(number):
+                _check_class(task_class)
+
+
+def _check_class(task_class: TaskClass) -> None:
+    if not isinstance(task_class.size_factor, ConstantSize):
+        raise InputError(f"size_factor: is drawn, but {_ONE_SIZE}")
+    if isinstance(task_class.dnn.model, BlockTable):
+        raise InputError(
+            "dnn.model: is a table of blocks, which cannot be computed; "
+            "allowed: a shipped model, or a profile with --module NAME=FACTORY"
+        )
+
+
+def check_model(model: Model) -> None:
+    """Raise ``InputError`` for a network that real nodes cannot be."""
+    with model.scenario.locating():
+        for number, task_class in enumerate(model.nominal.classes):
+            sizes = given_sizes(task_class.arrivals) or ()
+            if any(each != 1.0 for each in sizes):
+                with model.scenario.in_class(number):
+                    raise InputError(f"arrivals: gives sizes of tasks, but {_ONE_SIZE}")
+        _check_network(model)
+
+
+def _check_network(model: Model) -> None:
+    scenario = model.scenario
+    if model.metered:
+        where = "device.battery" if math.isfinite(_finite(scenario.device.battery)) else "devices"
+        raise InputError(f"{where}: a testbed has no batteries; allowed: unlimited")
+    if scenario.failures:
+        raise InputError(
+            "failures: a testbed has no planned failures; leave them out. "
+            "Try: end the process of a node, see testbed.on_node_failure"
+        )
+    for number, each in enumerate(scenario.mobility):
+        if each.handover:
+            raise InputError(
+                f"mobility.{number}.handover: {each.handover:g} s; allowed in a testbed: 0 s"
+            )
+    if model.series:
+        names = model.resource_names()
+        first = names[int(model.series[0].resources[0])]
+        raise InputError(
+            f"{first}: follows a series over time; allowed in a testbed: one value, or radio rates "
+            "that change from slot to slot"
+        )
+
+
+def _finite(battery: float | str) -> float:
+    return battery if isinstance(battery, float) else math.inf

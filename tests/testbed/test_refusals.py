@@ -1,0 +1,107 @@
+"""What a testbed refuses: one message each, before a process starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mecsim.errors import InputError
+from mecsim.model.model import resolve
+from mecsim.scenario.schema import Scenario
+from mecsim.testbed import refusals
+from mecsim.testbed.modes import Modes
+
+TABLE = {"flops": [1.0], "parameter_bytes": [1], "input_bits": [8]}
+
+
+def check(changes: dict[str, Any]) -> None:
+    scenario = Scenario.model_validate({"slots": 5, "devices": 2, "dnn": {"blocks": 3}} | changes)
+    refusals.check_scenario(scenario)
+    refusals.check_model(resolve(scenario))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"size_factor": {"distribution": "uniform", "low": 0.8, "high": 1.2}},
+            "size_factor: is drawn, but the tensors of a real DNN have one size",
+        ),
+        ({"dnn": {"model": TABLE}}, "dnn.model: is a table of blocks"),
+        (
+            {
+                "tasks": [
+                    {"name": "a", "dnn": {"blocks": 2}},
+                    {"name": "b", "dnn": {"model": TABLE}},
+                ]
+            },
+            "tasks.1.dnn.model: is a table of blocks",
+        ),
+        ({"device": {"battery": 50.0}}, "device.battery: a testbed has no batteries"),
+        (
+            {"devices": [{"name": "phone", "battery": 50.0}, {"name": "car"}]},
+            "devices: a testbed has no batteries",
+        ),
+        ({"failures": [{"servers": "all", "at": [[1.0, 2.0]]}]}, "failures: a testbed has no"),
+        (
+            {"edge_server": {"capacity": {"steps": [[0.0, 1e9], [2.0, 2e9]]}}},
+            "es1.cpu: follows a series over time",
+        ),
+        (
+            {
+                "mobility": [
+                    {"speed": [1.0, 2.0], "area": [[0, 0], [9, 9]], "handover": 0.5},
+                ]
+            },
+            "mobility.0.handover: 0.5 s; allowed in a testbed: 0 s",
+        ),
+    ],
+)
+def test_scenarios_are_refused(changes: dict[str, Any], message: str) -> None:
+    scenario = dict(changes)
+    if "tasks" in scenario:
+        full = Scenario.model_validate({"slots": 5} | scenario)
+        with pytest.raises(InputError, match=message):
+            refusals.check_scenario(full)
+        return
+    with pytest.raises(InputError, match=message):
+        check(scenario)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"mobility": [{"speed": [1.0, 2.0], "area": [[0, 0], [9, 9]]}]},
+        {"radio": {"rate": {"uniform": [1e6, 2e6]}}},
+        {"radio": {"fading": "rayleigh"}},
+        {"deadline": 5.0, "drop_late": True},
+    ],
+)
+def test_others_are_not(changes: dict[str, Any]) -> None:
+    check(changes)
+
+
+@pytest.mark.parametrize(
+    ("modes", "message"),
+    [
+        (Modes("paddd"), "--nodes: 'paddd' is not known; allowed: padded, natural"),  # type: ignore[arg-type]
+        (Modes(links="htb"), "--links: 'htb' is not known; allowed: pacing, tbf"),  # type: ignore[arg-type]
+        (Modes(stretch=0.0), "--stretch: 0; allowed: above 0"),
+        (Modes(stretch=-1.0), "--stretch: -1; allowed: above 0"),
+        (Modes(stretch=float("nan")), "--stretch: nan; allowed: above 0"),
+        (Modes(stretch=float("inf")), "--stretch: inf; allowed: above 0"),
+        (Modes("natural", stretch=2.0), "--stretch: 2 does not go with --nodes natural"),
+    ],
+)
+def test_modes_are_refused(modes: Modes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        refusals.check_modes(modes)
+
+
+def test_a_testbed_needs_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals.check_modes(Modes("natural"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"needs PyTorch. Try: pip install 'mecsim\[torch\]'"):
+        refusals.check_torch()
