@@ -10,6 +10,7 @@ import networkx as nx
 
 from mecsim import Scenario
 from mecsim.model.model import Model, resolve
+from mecsim.scenario.schema import Radio, Wired
 from mecsim.simulation.run import run
 from mecsim.trace.schema import MemoryTrace
 
@@ -98,12 +99,25 @@ def both_ways(one_way: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return sorted([*one_way, *((j, i) for i, j in one_way)])
 
 
+def links_of(model: Model) -> dict[tuple[int, int], tuple[float, float]]:
+    """Rate and latency of the link from each server to each other one that it is joined with."""
+    links = model.links
+    columns = (links.source, links.target, links.rate_bps, links.latency_s)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {(i, j): (rate, latency) for i, j, rate, latency in rows}
+
+
+def sent_s(section: Radio | Wired, bits: float, rate_bps: float) -> float:
+    """Seconds for which a transfer occupies its link."""
+    return bits * (1 + section.headers) / rate_bps + section.overhead
+
+
 def path(model: Model, source: int, target: int, bits: float) -> list[tuple[int, int]]:
     """The links (0-based) of least transfer time; of equals the lowest-numbered servers first."""
     graph: nx.DiGraph[int] = nx.DiGraph()
     graph.add_nodes_from(range(model.servers))
-    for i, j, rate, latency in zip(*vars(model.links).values(), strict=True):
-        graph.add_edge(int(i), int(j), weight=bits / rate + latency)
+    for (i, j), (rate, latency) in links_of(model).items():
+        graph.add_edge(i, j, weight=sent_s(model.scenario.wired, bits, rate) + latency)
     nodes = min(nx.all_shortest_paths(graph, source, target, weight="weight"))
     return list(pairwise(nodes))
 
@@ -120,23 +134,20 @@ def route(
     ``sizes`` are its size factors, one for all blocks or one each.
     """
     row = {name: number for number, name in enumerate(model.resource_names())}
-    links = {
-        (int(i), int(j)): (float(rate), float(seconds))
-        for i, j, rate, seconds in zip(*vars(model.links).values(), strict=True)
-    }
+    links, radio, wired = links_of(model), model.scenario.radio, model.scenario.wired
     serving_server = int(model.serving_server[device])
 
     def transfer(here: int, place: int, bits: float, size: float) -> Iterator[Hop]:
         if here == place:
             return
         if here == 0:
-            yield Hop(row[f"device{device}.uplink"], bits * size / rate_bps, 0.0)
+            yield Hop(row[f"device{device}.uplink"], sent_s(radio, bits * size, rate_bps), 0.0)
         source, target = (n - 1 if n else serving_server for n in (here, place))
         for i, j in path(model, source, target, bits):
             speed, seconds = links[i, j]
-            yield Hop(row[f"es{i + 1}-es{j + 1}"], bits * size / speed, seconds)
+            yield Hop(row[f"es{i + 1}-es{j + 1}"], sent_s(wired, bits * size, speed), seconds)
         if place == 0:
-            yield Hop(row[f"device{device}.downlink"], bits * size / rate_bps, 0.0)
+            yield Hop(row[f"device{device}.downlink"], sent_s(radio, bits * size, rate_bps), 0.0)
 
     hops: list[Hop] = []
     here = 0
