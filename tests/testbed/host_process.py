@@ -16,13 +16,13 @@ from mecsim.testbed.messages import TO_CONTROLLER, Message, Ready
 from mecsim.testbed.settings import ENVIRONMENT
 from tests.helpers.waiting import PATIENCE_S
 
-ALEXNET = {
-    "factory": "alexnet",
-    "input_shape": [3, 32, 32],
+MODULE = {
+    "factory": "tests.testbed.tiny_module:make",
+    "input_shape": [4],
     "raw_type": "uint8",
     "input_type": None,
 }
-CLASSES = [{"source": ALEXNET, "cuts": ["pool1"]}]
+CLASSES = [{"source": MODULE, "cuts": ["first"]}]
 TOKEN = "secret"
 
 
