@@ -146,8 +146,8 @@ class TestbedKernel:
             finish_at = self._pool.here(hop.target or hop.owner, report.finish_at)
             start_s, finish_s = self._clock.seconds(start_at), self._clock.seconds(finish_at)
             flight.record(report.hop, start_s, finish_s)
-            joined_at = self._pool.here(hop.owner, report.joined_at)
-            self.lateness.served(flight.release, report.hop, joined_at, finish_at - start_at)
+            late_s = report.begun_at - report.start_at
+            self.lateness.served(flight.release, report.hop, late_s, finish_at - start_at)
         else:
             at_s = self._clock.seconds(self._pool.here(name, report.at))
             flight.end(report.hop, *((at_s,) if isinstance(report, Lost) else ()))

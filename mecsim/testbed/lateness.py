@@ -42,17 +42,17 @@ class Lateness:
         """Note that all nodes have reported their state."""
         self._polls_s.add(took_s)
 
-    def served(self, release: Release, hop: int, joined_at: float, took_s: float) -> None:
+    def served(self, release: Release, hop: int, late_s: float, took_s: float) -> None:
         """Note a service that has ended.
 
         Args:
             release: The task.
             hop: Its hop.
-            joined_at: When the task joined the queue, on the controller's clock.
+            late_s: How late the node began it, in real seconds.
             took_s: How long the service took in real seconds.
         """
         if hop == 0:
-            self._release_s.add(max(0.0, joined_at - self._clock.reading(release.release_s)))
+            self._release_s.add(max(0.0, late_s))
         way = release.hops[hop]
         if way.target is None:
             self._computed += 1

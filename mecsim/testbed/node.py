@@ -184,10 +184,9 @@ class Node:
         )
 
     def _hop(self, job: Job) -> Hop:
-        way = self._ways.get(job.task)
-        if way is None:
+        if job.task in self._gone:
             raise LostError("the task was given up elsewhere")
-        return way.release.hops[job.hop]
+        return _way(job).release.hops[job.hop]
 
     # ------------------------------------------------------------ the ways of tasks
 
@@ -230,7 +229,7 @@ class Node:
         """Put a task that arrives at a time into the queue of a hop's station."""
         hop = way.release.hops[index]
         service_s = hop.service_s * self._started.stretch
-        job = Job(way.release.task, index, service_s, way.drop_at, tensors, at)
+        job = Job(way.release.task, index, way, service_s, way.drop_at, tensors, at)
         station = self._stations[hop.resource]
         station.join(job)
         if way.drop_at < math.inf:
@@ -292,20 +291,25 @@ class Node:
         if all(name not in (hop.owner, hop.target) for hop in way.release.hops[index + 1 :]):
             self._ways.pop(way.release.task, None)
 
-    def _give_up(self, task: int) -> Way | None:
+    def _give_up(self, task: int) -> bool:
+        """Forget a task that is lost or dropped; return whether that is new."""
         with self._lock:
+            new = task not in self._gone
             self._gone.add(task)
             self._early.pop(task, None)
-            return self._ways.pop(task, None)
+            self._ways.pop(task, None)
+        return new
 
     # ------------------------------------------------------------ what stations report
 
     def finished(self, job: Job, start_at: float, served: Served) -> None:
-        """Let a task move on, then report its hop."""
-        way = self._ways.get(job.task)
-        if way is None:
+        """Let a task move on, then report its hop.
+
+        After a transfer the task may have moved on, and even have come back, before.
+        """
+        if job.task in self._gone:
             return
-        tensors, job.content = job.content, None
+        way, tensors, job.content = _way(job), job.content, None
         if way.release.hops[job.hop].target is None:
             self._leave(way, job.hop, served.finish_at, tensors)
         self._forget(way, job.hop)
@@ -322,7 +326,7 @@ class Node:
 
     def dropped(self, job: Job, at: float) -> None:
         """Report a task that was dropped, unless it was given up already."""
-        if self._give_up(job.task) is not None:
+        if self._give_up(job.task):
             self.tell(Dropped(task=job.task, hop=job.hop, at=at))
 
     def lost(self, job: Job, at: float, reason: str) -> None:
@@ -330,8 +334,14 @@ class Node:
         self._report_lost(job.task, job.hop, at, reason)
 
     def _report_lost(self, task: int, hop: int, at: float, reason: str) -> None:
-        if self._give_up(task) is not None:
+        if self._give_up(task):
             self.tell(Lost(task=task, hop=hop, at=at, reason=reason[:2000]))
+
+
+def _way(job: Job) -> Way:
+    way = job.way
+    assert isinstance(way, Way)
+    return way
 
 
 def _listed(tensors: tuple[Tensor, ...]) -> str:

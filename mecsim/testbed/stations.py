@@ -29,6 +29,8 @@ class Job:
     task: int
     hop: int
     """Index of the hop among those of the task."""
+    way: Any
+    """The way of the task; the station does not read it."""
     service_s: float
     """Expected duration of the service."""
     drop_at: float

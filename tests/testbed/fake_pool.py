@@ -79,6 +79,7 @@ class FakePool:
                     hop=number,
                     joined_at=arrival_at,
                     start_at=start_at,
+                    begun_at=start_at,
                     finish_at=finish_at,
                 )
             )

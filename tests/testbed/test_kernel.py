@@ -234,8 +234,14 @@ def test_a_task_that_went_on_before_its_node_ended_is_not_lost() -> None:
 @pytest.mark.parametrize(
     ("report", "message"),
     [
-        (Record(task=99, hop=0, joined_at=0.0, start_at=0.0, finish_at=0.0), "reported task 99"),
-        (Record(task=0, hop=99, joined_at=0.0, start_at=0.0, finish_at=0.0), "hop 99 of task 0"),
+        (
+            Record(task=99, hop=0, joined_at=0.0, start_at=0.0, begun_at=0.0, finish_at=0.0),
+            "reported task 99",
+        ),
+        (
+            Record(task=0, hop=99, joined_at=0.0, start_at=0.0, begun_at=0.0, finish_at=0.0),
+            "hop 99 of task 0",
+        ),
         (Poll(number=1), "sent a frame poll"),
     ],
 )

@@ -35,6 +35,7 @@ from mecsim.testbed.messages import (
     Stop,
     Tensor,
 )
+from mecsim.testbed.stations import Job, Served
 from mecsim.testbed.transfer import listen
 from tests.helpers.waiting import PATIENCE_S, until
 from tests.testbed.in_process import (
@@ -94,6 +95,27 @@ def test_a_task_runs_through_device_uplink_server_and_downlink(
         assert record.finish_at >= record.start_at + (hop.service_s if hop.target is None else 0)
         at = record.finish_at
     until(lambda: not device.node._ways and not server.node._ways)
+
+
+def test_a_result_that_is_back_before_the_first_transfer_was_reported(
+    made: Callable[..., Controlled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread of the uplink is slow: the task ends before it handles the acknowledgement."""
+    device, server = made("device", DEVICE), made("server", SERVER)
+    finished = device.node.finished
+
+    def slow(job: Job, start_at: float, served: Served) -> None:
+        if job.hop == 1:
+            until(lambda: not device.node._ways)  # the result has come back
+        finished(job, start_at, served)
+
+    monkeypatch.setattr(device.node, "finished", slow)
+    begin(device, server)
+    task = release(5, [LOCAL, UP, REMOTE, DOWN])
+    for each in (server, device):
+        each.send(task)
+    reports = [device.next(), device.next(), server.next(), server.next()]
+    assert [r.hop for r in reports if isinstance(r, Record)] == [0, 1, 2, 3]
 
 
 def test_times_are_stretched_and_a_latency_passes(made: Callable[..., Controlled]) -> None:

@@ -23,7 +23,7 @@ NEVER = math.inf
 
 
 def job(task: int, service_s: float = 1.0, drop_at: float = NEVER, content: Any = None) -> Job:
-    return Job(task, 0, service_s, drop_at, content, time.monotonic())
+    return Job(task, 0, None, service_s, drop_at, content, time.monotonic())
 
 
 class Ends:
@@ -135,7 +135,7 @@ def test_a_job_that_arrives_during_the_lateness_is_not_planned_before_it_arrived
 
     station = made(serve)
     for task, joined_at in ((0, 9.0), (1, 11.0), (2, 9.5)):
-        station.join(Job(task, 0, 1.0, NEVER, None, joined_at))
+        station.join(Job(task, 0, None, 1.0, NEVER, None, joined_at))
     assert [ends.next()[2] for _ in range(3)] == [9.0, 12.0, 12.0]
     assert planned == [9.0, 11.0, 10.0]
 
