@@ -110,6 +110,8 @@ def _read(path: Path | str) -> dict[str, _Node]:
             nodes[node[1]] = _node(path, number, node[2], node[3])
         else:
             raise ProfileError(f"{path}:{number}: {line[:40]!r} has no form allowed: {_FORMS}")
+    if not nodes:
+        raise ProfileError(f"{path}: has no node; allowed: lines of {_FORMS}")
     for number, source, reader in edges:
         for name in (source, reader):
             if name not in nodes:

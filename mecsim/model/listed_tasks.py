@@ -8,10 +8,11 @@ import numpy as np
 
 from mecsim.errors import ScenarioError
 from mecsim.scenario import groups
-from mecsim.scenario.schema import CsvTasks, ListedTasks, Scenario
+from mecsim.scenario.schema import ConstantSize, CsvTasks, ListedTasks, Scenario
 from mecsim.scenario.time_series import Table, read_table
 from mecsim.scenario.yaml_source import Keys
 from mecsim.support.arrays import Floats, Ints
+from mecsim.support.text import warn_once
 
 
 def listed(spec: CsvTasks, scenario: Scenario, keys: Keys) -> ListedTasks:
@@ -24,15 +25,20 @@ def listed(spec: CsvTasks, scenario: Scenario, keys: Keys) -> ListedTasks:
         table = read_table(Path(spec.file))
         times = table.time_column() if spec.time is None else table.column(spec.time)
         release_s = table.times(times)
-        rows = _of_class(table, scenario, keys)
-        rows = rows[rows < _counted(spec, scenario, table, times, release_s)]
+        mine = _of_class(table, scenario, keys)
+        rows = mine[mine < _counted(spec, scenario, table, times, release_s)]
         device, size = table.find("device"), table.find("size")
         if device is not None:
             _check_no_weights(table, scenario, keys)
+        if size is not None:
+            _check_no_sizes(table, scenario, keys)
         devices = None if device is None else _devices(table, device, scenario)[rows]
         sizes = None if size is None else table.plain_numbers(size)[rows]
     except ScenarioError as error:
         raise ScenarioError(f"{'.'.join(map(str, keys))}.file: {error}") from error
+    if len(mine) and not len(rows):
+        end = f"the last slot ends at {scenario.length_s:g} s"
+        warn_once(f"{'.'.join(map(str, keys))}: {spec.file}: drops all {len(mine)} tasks; {end}")
     return ListedTasks(
         process="listed",
         release=tuple(release_s[rows].tolist()),
@@ -44,8 +50,12 @@ def listed(spec: CsvTasks, scenario: Scenario, keys: Keys) -> ListedTasks:
 def _of_class(table: Table, scenario: Scenario, keys: Keys) -> Ints:
     """Return the rows of the class of tasks whose arrivals are at some keys."""
     column = table.find("class")
-    if scenario.tasks is None or column is None:
+    if column is None:
         return np.arange(len(table.rows))
+    if scenario.tasks is None:
+        problem = "has a column of classes, which has no effect without tasks"
+        remedy = "give a list of tasks, one of each class, or leave the column out"
+        raise ScenarioError(f"{table.path}:1: {problem}; {remedy}")
     names = [each.name for each in scenario.tasks]
     for row, cells in enumerate(table.rows):
         if cells[column].strip() not in names:
@@ -59,6 +69,16 @@ def _check_no_weights(table: Table, scenario: Scenario, keys: Keys) -> None:
     if scenario.tasks is not None and scenario.tasks[int(keys[1])].devices:
         problem = "gives the device of each task, so weights of devices have no effect"
         remedy = f"leave {'.'.join(map(str, keys[:2]))}.devices or the column out"
+        raise ScenarioError(f"{table.path}:1: {problem}; {remedy}")
+
+
+def _check_no_sizes(table: Table, scenario: Scenario, keys: Keys) -> None:
+    """Refuse a drawn size factor next to a column of sizes. Raises ``ScenarioError``."""
+    given = scenario if scenario.tasks is None else scenario.tasks[int(keys[1])]
+    if not isinstance(given.size_factor, ConstantSize):
+        factor = ".".join(map(str, (*keys[:-1], "size_factor")))
+        problem = f"gives the size of each task, so {factor} has no effect"
+        remedy = f"leave {factor} or the column out, or give {factor}: {{distribution: constant}}"
         raise ScenarioError(f"{table.path}:1: {problem}; {remedy}")
 
 

@@ -121,7 +121,7 @@ def steps_of(spec: OverTime, keys: Keys, length_s: float) -> Steps:
     if isinstance(spec, RateSteps | CapacitySteps):
         begin_s, value = np.array(spec.steps, dtype=np.float64).T.copy()
         period_s = math.inf if spec.period is None else spec.period
-        return time_series.steps(begin_s, value, period_s, path, spec.nominal)
+        return time_series.steps(begin_s, value, period_s, path, spec.nominal, "a period")
     name, file = (
         ("series", spec.series) if isinstance(spec, CsvSeries) else ("mahimahi", spec.mahimahi)
     )

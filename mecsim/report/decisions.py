@@ -13,9 +13,10 @@ from mecsim.model.model import Model
 from mecsim.report.figures import HATCHES, SERIES, hover, line_tags, make_figure
 from mecsim.report.page import Cell, Chart, Key, Table, Text, quantity
 from mecsim.report.recording import Recording, intervals
-from mecsim.simulation.recorded import class_column, pieces
+from mecsim.simulation.recorded import class_column
 from mecsim.support.arrays import Floats, Ints
 from mecsim.support.text import number
+from mecsim.trace.values import pieces
 
 BINS: Final = 80
 MOST_PLACES: Final = 8

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mecsim.model.model import KINDS, Model, resolve
 from mecsim.simulation.metrics import RunSummary, completed_between
-from mecsim.simulation.recorded import PIECE_ROWS, pieces, recorded_summary, task_count
+from mecsim.simulation.recorded import recorded_summary, task_count
 from mecsim.support.arrays import Bools, Floats, Ints
 from mecsim.trace import TraceFile
+from mecsim.trace.values import PIECE_ROWS, pieces
 
 BINS: Final = 240
 """Intervals of time in figures of a whole run, at most, up to its last slot."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mecsim.scenario.document import FORMULA, Document, Keys, dotted, merge, value_of
+from mecsim.scenario.document import FORMULA, Document, Keys, dotted, in_yaml, merge, value_of
 
 TOPOLOGIES: Final = ("full_mesh", "ring", "star", "line", "tree", "grid", "explicit")
 
@@ -108,6 +108,19 @@ def _types(values: Any, section: str) -> list[Any]:
     return [value_of(group, ("type",)) or of_all for group in groups]
 
 
+def _all_walk(values: Any) -> bool:
+    """Return whether all devices walk between waypoints, so that they start in its area."""
+    moves, devices = value_of(values, ("mobility",)), value_of(values, ("devices",))
+    entries = moves if isinstance(moves, list | tuple) else ()
+    walks = [each for each in entries if value_of(each, ("speed",)) is not None]
+    named = [value_of(each, ("devices",)) for each in walks]
+    if any(each is None or each == "all" for each in named):
+        return True
+    lists = (each for each in named if isinstance(each, list | tuple))
+    numbers = {n for each in lists for n in each if isinstance(n, int)}
+    return isinstance(devices, int) and 0 < devices <= len(numbers) == 1 + max(numbers)
+
+
 def _is_table(values: Any) -> bool:
     return isinstance(value_of(values, ("dnn", "model")), Mapping)
 
@@ -142,6 +155,12 @@ CHOICES: Final = (
         (("device", "distance"),),
         "set device.positions to null",
         undone_by_child=True,
+    ),
+    Choice(
+        ("mobility",),
+        _all_walk,
+        (("device", "distance"),),
+        "name the devices that walk in mobility",
     ),
     Choice(
         ("edge_server", "positions"),
@@ -301,7 +320,7 @@ def without_idle(values: dict[str, Any]) -> dict[str, Any]:
 def _message(document: Document, choice: Choice, keys: Keys) -> str:
     name, key = dotted(keys), dotted(choice.key)
     value, other = document.value(keys), document.value(choice.key)
-    shown = "" if isinstance(value, dict | list) else f"{reprlib.repr(value)} "
+    shown = "" if isinstance(value, dict | list | tuple) else f"{in_yaml(reprlib.repr(value))} "
     other_key = key
     if other is None:
         other_key = f"{key}: {choice.default} (the default)"

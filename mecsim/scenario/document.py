@@ -62,6 +62,12 @@ def dotted(keys: Iterable[str | int]) -> str:
     return ".".join(str(key) for key in keys)
 
 
+def in_yaml(text: str) -> str:
+    """Return Python's text of a value as a scenario has it: ``true`` for ``True``."""
+    words = {"None": "null", "True": "true", "False": "false", "nan": ".nan", "inf": ".inf"}
+    return words.get(text, text)
+
+
 def holds(values: Any, key: str | int) -> bool:
     """Return whether a mapping or a list has ``values[key]``."""
     if isinstance(values, dict):

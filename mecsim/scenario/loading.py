@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import reprlib
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +16,8 @@ from mecsim.scenario import messages, shipped, yaml_source
 from mecsim.scenario.alternatives import apply_assigned, take_idle
 from mecsim.scenario.schema import UNNAMED, Origin, Scenario
 from mecsim.support.names import scenario_label
+from mecsim.support.text import warn_once
 
-_log = logging.getLogger(__name__)
 _POWER: Final = ("radio", "transmit_power")
 USUAL_WATTS: Final = 5
 """Mobile devices transmit with less."""
@@ -115,16 +113,10 @@ def _warn_of_watts(document: yaml_source.Document) -> None:
     for keys in (_POWER, *(("devices", row, "transmit_power") for row in rows)):
         text, where = str(document.value(keys)).strip(), document.locate(keys)
         if where and text[-1:].isdecimal() and float(text) > USUAL_WATTS:
-            _warn(
+            warn_once(
                 f"{where}: {'.'.join(map(str, keys))}: {text} without a unit is {text} W, and "
                 f"devices send with less than {USUAL_WATTS} W; write '{text} dBm' or '{text} W'"
             )
-
-
-@cache
-def _warn(message: str) -> None:
-    """Log a warning once in a process: a comparison loads a scenario for each of its points."""
-    _log.warning("%s", message)
 
 
 def validate(

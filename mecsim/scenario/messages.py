@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mecsim.scenario import yaml_source
+from mecsim.scenario.document import in_yaml
 from mecsim.scenario.section import UnknownKey
 from mecsim.support.validation import faults, in_words
 
@@ -40,9 +41,7 @@ def _shown(values: Any, keys: yaml_source.Keys, details: ErrorDetails) -> str:
         value = values
     if details["type"] == "value_error" and isinstance(value, dict):
         return ""
-    words = {"None": "null", "True": "true", "False": "false", "nan": ".nan", "inf": ".inf"}
-    text = reprlib.repr(list(value) if isinstance(value, tuple) else value)
-    return words.get(text, text) + " "
+    return in_yaml(reprlib.repr(list(value) if isinstance(value, tuple) else value)) + " "
 
 
 def _problem(details: ErrorDetails) -> str:

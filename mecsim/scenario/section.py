@@ -191,6 +191,8 @@ class _Steps(ExtendedSection):
         begins = [begin for begin, _ in getattr(self, "steps", ())]
         if begins[0] != 0 or any(one >= other for one, other in pairwise(begins)):
             raise ValueError("should have steps that begin at 0 and at later and later times")
+        if self.period is not None and len(begins) == 1:
+            raise fault(("period",), "has no effect on one step; give more steps, or leave it out")
         if self.period is not None and self.period <= begins[-1]:
             raise ValueError(f"should have a period above {begins[-1]:g} s, the last step's begin")
         return self

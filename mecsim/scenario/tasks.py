@@ -64,11 +64,13 @@ class BlockTable(ExtendedSection):
         return self
 
     @model_validator(mode="after")
-    def _types_of_joules(self) -> Self:
+    def _types(self) -> Self:
         for node in self.joules or {}:
             if node not in (self.ms or {}):
                 known = ", ".join(self.ms or {}) or "none, for there is no ms"
                 raise fault(("joules", node), f"is no type of ms; allowed: {known}")
+        if any(not node.strip() for node in self.ms or {}):
+            raise fault(("ms",), "has a type of node without a name; allowed: a name for each")
         if FORMULA in (self.ms or {}):
             raise fault(("ms", FORMULA), "names what is not measured; allowed: another type")
         return self

@@ -348,6 +348,8 @@ def read_series(
     table.check_order(times, time_s, strictly=True)
     time_s -= time_s[0]
     value = table.numbers(values, unit)
+    if len(value) == 1:
+        _check_one_row(table, interpolation, end)
     if interpolation == "linear" and len(value) > 1:
         covered_s = float(time_s[-1])
         begin_s, value = _interpolated(path, time_s, value, resolution_s, last=end != "repeat")
@@ -361,10 +363,33 @@ def read_series(
     return steps(begin_s, value, covered_s if end == "repeat" else math.inf, str(path))
 
 
+def _check_one_row(table: Table, interpolation: str, end: str) -> None:
+    """Refuse what one row leaves without effect. Raises ``ScenarioError``."""
+    for key, value, default in (("interpolation", interpolation, "step"), ("end", end, "hold")):
+        if value != default:
+            raise ScenarioError(
+                f"{table.path}:{table.lines[0]}: the series has one row, so {key}: {value} has no "
+                f"effect; allowed: two rows or more; leave {key} out to hold the value"
+            )
+
+
 def steps(
-    begin_s: Floats, value: Floats, period_s: float, where: str, nominal: float | None = None
+    begin_s: Floats,
+    value: Floats,
+    period_s: float,
+    where: str,
+    nominal: float | None = None,
+    repeated_by: str = "end: repeat",
 ) -> Steps:
     """Return steps that are checked, with their time mean.
+
+    Args:
+        begin_s: Begin of each step, the first 0; shape (P,).
+        value: Shape (P,).
+        period_s: After which the steps repeat, or infinity.
+        where: What the messages begin with.
+        nominal: The mean where it is given.
+        repeated_by: How the scenario makes the steps repeat, for messages.
 
     Raises:
         ScenarioError: The value is 0 for good, or too small; the message begins with ``where``.
@@ -374,13 +399,18 @@ def steps(
         raise ScenarioError(f"{where}: has a value of {small[0]:g}; allowed: 0, or 1e-30 at least")
     if len(value) == 1:
         period_s = math.inf
-    if not value.any() or (math.isinf(period_s) and not value[-1]):
-        which = "last value" if value.any() else "only value"
+    if not value.any():
+        which = "only value" if len(value) == 1 else "value of all steps"
+        problem = f"the {which} is 0, so no work would ever end"
+        raise ScenarioError(f"{where}: {problem}; allowed: a value above 0")
+    if math.isinf(period_s) and not value[-1]:
         raise ScenarioError(
-            f"{where}: the {which} is 0 and holds for good, so no work would ever end; "
-            "allowed: a last value above 0, or end: repeat"
+            f"{where}: the last value is 0 and holds for good, so no work would ever end; "
+            f"allowed: a last value above 0, or {repeated_by}"
         )
     covered_s = period_s if math.isfinite(period_s) else _covered(begin_s)
+    if nominal is None and len(value) == 1:
+        nominal = float(value[0])
     if nominal is None:
         lengths = np.diff(np.append(begin_s, max(covered_s, begin_s[-1])))
         total = math.fsum(lengths.tolist())

@@ -307,6 +307,12 @@ def _put(document: Document, keys: list[str], value: Any, where: str) -> None:
             target[step] = value
         elif isinstance(target, list) or isinstance(target.get(step), (dict, list)):
             target = target[step]
+        elif keys[position + 1].isdecimal():  # an entry of a list that is not there
+            name, entry = dotted(taken), keys[position + 1]
+            raise ScenarioError(
+                f"{where}: {name}: has no entry {entry}, since the scenario has no list of "
+                f"{name}; give the whole list: {name}=[{{KEY: VALUE, ...}}]"
+            )
         else:  # a missing section, or a short form that the longer one replaces
             target[step] = target = {}
     document.where = {k: w for k, w in document.where.items() if k[: len(taken)] != tuple(taken)}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +12,12 @@ from mecsim.errors import TraceError
 from mecsim.kernels.accounting import TaskTable
 from mecsim.model import equations
 from mecsim.model.model import Model
-from mecsim.model.task_status import CAUSES, COMPLETED
+from mecsim.model.task_status import COMPLETED
 from mecsim.simulation.metrics import RunSummary
 from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Floats, Ints
 from mecsim.trace import TraceFile
-
-PIECE_ROWS: Final = 1 << 17
-"""Rows that are read at once."""
-
-
-def pieces(rows: int, size: int = PIECE_ROWS) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of consecutive pieces of a column.
-
-    >>> list(pieces(5, 2))
-    [(0, 2), (2, 4), (4, 5)]
-    """
-    for begin in range(0, rows, size):
-        yield begin, min(begin + size, rows)
+from mecsim.trace.values import PIECE_ROWS, check_values, pieces
 
 
 def task_count(trace: TraceFile, model: Model) -> int:
@@ -61,30 +47,6 @@ def class_column(trace: TraceFile, group: str, begin: int, end: int) -> NDArray[
     return found
 
 
-def _check_numbers(trace: TraceFile, model: Model) -> None:
-    """Refuse columns with numbers of what does not exist. Raises ``TraceError``."""
-    for group, name, least, most in (
-        ("tasks", "device", 0, model.devices - 1),
-        ("tasks", "slot", 0, trace.length("slots") - 1),
-        ("tasks", "status", COMPLETED, max(CAUSES)),
-        ("decisions", "placement", -1, model.servers),  # -1 beyond the blocks of a class
-        ("hops", "resource", 0, len(model.resources) - 1),
-    ):
-        for begin, end in pieces(trace.length(group)):
-            found = trace.read(group, name, begin, end)
-            if not least <= found.min() <= found.max() <= most:
-                problem = f"holds others than {least} to {most}"
-                raise TraceError(f"{trace.path}: column /{group}/{name} {problem}")
-    times = ("enqueue_s", "start_s", "finish_s")
-    for group, names in (("tasks", ("release_s", "finish_s")), ("hops", times)):
-        for name in names:
-            for begin, end in pieces(trace.length(group)):
-                found = trace.read(group, name, begin, end)
-                if (found < 0).any() or np.isinf(found).any():
-                    problem = "holds times that are negative or infinite"
-                    raise TraceError(f"{trace.path}: column /{group}/{name} {problem}")
-
-
 def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
     """Return the numbers of a recorded run, equal to those that the run itself printed.
 
@@ -99,7 +61,7 @@ def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
     Raises:
         TraceError: The data are damaged.
     """
-    _check_numbers(trace, model)
+    check_values(trace, len(model.resources))
     released = trace.read("slots", "released")[: model.scenario.slots]
     if not trace.complete:
         slots = model.scenario.model_copy(update={"slots": max(len(released), 1)})

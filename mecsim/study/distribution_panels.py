@@ -12,7 +12,6 @@ import numpy as np
 
 from mecsim.errors import InputError
 from mecsim.simulation.metrics import QUANTILES, completed_between
-from mecsim.simulation.recorded import pieces
 from mecsim.study import statistics
 from mecsim.study.axis_labels import AS_THEY_ARE, Names, metric_axis
 from mecsim.study.comparison_panels import point_title, titles
@@ -20,6 +19,7 @@ from mecsim.study.panel import Distribution, Line, Panel
 from mecsim.study.summary import Row
 from mecsim.support.arrays import Bools, Floats, Ints
 from mecsim.trace import TraceFile
+from mecsim.trace.values import pieces
 
 Place: TypeAlias = tuple[str, str]
 Sample: TypeAlias = dict[tuple[int, int], Floats]

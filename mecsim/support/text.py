@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections.abc import Iterable, Mapping
+from functools import cache
 from itertools import takewhile
 from typing import Any, Final
 
 _MOST_HINTS: Final = 3
+_log = logging.getLogger(__name__)
 
 
 def number(value: float | None) -> str:
@@ -96,3 +99,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     best = max(scores.values(), default=None)
     close = [each for each in names if each in scores and scores[each] == best][:_MOST_HINTS]
     return f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning once in a process: a comparison loads a scenario for each of its points."""
+    _log.warning("%s", message)

@@ -25,6 +25,7 @@ from mecsim.support.arrays import Ints
 from mecsim.support.files import replacing
 from mecsim.trace import TraceFile
 from mecsim.trace.schema import Column
+from mecsim.trace.values import check_values
 
 FORMATS: Final = ("csv", "parquet", "perfetto")
 TIMELINE_ENDS: Final = (".json", ".json.gz")
@@ -70,7 +71,7 @@ def export(
 
     Raises:
         InputError: The format or the window is not allowed, or a file exists.
-        TraceError: The trace cannot be read.
+        TraceError: The trace cannot be read, or holds values that no run can have written.
         OutputError: A file cannot be written.
     """
     if format not in FORMATS:
@@ -80,6 +81,7 @@ def export(
     with TraceFile(trace_path) as trace:
         if not trace.complete:
             _log.warning("%s: the run was cut short (complete = false)", trace_path)
+        check_values(trace)
         if format == "perfetto":
             timeline = out or trace_path.with_name(f"{trace_path.stem}.perfetto.json.gz")
             _refuse_existing([timeline], force=force)

@@ -64,6 +64,14 @@ def test_a_whole_batch_as_a_task(tmp_path: Path) -> None:
     assert graph.layers[-1] == Layer("node10", BATCH * 2560, 5160, BATCH * 320, ("node9",))
 
 
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_a_file_without_nodes(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "graph.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ProfileError, match=r"graph\.txt: has no node; allowed: lines of NAME -- "):
+        read_pipedream(path, 1, "gpu")
+
+
 def test_several_results(tmp_path: Path) -> None:
     lines = [*LINES, node("node5", "Linear(in_features=128, out_features=4)", 1.6, 4)]
     path = written(tmp_path, *lines, "\tnode3 -- node5")
@@ -125,8 +133,8 @@ def test_a_batch_that_does_not_divide(tmp_path: Path) -> None:
         read_pipedream(written(tmp_path, *lines), 7, "gpu")
 
 
-@pytest.mark.parametrize("lines", [(), (LINES[1],)])
-def test_a_graph_without_layers(tmp_path: Path, lines: tuple[str, ...]) -> None:
+def test_a_graph_without_layers(tmp_path: Path) -> None:
+    lines = (LINES[1],)
     with pytest.raises(ProfileError, match=r"graph\.txt: .*allowed: one"):
         read_pipedream(written(tmp_path, *lines), 1, "gpu")
 

@@ -70,6 +70,20 @@ def test_a_seed_varies_devices_and_sizes_that_are_not_given(tmp_path: Path) -> N
     assert {task[2] for task in one} == {0, 1, 2, 3}
 
 
+def test_a_warning_where_all_tasks_are_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not tasks_of(from_csv(tmp_path, "time_s\n3\n4\n", {"beyond": "drop"}))
+    (record,) = caplog.records  # once, however often the model is made
+    assert record.getMessage().startswith("arrivals: ")
+    assert "tasks.csv: drops all 2 tasks; the last slot ends at 3 s" in record.getMessage()
+
+
+def test_sizes_of_the_file_with_those_of_a_base_that_says_constant(tmp_path: Path) -> None:
+    same = {"distribution": "constant"}
+    assert tasks_of(from_csv(tmp_path, "time_s,size\n0,3\n", size_factor=same))[0][3] == 3.0
+
+
 def test_tasks_after_the_run_are_refused_or_dropped(tmp_path: Path) -> None:
     text = "time_s\n0\n2\n3\n"
     with pytest.raises(ScenarioError, match=r"tasks\.csv:4: time_s: '3'; 3 s after the start; al"):

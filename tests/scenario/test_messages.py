@@ -139,3 +139,10 @@ def test_power_of_a_group_that_was_likely_meant_in_decibels(
 def test_power_that_is_clear(power: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load(write(tmp_path, f"radio: {{transmit_power: {power}}}\n"))
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("key", ["failures.0.work=lost", "devices.0.count=3"])
+def test_an_entry_of_a_list_that_is_not_there(key: str) -> None:
+    name = key.partition(".")[0]
+    with pytest.raises(ScenarioError, match=rf"^--set {key}: {name}: has no entry 0.*{name}=\[\{{"):
+        load("vgg16_4es", [key])

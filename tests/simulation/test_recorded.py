@@ -13,6 +13,7 @@ from mecsim.model.model import resolve
 from mecsim.simulation import recorded
 from mecsim.simulation.metrics import RunSummary
 from mecsim.trace import TraceFile
+from mecsim.trace.export import export
 
 CASES = {
     "default": ("vgg16_4es", []),
@@ -85,8 +86,13 @@ def test_numbers_of_what_does_not_exist(
     path.write_bytes(short)
     with h5py.File(path, "r+") as file:
         file[column][0] = value
-    with pytest.raises(TraceError, match=f"run.h5: column /{column} holds others than {allowed}"):
+    problem = f"run.h5: column /{column} holds others than {allowed}"
+    with pytest.raises(TraceError, match=problem):
         summary_of(path)
+    for format_ in ("csv", "perfetto"):
+        with pytest.raises(TraceError, match=problem):
+            export(path, format_)
+    assert [each.name for each in tmp_path.iterdir()] == ["run.h5"]
 
 
 @pytest.mark.parametrize("column", ["tasks/release_s", "tasks/finish_s", "hops/enqueue_s"])

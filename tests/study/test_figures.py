@@ -13,7 +13,6 @@ import pytest
 
 from mecsim.errors import InputError
 from mecsim.simulation.metrics import QUANTILES
-from mecsim.simulation.recorded import pieces
 from mecsim.study import distribution_panels as distribution_module
 from mecsim.study import figures, plots
 from mecsim.study.axis_labels import key_axis, key_unit
@@ -25,6 +24,7 @@ from mecsim.study.layout import rows_of
 from mecsim.study.panel import Line, Panel, positions
 from mecsim.study.summary import Entry
 from mecsim.trace import TraceFile
+from mecsim.trace.values import pieces
 from tests.helpers.batches import SCENARIO, in_this_process
 from tests.helpers.cli import answer, mecsim
 
