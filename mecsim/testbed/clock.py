@@ -11,10 +11,11 @@ import ctypes
 import heapq
 import itertools
 import math
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,40 @@ def sharpen() -> None:
     sys.setswitchinterval(_SWITCH_S)
     with contextlib.suppress(AttributeError, OSError):  # no Linux: sleeps are less precise
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+
+
+def prioritise() -> bool:
+    """Give this thread real-time priority, and threads that it starts from now on.
+
+    Such threads are for waiting and sending. Where more processes compute than there are cores,
+    waits then end within some 20 µs, and several ms late without. Computing is `ordinary`.
+
+    Returns:
+        Whether the system allows it; root is allowed.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+def has_priority() -> bool:
+    """Return whether this thread has real-time priority."""
+    return hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO
+
+
+@contextlib.contextmanager
+def ordinary() -> Iterator[None]:
+    """Let this thread compute with ordinary priority."""
+    if not has_priority():
+        yield
+        return
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        yield
+    finally:
+        prioritise()
 
 
 def identity() -> str:

@@ -113,6 +113,7 @@ def _be_node(config: NodeConfig, computation: Computation, parent: int) -> NoRet
         if os.getppid() == parent:
             _detach()
             clock.sharpen()
+            clock.prioritise()
             _run_node(config, computation)
             status = 0
     except (MecsimError, OSError) as error:

@@ -83,6 +83,8 @@ class Ready(Message):
     clock: Name
     """Identifies the clock: equal for all processes of one boot of a machine."""
     pid: Number
+    realtime: bool = False
+    """Whether its waits have real-time priority."""
 
 
 class Peer(NamedTuple):
@@ -187,11 +189,14 @@ class Record(Message):
     task: Number
     hop: Number
     joined_at: float
-    """When the task joined the queue of the station, on the owner's clock."""
+    """When the task arrived at the station: the end of its hop before and of the latency after it,
+    or its release. On the owner's clock, like the next two."""
     start_at: float
-    """Start of the service, on the owner's clock."""
+    """Start of the service: the arrival, or the end of the service before it."""
+    begun_at: float
+    """When a worker of the station took the task; later than the start by the node's overhead."""
     finish_at: float
-    """On the owner's clock; of a transfer, on that of the target."""
+    """End of the service; of a transfer, on the target's clock."""
 
 
 class Lost(Message):

@@ -97,7 +97,14 @@ class Node:
                 if kind == "cpu":
                     self._stations[resource].start()
             host, port = listener.getsockname()[:2]
-            self.tell(Ready(name=name, address=(host, port), clock=self._clock, pid=os.getpid()))
+            ready = Ready(
+                name=name,
+                address=(host, port),
+                clock=self._clock,
+                pid=os.getpid(),
+                realtime=clock.has_priority(),
+            )
+            self.tell(ready)
             self._obey()
         except (MessageError, OSError) as error:
             self.tell(Error(message=f"{name}: {error}"[:2000]))
@@ -195,7 +202,7 @@ class Node:
             early = self._early.pop(release.task, [])
         if first.owner == self._config.name:
             release_at = start.origin_at + release.release_s * start.stretch
-            self._agenda.at(release_at, partial(self._begin, way))
+            self._agenda.at(release_at, partial(self._begin, way, release_at))
         for header, payload, finish_at in early:
             try:
                 self._take(way, header, payload, finish_at)
@@ -216,14 +223,14 @@ class Node:
                     f"{where}: hop {index}: {hop.owner} has no {kind} {hop.resource}"
                 )
 
-    def _begin(self, way: Way) -> None:
-        self._enter(way, 0, self._computation.raw_input(way.release.task_class))
+    def _begin(self, way: Way, release_at: float) -> None:
+        self._enter(way, 0, self._computation.raw_input(way.release.task_class), release_at)
 
-    def _enter(self, way: Way, index: int, tensors: Tensors) -> None:
-        """Put a task into the queue of a hop's station."""
+    def _enter(self, way: Way, index: int, tensors: Tensors, at: float) -> None:
+        """Put a task that arrives at a time into the queue of a hop's station."""
         hop = way.release.hops[index]
         service_s = hop.service_s * self._started.stretch
-        job = Job(way.release.task, index, service_s, way.drop_at, tensors)
+        job = Job(way.release.task, index, service_s, way.drop_at, tensors, at)
         station = self._stations[hop.resource]
         station.join(job)
         if way.drop_at < math.inf:
@@ -233,12 +240,12 @@ class Node:
         """Let a task that has finished a hop, or whose map has arrived, enter its next hop."""
         hops = way.release.hops
         if index + 1 < len(hops):
-            enter = partial(self._enter, way, index + 1, tensors)
             latency_s = hops[index].latency_s * self._started.stretch
+            at = finish_at + latency_s
             if latency_s:
-                self._agenda.at(finish_at + latency_s, enter)
+                self._agenda.at(at, partial(self._enter, way, index + 1, tensors, at))
             else:
-                enter()
+                self._enter(way, index + 1, tensors, at)
 
     def _arrived(self, header: Map, payload: bytearray, finish_at: float) -> None:
         """Take a map from another node."""
@@ -308,6 +315,7 @@ class Node:
                 hop=job.hop,
                 joined_at=job.joined_at,
                 start_at=start_at,
+                begun_at=job.begun_at,
                 finish_at=served.reported_at,
             )
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from mecsim.support.text import error_line
-from mecsim.testbed.clock import wait_until
+from mecsim.testbed.clock import ordinary, wait_until
 
 
 class LostError(Exception):
@@ -35,8 +35,10 @@ class Job:
     """The job is dropped if its service does not begin by then."""
     content: Any
     """The task's tensors; the service replaces them."""
-    joined_at: float = math.nan
-    """When the job entered the queue."""
+    joined_at: float
+    """When the job arrived: at the end of the hop before, or at its release."""
+    begun_at: float = math.nan
+    """When a worker took it; after the start of its service, by the overhead of the node."""
 
 
 class Served(NamedTuple):
@@ -74,8 +76,9 @@ class Listener(Protocol):
 class Station:
     """A queue with c workers, each of which is a thread. First come, first served.
 
-    A job that waits starts when the job before it on its worker finishes: there are no gaps, and
-    what happens between two services (reports, the next hop) is part of the second one.
+    A service starts when its job arrives, or when the job before it on its worker finishes: there
+    are no gaps. The node's overhead in between (threads that wake up, reports) is part of the
+    service; padding and pacing absorb it.
     """
 
     def __init__(
@@ -124,7 +127,6 @@ class Station:
         if not self._started:
             self._launch()
         with self._changed:
-            job.joined_at = time.monotonic()
             self._queue.append(job)
             self._changed.notify()
 
@@ -164,7 +166,8 @@ class Station:
 
     def _work(self, worker: int) -> None:
         if self._prepare is not None:
-            self._prepare()
+            with ordinary():
+                self._prepare()
         self._prepared.release()
         served = Served(*[-math.inf] * 3)
         while (turn := self._next(worker, served)) is not None:
@@ -190,10 +193,9 @@ class Station:
             if self._closed:
                 return None
             job = self._queue.popleft()
-            if job.joined_at <= served.finish_at:  # it has waited for the service before it
-                planned_at, start_at = max(served.free_at, job.joined_at), served.finish_at
-            else:
-                planned_at = start_at = time.monotonic()
+            job.begun_at = time.monotonic()
+            planned_at = max(served.free_at, job.joined_at)
+            start_at = max(served.finish_at, job.joined_at)
             if start_at <= job.drop_at:
                 self._ends[worker] = planned_at + job.service_s
             return job, planned_at, start_at
@@ -219,7 +221,8 @@ def computing(compute: Callable[[Job], Any], padded: bool) -> Serve:
     """
 
     def serve(job: Job, start_at: float) -> Served:
-        job.content = compute(job)
+        with ordinary():
+            job.content = compute(job)
         end_at, planned_at = time.monotonic(), start_at + job.service_s
         if padded and wait_until(planned_at):
             end_at = time.monotonic()

@@ -56,7 +56,7 @@ EXAMPLES = (
     Release(task=3, task_class=0, release_s=0.25, drop_s=None, hops=HOPS),
     Map(task=3, hop=1, tensors=(Tensor("float32", (1, 2)), Tensor("uint8", (3,)))),
     Ack(task=3, hop=1, finish_at=12.75),
-    Record(task=3, hop=0, joined_at=12.25, start_at=12.5, finish_at=12.625),
+    Record(task=3, hop=0, joined_at=12.25, start_at=12.5, begun_at=12.5, finish_at=12.625),
     Lost(task=3, hop=1, at=13.0, reason="server1: the connection was closed"),
     Dropped(task=3, hop=1, at=13.0),
     Poll(number=9),

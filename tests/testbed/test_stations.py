@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mecsim.testbed import clock
 from mecsim.testbed.clock import Agenda, wait_until
 from mecsim.testbed.stations import Job, LostError, Serve, Served, Station, computing
 from tests.helpers.waiting import PATIENCE_S
@@ -22,7 +23,7 @@ NEVER = math.inf
 
 
 def job(task: int, service_s: float = 1.0, drop_at: float = NEVER, content: Any = None) -> Job:
-    return Job(task, 0, service_s, drop_at, content)
+    return Job(task, 0, service_s, drop_at, content, time.monotonic())
 
 
 class Ends:
@@ -107,39 +108,36 @@ def test_jobs_that_wait_start_when_the_one_before_ends(
         assert (kind, start_at) == ("finished", before.finish_at)
 
 
-def test_a_job_that_comes_to_an_idle_station_starts_then(
+def test_a_job_that_comes_to_an_idle_station_starts_when_it_arrived(
     made: Callable[..., Station], ends: Ends
 ) -> None:
     station = made(late(0.0))
     station.join(job(0, service_s=0.0))
-    _, _, _, before = ends.next()
-    wait_until(before.finish_at + 1e-3)
-    joined_at = time.monotonic()
-    station.join(job(1))
-    _, _, start_at, _ = ends.next()
-    assert start_at >= joined_at
+    ends.next()
+    second = job(1)
+    wait_until(second.joined_at + 1e-3)  # the node is slow
+    station.join(second)
+    _, _, start_at, served = ends.next()
+    assert start_at == second.joined_at
+    assert served.free_at == second.joined_at + second.service_s
+    assert second.begun_at >= second.joined_at + 1e-3
 
 
-def test_a_job_that_joins_during_the_lateness_is_not_planned_before_it_joined(
+def test_a_job_that_arrives_during_the_lateness_is_not_planned_before_it_arrived(
     made: Callable[..., Station], ends: Ends
 ) -> None:
-    joined: list[float] = []
-    station: Station
+    """The first service was planned until 10 and observed until 12; the second job comes at 11."""
+    planned: list[float] = []
 
     def serve(job: Job, start_at: float) -> Served:
-        if job.task == 0:
-            planned_at = time.monotonic()
-            second = Job(1, 0, 1.0, NEVER, None)
-            station.join(second)
-            joined.append(second.joined_at)
-            return Served(planned_at, time.monotonic(), planned_at)
-        joined.append(start_at)
-        return Served(start_at, start_at, start_at)
+        planned.append(start_at)
+        return Served(10.0, 12.0, 12.0)
 
     station = made(serve)
-    station.join(job(0))
-    ends.next(), ends.next()
-    assert joined[1] == joined[0]
+    for task, joined_at in ((0, 9.0), (1, 11.0), (2, 9.5)):
+        station.join(Job(task, 0, 1.0, NEVER, None, joined_at))
+    assert [ends.next()[2] for _ in range(3)] == [9.0, 12.0, 12.0]
+    assert planned == [9.0, 11.0, 10.0]
 
 
 def test_padding_ends_at_the_start_plus_the_service() -> None:
@@ -285,6 +283,25 @@ def test_every_worker_prepares_before_the_station_is_ready(made: Callable[..., S
         late(0.0), workers=3, prepare=lambda: prepared.append(threading.current_thread().name)
     ).start()
     assert sorted(prepared) == ["test 0", "test 1", "test 2"]
+
+
+def test_computing_has_ordinary_priority_and_waiting_has_not() -> None:
+    seen: queue.Queue[bool] = queue.Queue()
+
+    def run() -> None:
+        allowed = clock.prioritise()
+        serve = computing(lambda job: seen.put(clock.has_priority()), padded=False)
+        serve(job(0), 0.0)
+        seen.put(clock.has_priority() == allowed)
+        with pytest.raises(ZeroDivisionError), clock.ordinary():
+            raise ZeroDivisionError
+        seen.put(clock.has_priority() == allowed)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert [seen.get(timeout=PATIENCE_S) for _ in range(3)] == [False, True, True]
+    assert not clock.has_priority()
 
 
 def test_the_agenda_calls_in_the_order_of_times_and_not_too_early() -> None:
