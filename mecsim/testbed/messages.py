@@ -51,6 +51,7 @@ class Kind(enum.IntEnum):
     PONG = 13
     STOP = 14
     ERROR = 15
+    FILL = 16
 
 
 class Message(BaseModel):
@@ -170,6 +171,17 @@ class Map(Message):
     def payload_bytes(self) -> int:
         """Return the length of all tensors in bytes."""
         return sum(tensor.size() for tensor in self.tensors)
+
+
+class Fill(Message):
+    """Bytes without meaning, which empty the token bucket of a link before a transfer."""
+
+    kind = Kind.FILL
+    bytes: Annotated[int, Field(ge=0, le=2**24)]
+
+    def payload_bytes(self) -> int:
+        """Return the number of bytes."""
+        return self.bytes
 
 
 class Ack(Message):
