@@ -12,6 +12,8 @@ from typing import Annotated, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mecsim.testbed.shaping import MOST_BYTES
+
 ITEM_BYTES: Final = {
     "bool": 1,
     "uint8": 1,
@@ -177,11 +179,12 @@ class Fill(Message):
     """Bytes without meaning, which empty the token bucket of a link before a transfer."""
 
     kind = Kind.FILL
-    bytes: Annotated[int, Field(ge=0, le=2**24)]
+    count: Annotated[int, Field(ge=0, le=MOST_BYTES)]
+    """Bytes of the payload."""
 
     def payload_bytes(self) -> int:
-        """Return the number of bytes."""
-        return self.bytes
+        """Return the length of the payload."""
+        return self.count
 
 
 class Ack(Message):

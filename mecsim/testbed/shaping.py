@@ -4,9 +4,9 @@ A bucket fills at the rate of its link and a packet leaves when the bucket holds
 facts of it matter here:
 
 - A bucket loses what comes in while it is full. A timer empties it, so it must hold what comes in
-  while the timer is late, or the link is slower than its rate. At 100 Mbit/s and a load of 2 to 5
-  processes a core, a bucket for 0.1 ms (1,600 bytes) was 3% too slow, one for 1 ms up to 10%, and
-  one for 4 ms, the usual tick of a kernel, at most 1%.
+  while the timer is late, or the link is slower than its rate. At 100 Mbit/s and a load of 2 to 3
+  processes a core, a bucket for 0.1 ms (1,600 bytes) was 3% too slow, one for 1 ms up to 1.4%, and
+  one for 2 ms 0.0%. The usual tick of a kernel is 4 ms.
 - What came in while the link was idle leaves at once. The first transfer after a pause would be
   faster than the link: by 9% for 16 kB with a bucket of 1,600 bytes. So the sender first sends as
   many bytes of filling, see `filling_bytes`.
@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 PACKET_BYTES: Final = 1600
 """Least size of a bucket: a packet of 1,514 bytes must fit, or it would never leave."""
+MOST_BYTES: Final = 2**24
 LATE_S: Final = 4e-3
 """How late a timer of the kernel may be on a busy machine without making a link slower."""
 _TIMERS: Final = Path("/proc/net/psched")
@@ -41,7 +42,8 @@ def bucket_bytes(bytes_per_s: float) -> int:
         >>> bucket_bytes(1e6 / 8), bucket_bytes(100e6 / 8)
         (1600, 50000)
     """
-    return max(PACKET_BYTES, math.ceil(bytes_per_s * max(LATE_S, _timer_s())))
+    needed = math.ceil(bytes_per_s * max(LATE_S, _timer_s()))
+    return min(max(PACKET_BYTES, needed), MOST_BYTES)
 
 
 def _timer_s() -> float:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ listener = listen(("0.0.0.0", 0))
 Receiver(listener, "token", lambda *_: None)
 print(listener.getsockname()[1], flush=True)
 peers = {}
-sender = Sender(sys.argv[1], "token", peers, "clock", shaped=True)
+sender = Sender(sys.argv[1], "token", peers, "clock")
 for line in sys.stdin:
     order = json.loads(line)
     target, size = order["target"], order["size"]
@@ -57,7 +58,7 @@ for line in sys.stdin:
         start_at = time.monotonic()
         header = Map(task=task, hop=0, tensors=tensors)
         served = sender.send(
-            target, header, [memoryview(bytes(size))], start_at, 1.0, order["bytes_per_s"]
+            target, header, [memoryview(bytes(size))], start_at, 1.0, order["bytes_per_s"], True
         )
         seconds.append(served.finish_at - start_at)
     print(json.dumps(seconds), flush=True)
@@ -194,14 +195,15 @@ def test_transfer_is_not_faster_than_link() -> None:
 )
 @pytest.mark.parametrize("pause_s", [0.0, 0.03])
 def test_time_of_transfers(mbps: float, size: int, count: int, pause_s: float) -> None:
-    """The least of several times, as other processes delay some: within 3% and 0.5 ms."""
+    """Within 3% and 0.5 ms: no faster in the mean, no slower at best, as other processes delay."""
     rate = mbps * 1e6 / 8
     with nodes("a", "b") as (a, b):
         address = joined([ShapedLink("a", "b", rate)], a, b)["a"]["b"]
         order = {"target": "b", "address": address, "size": size, "bytes_per_s": rate}
-        took = min(a.transfers(**order, count=count, pause_s=pause_s))
+        took = a.transfers(**order, count=count, pause_s=pause_s)
     expected = on_air_bytes(size + MAP_HEADER) / rate
-    assert 0.97 * expected < took < 1.03 * expected + 0.5e-3
+    assert fmean(took) > 0.97 * expected
+    assert min(took) < 1.03 * expected + 0.5e-3
 
 
 @needs_root
