@@ -9,7 +9,8 @@ import numpy as np
 
 from mecsim.errors import InputError
 from mecsim.model.model import KINDS, Model
-from mecsim.support.arrays import Floats, Ints
+from mecsim.model.workload import first_rates
+from mecsim.support.arrays import Ints
 from mecsim.testbed.shaping import ShapedLink
 
 LEAST_BPS: Final = 8000.0
@@ -50,22 +51,19 @@ def _named(model: Model, resources: Ints) -> str:
     return f"{KINDS[model.resources.kind[number]]} (resource {number})"
 
 
-def shaped_links(
-    model: Model, rate_bps: Floats, stretch: float, servers: Sequence[str], devices: Sequence[str]
-) -> list[ShapedLink]:
+def shaped_links(model: Model, stretch: float, names: Sequence[str]) -> list[ShapedLink]:
     """Return the directed links of a model over which maps are sent.
 
     Args:
-        model: The scenario.
-        rate_bps: Radio rate of every device, up and down; shape (D,).
+        model: The scenario, with constant rates.
         stretch: Real seconds for one second of the scenario.
-        servers: Name of the node of every server.
-        devices: Name of the node of every device.
+        names: Names of the nodes: servers, then devices; length N + D.
 
     Raises:
         InputError: If a rate is too low.
     """
-    links = model.links
+    links, servers, devices = model.links, names[: model.servers], names[model.servers :]
+    rate_bps = first_rates(model)
     wired = zip(links.source.tolist(), links.target.tolist(), links.rate_bps.tolist(), strict=True)
     found = [(servers[i], servers[j], rate) for i, j, rate in wired]
     for device, server in _served(model):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mecsim.errors import InputError
@@ -60,7 +59,7 @@ def test_links_of_moving_device() -> None:
     model = resolve(scenario(**WALKS | RATES), seed=0)
     assert model.mobility is not None
     assert set(model.mobility.server.tolist()) == {0, 1}
-    found = shaped_links(model, np.full(2, 8e6), 1.0, ["s0", "s1"], ["d0", "d1"])
+    found = shaped_links(model, 1.0, ["s0", "s1", "d0", "d1"])
     uplinks = [(link.source, link.target) for link in found if link.source.startswith("d")]
     still = f"s{model.serving_server[0]}"
     assert uplinks == [("d0", still), ("d1", "s0"), ("d1", "s1")]
@@ -72,13 +71,16 @@ def test_links() -> None:
     model = resolve(
         scenario(
             **RATES,
-            devices=2,
+            devices=[
+                {"name": "far", "rate": "8 Mbit/s", "positions": [[990, 0]]},
+                {"name": "near", "rate": "4 Mbit/s", "positions": [[10, 0]]},
+            ],
             edge_server={"positions": [[0, 0], [1000, 0]]},
-            device={"positions": [[990, 0], [10, 0]]},
         ),
         seed=0,
     )
-    found = shaped_links(model, np.array([8e6, 4e6]), 10.0, ["s1", "s2"], ["d1", "d2"])
+    names = ["s1", "s2", "d1", "d2"]
+    found = shaped_links(model, 10.0, names)
     assert found == [
         ShapedLink("s1", "s2", 1e6),
         ShapedLink("s2", "s1", 1e6),
@@ -88,4 +90,4 @@ def test_links() -> None:
         ShapedLink("s1", "d2", 5e4),
     ]
     with pytest.raises(InputError, match="rate from d2 to s1 is 4000 bit/s, stretch included"):
-        shaped_links(model, np.array([8e6, 4e6]), 1000.0, ["s1", "s2"], ["d1", "d2"])
+        shaped_links(model, 1000.0, names)
