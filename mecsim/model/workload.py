@@ -450,3 +450,8 @@ def _draw_rates(model: Model, draws: Stream, numbers: range) -> Floats:
         fading = draws.exponential(numbers.start, one_each).reshape(shape)
         gain = np.where(channel.fades, gain * fading, gain)
     return channel.rates(gain, share)
+
+
+def first_rates(model: Model) -> Floats:
+    """Return the radio rates of all devices in the first slot, without series; shape (D,)."""
+    return read_only(_draw_rates(model, Stream(model.seed, "rates"), range(1))[0])

@@ -1,8 +1,8 @@
 """Messages as frames of bytes on a connection.
 
 A frame is a header (magic, version, kind, length of the meta data, length of the payload), the meta
-data as a JSON object, and a payload of raw bytes. Only maps have a payload. Everything is validated
-against the class of its kind before it is used; nothing is unpickled or evaluated.
+data as a JSON object, and a payload of raw bytes. Only maps and fillings have a payload. Everything
+is validated against the class of its kind before it is used; nothing is unpickled or evaluated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from mecsim.errors import MecsimError
 from mecsim.support.validation import first_fault
-from mecsim.testbed.messages import CLASSES, Hello, Map, Message
+from mecsim.testbed.messages import CLASSES, Fill, Hello, Map, Message
 
 MAGIC: Final = b"MECS"
 VERSION: Final = 1
@@ -130,7 +130,7 @@ class Decoder:
             allowed = ", ".join(each.__name__.lower() for each in self.accepted)
             raise MessageError(f"frame {name} is not allowed here. Allowed: {allowed}")
         _check_length("meta data", meta_bytes, self.max_meta)
-        _check_length("payload", self._payload_bytes, MAX_PAYLOAD if expected is Map else 0)
+        _check_length("payload", self._payload_bytes, MAX_PAYLOAD if expected in (Map, Fill) else 0)
         return expected, meta_bytes
 
     def _meta(self, expected: type[Message]) -> Message:

@@ -34,7 +34,7 @@ from mecsim.dnn.split import block_seconds
 from mecsim.dnn.timing import machine
 from mecsim.errors import InputError, MecsimError
 from mecsim.support.validation import first_fault
-from mecsim.testbed import clock
+from mecsim.testbed import clock, namespaces
 from mecsim.testbed.computation import Computation
 from mecsim.testbed.messages import Error
 from mecsim.testbed.node import Node
@@ -112,6 +112,8 @@ def _be_node(config: NodeConfig, computation: Computation, parent: int) -> NoRet
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() == parent:
             _detach()
+            if config.netns:
+                namespaces.enter()
             clock.sharpen()
             clock.prioritise()
             _run_node(config, computation)

@@ -15,8 +15,10 @@ from mecsim.errors import NodeFailedError
 from mecsim.model.model import Model
 from mecsim.scenario.testbed import host_address, nodes_named
 from mecsim.support import signals
+from mecsim.testbed import namespaces
 from mecsim.testbed.connections import Connections
 from mecsim.testbed.host_process import HostProcess
+from mecsim.testbed.link_rates import shaped_links
 from mecsim.testbed.messages import Peer, Ready, Start, Stop
 from mecsim.testbed.modes import Modes
 from mecsim.testbed.pool import Event, NodeEnded, ScenarioClock
@@ -29,6 +31,7 @@ _LEAD_S: Final = 0.5
 """From the last message of the start to the start."""
 _STEP_S: Final = 0.1
 _LOCAL: Final = "127.0.0.1"
+_ANY: Final = "0.0.0.0"
 
 
 class LocalPool:
@@ -78,19 +81,23 @@ def nodes(
                 name=name,
                 control={"unix": str(path)},
                 token=token,
-                bind=_bind(model, ways, name),
+                bind=_bind(model, ways, name, modes),
                 nodes=modes.nodes,
                 links=modes.links,
+                netns=modes.links == "tbf",
                 stations=tuple(StationConfig(*each) for each in stations[name]),
             )
             host.fork(config)
         ready = _ready(connections, ways.names)
         path.unlink()
-        yield LocalPool(connections), _start(connections, ready, modes.stretch)
+        peers = _shaped_peers if modes.links == "tbf" else _peers
+        yield LocalPool(connections), _start(connections, peers(model, ways, ready, modes), modes)
 
 
-def _bind(model: Model, ways: Ways, name: str) -> tuple[str, int]:
+def _bind(model: Model, ways: Ways, name: str, modes: Modes) -> tuple[str, int]:
     """Return the address at which a node listens."""
+    if modes.links == "tbf":
+        return _ANY, 0  # of its own network
     testbed = model.scenario.testbed
     for each, address in (testbed.hosts or {} if testbed else {}).items():
         if name in nodes_named(each, ways.names):
@@ -121,9 +128,37 @@ def _ready_of(event: Event) -> Ready:
     raise NodeFailedError(f"node {name}: cannot be started: {reason}")
 
 
-def _start(connections: Connections, ready: Mapping[str, Ready], stretch: float) -> ScenarioClock:
+def _peers(
+    model: Model, ways: Ways, ready: Mapping[str, Ready], modes: Modes
+) -> dict[str, dict[str, Peer]]:
+    """Return for each node how it reaches the others."""
+    everyone = {name: Peer(each.address, each.clock) for name, each in ready.items()}
+    return dict.fromkeys(ready, everyone)
+
+
+def _shaped_peers(
+    model: Model, ways: Ways, ready: Mapping[str, Ready], modes: Modes
+) -> dict[str, dict[str, Peer]]:
+    """Join the nodes by links of the kernel; return for each node how it reaches the others."""
+    links = shaped_links(model, modes.stretch, ways.names)
+    pids = {name: each.pid for name, each in ready.items()}
+    ports = {name: each.address[1] for name, each in ready.items()}
+    found = namespaces.connect(links, pids, ports)
+    return {
+        name: {
+            target: Peer(address, ready[target].clock)
+            for target, address in found.get(name, {}).items()
+        }
+        for name in ready
+    }
+
+
+def _start(
+    connections: Connections, peers: Mapping[str, dict[str, Peer]], modes: Modes
+) -> ScenarioClock:
     """Start the clock of the scenario on all nodes."""
-    peers = {name: Peer(each.address, each.clock) for name, each in ready.items()}
     origin_at = time.monotonic() + _LEAD_S
-    connections.send(ready, Start(origin_at=origin_at, stretch=stretch, peers=peers))
-    return ScenarioClock(origin_at, stretch)
+    for name, reached in peers.items():
+        start = Start(origin_at=origin_at, stretch=modes.stretch, peers=reached)
+        connections.send([name], start)
+    return ScenarioClock(origin_at, modes.stretch)

@@ -12,6 +12,8 @@ from typing import Annotated, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mecsim.testbed.shaping import MOST_BYTES
+
 ITEM_BYTES: Final = {
     "bool": 1,
     "uint8": 1,
@@ -51,6 +53,7 @@ class Kind(enum.IntEnum):
     PONG = 13
     STOP = 14
     ERROR = 15
+    FILL = 16
 
 
 class Message(BaseModel):
@@ -170,6 +173,18 @@ class Map(Message):
     def payload_bytes(self) -> int:
         """Return the length of all tensors in bytes."""
         return sum(tensor.size() for tensor in self.tensors)
+
+
+class Fill(Message):
+    """Bytes without meaning, which empty the token bucket of a link before a transfer."""
+
+    kind = Kind.FILL
+    count: Annotated[int, Field(ge=0, le=MOST_BYTES)]
+    """Bytes of the payload."""
+
+    def payload_bytes(self) -> int:
+        """Return the length of the payload."""
+        return self.count
 
 
 class Ack(Message):

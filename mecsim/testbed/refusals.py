@@ -10,7 +10,9 @@ from mecsim.errors import InputError
 from mecsim.model.model import Model
 from mecsim.model.workload import given_sizes
 from mecsim.scenario.schema import BlockTable, ConstantSize, Scenario, TaskClass
+from mecsim.testbed.link_rates import check_rates
 from mecsim.testbed.modes import Modes
+from mecsim.testbed.namespaces import check_machine
 
 MOST_STRETCH: Final = 1e6
 MODES: Final = {"nodes": ("padded", "natural"), "links": ("pacing", "tbf")}
@@ -90,6 +92,20 @@ def _check_network(model: Model) -> None:
             f"{first}: follows a series over time; allowed in a testbed: one value, or radio rates "
             "that change from slot to slot"
         )
+
+
+def check_links(model: Model, modes: Modes) -> None:
+    """Raise ``InputError`` if the operating system shall shape links and cannot."""
+    if modes.links != "tbf":
+        return
+    testbed = model.scenario.testbed
+    if testbed is not None and testbed.hosts:
+        raise InputError(
+            "testbed.hosts: nodes with --links tbf have networks of their own; leave it out. "
+            "Try: --links pacing"
+        )
+    check_rates(model)
+    check_machine()
 
 
 def _finite(battery: float | str) -> float:

@@ -93,6 +93,7 @@ def run_testbed(
     refusals.check_scenario(given)
     model = resolve(whole_scenario(given), seed)
     refusals.check_model(model)
+    refusals.check_links(model, modes)
     spec = SchedulerSpec.of(model)
     plan = _Plan(
         model=model,

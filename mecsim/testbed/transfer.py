@@ -16,7 +16,8 @@ from typing import Final
 
 from mecsim.testbed.clock import wait_until
 from mecsim.testbed.frames import Decoder, MessageError, frame, greet, receive, send
-from mecsim.testbed.messages import Ack, Error, Hello, Map, Peer
+from mecsim.testbed.messages import Ack, Error, Fill, Hello, Map, Peer
+from mecsim.testbed.shaping import filling_bytes
 from mecsim.testbed.stations import LostError, Served
 
 SEGMENT_BYTES: Final = 1448
@@ -28,6 +29,9 @@ PATIENCE_S: Final = 30.0
 _CHUNK_S: Final = 1e-3
 """Pacing writes at most once in this time, except that it writes whole segments."""
 _PIECE_BYTES: Final = 2**14
+_FILL_BYTES: Final = len(frame(Fill(count=1000)))
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
+"""Flag of a write that another one follows: the last packet waits until it is full."""
 _HELLO_S: Final = 10.0
 _REFUSAL_S: Final = 1.0
 """How long to wait for the reason of a refusal, and for the peer to read it."""
@@ -58,6 +62,7 @@ class Sender:
         """
         self._name, self._token, self._peers, self._clock = name, token, peers, clock
         self._connections: dict[str, socket.socket] = {}
+        self._finish_at: dict[str, float] = {}  # of the last transfer to each target
 
     def send(
         self,
@@ -89,11 +94,12 @@ class Sender:
         """
         try:
             connection = self._connection(target)
-            data = b"".join((frame(header), *payload))
+            filling = self._filling(target, start_at, bytes_per_s) if shaped else b""
+            parts = (filling + frame(header), *payload)
             patience_s = PATIENCE_S + 2 * service_s
             connection.settimeout(patience_s)
             planned_at, written_at = _written(
-                connection, data, start_at, None if shaped else bytes_per_s
+                connection, parts, start_at, None if shaped else bytes_per_s
             )
             ack = _acknowledged(connection, header, patience_s)
         except (OSError, MessageError) as error:
@@ -103,8 +109,17 @@ class Sender:
             finish_at = ack.finish_at
         else:
             finish_at = time.monotonic() if shaped else written_at
+        self._finish_at[target] = finish_at
         free_at = finish_at if planned_at is None else planned_at
         return Served(free_at, finish_at, ack.finish_at)
+
+    def _filling(self, target: str, start_at: float, bytes_per_s: float) -> bytes:
+        """Return a frame that takes what the bucket of a shaped link got before a transfer."""
+        idle_s = start_at - self._finish_at.get(target, -math.inf)
+        on_air = filling_bytes(bytes_per_s, idle_s)
+        packets = math.ceil(on_air / (SEGMENT_BYTES + HEADER_BYTES))
+        filling = Fill(count=max(0, on_air - HEADER_BYTES * packets - _FILL_BYTES))
+        return frame(filling) + bytes(filling.count) if filling.count else b""
 
     def close(self) -> None:
         """Close all connections."""
@@ -142,7 +157,10 @@ def _set_options(connection: socket.socket) -> None:
 
 
 def _written(
-    connection: socket.socket, data: bytes, start_at: float, bytes_per_s: float | None
+    connection: socket.socket,
+    parts: Sequence[bytes | memoryview],
+    start_at: float,
+    bytes_per_s: float | None,
 ) -> tuple[float | None, float]:
     """Write a frame; return the planned end, if there is one, and the time of the last write.
 
@@ -151,15 +169,26 @@ def _written(
     """
     try:
         if bytes_per_s is None:
-            for at in range(0, len(data), _PIECE_BYTES):  # a time limit for each
-                connection.sendall(data[at : at + _PIECE_BYTES])
+            _write_at_once(connection, parts)
             return None, time.monotonic()
-        return _paced(connection, memoryview(data), start_at, bytes_per_s)
+        return _paced(connection, memoryview(b"".join(parts)), start_at, bytes_per_s)
     except OSError:
         _acknowledged(
             connection, None, _REFUSAL_S
         )  # the peer's reason explains more than a broken pipe
         raise
+
+
+def _write_at_once(connection: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
+    """Write parts as if they were one, without copying them first: that takes time of a link."""
+    pieces = [
+        memoryview(part)[at : at + _PIECE_BYTES]  # a time limit for each
+        for part in parts
+        for at in range(0, len(part), _PIECE_BYTES)
+    ]
+    for piece in pieces[:-1]:
+        connection.sendall(piece, _MORE)
+    connection.sendall(pieces[-1])
 
 
 def _paced(
@@ -272,11 +301,12 @@ class Receiver:
                 finally:
                     with self._lock:
                         self._greeting.pop(connection, None)
-                decoder = Decoder((Map,))
+                decoder = Decoder((Map, Fill))
                 while (received := receive(connection, decoder)) is not None:
                     finish_at = time.monotonic()
                     message = received.message
-                    assert isinstance(message, Map)
+                    if not isinstance(message, Map):
+                        continue
                     self._take(message, received.payload, finish_at)
                     send(connection, Ack(task=message.task, hop=message.hop, finish_at=finish_at))
             except MessageError as error:

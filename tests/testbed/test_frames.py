@@ -27,6 +27,7 @@ from mecsim.testbed.messages import (
     Ack,
     Dropped,
     Error,
+    Fill,
     Hello,
     Hop,
     Kind,
@@ -66,6 +67,7 @@ EXAMPLES = (
     Pong(sent_at=1.0, received_at=2.0),
     Stop(),
     Error(message="no"),
+    Fill(count=5),
 )
 EVERYTHING = tuple(type(example) for example in EXAMPLES)
 A_MAP = next(example for example in EXAMPLES if isinstance(example, Map))

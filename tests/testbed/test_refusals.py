@@ -105,3 +105,12 @@ def test_a_testbed_needs_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"needs PyTorch. Try: pip install 'mecsim\[torch\]'"):
         refusals.check_torch()
+
+
+def test_hosts_of_shaped_links() -> None:
+    scenario = Scenario.model_validate(
+        {"slots": 5, "dnn": {"blocks": 3}, "testbed": {"hosts": {"es1": "127.0.0.1"}}}
+    )
+    with pytest.raises(InputError, match=r"testbed\.hosts: nodes with --links tbf have networks"):
+        refusals.check_links(resolve(scenario), Modes(links="tbf"))
+    refusals.check_links(resolve(scenario), Modes())

@@ -13,7 +13,7 @@ import pytest
 
 from mecsim.testbed import frames, transfer
 from mecsim.testbed.frames import Decoder, MessageError
-from mecsim.testbed.messages import Ack, Error, Hello, Map, Message, Peer, Stop, Tensor
+from mecsim.testbed.messages import Ack, Error, Fill, Hello, Map, Message, Peer, Stop, Tensor
 from mecsim.testbed.stations import LostError, Served
 from mecsim.testbed.transfer import Receiver, Sender, listen, on_air_bytes
 from tests.helpers.waiting import PATIENCE_S
@@ -117,6 +117,40 @@ def test_the_planned_end_is_that_of_the_bytes_on_air(
     served = sender.send("server1", header, [memoryview(bytes(3072))], start_at, 1.0, 1e5)
     assert served.finish_at >= start_at + on_air / 1e5
     assert served.free_at >= start_at + on_air / 1e5
+
+
+def test_filling_comes_before_a_map_after_a_pause(
+    sender_to: Callable[..., Sender],
+) -> None:
+    """A bucket of 4 ms at 1 MB/s is full at the start, and gets 1000 bytes in 1 ms."""
+    listener = listen(("127.0.0.1", 0))
+    sender = sender_to(listener.getsockname())
+    arrived: list[Message] = []
+
+    def receive() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            decoder = Decoder((Hello, Map, Fill))
+            while received := frames.receive(connection, decoder):
+                message = received.message
+                arrived.append(message)
+                if isinstance(message, Map):
+                    ack = Ack(task=message.task, hop=message.hop, finish_at=100.0)
+                    frames.send(connection, ack)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    for task, start_at in enumerate((50.0, 100.001, 100.0)):
+        header = a_map(100, task)
+        sender.send("server1", header, [memoryview(bytes(100))], start_at, 1.0, 1e6, shaped=True)
+    sender.close()
+    thread.join()
+    listener.close()
+    kinds = [type(each) for each in arrived]
+    assert kinds == [Hello, Fill, Map, Fill, Map, Map]
+    counts = [each.count for each in arrived if isinstance(each, Fill)]
+    on_air = [on_air_bytes(len(frames.frame(Fill(count=count))) + count) for count in counts]
+    assert [abs(found - held) <= 1 for found, held in zip(on_air, (4000, 1000), strict=True)]
 
 
 class Tape:
