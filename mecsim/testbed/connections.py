@@ -120,9 +120,8 @@ class Connections:
                 if expected and not self._closed:
                     connection.settimeout(_SEND_S)
                     self._sockets[name] = connection
-                    self._selector.register(
-                        connection, selectors.EVENT_READ, (name, Decoder(TO_CONTROLLER))
-                    )
+                    source = connection, name, Decoder(TO_CONTROLLER)
+                    self._selector.register(connection, selectors.EVENT_READ, source)
                     self._waker.send(b"\0")  # the selector begins to watch it
                     return
             problem = f"node {name!r} is not expected, or connected already"
@@ -139,7 +138,7 @@ class Connections:
                 if key.data is None:
                     self._wake.recv(64)
                 else:
-                    self._read_some(key.fileobj, *key.data)
+                    self._read_some(*key.data)
 
     def _read_some(self, connection: socket.socket, name: str, decoder: Decoder) -> None:
         try:

@@ -22,7 +22,7 @@ from mecsim.testbed.link_rates import shaped_links
 from mecsim.testbed.messages import Peer, Ready, Start, Stop
 from mecsim.testbed.modes import Modes
 from mecsim.testbed.pool import Event, NodeEnded, ScenarioClock
-from mecsim.testbed.settings import NodeConfig, StationConfig
+from mecsim.testbed.settings import NodeConfig
 from mecsim.testbed.way import Ways
 
 _READY_S: Final = 120.0
@@ -85,7 +85,7 @@ def nodes(
                 nodes=modes.nodes,
                 links=modes.links,
                 netns=modes.links == "tbf",
-                stations=tuple(StationConfig(*each) for each in stations[name]),
+                stations=tuple(stations[name]),
             )
             host.fork(config)
         ready = _ready(connections, ways.names)
@@ -101,7 +101,8 @@ def _bind(model: Model, ways: Ways, name: str, modes: Modes) -> tuple[str, int]:
     testbed = model.scenario.testbed
     for each, address in (testbed.hosts or {} if testbed else {}).items():
         if name in nodes_named(each, ways.names):
-            return tuple(host_address(address))
+            found = host_address(address)
+            return found.host, found.port
     return _LOCAL, 0
 
 

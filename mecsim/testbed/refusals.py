@@ -24,9 +24,9 @@ _ONE_SIZE: Final = (
 
 def check_modes(modes: Modes) -> None:
     """Raise ``InputError`` for ways of nodes and links that are not known, or do not fit."""
-    for key, allowed in MODES.items():
-        if (value := getattr(modes, key)) not in allowed:
-            raise InputError(f"--{key}: {value!r} is not known; allowed: {', '.join(allowed)}")
+    for key, known in MODES.items():
+        if (value := getattr(modes, key)) not in known:
+            raise InputError(f"--{key}: {value!r} is not known; allowed: {', '.join(known)}")
     if not 0.0 < modes.stretch <= MOST_STRETCH:
         allowed = f"allowed: above 0 and at most {MOST_STRETCH:g}"
         raise InputError(f"--stretch: {modes.stretch:g}; {allowed}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,15 +12,7 @@ from mecsim.model.model import Model
 from mecsim.scenario.testbed import node_names
 from mecsim.support.arrays import Bools
 from mecsim.testbed.messages import Hop, Release
-
-
-class Station(NamedTuple):
-    """A station of a node."""
-
-    resource: int
-    kind: str
-    """``"cpu"`` or ``"link"``."""
-    workers: int
+from mecsim.testbed.settings import StationConfig
 
 
 class Ways:
@@ -33,24 +24,31 @@ class Ways:
         """Names of the nodes: servers, then devices; length N + D."""
         self._drop_after_s = model.drop_after_s
 
-    def stations(self) -> dict[str, list[Station]]:
+    def stations(self) -> dict[str, list[StationConfig]]:
         """Return the stations of every node by its name.
 
         A device has its CPU and its uplink; a server its CPU, its outgoing links, and the downlinks
         of its devices, or of all where devices move.
         """
-        model, resources, found = self._model, self._model.resources, dict[str, list[Station]]()
+        model, resources, found = (
+            self._model,
+            self._model.resources,
+            dict[str, list[StationConfig]](),
+        )
         for server in range(model.servers):
             served = (model.serving_server == server) | (model.mobility is not None)
             downlinks = resources.downlink + np.flatnonzero(served)
             links = resources.link + np.flatnonzero(model.links.source == server)
-            cpu = Station(server, "cpu", int(model.cores[server]))
+            cpu = StationConfig(server, "cpu", int(model.cores[server]))
             sending = (*downlinks.tolist(), *links.tolist())
-            found[self.names[server]] = [cpu, *(Station(number, "link", 1) for number in sending)]
+            found[self.names[server]] = [
+                cpu,
+                *(StationConfig(number, "link", 1) for number in sending),
+            ]
         for device in range(model.devices):
             found[self.names[model.servers + device]] = [
-                Station(resources.device + device, "cpu", 1),
-                Station(resources.uplink + device, "link", 1),
+                StationConfig(resources.device + device, "cpu", 1),
+                StationConfig(resources.uplink + device, "link", 1),
             ]
         return found
 

@@ -139,6 +139,7 @@ def test_a_service_that_seems_to_begin_too_early_begins_when_its_task_comes() ->
         return [
             each.model_copy(update={"start_at": each.start_at - 1.0}) if number else each
             for number, each in enumerate(reports)
+            if isinstance(each, Record)
         ]
 
     trace = Run(change=early).play()
@@ -154,7 +155,7 @@ def test_a_task_that_a_node_loses_or_drops_has_no_further_hops(lost: bool) -> No
         assert isinstance(second, Record)
         if second.task != 1:
             return reports
-        fields = {"task": 1, "hop": 1, "at": second.start_at}
+        fields: dict[str, Any] = {"task": 1, "hop": 1, "at": second.start_at}
         ended = Lost(**fields, reason="broken pipe") if lost else Dropped(**fields)
         return [ended, reports[0]]
 

@@ -60,7 +60,12 @@ def test_rates_of_classes_are_added() -> None:
 
 
 def load(**changes: Any) -> Load:
-    known = {"share": 0.1, "padding": 9.0, "worst_block": "b at es1", "together": 0.5}
+    known: dict[str, Any] = {
+        "share": 0.1,
+        "padding": 9.0,
+        "worst_block": "b at es1",
+        "together": 0.5,
+    }
     return Load(**known | {"stretch": 2.0, "cores": 2} | changes)
 
 

@@ -12,7 +12,8 @@ from mecsim.model import workload
 from mecsim.model.model import Model, resolve
 from mecsim.scenario.schema import Scenario
 from mecsim.testbed.messages import Hop
-from mecsim.testbed.way import Station, Ways
+from mecsim.testbed.settings import StationConfig
+from mecsim.testbed.way import Ways
 
 SCENARIO: dict[str, Any] = {
     "slots": 1,
@@ -109,8 +110,8 @@ def test_deadlines_are_those_after_which_tasks_are_dropped() -> None:
 def test_every_resource_is_a_station_of_one_node() -> None:
     model = model_of()
     stations = Ways(model).stations()
-    assert stations["device1"] == [Station(4, "cpu", 1), Station(6, "link", 1)]
-    assert stations["es2"][0] == Station(1, "cpu", 2)
+    assert stations["device1"] == [StationConfig(4, "cpu", 1), StationConfig(6, "link", 1)]
+    assert stations["es2"][0] == StationConfig(1, "cpu", 2)
     numbers = [each.resource for own in stations.values() for each in own]
     assert sorted(numbers) == list(range(len(model.resources)))
 

@@ -1,0 +1,111 @@
+"""A run on real processes: it completes, its parts are sane, it leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mecsim.errors import InputError, NodeFailedError
+from mecsim.model.task_status import COMPLETED
+from mecsim.scheduler.base import Scheduler
+from mecsim.scheduler.observation import Observation
+from mecsim.scheduler.spec import Placement
+from mecsim.testbed.run import run_testbed
+from mecsim.trace import TraceFile
+from tests.helpers.cli import answer, mecsim
+
+pytest.importorskip("torch")
+
+SCENARIO: dict[str, Any] = {
+    "slots": 2,
+    "slot_length": "1 s",
+    "decision_epoch": "per_task",
+    "dnn": {"model": "alexnet", "blocks": 2},
+    "arrivals": {"process": "deterministic", "rate": 2},
+    "edge_servers": 1,
+    "edge_server": {"capacity": "0.2 GHz"},
+    "devices": 1,
+    "device": {"capacity": "0.2 GHz"},
+    "radio": {"rate": "20 Mbit/s"},
+    "return_result": True,
+}
+"""Each block lasts a third of a second: a machine that is busy with tests is fast enough."""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SCENARIO), encoding="utf-8")
+    return path
+
+
+class Splits(Scheduler):
+    """Computes the first block on the device, the second on the server."""
+
+    def decide(self, observation: Observation) -> Placement:
+        return [0, 1]
+
+
+def test_a_run_completes_and_leaves_a_trace(scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trace.h5"
+    result = run_testbed(scenario, Splits, out=out)
+    assert result.summary.completed == result.summary.tasks == 4
+    with TraceFile(out) as trace:
+        assert trace.complete
+        assert trace.made_by.kernel == "testbed"
+        facts = trace.made_by.testbed
+        assert facts is not None
+        assert (facts["nodes"], facts["links"], facts["stretch"]) == ("padded", "pacing", 1.0)
+        assert [len(each) for each in facts["block_ms"].values()] == [2]
+        assert facts["decision_s"]["max"] > 0.0
+        columns = {name: trace.read("hops", name) for name in trace.columns["hops"]}
+        assert (trace.read("tasks", "status") == COMPLETED).all()
+    assert columns["task"].tolist() == [task for task in range(4) for _ in range(4)]
+    assert columns["resource"].tolist() == [1, 2, 0, 3] * 4
+    served_s = (columns["finish_s"] - columns["start_s"]).reshape(4, 4)
+    assert (columns["start_s"] >= columns["enqueue_s"]).all()
+    assert (served_s > 0.0).all()
+    check_other_commands(out)
+
+
+def check_other_commands(trace: Path) -> None:
+    """Assert that commands that read traces take one that was measured."""
+    folder = trace.parent
+    mecsim("export", str(trace), "--format", "csv", "--out", str(folder / "csv"))
+    mecsim("export", str(trace), "--format", "perfetto", "--out", str(folder / "timeline.json"))
+    assert "predicted" in mecsim("replay", str(trace)).stdout
+
+
+@pytest.mark.slow
+def test_the_command_line_prints_a_prediction(scenario: Path, tmp_path: Path) -> None:
+    arguments = ("testbed", str(scenario), "--scheduler", "edge", "--set", "slots=1")
+    document = answer(*arguments, "--out", str(tmp_path / "trace.h5"))
+    assert document["kernel"] == "testbed"
+    assert document["completed"] == 2
+    assert document["prediction"]["scored"] == 2
+
+
+@pytest.mark.slow
+def test_what_is_too_fast_is_refused(scenario: Path, tmp_path: Path) -> None:
+    fast = ("--set", "edge_server.capacity=90 THz", "--out", str(tmp_path / "trace.h5"))
+    error = mecsim("testbed", str(scenario), "--scheduler", "edge", *fast, code=2).stderr
+    assert "does not fit this machine: block" in error
+    assert "Try: --stretch" in error
+    assert not list(tmp_path.glob("*.h5"))
+
+
+def test_blocks_that_cannot_be_found_are_refused(scenario: Path) -> None:
+    with pytest.raises(InputError, match="no tasks run a model 'vgg16'"):
+        run_testbed(scenario, "edge", modules=["vgg16=package:factory"])
+
+
+@pytest.mark.slow
+def test_a_node_that_cannot_listen_stops_the_start(scenario: Path) -> None:
+    document = yaml.safe_load(scenario.read_text(encoding="utf-8"))
+    document["testbed"] = {"hosts": {"es1": "203.0.113.7"}}  # an address for documentation
+    scenario.write_text(yaml.safe_dump(document), encoding="utf-8")
+    with pytest.raises(NodeFailedError, match="node es1: cannot be started"):
+        run_testbed(scenario, "edge")
