@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mecsim.cli import (
+    calibrate,
     check,
     compare,
     export,
@@ -45,6 +46,7 @@ for command in (
     check.check,
     testbed.testbed,
     replay.replay,
+    calibrate.calibrate,
     reproduce.reproduce,
     profile.profile,
     export.export,

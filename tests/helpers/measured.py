@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,25 @@ class SlowedKernel(SimpyKernel):
         model: The scenario.
         factors: Factors on the services at resources, by name.
         lost: Numbers of the tasks that are lost as their last service begins.
+        disturb: Changes services further.
     """
 
-    def __init__(self, model: Model, factors: Mapping[str, float], lost: Collection[int]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        factors: Mapping[str, float],
+        lost: Collection[int],
+        disturb: Callable[[Hops], None] | None,
+    ) -> None:
         super().__init__(model)
+        self._disturb = disturb
         self._factor = np.array([factors.get(name, 1.0) for name in model.resource_names()])
         self._lost = lost
 
     def submit(self, hops: Hops) -> None:
         hops.column("service_s")[:] *= self._factor[hops.column("resource")]
+        if self._disturb is not None:
+            self._disturb(hops)
         super().submit(hops)
 
     def collect(self) -> list[Hops]:
@@ -59,6 +69,7 @@ def measured_trace(
     *,
     factors: Mapping[str, float] | None = None,
     lost: Collection[int] = (),
+    disturb: Callable[[Hops], None] | None = None,
     seed: int = 0,
 ) -> Path:
     """Write the trace of a run whose services last longer by factors, as if it was measured."""
@@ -66,7 +77,7 @@ def measured_trace(
     spec = SchedulerSpec.of(model)
     made_by = Provenance(scheduler, dict(options or {}), seed, "testbed", FACTS)
     policy = SchedulerPolicy(registry.create(scheduler, spec, dict(options or {})), scheduler)
-    kernel = SlowedKernel(model, factors or {}, lost)
+    kernel = SlowedKernel(model, factors or {}, lost, disturb)
     with TraceWriter(path, model, spec, made_by, size_factors=size_columns(model)) as writer:
         policy.follow(Session(model, slots(model), kernel, spec, [writer]))
     return path

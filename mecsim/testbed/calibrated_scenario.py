@@ -1,0 +1,173 @@
+"""Puts fitted service times, headers and overheads into a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mecsim.errors import ScenarioError
+from mecsim.model.model import Model, resolve
+from mecsim.model.nodes import device_groups, server_groups
+from mecsim.scenario import yaml_source
+from mecsim.scenario.alternatives import without_idle
+from mecsim.scenario.loading import validate
+from mecsim.scenario.schema import Scenario
+from mecsim.scenario.testbed import Calibrated
+from mecsim.support.arrays import Floats, Ints
+from mecsim.testbed.fits import TransferFit
+
+_OF_FORMULA = ("capacity", "kappa", "compute_power")
+"""Keys of a group that have no effect next to measured times and energies."""
+
+
+@dataclass(frozen=True)
+class NodeKind:
+    """Nodes that have the same service times: a group, or all servers or devices without groups."""
+
+    name: str
+    """Name of the type of nodes in the calibrated scenario."""
+    section: str
+    """``edge_server`` or ``device``."""
+    group: int | None
+    """Number of the group in its list, None without groups."""
+    nodes: Ints
+    """Numbers of the nodes; shape (n,)."""
+
+    def planned_s(self, model: Model) -> Floats:
+        """Return the service time of each block at a node in the scenario; shape (B,)."""
+        table, node = model.compute, self.nodes[0]
+        return np.asarray(table.work[table.node_type[node]] / table.speed[node])
+
+    def planned_j(self, model: Model) -> Floats:
+        """Return the energy of each block at a node in the scenario in joules; shape (B,)."""
+        table, node = model.compute, self.nodes[0]
+        return np.asarray(table.energy_work[table.node_type[node]] * table.joules_per_work[node])
+
+
+def node_kinds(model: Model) -> list[NodeKind]:
+    """Return the kinds of nodes of a scenario: servers, then devices.
+
+    Raises:
+        ScenarioError: Nodes of a group have different service times.
+    """
+    scenario, found, first = model.scenario, list[NodeKind](), 0
+    for section, groups in (
+        ("edge_server", server_groups(scenario)),
+        ("device", device_groups(scenario)),
+    ):
+        for number, group in enumerate(groups):
+            nodes = np.arange(first, first + group.count)
+            first += group.count
+            name = group.name or section.removeprefix("edge_")
+            while name in [each.name for each in found]:
+                name += "_"
+            kind = NodeKind(name, section, number if group.name else None, nodes)
+            if np.ptp(model.compute.speed[nodes]) != 0:
+                key = f"{section}s.{number}" if group.name else section
+                raise ScenarioError(
+                    f"{key}.capacity: differs among {group.count} nodes, and a calibration gives "
+                    "the nodes of a group one service time. Try: groups of equal nodes"
+                )
+            found.append(kind)
+    return found
+
+
+def calibrated_scenario(
+    model: Model,
+    kinds: Sequence[NodeKind],
+    seconds: Floats,
+    transfers: Mapping[str, TransferFit | None],
+    calibrated: Calibrated,
+) -> Scenario:
+    """Return the scenario of a model with fitted numbers.
+
+    Args:
+        model: The scenario.
+        kinds: The K kinds of its nodes.
+        seconds: Service time of each block of all classes at each kind; shape (K, B).
+        transfers: Fits by section: ``radio``, ``wired``.
+        calibrated: Where the numbers come from.
+
+    Raises:
+        ScenarioError: The numbers make no valid scenario.
+    """
+    document = model.scenario.model_dump(mode="json")
+    joules = _joules(model, kinds, seconds)
+    for number in range(len(model.classes)):
+        rows = slice(*model.first_block[number : number + 2].tolist())
+        holder = document if model.scenario.tasks is None else document["tasks"][number]
+        holder["dnn"] |= _table(model, kinds, number, rows, 1000.0 * seconds[:, rows], joules)
+    for kind in kinds:
+        _set_type(document, kind)
+    for section, fit in transfers.items():
+        if fit is not None:
+            document[section] |= {
+                "headers": fit.headers.value,
+                "overhead": fit.overhead_s.value,
+            }
+    document["testbed"] = {
+        **(document.get("testbed") or {}),
+        "calibrated": calibrated.model_dump(mode="json"),
+    }
+    found = validate(
+        yaml_source.Document(without_idle(document)), f"{model.scenario.label} calibrated"
+    )
+    resolve(found, model.seed)
+    return found
+
+
+def _joules(model: Model, kinds: Sequence[NodeKind], seconds: Floats) -> Floats:
+    """Return the energy of blocks, in proportion to the service times; shape (K, B)."""
+    found = np.zeros_like(seconds)
+    for row, kind in enumerate(kinds):
+        planned_s = kind.planned_s(model)
+        ratio = np.divide(seconds[row], planned_s, np.ones_like(planned_s), where=planned_s > 0)
+        found[row] = kind.planned_j(model) * ratio
+    return found
+
+
+def _table(
+    model: Model,
+    kinds: Sequence[NodeKind],
+    number: int,
+    rows: slice,
+    ms: Floats,
+    joules: Floats,
+) -> dict[str, Any]:
+    """Return the keys of a DNN whose blocks have measured times and energies."""
+    flops = model.cycles[rows] / model.scenario.classes[number].dnn.cycles_per_flop
+    table = {
+        "flops": None if np.isnan(flops).any() else flops.tolist(),
+        "parameter_bytes": model.parameter_bytes[rows].tolist(),
+        "input_bits": model.input_bits[rows].tolist(),
+        "output_bits": float(model.result_bits[number]),
+        "names": list(model.block_names[rows]),
+        "ms": {kind.name: each.tolist() for kind, each in zip(kinds, ms, strict=True)},
+        "joules": {
+            kind.name: each.tolist()
+            for kind, each in zip(kinds, joules[:, rows], strict=True)
+            if kind.section == "device"
+        },
+    }
+    return {
+        "model": {key: value for key, value in table.items() if value is not None},
+        "cut": "balanced",
+        "blocks": len(model.block_names[rows]),
+        "live_tensors": 1,
+        "service_times": "measured",
+    }
+
+
+def _set_type(document: dict[str, Any], kind: NodeKind) -> None:
+    """Give nodes their type, and take away what has no effect next to it."""
+    if kind.group is None:
+        document[kind.section]["type"] = kind.name
+    else:
+        group = document[f"{kind.section}s"][kind.group]
+        group["type"] = kind.name
+        for key in _OF_FORMULA:
+            group.pop(key, None)
+    document[kind.section].pop("compute_power", None)
