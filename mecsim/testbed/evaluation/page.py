@@ -158,7 +158,11 @@ def _ranking(found: Ranked) -> Iterator[str]:
         for name in order
     ]
     seeds = f"{len(found.seeds)} seeds"
-    yield f"Mean total delay over {seeds} with 95% intervals; simulated with the same seeds.\n"
+    yield (
+        f"Mean total delay over {seeds} with 95% intervals. Simulated: on the scenario as planned, "
+        "with the same seeds; schedulers decide again. Predicted: with the measured decisions, on a "
+        "scenario that was calibrated on another run.\n"
+    )
     yield as_markdown(head, rows)
     for source in simulated:
         correlation = f"Kendall's rank correlation {found.kendall(source):.2f}"

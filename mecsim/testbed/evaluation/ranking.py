@@ -22,10 +22,11 @@ from mecsim.study.statistics import Estimate, estimate, paired
 from mecsim.support.arrays import Floats
 from mecsim.testbed.evaluation.measuring import Report, Traces, Wanted
 from mecsim.testbed.evaluation.settings import Ranking, with_policy
+from mecsim.testbed.prediction import predict
 from mecsim.trace import TraceFile
 
 RANKING: Final = "ranking"
-MEASURED, SIMULATED, CALIBRATED = "measured", "simulated", "simulated, calibrated"
+MEASURED, SIMULATED, CALIBRATED = "measured", "simulated", "predicted, calibrated"
 _OF_WORKLOAD: Final = ("description", "slots", "slot_length", "arrivals", "decision_epoch",
                        "measurement")  # fmt: skip
 """Keys that a calibrated scenario takes from the scenario of the ranking."""
@@ -99,7 +100,7 @@ class Ranked:
 def ranked(
     ranking: Ranking, folder: Path, traces: Traces, fitted: Scenario | None, slots: int | None
 ) -> Ranked | None:
-    """Measure every scheduler on every seed, and simulate the same.
+    """Measure every scheduler on every seed, simulate the same, and predict the measured runs.
 
     Args:
         ranking: Scheduler, seeds and scenario.
@@ -112,9 +113,7 @@ def ranked(
         None if no seed has all results; the reasons are in ``traces``.
     """
     scenario = ranking.load(folder, slots)
-    simulated = {SIMULATED: scenario}
-    if fitted is not None:
-        simulated[CALIBRATED] = _merged(fitted, scenario)
+    calibrated = None if fitted is None else _merged(fitted, scenario)
     delays: dict[str, dict[str, dict[int, Delays]]] = {}
     for seed in ranking.seeds:  # all schedulers of a seed first: an interrupted study is balanced
         for scheduler, given in ranking.schedulers.items():
@@ -131,9 +130,9 @@ def ranked(
             path = traces.measured(wanted)
             if path is None:
                 continue
-            runs = {MEASURED: partial(_recorded, path)} | {
-                source: partial(_simulated, each, wanted) for source, each in simulated.items()
-            }
+            runs = {MEASURED: partial(_recorded, path), SIMULATED: partial(_simulated, wanted)}
+            if calibrated is not None:
+                runs[CALIBRATED] = partial(_predicted, path, calibrated)
             for source, each in runs.items():
                 try:
                     found = _delays(each())
@@ -148,6 +147,8 @@ def _complete(
     ranking: Ranking, delays: dict[str, dict[str, dict[int, Delays]]], report: Report
 ) -> Ranked | None:
     """Return the seeds and the sources of which every scheduler has a result."""
+    if not delays:
+        return None
     names = set(ranking.schedulers)
     whole = {source: found for source, found in delays.items() if set(found) == names}
     seeds = [
@@ -172,9 +173,15 @@ def _recorded(path: Path) -> RunSummary:
         return recorded_summary(trace, resolve(trace.scenario, trace.made_by.seed))
 
 
-def _simulated(scenario: Scenario, wanted: Wanted) -> RunSummary:
-    options = wanted.options
+def _simulated(wanted: Wanted) -> RunSummary:
+    """Let the scheduler decide in a simulation of the scenario as planned."""
+    scenario, options = wanted.scenario, wanted.options
     return run(scenario, wanted.scheduler, options, seed=wanted.seed, kernel="compiled").summary
+
+
+def _predicted(path: Path, calibrated: Scenario) -> RunSummary:
+    """Repeat the measured decisions: learned policies do not fit scenarios of measured times."""
+    return predict(path, calibrated, kernel="compiled").simulated_run
 
 
 def _delays(summary: RunSummary) -> Delays:

@@ -57,7 +57,7 @@ class Ranking(Setup):
     """The options of each scheduler by its name."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=2)]
     calibrated_on: str | None = None
-    """The run of ``runs`` on which the scenario is calibrated for a further simulation."""
+    """The run of ``runs`` on which a scenario is calibrated, to predict the measured runs."""
 
 
 class Evaluation(Section):
