@@ -160,8 +160,8 @@ def _ranking(found: Ranked) -> Iterator[str]:
     seeds = f"{len(found.seeds)} seeds"
     yield (
         f"Mean total delay over {seeds} with 95% intervals. Simulated: on the scenario as planned, "
-        "with the same seeds; schedulers decide again. Predicted: with the measured decisions, on a "
-        "scenario that was calibrated on another run.\n"
+        "with the same seeds; schedulers decide again. Predicted: with the measured decisions, on "
+        "a scenario that was calibrated on another run.\n"
     )
     yield as_markdown(head, rows)
     for source in simulated:
