@@ -19,10 +19,10 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run testbed test test-bare coverage verify policies calibration bench lint format pins clean distclean
+.PHONY: help run testbed test test-bare coverage verify policies calibration testbed-results bench lint format pins clean distclean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 run: $(WARM) ## simulate a scenario (SCENARIO=..., ARGS=...)
 	$(BIN)/mecsim run $(SCENARIO) $(ARGS)
@@ -51,6 +51,9 @@ policies: $(DEV) ## train the shipped policies again (some minutes)
 
 calibration: $(WARM) ## search the numbers that the paper leaves out again (some minutes)
 	$(BIN)/python -m mecsim.paper.calibration
+
+testbed-results: $(DEV) ## measure and predict runs on the testbed; leave the machine alone (half an hour, ARGS=...)
+	$(BIN)/python -m mecsim.testbed.evaluation $(ARGS)
 
 bench: $(DEV) ## run the benchmarks, one at a time
 	$(BIN)/python -m pytest -m benchmark --benchmark-enable $(ARGS)

@@ -45,6 +45,8 @@ class ResourceScore(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    kind: str
+    """``device``, ``uplink``, ``link``, ``server`` or ``downlink``."""
     utilization: Pair
 
 
@@ -272,11 +274,12 @@ def _resources(
     measured: _Side, predicted: _Side, window_s: tuple[float, float]
 ) -> Iterator[ResourceScore]:
     """Yield the utilization of each resource that served in either run, the busiest first."""
-    shares: dict[str, list[float]] = {}
+    shares, kinds = dict[str, list[float]](), dict[str, str]()
     for number, side in enumerate((measured, predicted)):
-        busy = utilization(side.read, side.model, *window_s)
-        for name, share in zip(side.model.resource_names(), busy.tolist(), strict=True):
+        names, busy = side.model.resource_names(), utilization(side.read, side.model, *window_s)
+        kinds |= {n: KINDS[k] for n, k in zip(names, side.model.resources.kind, strict=True)}
+        for name, share in zip(names, busy.tolist(), strict=True):
             shares.setdefault(name, [0.0, 0.0])[number] = share
     for name, (here, there) in sorted(shares.items(), key=lambda each: -max(each[1])):
         if here or there:
-            yield ResourceScore(name=name, utilization=Pair.of(here, there))
+            yield ResourceScore(name=name, kind=kinds[name], utilization=Pair.of(here, there))

@@ -71,11 +71,12 @@ def measured_trace(
     lost: Collection[int] = (),
     disturb: Callable[[Hops], None] | None = None,
     seed: int = 0,
+    facts: Mapping[str, Any] = FACTS,
 ) -> Path:
     """Write the trace of a run whose services last longer by factors, as if it was measured."""
     model = resolve(scenario, seed)
     spec = SchedulerSpec.of(model)
-    made_by = Provenance(scheduler, dict(options or {}), seed, "testbed", FACTS)
+    made_by = Provenance(scheduler, dict(options or {}), seed, "testbed", facts)
     policy = SchedulerPolicy(registry.create(scheduler, spec, dict(options or {})), scheduler)
     kernel = SlowedKernel(model, factors or {}, lost, disturb)
     with TraceWriter(path, model, spec, made_by, size_factors=size_columns(model)) as writer:

@@ -1,0 +1,1 @@
+"""Evaluation of the simulator against the testbed: predictions of measured runs, rankings."""
