@@ -95,7 +95,7 @@ class Sender:
         try:
             connection = self._connection(target)
             filling = self._filling(target, start_at, bytes_per_s) if shaped else b""
-            parts = (filling + frame(header), *payload)
+            parts: list[bytes | memoryview] = [filling + frame(header), *payload]
             patience_s = PATIENCE_S + 2 * service_s
             connection.settimeout(patience_s)
             planned_at, written_at = _written(
