@@ -113,7 +113,9 @@ class Ways:
                 block=block[k],
                 service_s=service_s[k],
                 latency_s=latency_s[k],
-                rate_bps=0.0 if target is None else self._bits(block[k], computed) / service_s[k],
+                rate_bps=0.0
+                if target is None
+                else self._rate_bps(number, self._bits(block[k], computed), service_s[k]),
                 owner=self.names[here],
                 target=None if target is None else self.names[target],
             )
@@ -125,6 +127,17 @@ class Ways:
         if resource < self._model.servers:
             return resource
         return int(self._model.links.source[resource - resources.link])
+
+    def _rate_bps(self, resource: int, bits: float, service_s: float) -> float:
+        """Return the rate at which a map of some bits takes the planned time (Eq. 5).
+
+        Nodes send headers anyway, so those that a calibrated scenario adds do not count again.
+        """
+        tables = self._tables
+        headers, overhead_s = tables.radio_headers, tables.radio_overhead_s
+        if resource >= tables.link:
+            headers, overhead_s = tables.link_headers, tables.link_overhead_s
+        return bits * (1.0 + headers) / (service_s - overhead_s)
 
     def _bits(self, block: int, computed: bool) -> float:
         """Return the bits of a block's input or, once the last one is computed, the result."""

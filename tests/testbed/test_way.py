@@ -76,6 +76,14 @@ def test_an_uplink_leads_to_the_server_of_the_device() -> None:
     ]
 
 
+def test_rates_are_those_of_links_although_transfers_have_headers_and_overheads() -> None:
+    wired = {**SCENARIO["wired"], "headers": 0.05, "overhead": 0.003}
+    radio = {"rate": 4e6, "headers": 0.1, "overhead": 0.001}
+    hops = way(model_of(wired=wired, radio=radio), [0, 3, 1])
+    rates = [0.0, 4e6, 1e9, 1e9, 0.0, 1e9, 1e9, 0.0, 4e6]
+    assert [hop.rate_bps for hop in hops] == pytest.approx(rates)
+
+
 def test_blocks_and_results_of_a_second_class_have_their_sizes() -> None:
     task = {key: SCENARIO[key] for key in ("arrivals", "deadline", "drop_late")}
     other = {key: value for key, value in SCENARIO.items() if key not in (*task, "dnn")}
