@@ -59,6 +59,7 @@ class Host:
         self._computation, self._report = computation, report
         self._selector = selectors.DefaultSelector()
         self._names: dict[int, str] = {}  # by process
+        self._sockets: set[Path] = set()
         self._lines = b""
 
     def run(self, source: int) -> None:
@@ -76,6 +77,7 @@ class Host:
                 if key.data is not None:
                     self._ended(key.fd, key.data)
                 elif not self._read(source):
+                    self._tidy()
                     return
 
     def _read(self, source: int) -> bool:
@@ -87,6 +89,8 @@ class Host:
         return bool(data)
 
     def _fork(self, config: NodeConfig) -> None:
+        if isinstance(path := config.control.get("unix"), str):
+            self._sockets.add(Path(path))
         parent = os.getpid()
         alive, held = os.pipe()  # the node holds one end; that the other one ends shows its end
         process = os.fork()
@@ -96,6 +100,13 @@ class Host:
         self._names[process] = config.name
         self._selector.register(alive, selectors.EVENT_READ, process)
         self._report("forked", {"name": config.name, "pid": process})
+
+    def _tidy(self) -> None:
+        """Remove the socket of a controller that was killed, and its folder if that is empty."""
+        for path in self._sockets:
+            with contextlib.suppress(OSError):  # a controller that ends by itself removes them
+                path.unlink(missing_ok=True)
+                path.parent.rmdir()
 
     def _ended(self, alive: int, process: int) -> None:
         self._selector.unregister(alive)

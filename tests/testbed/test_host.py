@@ -134,9 +134,10 @@ sys.stdin.read()
 
 @pytest.mark.slow
 def test_kill_9_of_the_controller_leaves_nothing(tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[2])
+    root, folder = str(Path(__file__).parents[2]), tmp_path / "run"
+    folder.mkdir()
     with subprocess.Popen(
-        [sys.executable, "-c", CONTROLLER, str(tmp_path), root],
+        [sys.executable, "-c", CONTROLLER, str(folder), root],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -147,6 +148,7 @@ def test_kill_9_of_the_controller_leaves_nothing(tmp_path: Path) -> None:
         killed.kill()
         until(lambda: not any(map(alive, processes)))
     assert len(processes) == 3
+    assert not folder.exists()
 
 
 @pytest.mark.slow
