@@ -23,6 +23,7 @@ from mecsim.study.distribution_panels import (
 from mecsim.study.figure_format import SCREEN, FigureFormat
 from mecsim.study.panel import Distribution, Panel
 from mecsim.study.report import Document
+from mecsim.study.summary import places_of_classes
 from mecsim.support.files import check_exists
 from mecsim.support.text import did_you_mean
 
@@ -109,6 +110,8 @@ def _comparison_figures(document: Document, request: FigureRequest) -> Figures:
         if request.metrics and not panels:
             raise InputError(f"--metric {name}: the comparison has no values except 0 of it")
         yield name, panels
+        by_class = places_of_classes(document.get("classes", []))
+        yield f"{name}_by_class", comparison_panels(by_class, name, request.names)
     for kind in kinds:
         if kind in ("cdf", "tail"):
             which = cast(Distribution, kind)

@@ -22,6 +22,21 @@ REFERENCE: Final = "lookahead"
 """The reference scheduler: where it is compared, the others are also compared with it."""
 
 
+CLASS_METRICS: Final = (
+    *("total_delay_s", "total_delay_p95_s", "total_delay_p99_s", "energy_J", "miss_ratio"),
+    *("deadline_miss_ratio", "failed"),
+)
+"""Metrics that are compared by class of tasks, too."""
+
+
+class ClassBound(TypedDict):
+    """The lower bound of a class of tasks."""
+
+    name: str
+    cost: float | None
+    total_delay_s: float | None
+
+
 class RowBound(TypedDict):
     """The lower bound of a row."""
 
@@ -29,6 +44,8 @@ class RowBound(TypedDict):
     total_delay_s: float | None
     """Least mean total delay of a task."""
     gap_percent: float | None
+    classes: NotRequired[list[ClassBound]]
+    """Where there are several classes of tasks."""
 
 
 class RowCounted(TypedDict):
@@ -48,6 +65,24 @@ class RowStatistics(TypedDict):
     p95: float | None
     p99: float | None
     max: float | None
+
+
+class RowClass(TypedDict):
+    """A class of tasks of a run, as :class:`mecsim.simulation.metrics.ClassSummary` has it."""
+
+    name: str
+    priority: str
+    deadline_s: float | None
+    tasks: int
+    completed: int
+    failed: int
+    total_delay_s: RowStatistics
+    edge_delay_s: RowStatistics
+    local_delay_s: RowStatistics
+    energy_J: RowStatistics
+    late_blocks: int
+    miss_ratio: float | None
+    deadline_miss_ratio: float | None
 
 
 class Row(TypedDict):
@@ -83,6 +118,8 @@ class Row(TypedDict):
     counted: NotRequired[RowCounted]
     """Where the scenario has a ``measurement``."""
     lower_bound: NotRequired[RowBound]
+    classes: NotRequired[list[RowClass]]
+    """Where there are several classes of tasks."""
 
 
 class Versus(TypedDict):
@@ -112,6 +149,12 @@ class Entry(TypedDict):
     overloaded: int
     """Number of runs in which the tasks in flight grow over the slots."""
     vs: dict[str, Versus]
+
+
+class ClassEntry(Entry):
+    """One metric of one scheduler at one point, of the tasks of a class."""
+
+    class_name: str
 
 
 class CurvePoint(TypedDict):
@@ -151,6 +194,8 @@ def rows(trials: Sequence[Trial], results: Results) -> list[Row]:
                 "total_delay_s": bound["total_delay_s"],
                 "gap_percent": _gap_percent(row, bound["cost"]),
             }
+            if "classes" in bound:
+                row["lower_bound"]["classes"] = bound["classes"]
         found.append(row)
     return found
 
@@ -217,7 +262,8 @@ def summarise(rows: Iterable[Row], baseline: str) -> list[Entry]:
                 seeds = row["training_seed"] or 0, row["seed"]
                 by_scheduler.setdefault(row["scheduler"], {})[seeds] = value
         for name, value in _bound_metrics(row).items():
-            samples[place][name].setdefault(BOUND, {})[0, row["seed"]] = value
+            if name in samples[place]:
+                samples[place][name].setdefault(BOUND, {})[0, row["seed"]] = value
     return [
         _entry(
             (place[0], points[place], overloaded[*place, label]),
@@ -229,6 +275,37 @@ def summarise(rows: Iterable[Row], baseline: str) -> list[Entry]:
         for place, by_metric in samples.items()
         for name, by_scheduler in by_metric.items()
         for label in sorted(by_scheduler, key=lambda label: label == BOUND)  # stable: bound last
+    ]
+
+
+def summarise_classes(rows: Iterable[Row], baseline: str) -> list[ClassEntry]:
+    """Return :func:`summarise` of :data:`CLASS_METRICS` for each class of tasks.
+
+    Empty where no row has several classes. The least delay of a class is that of the lower bound.
+    """
+    of_class: dict[str, list[Row]] = {}
+    for row in rows:
+        bounds = row["lower_bound"].get("classes", []) if "lower_bound" in row else []
+        bound_of = {each["name"]: {**each, "gap_percent": None} for each in bounds}
+        for each in row.get("classes", ()):
+            part = {**row, **each}  # what a class lacks is not among the metrics
+            part.pop("lower_bound", None)
+            if each["name"] in bound_of:
+                part["lower_bound"] = bound_of[each["name"]]
+            of_class.setdefault(each["name"], []).append(cast(Row, part))
+    return [
+        cast(ClassEntry, {**entry, "class_name": name})
+        for name, found in of_class.items()
+        for entry in summarise(found, baseline)
+        if entry["metric"] in CLASS_METRICS
+    ]
+
+
+def places_of_classes(entries: Iterable[ClassEntry]) -> list[Entry]:
+    """Return entries of classes for tables and figures: a scenario and a class as one place."""
+    return [
+        cast(Entry, {**each, "scenario": f"{each['scenario']}, {each['class_name']}"})
+        for each in entries
     ]
 
 
