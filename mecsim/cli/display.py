@@ -318,7 +318,7 @@ def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 def study_tables_of_classes(document: Document, metric: str, baseline: str) -> list[Table]:
     """Return :func:`study_table` for the classes of tasks, if there are several."""
-    from mecsim.study.summary import places_of_classes
+    from mecsim.study.by_class import places_of_classes
 
     entries = places_of_classes(document.get("classes", []))
     if not any(each["metric"] == metric for each in entries):

@@ -261,11 +261,14 @@ def _shown(classes: Mapping[str, int]) -> str:
 
 def _check_fits(path: Path, header: PolicyHeader, scheduler: str, spec: SchedulerSpec) -> None:
     """Raise ``PolicyError`` if a policy has another shape; warn if its scenario is another one."""
-    trained = (header.scheduler, _shown(header.classes), header.blocks, header.servers)
-    here = (scheduler, _shown(classes_of(spec)), spec.most_blocks, spec.servers)
-    trained, here = (*trained, header.decision_epoch), (*here, spec.decision_epoch)
-    names = ("scheduler", "tasks", "blocks", "edge_servers", "decision_epoch")
-    for name, theirs, ours in zip(names, trained, here, strict=True):
+    compared = {
+        "scheduler": (header.scheduler, scheduler),
+        "tasks": (_shown(header.classes), _shown(classes_of(spec))),
+        "blocks": (header.blocks, spec.most_blocks),
+        "edge_servers": (header.servers, spec.servers),
+        "decision_epoch": (header.decision_epoch, spec.decision_epoch),
+    }
+    for name, (theirs, ours) in compared.items():
         if theirs != ours:
             raise PolicyError(f"policy {path}: has {name}: {theirs}. Expected: {ours}")
     if header.features != feature_names(spec):

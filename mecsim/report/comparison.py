@@ -21,6 +21,7 @@ from mecsim.report.inputs import read_json
 from mecsim.report.page import Cell, Chart, Listing, Page, Section, Table, Text, quantity
 from mecsim.report.panel_chart import LINES, panel_chart, panel_key
 from mecsim.simulation.metrics import METRICS, QUANTILES
+from mecsim.study.by_class import places_of_classes
 from mecsim.study.comparison_file import read_comparison
 from mecsim.study.comparison_panels import comparison_panels
 from mecsim.study.distribution_panels import quantile_samples
@@ -33,7 +34,6 @@ from mecsim.study.summary import (
     Row,
     compared_with,
     metric,
-    places_of_classes,
 )
 from mecsim.support.text import value_text
 

@@ -29,6 +29,7 @@ from mecsim.scheduler.placement_checks import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.epoch_buffer import EpochBuffer, EpochSource
 from mecsim.simulation.overload import HOP_IN_STATE, OverloadGuard
+from mecsim.simulation.slot_turns import SlotTurns
 from mecsim.support.arrays import Floats, Ints
 
 RING: int = 256
@@ -86,10 +87,7 @@ class Replicas:
         self.blocks, self.places = model.blocks, model.servers + 1
         self._classes = len(model.classes)
         self.epochs_a_slot = self._classes if scenario.decision_epoch == "per_slot" else 1
-        self._turn = np.zeros(replicas, dtype=np.int64)
-        """Class of each replica's present epoch where a slot has several; shape (B,)."""
-        self._placed = np.zeros((replicas, self._classes, self.blocks), dtype=np.int64)
-        """Placements of the present slot's earlier epochs; shape (B, C, M)."""
+        self._turns = SlotTurns(replicas, self._classes, self.blocks)
         self.features = len(feature_names(self.spec))
         self._state = stacked([State.of(model, RING)] * replicas)
         self._buffer = EpochBuffer(model, replicas)
@@ -128,7 +126,7 @@ class Replicas:
         sources = [_first_with_epochs(self._model, seed) for seed in seeds]
         restart(self._state, rows, self._model.battery_j)
         self._backlog_s[rows] = 0.0
-        self._turn[rows] = 0
+        self._turns.restart(rows)
         self._buffer.start(dict(zip(rows, sources, strict=True)))
         self._use_models()
         return self._observe()
@@ -147,7 +145,7 @@ class Replicas:
             "arguments": (self.scenario, self.replicas, self._threads),
             "state": self._state,
             "backlog_s": self._backlog_s,
-            "turn": (self._turn, self._placed),
+            "turns": self._turns,
             "buffer": self._buffer.position(),
         }
 
@@ -155,7 +153,7 @@ class Replicas:
         scenario, replicas, threads = state["arguments"]
         vars(self).update(vars(Replicas(scenario, replicas, threads=threads)))
         self._state, self._backlog_s = state["state"], state["backlog_s"]
-        self._turn, self._placed = state["turn"]
+        self._turns = state["turns"]
         self._buffer.resume(state["buffer"], self._model)
         self._use_models()
 
@@ -195,39 +193,14 @@ class Replicas:
 
     def _roll(self, places: Ints) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         if self.epochs_a_slot > 1:
-            rewards = self._roll_slots(places)
+            actions = self._turns.take(places)
+            rewards = actions.rewards(self._act(actions.placements, actions.left_out))
+            self._turns.restart(self._buffer.ended)
         else:
-            each = places.transpose(1, 0, 2)[:, :, None]
-            each = np.ascontiguousarray(np.repeat(each, self._classes, axis=2))
-            done = np.zeros(self.replicas, dtype=np.int64)
-            rewards = np.ascontiguousarray(self._act(each, done).T)
+            each = np.repeat(places.transpose(1, 0, 2)[:, :, None], self._classes, axis=2)
+            none_left_out = np.zeros(self.replicas, dtype=np.int64)
+            rewards = np.ascontiguousarray(self._act(each, none_left_out).T)
         return self._observe(), rewards, self._buffer.ended.copy()
-
-    def _roll_slots(self, places: Ints) -> Floats:
-        """Act on epochs that are a class of a slot each; return their rewards, shape (K, B).
-
-        Slots whose last epoch is among them are acted on in one call. A replica that is further in
-        its slot may end more slots than others: its slots come last in the rows of all.
-        """
-        classes, (count, replicas, blocks) = self._classes, places.shape
-        ends = (self._turn + count) // classes  # slots of each replica that end
-        slots = int(ends.max())
-        row = np.arange(replicas)[:, None]
-        first = ((slots - ends) * classes)[:, None]
-        at = first + self._turn[:, None] + np.arange(count)
-        every = np.zeros((replicas, (slots + 1) * classes, blocks), dtype=np.int64)
-        every[row, first + np.arange(classes)] = self._placed
-        every[row, at] = places.transpose(1, 0, 2)
-        by_slot = every.reshape(replicas, slots + 1, classes, blocks)
-        self._placed = by_slot[:, slots].copy()
-        self._turn = (self._turn + count) % classes
-        rewards = np.zeros((replicas, (slots + 1) * classes))
-        if slots:
-            each = np.ascontiguousarray(by_slot[:, :slots])
-            of_slots = self._act(each, slots - ends)
-            rewards[:, classes - 1 : slots * classes : classes] = of_slots
-        self._turn[self._buffer.ended] = 0
-        return np.ascontiguousarray(rewards[row, at].T)
 
     def _act(self, placements: Ints, done: Ints) -> Floats:
         """Submit the tasks of K epochs of the buffer; return their rewards, shape (B, K).
@@ -237,7 +210,7 @@ class Replicas:
             done: How many of the K each replica leaves out; shape (B,); changed.
         """
         count, of_steps = placements.shape[:2]
-        each = placements.reshape(count * of_steps, *placements.shape[2:])
+        each = np.ascontiguousarray(placements.reshape(count * of_steps, *placements.shape[2:]))
         log = self._log._replace(rewards=np.zeros(len(each)))
         needed, buffer = np.zeros(count, dtype=np.int64), self._buffer
         while ((done < of_steps) & ~buffer.ended).any():
@@ -263,8 +236,8 @@ class Replicas:
         buffer, alive = self._buffer, ~self._buffer.ended
         if not alive.any():
             return np.zeros((0, self.replicas, self.features))
-        drawn = (buffer.end - buffer.epoch) * self.epochs_a_slot - self._turn
-        steps = np.arange(drawn[alive].min())[:, None] + self._turn
+        drawn = (buffer.end - buffer.epoch) * self.epochs_a_slot - self._turns.number
+        steps = np.arange(drawn[alive].min())[:, None] + self._turns.number
         later = steps // self.epochs_a_slot
         rows = np.where(alive, buffer.epoch + later, buffer.epoch).ravel()
         idle_s = np.zeros((len(rows), self._backlog_s.shape[1]))
@@ -289,7 +262,10 @@ class Replicas:
             PlacementError: A placement is invalid.
         """
         places = self._checked(placements, replica=self.replicas, placement=None)
-        places = self._with_placed(places)
+        if self.epochs_a_slot > 1:
+            places = self._turns.with_placed(places)
+        else:
+            places = np.ascontiguousarray(np.repeat(places[:, :, None], self._classes, axis=2))
         out, needed = empty_outcomes(*places.shape[:2]), np.ones(self.replicas, dtype=np.int64)
         epochs, row = self._known()
 
@@ -304,14 +280,6 @@ class Replicas:
                 self._make_room(needed, [epochs.tasks_at(at) for at in row.tolist()])
         return out
 
-    def _with_placed(self, places: Ints) -> Ints:
-        """Return placements of all classes, given those of present epochs; shape (B, P, C, M)."""
-        if self.epochs_a_slot == 1:
-            return np.ascontiguousarray(np.repeat(places[:, :, None], self._classes, axis=2))
-        every = np.repeat(self._placed[:, None], places.shape[1], axis=1)
-        every[np.arange(self.replicas), :, self._turn] = places
-        return every
-
     def _known(self) -> tuple[EpochTable, Ints]:
         """Return what is known of the tasks to place, and of those placed before at this instant.
 
@@ -321,14 +289,7 @@ class Replicas:
         table, rows, model = self._buffer.table, self._buffer.epoch, self._model
         if self.epochs_a_slot == 1:
             return expected_arrivals(table, rows, model)
-        every = np.arange(self.replicas)
-        tables = [
-            expected_arrivals(
-                table.of_class(rows, number, self._turn >= number), every, model.of_class(number)
-            )[0].with_class(number)
-            for number in range(int(self._turn.max()) + 1)
-        ]
-        return EpochTable.merged(tables), every
+        return self._turns.known(table, rows, model), np.arange(self.replicas)
 
     def _make_room(self, needed: Ints, tasks: Sequence[int] | None = None) -> None:
         """Enlarge the buffers that are too small for an epoch's tasks or for their hops."""
@@ -373,7 +334,7 @@ class Replicas:
     def _observe(self) -> Floats:
         """Return the observations of the present epochs; of an idle network after the end."""
         table, rows = self._buffer.table, self._buffer.epoch
-        battery_j, class_ = self._state.battery_j, self._class_at(rows, self._turn)
+        battery_j, class_ = self._state.battery_j, self._class_at(rows, self._turns.number)
         seen = table.observed(rows, self._model, self._tables, self._backlog_s, battery_j, class_)
         return seen.features()
 

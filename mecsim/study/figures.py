@@ -11,6 +11,7 @@ from mecsim.errors import InputError
 from mecsim.simulation.metrics import METRICS
 from mecsim.study import plots
 from mecsim.study.axis_labels import Names
+from mecsim.study.by_class import places_of_classes
 from mecsim.study.comparison_file import NAME, read_comparison
 from mecsim.study.comparison_panels import comparison_panels
 from mecsim.study.distribution_panels import (
@@ -23,7 +24,6 @@ from mecsim.study.distribution_panels import (
 from mecsim.study.figure_format import SCREEN, FigureFormat
 from mecsim.study.panel import Distribution, Panel
 from mecsim.study.report import Document
-from mecsim.study.summary import places_of_classes
 from mecsim.support.files import check_exists
 from mecsim.support.text import did_you_mean
 

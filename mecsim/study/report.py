@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from mecsim.study.by_class import ClassEntry, places_of_classes
 from mecsim.study.hdf5_tables import write_tables
 from mecsim.study.jobs import Kind
 from mecsim.study.plan import Trial
@@ -19,7 +20,7 @@ from mecsim.study.report_tables import (
     run_table,
     summary_table,
 )
-from mecsim.study.summary import ClassEntry, CurvePoint, Entry, Row, places_of_classes
+from mecsim.study.summary import CurvePoint, Entry, Row
 from mecsim.study.sweep import Point
 from mecsim.study.tables import as_latex_tables, as_markdown_tables
 from mecsim.support.files import write_whole

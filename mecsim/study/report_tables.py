@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from mecsim.simulation.metrics import METRICS, PER_TASK
+from mecsim.study.by_class import ClassEntry
 from mecsim.study.summary import (
-    ClassEntry,
     CurvePoint,
     Entry,
     Row,

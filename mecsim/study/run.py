@@ -11,6 +11,7 @@ from mecsim.errors import InputError
 from mecsim.simulation.drive import check_kernel
 from mecsim.simulation.metrics import METRICS
 from mecsim.study import plots
+from mecsim.study.by_class import summarise_classes
 from mecsim.study.competitors import competitors
 from mecsim.study.executors import ExecutorChoice
 from mecsim.study.executors.choice import check_executor
@@ -21,7 +22,7 @@ from mecsim.study.jobs import Kind, Training
 from mecsim.study.plan import Study, check_schedulers, name_scenarios, plan
 from mecsim.study.provenance import provenance
 from mecsim.study.report import Document, failures, write_report
-from mecsim.study.summary import curves, rows, summarise, summarise_classes
+from mecsim.study.summary import curves, rows, summarise
 from mecsim.study.sweep import grid, parse_sweep
 from mecsim.support.names import changes_suffix
 
@@ -109,14 +110,14 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
         store = ResultStore(request.out or _default_folder(request), resume=request.resume)
         done = run_batch([trial.job for trial in trials], store, executor, on_progress)
     found = rows(trials, done.results)
-    by_class = summarise_classes(found, study.baseline)
     document: Document = {
         "rows": found,
         "summary": summarise(found, study.baseline),
-        **({"classes": by_class} if by_class else {}),
         "failed": failures(trials, done.failures),
         "curves": curves(trials, done.results),
     }
+    if by_class := summarise_classes(found, study.baseline):
+        document["classes"] = by_class
     origin = provenance(request, study, trials, request.command)
     files = write_report(store.path, document, origin)
     if request.figures:

@@ -22,13 +22,6 @@ REFERENCE: Final = "lookahead"
 """The reference scheduler: where it is compared, the others are also compared with it."""
 
 
-CLASS_METRICS: Final = (
-    *("total_delay_s", "total_delay_p95_s", "total_delay_p99_s", "energy_J", "miss_ratio"),
-    *("deadline_miss_ratio", "failed"),
-)
-"""Metrics that are compared by class of tasks, too."""
-
-
 class ClassBound(TypedDict):
     """The lower bound of a class of tasks."""
 
@@ -151,12 +144,6 @@ class Entry(TypedDict):
     vs: dict[str, Versus]
 
 
-class ClassEntry(Entry):
-    """One metric of one scheduler at one point, of the tasks of a class."""
-
-    class_name: str
-
-
 class CurvePoint(TypedDict):
     """One evaluation during a training."""
 
@@ -275,37 +262,6 @@ def summarise(rows: Iterable[Row], baseline: str) -> list[Entry]:
         for place, by_metric in samples.items()
         for name, by_scheduler in by_metric.items()
         for label in sorted(by_scheduler, key=lambda label: label == BOUND)  # stable: bound last
-    ]
-
-
-def summarise_classes(rows: Iterable[Row], baseline: str) -> list[ClassEntry]:
-    """Return :func:`summarise` of :data:`CLASS_METRICS` for each class of tasks.
-
-    Empty where no row has several classes. The least delay of a class is that of the lower bound.
-    """
-    of_class: dict[str, list[Row]] = {}
-    for row in rows:
-        bounds = row["lower_bound"].get("classes", []) if "lower_bound" in row else []
-        bound_of = {each["name"]: {**each, "gap_percent": None} for each in bounds}
-        for each in row.get("classes", ()):
-            part = {**row, **each}  # what a class lacks is not among the metrics
-            part.pop("lower_bound", None)
-            if each["name"] in bound_of:
-                part["lower_bound"] = bound_of[each["name"]]
-            of_class.setdefault(each["name"], []).append(cast(Row, part))
-    return [
-        cast(ClassEntry, {**entry, "class_name": name})
-        for name, found in of_class.items()
-        for entry in summarise(found, baseline)
-        if entry["metric"] in CLASS_METRICS
-    ]
-
-
-def places_of_classes(entries: Iterable[ClassEntry]) -> list[Entry]:
-    """Return entries of classes for tables and figures: a scenario and a class as one place."""
-    return [
-        cast(Entry, {**each, "scenario": f"{each['scenario']}, {each['class_name']}"})
-        for each in entries
     ]
 
 

@@ -164,6 +164,6 @@ def _inputs_of(spec: SchedulerSpec, name: str) -> list[tuple[float, float, float
     if name == "size_factor":
         return [(0.2, 5.0, _LINEAR)]
     nominal, block = _nominal(spec, quantity), int(owner.removeprefix("block"))
-    lacks = nominal is None or block >= len(nominal)
-    size = 0.0 if lacks else float(nominal[block])
+    sizes = [] if nominal is None else nominal.tolist()
+    size = sizes[block] if block < len(sizes) else 0.0
     return [(0.2 * size, 5.0, _LINEAR)] if size > 0.0 else []

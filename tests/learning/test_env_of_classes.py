@@ -11,19 +11,19 @@ import pytest
 pytest.importorskip("gymnasium")
 pytest.importorskip("stable_baselines3")
 
-from gymnasium.utils.env_checker import check_env  # noqa: E402
-from stable_baselines3 import PPO  # noqa: E402
-from stable_baselines3.common import env_checker  # noqa: E402
-from stable_baselines3.common.vec_env import DummyVecEnv  # noqa: E402
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3 import PPO
+from stable_baselines3.common import env_checker
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from mecsim.env import PartitionEnv, PartitionVectorEnv  # noqa: E402
-from mecsim.errors import PolicyError  # noqa: E402
-from mecsim.sb3 import PartitionVecEnv  # noqa: E402
-from mecsim.scenario.schema import Scenario  # noqa: E402
-from mecsim.scheduler.observation import Observation  # noqa: E402
-from mecsim.simulation.run import run  # noqa: E402
-from tests.helpers.schedulers import Scripted  # noqa: E402
-from tests.simulation.test_replicas_of_classes import LARGE, SMALL, of_classes  # noqa: E402
+from mecsim.env import PartitionEnv, PartitionVectorEnv
+from mecsim.errors import PolicyError
+from mecsim.sb3 import PartitionVecEnv
+from mecsim.scenario.schema import Scenario
+from mecsim.scheduler.observation import Observation
+from mecsim.simulation.run import run
+from tests.helpers.schedulers import Scripted
+from tests.simulation.test_replicas_of_classes import LARGE, SMALL, of_classes
 
 EPOCHS = pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 

@@ -38,7 +38,7 @@ SOUND = {"board": [300], "gpu": [120], "npu": [10]}
 """Service times in ms: images are fast at one type of server, sound at the other one."""
 
 
-def measured(name: str, ms: dict[str, list[float]]) -> dict[str, Any]:
+def measured(name: str, ms: dict[str, list[int]]) -> dict[str, Any]:
     """A class of tasks whose blocks take the given times; what they send is small."""
     count = len(ms["board"])
     table = {"ms": ms, "parameter_bytes": [1] * count, "input_bits": [80] * count}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from mecsim import Scenario
-from mecsim.errors import PlacementError, ScenarioError, SchedulerError
+from mecsim.errors import PlacementError, SchedulerError
 from mecsim.model.model import resolve
 from mecsim.scheduler.ended_task import EndedTask
 from mecsim.scheduler.observation import Observation, feature_names

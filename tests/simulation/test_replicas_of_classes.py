@@ -18,7 +18,7 @@ from mecsim.scheduler.observation import Outcomes, feature_names
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.replicas import Replicas
 from mecsim.simulation.session import Session
-from mecsim.support.arrays import Floats, Ints
+from mecsim.support.arrays import Bools, Floats, Ints
 from tests.helpers.builders import MEASURED, chain, scenario, simulate
 from tests.helpers.examples import examples
 from tests.helpers.schedulers import SCRIPTED
@@ -56,7 +56,7 @@ def of_classes(*tasks: dict[str, Any], **more: Any) -> Scenario:
     return Scenario.model_validate(kept | {"tasks": list(tasks or (LARGE, SMALL))})
 
 
-def unused(spec: Scenario) -> Ints:
+def unused(spec: Scenario) -> Bools:
     """Which places of a padded placement no block of the class takes."""
     model = resolve(spec)
     return np.arange(model.blocks) >= np.array([[each.blocks] for each in model.classes])
@@ -92,7 +92,7 @@ def assert_equal_to_runs(
 def played(spec: Scenario, seeds: Sequence[int], script: Ints | None = None) -> list[Any]:
     """Step replicas to their end; return what they saw, did and earned."""
     replicas, rng = Replicas(spec, len(seeds), threads=2), np.random.default_rng(1)
-    saw, steps = replicas.reset(seeds), []
+    saw, steps = replicas.reset(seeds), list[Any]()
     while not replicas.ended.all():
         shape = replicas.replicas, replicas.blocks
         places = rng.integers(replicas.places, size=shape)
