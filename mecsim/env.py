@@ -5,16 +5,21 @@ Importing this module registers the environment::
 
     gymnasium.make("mecsim.env:mecsim/Partition-v0", scenario="scenarios/vgg16_4es.yaml")
 
-**Action**: a place in {0, …, N} for each of the M blocks (Eq. 2), an array of shape (M,).
+**Action**: a place in {0, …, N} for each of the M blocks (Eq. 2), an array of shape (M,). Where
+tasks are of several classes, M is the largest number of blocks of a class; a class that has fewer
+uses the first places.
 **Reward**: the reward of the epoch (Eq. 14). After the last epoch the network drains, which counts
-for that epoch, and the episode is *terminated*; it is never truncated.
+for that epoch, and the episode is *terminated*; it is never truncated. Where an epoch is a slot and
+tasks are of several classes, a slot is a step for each class in turn; the last one has the reward
+of the slot, and the others have 0.
 
 **Observation**: the features of :func:`mecsim.scheduler.feature_names`, in that order, each divided
 by a scale that depends on the scenario but not on the seed, see
 :mod:`mecsim.scheduler.feature_scale`. A limited battery is 1 when full, an unlimited one always.
 In a run, :meth:`mecsim.scheduler.Observation.scaled_features` gives a scheduler the same vectors.
 The observation after the end of an episode is all zeros. In SI units an observation is
-``observation * env.scale``; ``env.feature_names`` names its features.
+``observation * env.scale``; ``env.feature_names`` names its features. Where tasks are of several
+classes, the last features are 1 for the class of the tasks to place and 0 for the others.
 
 **Seeds**: ``reset(seed=n)`` gives the tasks and channels of ``mecsim run --seed n``. Every reset
 without a seed draws the next workload from the generator of the environment, and

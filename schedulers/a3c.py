@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -67,10 +68,10 @@ class BlockwiseNetwork(_SeparateCritic):
     ) -> Ints:
         every = np.repeat(x, count, axis=-2)
         found = self._chosen(p, every, lambda logits: sample_softmax(logits, epsilon, rng))
-        return found.reshape(*x.shape[:-1], count, self.blocks)
+        return self.without_unused(found.reshape(*x.shape[:-1], count, self.blocks), x)
 
     def greedy(self, p: Arrays, x: Batch) -> Ints:
-        return self._chosen(p, x, lambda logits: logits.argmax(axis=-1))
+        return self.without_unused(self._chosen(p, x, lambda logits: logits.argmax(axis=-1)), x)
 
     def _chosen(self, p: Arrays, x: Batch, choose: Any) -> Ints:
         places = np.zeros((*x.shape[:-1], self.blocks), dtype=np.int64)
@@ -96,7 +97,8 @@ class BlockwiseNetwork(_SeparateCritic):
         inputs = torch.cat([every, torch.from_numpy(contexts)], dim=-1)
         rows = inputs.flatten(-3, -2)  # layers take one axis of rows
         logits = apply(p, "actor.head", hidden(p, "actor", rows))
-        return Heads(logits.reshape(*placements.shape, self.places), placements)
+        logits = logits.reshape(*placements.shape, self.places)
+        return Heads(logits, placements, self.block_weights(x))
 
 
 class JointNetwork(_SeparateCritic):
@@ -120,7 +122,18 @@ class JointNetwork(_SeparateCritic):
         return actor | self._critic(rng)
 
     def _logits(self, p: Tensors, x: Any) -> Any:
-        return apply(p, "actor.head", hidden(p, "actor", x))
+        found = apply(p, "actor.head", hidden(p, "actor", x))
+        if self.classes is None:
+            return found
+        unlikely = np.where(self._allowed[self.classes.numbers(x)], 0.0, -1e9).astype(np.float32)
+        return found + (unlikely if isinstance(found, np.ndarray) else found.new_tensor(unlikely))
+
+    @cached_property
+    def _allowed(self) -> Any:
+        """Which outputs have place 0 for all blocks that a class lacks; shape (C, outputs)."""
+        assert self.classes is not None
+        places = self._placements(np.arange(self._outputs))
+        return ~(places.astype(np.bool_) & ~self.classes.used[:, None]).any(axis=-1)
 
     def sample(
         self, p: Arrays, x: Batch, count: int, epsilon: float, rng: np.random.Generator
@@ -128,7 +141,7 @@ class JointNetwork(_SeparateCritic):
         logits = self._logits(p, x)
         shape = *x.shape[:-1], count, logits.shape[-1]
         every = np.broadcast_to(logits[..., None, :], shape)
-        return self._placements(sample_softmax(every, epsilon, rng))
+        return self.without_unused(self._placements(sample_softmax(every, epsilon, rng)), x)
 
     def greedy(self, p: Arrays, x: Batch) -> Ints:
         return self._placements(self._logits(p, x).argmax(axis=-1))
@@ -144,7 +157,11 @@ class JointNetwork(_SeparateCritic):
         import torch  # noqa: PLC0415 - for training only
 
         chosen = (placements * torch.from_numpy(self._weights)).sum(dim=-1, keepdim=True)
-        return Heads(self._logits(p, x)[..., None, :], chosen)
+        logits = self._logits(p, x)[..., None, :]
+        if self.classes is None:
+            return Heads(logits, chosen)
+        outputs = self._allowed.sum(axis=-1)[self.classes.numbers(x)]
+        return Heads(logits, chosen, outputs=logits.new_tensor(outputs)[..., None, None])
 
 
 class A3C(ActorCriticLearner):

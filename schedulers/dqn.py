@@ -69,7 +69,7 @@ class QNetworks(ValueNetwork):
         return apply(p, "q.places", hidden(p, "q", x[..., None, :, :]))
 
     def greedy(self, p: Arrays, x: Batch) -> Ints:
-        return np.moveaxis(self.values(p, x).argmax(axis=-1), -2, -1)
+        return self.without_unused(np.moveaxis(self.values(p, x).argmax(axis=-1), -2, -1), x)
 
     def sample(
         self, p: Arrays, x: Batch, count: int, epsilon: float, rng: np.random.Generator
@@ -78,7 +78,7 @@ class QNetworks(ValueNetwork):
         shape = *x.shape[:-1], count, self.blocks
         best = np.broadcast_to(self.greedy(p, x)[..., None, :], shape)
         uniform = rng.integers(self.places, size=shape)
-        return np.where(rng.random(shape) < epsilon, uniform, best)
+        return self.without_unused(np.where(rng.random(shape) < epsilon, uniform, best), x)
 
 
 class DQN(NetworkLearner):

@@ -62,14 +62,13 @@ class MultiTaskNetwork(ActorCriticNetwork):
         logits = self._logits(p, x)[..., None, :, :]
         shape = *x.shape[:-1], count, self.blocks, self.places
         every = np.broadcast_to(logits, shape)
-        return sample_softmax(every, epsilon, rng)
+        return self.without_unused(sample_softmax(every, epsilon, rng), x)
 
     def greedy(self, p: Arrays, x: Batch) -> Ints:
-        found: Ints = self._logits(p, x).argmax(axis=-1)
-        return found
+        return self.without_unused(self._logits(p, x).argmax(axis=-1), x)
 
     def heads(self, p: Tensors, x: Any, placements: Any) -> Heads:
-        return Heads(self._logits(p, x), placements)
+        return Heads(self._logits(p, x), placements, self.block_weights(x))
 
     def value(self, p: Tensors, x: Any) -> Any:
         return apply(p, "critic.value", hidden(p, self._bodies[1], x))[..., 0]

@@ -78,19 +78,21 @@ class SB3(Scheduler):
     """
 
     conformance_options: ClassVar[Mapping[str, Any]] = {"policy": UNTRAINED}
-    several_classes = False
 
     def __init__(self, spec: SchedulerSpec, *, policy: str) -> None:
         super().__init__(spec)
         self._network = _untrained(spec) if policy == UNTRAINED else _read(Path(policy), spec)
 
     def decide(self, observation: Observation) -> Placement:
-        """Return the most probable place of each block."""
+        """Return the most probable place of each block that the class of the tasks has."""
         with torch.inference_mode():
             logits = self._network(torch.from_numpy(observation.scaled_features()[None]))
             # As MultiCategorical does, bit for bit: probabilities may be equal where logits differ.
             blocks = torch.split(logits, self.spec.servers + 1, dim=1)
-            return [int(Categorical(logits=block).probs.argmax()) for block in blocks]
+            return [
+                int(Categorical(logits=block).probs.argmax())
+                for block in blocks[: observation.spec.blocks]
+            ]
 
 
 class _Network(NamedTuple):
@@ -110,7 +112,7 @@ class _Network(NamedTuple):
 def _untrained(spec: SchedulerSpec) -> _Network:
     """Return a network of the default size with random parameters, always the same ones."""
     rng = np.random.default_rng(0)
-    widths = [len(feature_names(spec)), 64, 64, spec.blocks * (spec.servers + 1)]
+    widths = [len(feature_names(spec)), 64, 64, spec.most_blocks * (spec.servers + 1)]
     weights = [rng.normal(0.0, i**-0.5, (o, i)) for i, o in pairwise(widths)]
     layers = [(torch.tensor(w, dtype=torch.float32), torch.zeros(len(w))) for w in weights]
     return _Network(layers, nn.Tanh())
@@ -213,10 +215,10 @@ def _check_actions(data: Mapping[str, Any], spec: SchedulerSpec) -> None:
     nvec = _text(data, "action_space", "nvec")
     shifted = re.search("[1-9]", _text(data, "action_space", "start"))
     found = [int(each) for each in re.findall(r"\d+", nvec)]
-    if shifted or not found or found != [spec.servers + 1] * spec.blocks:
+    if shifted or not found or found != [spec.servers + 1] * spec.most_blocks:
         raise PolicyError(
             f"its action_space is {nvec or 'not MultiDiscrete'}. Expected: {spec.servers + 1} "
-            f"places for each of {spec.blocks} blocks (edge_servers: {spec.servers})"
+            f"places for each of {spec.most_blocks} blocks (edge_servers: {spec.servers})"
         )
 
 
@@ -242,7 +244,7 @@ def _layers(state: State, spec: SchedulerSpec) -> list[tuple[Tensor, Tensor]]:
     if width != (features,):
         raise PolicyError(
             f"takes observations of {' × '.join(map(str, width))} numbers. Expected: {features} "
-            f"(blocks: {spec.blocks}, edge_servers: {spec.servers}, {spec.decision_epoch})"
+            f"(blocks: {spec.most_blocks}, edge_servers: {spec.servers}, {spec.decision_epoch})"
         )
     inputs = features
     for name, (weight, bias) in zip(names, layers, strict=True):
@@ -250,6 +252,6 @@ def _layers(state: State, spec: SchedulerSpec) -> list[tuple[Tensor, Tensor]]:
         if weight.shape != (units, inputs):
             raise PolicyError(f"policy.pth: the shapes of {name} do not fit together")
         inputs = units
-    if inputs != (outputs := spec.blocks * (spec.servers + 1)):
+    if inputs != (outputs := spec.most_blocks * (spec.servers + 1)):
         raise PolicyError(f"policy.pth: action_net has {inputs} outputs. Expected: {outputs}")
     return layers

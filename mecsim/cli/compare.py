@@ -149,6 +149,7 @@ def compare(
         document,
         lambda: [
             display.study_table(document["summary"], metric, result.baseline),
+            *display.study_tables_of_classes(document, metric, result.baseline),
             *display.study_notes(document, metric, result.baseline),
             f"{len(document['rows']):,} rows, {len(result.files)} files in {result.folder}",
             describe_work(result.computed, result.found),

@@ -316,10 +316,21 @@ def checks_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return plain_table([head[position] for position in shown], kept)
 
 
-def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
+def study_tables_of_classes(document: Document, metric: str, baseline: str) -> list[Table]:
+    """Return :func:`study_table` for the classes of tasks, if there are several."""
+    from mecsim.study.by_class import places_of_classes
+
+    entries = places_of_classes(document.get("classes", []))
+    if not any(each["metric"] == metric for each in entries):
+        return []
+    return [study_table(entries, metric, baseline, " by class of tasks")]
+
+
+def study_table(summary: Sequence[Entry], metric: str, baseline: str, by: str = "") -> Table:
     """Return the means of a metric, and how each scheduler compares with the others.
 
-    The tails are next to the total delay; their intervals are in the summary.
+    The tails are next to the total delay; their intervals are in the summary. ``by`` ends the
+    title's name of the metric.
     """
     from mecsim.study.summary import overload_mark
 
@@ -352,7 +363,7 @@ def study_table(summary: Sequence[Entry], metric: str, baseline: str) -> Table:
         *(f"{'reduction vs' if other == baseline else 'gap to'}\n{other} (%)" for other in others),
         *tails,
     ]
-    title = f"{METRICS[metric].label}, {METRICS[metric].better} is better"
+    title = f"{METRICS[metric].label}{by}, {METRICS[metric].better} is better"
     return plain_table([*texts, *numbers], [row(each) for each in shown], title, text=len(texts))
 
 

@@ -99,7 +99,6 @@ class Learner(Scheduler):
     settings: ClassVar[type[TrainingSettings]]
     """Training options, all with defaults."""
     conformance_options: ClassVar[Mapping[str, Any]] = {"policy": UNTRAINED}
-    several_classes = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tuned": {}}
     """Training options by the name of a preset; ``tuned`` are the defaults. Given options override
     those of a preset."""
@@ -250,12 +249,26 @@ def _policy_files() -> list[Path]:
     return [path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))]
 
 
+def classes_of(spec: SchedulerSpec) -> dict[str, int]:
+    """Return the blocks of each class of tasks by its name, in order; none if there is only one."""
+    return {each.class_name: each.blocks for each in spec.classes} if len(spec.classes) > 1 else {}
+
+
+def _shown(classes: Mapping[str, int]) -> str:
+    texts = [f"{name} ({of} {'block' if of == 1 else 'blocks'})" for name, of in classes.items()]
+    return ", ".join(texts) or "one class"
+
+
 def _check_fits(path: Path, header: PolicyHeader, scheduler: str, spec: SchedulerSpec) -> None:
     """Raise ``PolicyError`` if a policy has another shape; warn if its scenario is another one."""
-    trained = (header.scheduler, header.blocks, header.servers, header.decision_epoch)
-    here = (scheduler, spec.blocks, spec.servers, spec.decision_epoch)
-    names = ("scheduler", "blocks", "edge_servers", "decision_epoch")
-    for name, theirs, ours in zip(names, trained, here, strict=True):
+    compared = {
+        "scheduler": (header.scheduler, scheduler),
+        "tasks": (_shown(header.classes), _shown(classes_of(spec))),
+        "blocks": (header.blocks, spec.most_blocks),
+        "edge_servers": (header.servers, spec.servers),
+        "decision_epoch": (header.decision_epoch, spec.decision_epoch),
+    }
+    for name, (theirs, ours) in compared.items():
         if theirs != ours:
             raise PolicyError(f"policy {path}: has {name}: {theirs}. Expected: {ours}")
     if header.features != feature_names(spec):

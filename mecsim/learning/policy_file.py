@@ -38,7 +38,9 @@ class PolicyHeader(BaseModel):
     scenario_sha256: str
     """Hash of that scenario, without its description."""
     blocks: int
-    """M, the number of DNN blocks."""
+    """M, the number of DNN blocks, or the largest of a class of tasks."""
+    classes: dict[str, int] = {}
+    """The number of blocks of each class of tasks, in order; empty if there is only one."""
     servers: int
     """N, the number of edge servers."""
     decision_epoch: Literal["per_slot", "per_task"]
@@ -100,7 +102,8 @@ def write_policy(path: Path, policy: Policy) -> None:
     Raises:
         OutputError: If the file cannot be written.
     """
-    write_tensors(path, {_KEY: policy.header.model_dump_json()}, policy.arrays)
+    header = policy.header.model_dump_json(exclude=None if policy.header.classes else {"classes"})
+    write_tensors(path, {_KEY: header}, policy.arrays)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], Arrays]:

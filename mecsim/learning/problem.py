@@ -112,7 +112,7 @@ class TrainingProblem:
         """Decision epochs of a run; their expected number with per-task decisions."""
         slots = self._episode.slots
         if self.scenario.decision_epoch == "per_slot":
-            return slots
+            return slots * len(self.scenario.classes)
         return max(1, round(mean_rate(resolve(self.scenario)) * slots))
 
     @cached_property

@@ -11,7 +11,7 @@ from typing import Any
 
 from mecsim.errors import InputError, Interrupted, TrainingError
 from mecsim.learning.checkpoint import TrainingIdentity, find_saved
-from mecsim.learning.interface import Learner, TrainingResult
+from mecsim.learning.interface import Learner, TrainingResult, classes_of
 from mecsim.learning.options import check_workers, find_learner, resolve_settings
 from mecsim.learning.policy_file import Policy, PolicyHeader, write_policy
 from mecsim.learning.problem import TrainingProblem, TrainingRequest
@@ -149,9 +149,7 @@ def _drawn_scenario(scenario: Scenario) -> Scenario:
     """Return a scenario with all files that it names read. Raises ``InputError``."""
     with scenario.locating():
         scenario = self_contained(scenario)
-    if len(scenario.classes) > 1:
-        raise InputError(f"tasks: has {len(scenario.classes)} classes; training takes one")
-    if isinstance(scenario.classes[0].arrivals, RecordedTasks):
+    if any(isinstance(each.arrivals, RecordedTasks) for each in scenario.classes):
         raise InputError("arrivals.process: trace: training needs drawn tasks, not recorded ones")
     return scenario
 
@@ -207,7 +205,8 @@ def _header(
         scheduler=learner.name,
         scenario=summary["scenario"],
         scenario_sha256=spec.scenario_sha256,
-        blocks=spec.blocks,
+        blocks=spec.most_blocks,
+        classes=classes_of(spec),
         servers=spec.servers,
         decision_epoch=spec.decision_epoch,
         features=feature_names(spec),

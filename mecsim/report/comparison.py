@@ -21,13 +21,20 @@ from mecsim.report.inputs import read_json
 from mecsim.report.page import Cell, Chart, Listing, Page, Section, Table, Text, quantity
 from mecsim.report.panel_chart import LINES, panel_chart, panel_key
 from mecsim.simulation.metrics import METRICS, QUANTILES
+from mecsim.study.by_class import places_of_classes
 from mecsim.study.comparison_file import read_comparison
 from mecsim.study.comparison_panels import comparison_panels
 from mecsim.study.distribution_panels import quantile_samples
 from mecsim.study.panel import Panel
 from mecsim.study.report import Document, problems
 from mecsim.study.styles import Style, styles
-from mecsim.study.summary import CurvePoint, Entry, Row, compared_with, metric
+from mecsim.study.summary import (
+    CurvePoint,
+    Entry,
+    Row,
+    compared_with,
+    metric,
+)
 from mecsim.support.text import value_text
 
 MOST_CHARTS: Final = 48
@@ -53,6 +60,7 @@ def comparison_page(folder: Path) -> Page:
         Section("metrics", "Metrics", _metric_charts(summary, looks)),
         Section("distribution", "Distribution of the total delay", _distributions(rows, looks)),
         Section("summary", "Means with 95% intervals", [_summary_table(summary)]),
+        Section("classes", "Classes of tasks", _classes(document, looks)),
         Section("runs", "Runs", _run_table(rows)),
         *_learning(document["curves"], looks),
         Section("provenance", "What was run", _provenance(folder, document, jobs)),
@@ -65,16 +73,27 @@ def comparison_page(folder: Path) -> Page:
     )
 
 
-def _metric_charts(summary: Sequence[Entry], looks: Mapping[str, Style]) -> list[Chart | Text]:
+def _metric_charts(
+    summary: Sequence[Entry], looks: Mapping[str, Style], prefix: str = ""
+) -> list[Chart | Text]:
     charts: list[Chart | Text] = []
     for name in METRICS:
         for number, panel in enumerate(comparison_panels(summary, name)):
             title = f"{METRICS[name].label}: {panel.title}"
-            charts.append(panel_chart(panel, looks, f"{name}-{number}", title))
+            charts.append(panel_chart(panel, looks, f"{prefix}{name}-{number}", title))
     if len(charts) > MOST_CHARTS:
         cut = f"The first {MOST_CHARTS} of {len(charts):,} figures are here; the tables have all."
         return [Text(cut), *charts[:MOST_CHARTS]]
     return charts
+
+
+def _classes(document: Document, looks: Mapping[str, Style]) -> list[Chart | Text | Table]:
+    """Return figures and a table of the metrics of each class of tasks."""
+    entries = places_of_classes(document.get("classes", []))
+    if not entries:
+        return []
+    table = _summary_table(entries, "Summary by class", "classes-table")
+    return [*_metric_charts(entries, looks, "class-"), table]
 
 
 def _point(sweep: Mapping[str, Any]) -> str:
@@ -123,7 +142,9 @@ def _sweep_cells(each: Mapping[str, Any], keys: Sequence[str]) -> list[Cell | st
     return [value_text(each["sweep"].get(key, "")) for key in keys]
 
 
-def _summary_table(summary: Sequence[Entry]) -> Table:
+def _summary_table(
+    summary: Sequence[Entry], title: str = "Summary", name: str = "summary-table"
+) -> Table:
     keys = _keys(summary)
     others = compared_with(summary)
     rows: list[list[Cell | str]] = []
@@ -152,7 +173,7 @@ def _summary_table(summary: Sequence[Entry]) -> Table:
     cut = f", the first {MOST_ENTRIES:,} of {len(summary):,}" if len(summary) > MOST_ENTRIES else ""
     texts = 3 + len(keys)
     filters = [0, *([1] if len({each["scenario"] for each in summary}) > 1 else []), texts - 1]
-    return Table(f"Summary{cut}", head, rows, texts, "summary-table", filterable=True,
+    return Table(f"{title}{cut}", head, rows, texts, name, filterable=True,
                  filters=filters)  # fmt: skip
 
 

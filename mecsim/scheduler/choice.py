@@ -92,9 +92,6 @@ def _name_of(cls: type[Scheduler]) -> str:
 
 
 def _default(spec: SchedulerSpec) -> Choice:
-    if len(spec.classes) > 1:
-        reason = f"no policy of {LEARNED} is for several classes of tasks"
-        return Choice(ANYWHERE, registry.create(ANYWHERE, spec, {}), reason)
     try:
         learned = registry.create(LEARNED, spec, {})
     except NoPolicyError:

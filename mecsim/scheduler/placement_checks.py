@@ -73,7 +73,8 @@ def check_placements(
 
     Args:
         placements: Places in {0, …, N}; the last axis has one place for each block.
-        spec: The network; gives the numbers of blocks M and servers N.
+        spec: The network; gives the numbers of servers N and blocks M, the largest of a class if
+            it is of several classes.
         who: The subject of each message, a singular such as ``"what_if: the array"``.
         **axes: Name and length of each axis before the last; any length where it is None.
 
@@ -91,7 +92,7 @@ def check_placements(
     if places.dtype.kind not in "iu":
         shown = " ".join(reprlib.repr(placements).split())
         raise PlacementError(f"{who} {shown} holds {places.dtype}; allowed: integers")
-    _check_shape(places, spec.blocks, who, axes)
+    _check_shape(places, spec.most_blocks, who, axes)
     if places.size and not 0 <= places.min() <= places.max() <= spec.servers:
         wrong = (places < 0) | (places > spec.servers)
         *at, block = np.argwhere(wrong)[0].tolist()

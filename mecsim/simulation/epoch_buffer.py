@@ -56,11 +56,12 @@ def epoch_tables(model: Model) -> Iterator[tuple[EpochTable, float]]:
     """Yield the epochs of a run; none if it has no epoch."""
     items = workload.mean_tasks(model) + model.devices
     chunks = workload.chunks(model, length=max(1, min(SLOTS, int(ITEMS / items))))
+    several = [each.blocks for each in model.classes] if len(model.classes) > 1 else []
     if model.scenario.decision_epoch == "per_slot":  # the next slot's start is known
         for chunk in chunks:
-            yield EpochTable.of(chunk), next_slot_s(model, chunk)
+            yield EpochTable.of(chunk, blocks=several), next_slot_s(model, chunk)
         return
-    tables = (EpochTable.of(chunk, "per_task") for chunk in chunks if len(chunk.device))
+    tables = (EpochTable.of(chunk, "per_task", several) for chunk in chunks if len(chunk.device))
     table = next(tables, None)
     while table is not None:
         following = next(tables, None)

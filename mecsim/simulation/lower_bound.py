@@ -56,6 +56,10 @@ class LowerBound:
         """Number of tasks added."""
         self.total = 0.0
         """Minus the reward of the slots added, at least."""
+        self.tasks_of_class = [0] * len(self._models)
+        """Number of tasks of each class added."""
+        self.total_of_class = [0.0] * len(self._models)
+        """The part of each class in :attr:`total`."""
 
     def add(self, slot: Slot) -> None:
         """Add the tasks that are released in a slot, those that count."""
@@ -64,6 +68,11 @@ class LowerBound:
         self.tasks += len(costs)
         weight = float(equations.reward_weight(float(slot.tasks.in_slot), self._averages))
         self.total += weight * math.fsum(costs.tolist())
+        class_ = slot.tasks.class_[begin:end]
+        for number in range(len(self._models)):
+            mine = costs[class_ == number]
+            self.tasks_of_class[number] += len(mine)
+            self.total_of_class[number] += weight * math.fsum(mine.tolist())
 
     @property
     def reward(self) -> float:

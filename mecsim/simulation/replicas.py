@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mecsim.errors import ScenarioError
 from mecsim.kernels.accounting import RunLog
 from mecsim.kernels.advance import BatchStep, advance
+from mecsim.kernels.epochs import EpochTable
 from mecsim.kernels.rollout import empty_outcomes, expected_arrivals, rollout
 from mecsim.kernels.state import State, restart, stacked, unstacked, with_calendars
 from mecsim.kernels.tables import KernelTables
@@ -28,6 +29,7 @@ from mecsim.scheduler.placement_checks import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.epoch_buffer import EpochBuffer, EpochSource
 from mecsim.simulation.overload import HOP_IN_STATE, OverloadGuard
+from mecsim.simulation.slot_turns import SlotTurns
 from mecsim.support.arrays import Floats, Ints
 
 RING: int = 256
@@ -39,6 +41,11 @@ SEED_TRIALS: Final = 1000
 class Replicas:
     """B replicas of a scenario; :meth:`reset` them before the first :meth:`step`.
 
+    Where an epoch is a slot and tasks are of several classes, each slot has an epoch for each class
+    in turn, as in a run. Their tasks are submitted together, with the last of them, whose reward is
+    that of the slot; those of the others are 0. Placements have a place for each of the M blocks
+    that a class has at most; those beyond the blocks of a class are checked and not used.
+
     Call the methods from one thread at a time. Replicas can be copied (``copy.deepcopy``) and
     pickled at any time; a copy steps exactly like the original.
 
@@ -49,9 +56,11 @@ class Replicas:
 
     Attributes:
         seeds: The seed of each replica's run; shape (B,).
+        blocks: M, the number of blocks, or the largest of a class.
+        epochs_a_slot: Epochs of a slot where an epoch is a slot: one for each class; else 1.
 
     Raises:
-        ScenarioError: The scenario has recorded arrivals, or several classes of tasks.
+        ScenarioError: The scenario has recorded arrivals.
         ValueError: A number is below 1.
 
     Example:
@@ -66,12 +75,7 @@ class Replicas:
     """
 
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
-        if len(scenario.classes) > 1:
-            raise ScenarioError(
-                f"tasks: has {len(scenario.classes)} classes; replicas, with which learners train "
-                "and environments run, take one class of tasks"
-            )
-        if isinstance(scenario.classes[0].arrivals, RecordedTasks):
+        if any(isinstance(each.arrivals, RecordedTasks) for each in scenario.classes):
             raise ScenarioError("arrivals.process: trace has no seeds; replicas need drawn tasks")
         for name, count in (("replicas", replicas), ("threads", threads)):
             if count < 1:
@@ -81,6 +85,9 @@ class Replicas:
         self._model = model = resolve(scenario)
         self.spec = SchedulerSpec.of(model)
         self.blocks, self.places = model.blocks, model.servers + 1
+        self._classes = len(model.classes)
+        self.epochs_a_slot = self._classes if scenario.decision_epoch == "per_slot" else 1
+        self._turns = SlotTurns(replicas, self._classes, self.blocks)
         self.features = len(feature_names(self.spec))
         self._state = stacked([State.of(model, RING)] * replicas)
         self._buffer = EpochBuffer(model, replicas)
@@ -119,6 +126,7 @@ class Replicas:
         sources = [_first_with_epochs(self._model, seed) for seed in seeds]
         restart(self._state, rows, self._model.battery_j)
         self._backlog_s[rows] = 0.0
+        self._turns.restart(rows)
         self._buffer.start(dict(zip(rows, sources, strict=True)))
         self._use_models()
         return self._observe()
@@ -137,6 +145,7 @@ class Replicas:
             "arguments": (self.scenario, self.replicas, self._threads),
             "state": self._state,
             "backlog_s": self._backlog_s,
+            "turns": self._turns,
             "buffer": self._buffer.position(),
         }
 
@@ -144,6 +153,7 @@ class Replicas:
         scenario, replicas, threads = state["arguments"]
         vars(self).update(vars(Replicas(scenario, replicas, threads=threads)))
         self._state, self._backlog_s = state["state"], state["backlog_s"]
+        self._turns = state["turns"]
         self._buffer.resume(state["buffer"], self._model)
         self._use_models()
 
@@ -182,11 +192,27 @@ class Replicas:
         return self._roll(self._checked(placements, step=None, replica=self.replicas))
 
     def _roll(self, places: Ints) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        count, (of_steps, replicas, _) = self.replicas, places.shape
-        each = places.transpose(1, 0, 2).reshape(replicas * of_steps, 1, self.blocks)
+        if self.epochs_a_slot > 1:
+            actions = self._turns.take(places)
+            rewards = actions.rewards(self._act(actions.placements, actions.left_out))
+            self._turns.restart(self._buffer.ended)
+        else:
+            each = np.repeat(places.transpose(1, 0, 2)[:, :, None], self._classes, axis=2)
+            none_left_out = np.zeros(self.replicas, dtype=np.int64)
+            rewards = np.ascontiguousarray(self._act(each, none_left_out).T)
+        return self._observe(), rewards, self._buffer.ended.copy()
+
+    def _act(self, placements: Ints, done: Ints) -> Floats:
+        """Submit the tasks of K epochs of the buffer; return their rewards, shape (B, K).
+
+        Args:
+            placements: Shape (B, K, C, M).
+            done: How many of the K each replica leaves out; shape (B,); changed.
+        """
+        count, of_steps = placements.shape[:2]
+        each = np.ascontiguousarray(placements.reshape(count * of_steps, *placements.shape[2:]))
         log = self._log._replace(rewards=np.zeros(len(each)))
-        done, needed = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-        buffer = self._buffer
+        needed, buffer = np.zeros(count, dtype=np.int64), self._buffer
         while ((done < of_steps) & ~buffer.ended).any():
             epochs = buffer.epoch, buffer.end, buffer.next_s
             step = BatchStep(*epochs, done, needed, self._backlog_s)
@@ -194,8 +220,7 @@ class Replicas:
             if needed.any():
                 self._make_room(needed)
             buffer.refill()
-        rewards = np.ascontiguousarray(log.rewards.reshape(replicas, of_steps).T)
-        return self._observe(), rewards, buffer.ended.copy()
+        return log.rewards.reshape(count, of_steps)
 
     def upcoming(self) -> Floats:
         """Return observations of the next epochs as if nothing waited or were used until then.
@@ -211,11 +236,14 @@ class Replicas:
         buffer, alive = self._buffer, ~self._buffer.ended
         if not alive.any():
             return np.zeros((0, self.replicas, self.features))
-        steps = np.arange((buffer.end - buffer.epoch)[alive].min())[:, None]
-        rows = np.where(alive, buffer.epoch + steps, buffer.epoch).ravel()
+        drawn = (buffer.end - buffer.epoch) * self.epochs_a_slot - self._turns.number
+        steps = np.arange(drawn[alive].min())[:, None] + self._turns.number
+        later = steps // self.epochs_a_slot
+        rows = np.where(alive, buffer.epoch + later, buffer.epoch).ravel()
         idle_s = np.zeros((len(rows), self._backlog_s.shape[1]))
         battery_j = np.tile(self._state.battery_j, (len(steps), 1))
-        seen = buffer.table.observed(rows, self._model, self._tables, idle_s, battery_j)
+        class_ = self._class_at(rows, (steps % self.epochs_a_slot).ravel())
+        seen = buffer.table.observed(rows, self._model, self._tables, idle_s, battery_j, class_)
         return seen.features().reshape(len(steps), self.replicas, self.features)
 
     def what_if(self, placements: Ints) -> Outcomes:
@@ -233,9 +261,13 @@ class Replicas:
         Raises:
             PlacementError: A placement is invalid.
         """
-        places = self._checked(placements, replica=self.replicas, placement=None)[:, :, None]
+        places = self._checked(placements, replica=self.replicas, placement=None)
+        if self.epochs_a_slot > 1:
+            places = self._turns.with_placed(places)
+        else:
+            places = np.ascontiguousarray(np.repeat(places[:, :, None], self._classes, axis=2))
         out, needed = empty_outcomes(*places.shape[:2]), np.ones(self.replicas, dtype=np.int64)
-        epochs, row = expected_arrivals(self._buffer.table, self._buffer.epoch, self._model)
+        epochs, row = self._known()
 
         def work(share: tuple[int, int]) -> None:
             states, tables = self._state, self._tables
@@ -247,6 +279,17 @@ class Replicas:
             if needed.any():
                 self._make_room(needed, [epochs.tasks_at(at) for at in row.tolist()])
         return out
+
+    def _known(self) -> tuple[EpochTable, Ints]:
+        """Return what is known of the tasks to place, and of those placed before at this instant.
+
+        Returns:
+            A table, and the row of each replica in it.
+        """
+        table, rows, model = self._buffer.table, self._buffer.epoch, self._model
+        if self.epochs_a_slot == 1:
+            return expected_arrivals(table, rows, model)
+        return self._turns.known(table, rows, model), np.arange(self.replicas)
 
     def _make_room(self, needed: Ints, tasks: Sequence[int] | None = None) -> None:
         """Enlarge the buffers that are too small for an epoch's tasks or for their hops."""
@@ -291,9 +334,15 @@ class Replicas:
     def _observe(self) -> Floats:
         """Return the observations of the present epochs; of an idle network after the end."""
         table, rows = self._buffer.table, self._buffer.epoch
-        battery_j = self._state.battery_j
-        seen = table.observed(rows, self._model, self._tables, self._backlog_s, battery_j)
+        battery_j, class_ = self._state.battery_j, self._class_at(rows, self._turns.number)
+        seen = table.observed(rows, self._model, self._tables, self._backlog_s, battery_j, class_)
         return seen.features()
+
+    def _class_at(self, rows: Ints, turn: Ints) -> Ints | None:
+        """Return the class of some epochs, given that of slots; None if there is only one."""
+        if self._classes == 1:
+            return None
+        return turn.copy() if self.epochs_a_slot > 1 else self._buffer.table.class_at(rows)
 
     def _checked(self, placements: Ints, **axes: int | None) -> Ints:
         return check_placements(placements, self.spec, "the array of placements", **axes)

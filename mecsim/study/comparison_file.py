@@ -66,6 +66,10 @@ class _Entry(_Named):
     vs: dict[str, _Versus]
 
 
+class _ClassEntry(_Entry):
+    class_name: str
+
+
 class _Failure(BaseModel):
     job: str
     cause: str
@@ -80,6 +84,7 @@ class _CurvePoint(_Named):
 class _Comparison(BaseModel):
     rows: list[_Row]
     summary: list[_Entry]
+    classes: list[_ClassEntry] = []
     failed: list[_Failure]
     curves: list[_CurvePoint] = []
 

@@ -11,6 +11,7 @@ from mecsim.errors import InputError
 from mecsim.simulation.metrics import METRICS
 from mecsim.study import plots
 from mecsim.study.axis_labels import Names
+from mecsim.study.by_class import places_of_classes
 from mecsim.study.comparison_file import NAME, read_comparison
 from mecsim.study.comparison_panels import comparison_panels
 from mecsim.study.distribution_panels import (
@@ -109,6 +110,8 @@ def _comparison_figures(document: Document, request: FigureRequest) -> Figures:
         if request.metrics and not panels:
             raise InputError(f"--metric {name}: the comparison has no values except 0 of it")
         yield name, panels
+        by_class = places_of_classes(document.get("classes", []))
+        yield f"{name}_by_class", comparison_panels(by_class, name, request.names)
     for kind in kinds:
         if kind in ("cdf", "tail"):
             which = cast(Distribution, kind)

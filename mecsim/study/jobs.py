@@ -256,7 +256,8 @@ def _moved(job: Job, places: Mapping[str, str]) -> Job:
     """Return the job with other paths for its files."""
     file, colon, cls = job.scheduler.rpartition(":")
     options, scenario = json.loads(job.options), json.loads(job.scenario)
-    for holder, key in ((options, "policy"), (scenario["arrivals"], "file")):
+    arrivals = [each["arrivals"] for each in scenario.get("tasks") or [scenario]]
+    for holder, key in ((options, "policy"), *((each, "file") for each in arrivals)):
         if holder.get(key) in places:
             holder[key] = places[holder[key]]
     return replace(
@@ -320,8 +321,18 @@ def _bound(job: Job) -> Outcome:
         for slot in workload.slots(model, recording):
             cost.add(slot)
             delay.add(slot)
-    mean = delay.total / delay.tasks if delay.tasks else None
-    return Outcome({"cost": cost.total, "total_delay_s": mean})
+    found: dict[str, Any] = {"cost": cost.total, "total_delay_s": _mean(delay.total, delay.tasks)}
+    if len(model.classes) > 1:
+        columns = cost.total_of_class, delay.total_of_class, delay.tasks_of_class
+        found["classes"] = [
+            {"name": each.name, "cost": least, "total_delay_s": _mean(total_s, tasks)}
+            for each, least, total_s, tasks in zip(model.classes, *columns, strict=True)
+        ]
+    return Outcome(found)
+
+
+def _mean(total: float, count: int) -> float | None:
+    return total / count if count else None
 
 
 def try_scheduler(job: Job, model: Model) -> None:

@@ -6,13 +6,20 @@ import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from mecsim.study.by_class import ClassEntry, places_of_classes
 from mecsim.study.hdf5_tables import write_tables
 from mecsim.study.jobs import Kind
 from mecsim.study.plan import Trial
 from mecsim.study.provenance import FILE, StudyProvenance
-from mecsim.study.report_tables import as_csv, run_table, summary_table
+from mecsim.study.report_tables import (
+    as_csv,
+    class_table,
+    run_class_table,
+    run_table,
+    summary_table,
+)
 from mecsim.study.summary import CurvePoint, Entry, Row
 from mecsim.study.sweep import Point
 from mecsim.study.tables import as_latex_tables, as_markdown_tables
@@ -34,6 +41,8 @@ class Document(TypedDict):
 
     rows: list[Row]
     summary: list[Entry]
+    classes: NotRequired[list[ClassEntry]]
+    """The summary by class of tasks, where there are several."""
     failed: list[Failure]
     curves: list[CurvePoint]
     """The evaluations of the trainings."""
@@ -101,6 +110,11 @@ def write_report(
         OutputError: A file cannot be written.
     """
     tables = {"rows": run_table(document["rows"]), "summary": summary_table(document["summary"])}
+    classes = document.get("classes", [])
+    if classes:
+        tables["class_rows"] = run_class_table(document["rows"])
+        tables["classes"] = class_table(classes)
+    by_class = places_of_classes(classes)
     files = []
     for name, table in tables.items():
         files.append(folder / f"{name}.csv")
@@ -110,8 +124,8 @@ def write_report(
     files.append(folder / "comparison.h5")
     write_tables(files[-1], tables, {"format": "mecsim-comparison", "mecsim": version("mecsim")})
     for name, text in (
-        ("summary.md", as_markdown_tables(document["summary"])),
-        ("summary.tex", as_latex_tables(document["summary"])),
+        ("summary.md", as_markdown_tables(document["summary"], by_class)),
+        ("summary.tex", as_latex_tables(document["summary"], by_class)),
         *([] if origin is None else [(FILE, json.dumps(finite(origin), indent=1))]),
     ):
         files.append(folder / name)

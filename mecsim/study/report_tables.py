@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from mecsim.simulation.metrics import METRICS, PER_TASK
-from mecsim.study.summary import CurvePoint, Entry, Row, compared_with, metric
+from mecsim.study.by_class import ClassEntry
+from mecsim.study.summary import (
+    CurvePoint,
+    Entry,
+    Row,
+    compared_with,
+    metric,
+)
 
 Table: TypeAlias = dict[str, list[Any]]
 """Name of each column to its values."""
@@ -64,6 +71,35 @@ def summary_table(summary: Sequence[Entry]) -> Table:
             f"vs_{other}_{name}": [each["vs"].get(other, {}).get(name) for each in documents]
             for other in others
             for name in _VERSUS
+        }
+    )
+
+
+def class_table(entries: Sequence[ClassEntry]) -> Table:
+    """Return a summary by class of tasks as columns, see :func:`summary_table`."""
+    return {"class": [each["class_name"] for each in entries]} | summary_table(entries)
+
+
+def run_class_table(rows: Sequence[Row]) -> Table:
+    """Return the classes of tasks of runs as columns, a row for each class of each run."""
+    pairs = [(row, each) for row in rows for each in row.get("classes", ())]
+    head = ("scenario", "scheduler", "seed", "training_seed")
+    runs, classes = [row for row, _ in pairs], [each for _, each in pairs]
+    documents: Sequence[Mapping[str, Any]] = runs
+    parts: Sequence[Mapping[str, Any]] = classes
+    return (
+        {name: [row[name] for row in documents] for name in head}
+        | _sweep_columns(runs)
+        | {"class": [each["name"] for each in classes]}
+        | {name: [each[name] for each in parts] for name in ("tasks", "completed", "failed")}
+        | {
+            f"{name}_{which}": [each[name][which] for each in parts]
+            for name in PER_TASK
+            for which in ("mean", "p95", "p99")
+        }
+        | {
+            name: [each.get(name) for each in parts]
+            for name in ("late_blocks", "miss_ratio", "deadline_miss_ratio")
         }
     )
 

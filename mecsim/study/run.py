@@ -11,6 +11,7 @@ from mecsim.errors import InputError
 from mecsim.simulation.drive import check_kernel
 from mecsim.simulation.metrics import METRICS
 from mecsim.study import plots
+from mecsim.study.by_class import summarise_classes
 from mecsim.study.competitors import competitors
 from mecsim.study.executors import ExecutorChoice
 from mecsim.study.executors.choice import check_executor
@@ -115,6 +116,8 @@ def run(request: StudyRequest, on_progress: OnProgress | None = None) -> StudyRe
         "failed": failures(trials, done.failures),
         "curves": curves(trials, done.results),
     }
+    if by_class := summarise_classes(found, study.baseline):
+        document["classes"] = by_class
     origin = provenance(request, study, trials, request.command)
     files = write_report(store.path, document, origin)
     if request.figures:

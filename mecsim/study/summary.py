@@ -22,6 +22,14 @@ REFERENCE: Final = "lookahead"
 """The reference scheduler: where it is compared, the others are also compared with it."""
 
 
+class ClassBound(TypedDict):
+    """The lower bound of a class of tasks."""
+
+    name: str
+    cost: float | None
+    total_delay_s: float | None
+
+
 class RowBound(TypedDict):
     """The lower bound of a row."""
 
@@ -29,6 +37,8 @@ class RowBound(TypedDict):
     total_delay_s: float | None
     """Least mean total delay of a task."""
     gap_percent: float | None
+    classes: NotRequired[list[ClassBound]]
+    """Where there are several classes of tasks."""
 
 
 class RowCounted(TypedDict):
@@ -48,6 +58,24 @@ class RowStatistics(TypedDict):
     p95: float | None
     p99: float | None
     max: float | None
+
+
+class RowClass(TypedDict):
+    """A class of tasks of a run, as :class:`mecsim.simulation.metrics.ClassSummary` has it."""
+
+    name: str
+    priority: str
+    deadline_s: float | None
+    tasks: int
+    completed: int
+    failed: int
+    total_delay_s: RowStatistics
+    edge_delay_s: RowStatistics
+    local_delay_s: RowStatistics
+    energy_J: RowStatistics
+    late_blocks: int
+    miss_ratio: float | None
+    deadline_miss_ratio: float | None
 
 
 class Row(TypedDict):
@@ -83,6 +111,8 @@ class Row(TypedDict):
     counted: NotRequired[RowCounted]
     """Where the scenario has a ``measurement``."""
     lower_bound: NotRequired[RowBound]
+    classes: NotRequired[list[RowClass]]
+    """Where there are several classes of tasks."""
 
 
 class Versus(TypedDict):
@@ -151,6 +181,8 @@ def rows(trials: Sequence[Trial], results: Results) -> list[Row]:
                 "total_delay_s": bound["total_delay_s"],
                 "gap_percent": _gap_percent(row, bound["cost"]),
             }
+            if "classes" in bound:
+                row["lower_bound"]["classes"] = bound["classes"]
         found.append(row)
     return found
 
@@ -217,7 +249,8 @@ def summarise(rows: Iterable[Row], baseline: str) -> list[Entry]:
                 seeds = row["training_seed"] or 0, row["seed"]
                 by_scheduler.setdefault(row["scheduler"], {})[seeds] = value
         for name, value in _bound_metrics(row).items():
-            samples[place][name].setdefault(BOUND, {})[0, row["seed"]] = value
+            if name in samples[place]:
+                samples[place][name].setdefault(BOUND, {})[0, row["seed"]] = value
     return [
         _entry(
             (place[0], points[place], overloaded[*place, label]),

@@ -104,6 +104,19 @@ def cell(mean: float, low: float | None, high: float | None, *, best: bool = Fal
     return Cell(shown[0], shown[1], power, best)
 
 
+def all_tables(summary: Sequence[Entry], by_class: Sequence[Entry] = ()) -> Iterator[PaperTable]:
+    """Yield the tables of a summary, then those of its classes of tasks.
+
+    Args:
+        summary: The summary.
+        by_class: See :func:`mecsim.study.summary.places_of_classes`.
+    """
+    yield from paper_tables(summary)
+    for table in paper_tables(by_class):
+        title = f"{table.title} by class of tasks"
+        yield replace(table, name=f"{table.name}_by_class", title=title)
+
+
 def paper_tables(summary: Sequence[Entry]) -> Iterator[PaperTable]:
     """Yield a table for each metric that is not 0 everywhere.
 
@@ -177,10 +190,10 @@ def _cells(
     return [found.get(label) for label in schedulers]
 
 
-def as_markdown_tables(summary: Sequence[Entry]) -> str:
-    """Return all tables in Markdown, each with a heading and what the numbers are."""
+def as_markdown_tables(summary: Sequence[Entry], by_class: Sequence[Entry] = ()) -> str:
+    """Return :func:`all_tables` in Markdown, each with a heading and what the numbers are."""
     parts = []
-    for table in paper_tables(summary):
+    for table in all_tables(summary, by_class):
         rows = [
             [*place, *map(_markdown_cell, cells)]
             for place, cells in zip(table.places, table.cells, strict=True)
@@ -199,13 +212,13 @@ def _markdown_cell(each: Cell | None) -> str:
     return f"**{text}**" if each.best else text
 
 
-def as_latex_tables(summary: Sequence[Entry]) -> str:
-    """Return all tables in LaTeX, each as a ``table`` with caption and label.
+def as_latex_tables(summary: Sequence[Entry], by_class: Sequence[Entry] = ()) -> str:
+    """Return :func:`all_tables` in LaTeX, each as a ``table`` with caption and label.
 
     One that is wider than a column is a ``table*`` in a smaller font.
     """
     head = "% \\usepackage{booktabs}\n% Written by mecsim compare.\n"
-    return "\n".join([head, *map(_latex_table, paper_tables(summary))])
+    return "\n".join([head, *map(_latex_table, all_tables(summary, by_class))])
 
 
 def _latex_table(table: PaperTable) -> str:

@@ -225,10 +225,16 @@ def actor_loss(
     x, placements = torch.from_numpy(sample.x), torch.from_numpy(sample.placements)
     heads = network.heads(p, x, placements)
     log_p = functional.log_softmax(heads.logits, dim=-1)
-    entropy = -(log_p.exp() * log_p).sum(dim=-1).mean(dim=(-2, -1))
+    of_each = (log_p.exp() * log_p).sum(dim=-1)
+    if heads.weights is None:
+        entropy = -of_each.mean(dim=(-2, -1))
+    else:
+        entropy = -(of_each * heads.weights).sum(dim=-1).mean(dim=-1)
     if epsilon > 0.0:
-        log_p = torch.log((1.0 - epsilon) * log_p.exp() + epsilon / log_p.shape[-1])
-    chosen = log_p.gather(-1, heads.chosen.unsqueeze(-1)).squeeze(-1).mean(dim=-1)
+        outputs = log_p.shape[-1] if heads.outputs is None else heads.outputs
+        log_p = torch.log((1.0 - epsilon) * log_p.exp() + epsilon / outputs)
+    found = log_p.gather(-1, heads.chosen.unsqueeze(-1)).squeeze(-1)
+    chosen = found.mean(dim=-1) if heads.weights is None else (found * heads.weights).sum(dim=-1)
     weights = torch.from_numpy(sample.weights.astype(np.float32))
     return -(weights * chosen).mean(dim=-1), entropy
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -37,21 +37,25 @@ class FeatureEncoder(NamedTuple):
     have no upper limit, as log(1 + x / scale); the serving server as N inputs, one of which is 1.
     Where backlogs are observed, comparisons of the places are added, within bounds: queues may
     grow far beyond those of training, and then only their order matters.
+
+    Where tasks are of several classes, the sizes of blocks are encoded as for their class alone, 0
+    for blocks that it lacks, and the class as C inputs, one of which is 1.
     """
 
     how: Arrays
     """Per input: ``column`` (of the features), ``scale``, ``offset`` and ``kind``, each of shape
-    (encoded,); ``compared``, shape (1,); ``place``, shape (N + 1, features): the matrix that gives
-    the backlogs of all places from features."""
+    (encoded,), scale and offset (C, encoded) for several classes; ``compared``, shape (1,);
+    ``place``, shape (N + 1, features): the matrix that gives the backlogs of all places from
+    features."""
 
     @classmethod
     def of(cls, spec: SchedulerSpec, observed: Observed) -> FeatureEncoder:
         """Return the encoder for a scenario's observations."""
         names = feature_names(spec)
-        kept = [n for n in names if observed == "full" or not n.endswith("backlog_s")]
-        rows = [(names.index(n), *how) for n in kept for how in _inputs_of(spec, n)]
+        kept = [n for n in names if observed == "full" or not _is_backlog(n)]
+        rows = [(names.index(n), *how) for n in kept for how in _inputs_of_classes(spec, n)]
         column, scale, offset, kind = (
-            np.array(each, np.float32) for each in zip(*rows, strict=True)
+            np.array(each, np.float32).T.copy() for each in zip(*rows, strict=True)
         )
         how = {"column": column, "scale": scale, "offset": offset, "kind": kind}
         how["compared"] = np.array([observed == "full"], np.float32)
@@ -72,6 +76,11 @@ class FeatureEncoder(NamedTuple):
         """Number of inputs of the network."""
         return len(self.how["column"]) + 2 * len(self.how["place"]) * bool(self.how["compared"])
 
+    @property
+    def first_class(self) -> int:
+        """The first of the C inputs that say of which class the tasks are, if there are several."""
+        return len(self.how["column"]) - len(self.how["scale"])
+
     def arrays(self) -> Arrays:
         """Return the encoder as arrays of a policy."""
         return {f"{_PREFIX}{name}": array for name, array in self.how.items()}
@@ -85,9 +94,13 @@ class FeatureEncoder(NamedTuple):
     def __call__(self, features: Floats) -> Batch:
         """Encode features of shape (B, features) as inputs; shape (B, inputs)."""
         how = self.how
-        scaled = features[:, how["column"].astype(np.intp)] / how["scale"]
+        scale, offset = how["scale"], how["offset"]
+        if scale.ndim > 1:
+            own = features[:, -len(scale) :].argmax(axis=1)
+            scale, offset = scale[own], offset[own]
+        scaled = features[:, how["column"].astype(np.intp)] / scale
         scaled = np.where(np.isfinite(scaled), scaled, 0.0)  # an unlimited battery
-        kind, moved = how["kind"], scaled - how["offset"]
+        kind, moved = how["kind"], scaled - offset
         with np.errstate(invalid="ignore", divide="ignore"):  # in entries that are not used
             encoded = np.where(kind == _LOGARITHMIC, np.log1p(scaled), moved)
         encoded = np.where(kind == _EQUAL, moved == 0.0, encoded)
@@ -117,9 +130,29 @@ def _nominal(spec: SchedulerSpec, quantity: str) -> Floats | None:
     return {"cycles": spec.cycles, "input_bits": spec.input_bits}.get(quantity)
 
 
+def _is_backlog(name: str) -> bool:
+    return name.endswith("backlog_s") and not name.startswith("class.")
+
+
+def _inputs_of_classes(spec: SchedulerSpec, name: str) -> list[tuple[Any, Any, float]]:
+    """Return scale, offset and kind of a feature's inputs, the first two of each class."""
+    each = [_inputs_of(of_class, name) for of_class in spec.classes]
+    if len(each) == 1:
+        return list(each[0])
+    count = max(map(len, each))  # equal, except where a class lacks a block or what it sends
+    filled = [inputs or [(1.0, 0.0, _LINEAR)] * count for inputs in each]
+    rows = []
+    for inputs in zip(*filled, strict=True):
+        scale, offset, kind = zip(*inputs, strict=True)
+        rows.append((scale, offset, kind[0]))
+    return rows
+
+
 def _inputs_of(spec: SchedulerSpec, name: str) -> list[tuple[float, float, float]]:
     """Return scale, offset and kind of a feature's inputs; none for a feature that is constant."""
     owner, _, quantity = name.rpartition(".")
+    if name.startswith("class."):
+        return [(1.0, 0.0, _LINEAR)]
     if name.endswith("backlog_s"):
         return [(spec.slot_length_s / STEEPNESS, 0.0, _LOGARITHMIC)]
     if name == "tasks" or name.endswith("battery_J"):
@@ -130,6 +163,7 @@ def _inputs_of(spec: SchedulerSpec, name: str) -> list[tuple[float, float, float
         return [(1.0, server + 1.0, _EQUAL) for server in range(spec.servers)]
     if name == "size_factor":
         return [(0.2, 5.0, _LINEAR)]
-    nominal = _nominal(spec, quantity)
-    size = 0.0 if nominal is None else float(nominal[int(owner.removeprefix("block"))])
+    nominal, block = _nominal(spec, quantity), int(owner.removeprefix("block"))
+    sizes = [] if nominal is None else nominal.tolist()
+    size = sizes[block] if block < len(sizes) else 0.0
     return [(0.2 * size, 5.0, _LINEAR)] if size > 0.0 else []

@@ -72,8 +72,7 @@ class EpisodeLearning(Iterations, ABC):
         self.problems, problem = problems, problems[0]
         self.settings, spec = problem.settings, problem.spec
         self.encoder = FeatureEncoder.of(spec, self.settings.observe)
-        inputs, places = self.encoder.inputs, spec.servers + 1
-        self.network = network(inputs, spec.blocks, places, self.settings, spec.decision_epoch)
+        self.network = network.of(spec, self.settings, self.encoder)
         first = problem.make_envs(1).reset(problem.validation_seeds(1))
         self.reward_scale = reward_scale(spec, float(first[0, 0]))
         known = foreseeable(problem, first)
@@ -176,8 +175,8 @@ class MemoryLearning(EpisodeLearning):
     def __init__(self, network: type[PolicyNetwork], problems: Sequence[TrainingProblem]) -> None:
         super().__init__(network, problems, problems[0].settings.work_nodes)
         size = self.settings.buffer_size or self.runs * problems[0].epochs
-        blocks = problems[0].spec.blocks
-        self.memories = [ReplayBuffer(size, self.encoder.inputs, blocks) for _ in problems]
+        shape = self.encoder.inputs, self.network.blocks
+        self.memories = [ReplayBuffer(size, *shape) for _ in problems]
 
     def run_iteration(self, number: int, parameters: Parameters) -> Measures:
         """Play an episode on every work node, then learn from a minibatch for each of them.

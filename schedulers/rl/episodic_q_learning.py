@@ -37,7 +37,7 @@ class EpisodicQLearning(MemoryLearning):
         if self._target is None or self._updates % s.target_update_interval == 0:
             self._target = p
         self._updates += 1
-        best_next = self.network.values(self._target, batch.next_x).max(axis=-1)
+        best_next = self.network.best_values(self._target, batch.next_x)
         rewards, terminated = batch.rewards[..., None, :], batch.terminated[..., None, :]
         targets = td_targets(rewards, best_next, terminated, s.gamma)
         tensors = leaves(p)
@@ -45,7 +45,11 @@ class EpisodicQLearning(MemoryLearning):
         taken = torch.from_numpy(np.moveaxis(batch.placements, -1, -2).copy())
         chosen = values.gather(-1, taken.unsqueeze(-1)).squeeze(-1)
         errors = functional.smooth_l1_loss(chosen, torch.from_numpy(targets), reduction="none")
-        losses = errors.mean(dim=(-2, -1))
+        weights = self.network.block_weights(batch.x)
+        if weights is None:
+            losses = errors.mean(dim=(-2, -1))
+        else:
+            losses = (errors * weights.transpose(-1, -2)).sum(dim=-2).mean(dim=-1)
         measures = {"critic_loss": losses.detach().numpy().astype(np.float64)}
         return Gradient(gradients(losses.sum(), tensors), measures)
 

@@ -43,8 +43,7 @@ class NetworkLearner(Learner):
     def _make_network(
         cls, spec: SchedulerSpec, settings: Any, encoder: FeatureEncoder
     ) -> PolicyNetwork:
-        made, places = cls.network_for(settings), spec.servers + 1
-        return made(encoder.inputs, spec.blocks, places, settings, spec.decision_epoch)
+        return cls.network_for(settings).of(spec, settings, encoder)
 
     @classmethod
     def untrained(cls, spec: SchedulerSpec, settings: Any) -> Arrays:
@@ -59,7 +58,8 @@ class NetworkLearner(Learner):
     def decide(self, observation: Observation) -> Placement:
         """Return the placement that the network chooses."""
         x = self._encoder(observation.features()[None])
-        return self._network.decide(self._arrays, x, self.spec.rng)[0]
+        found = self._network.decide(self._arrays, x, self.spec.rng)[0]
+        return found[: observation.spec.blocks]
 
     @classmethod
     def train(cls, problem: TrainingProblem, logger: TrainingLogger) -> TrainingResult:

@@ -40,7 +40,7 @@ class QLearning(RolloutAlgorithm):
     def __init__(self, network: type[ValueNetwork], problem: TrainingProblem) -> None:
         self.settings = s = problem.settings
         super().__init__(network, problem, vine_envs=s.n_envs, episode_envs=s.n_envs)
-        self._buffer = ReplayBuffer(s.buffer_size, self.encoder.inputs, problem.spec.blocks)
+        self._buffer = ReplayBuffer(s.buffer_size, self.encoder.inputs, self.network.blocks)
         self._target: Arrays | None = None
         self._updates = 0
 
@@ -136,14 +136,18 @@ class QLearning(RolloutAlgorithm):
             self._target = p
         self._updates += 1
         batch = self._buffer.sample(s.batch_size, rng)
-        best_next = self.network.values(self._target, batch.next_x).max(axis=-1)
+        best_next = self.network.best_values(self._target, batch.next_x)
         targets = td_targets(batch.rewards, best_next, batch.terminated, s.gamma)
         tensors = {name: torch.from_numpy(x).requires_grad_() for name, x in p.items()}
         values = self.network.values(tensors, torch.from_numpy(batch.x))
         taken = torch.from_numpy(batch.placements.T.copy()).unsqueeze(-1)
-        loss = functional.smooth_l1_loss(
-            values.gather(-1, taken).squeeze(-1), torch.from_numpy(targets)
-        )
+        chosen, wanted = values.gather(-1, taken).squeeze(-1), torch.from_numpy(targets)
+        weights = self.network.block_weights(batch.x)
+        if weights is None:
+            loss = functional.smooth_l1_loss(chosen, wanted)
+        else:
+            errors = functional.smooth_l1_loss(chosen, wanted, reduction="none")
+            loss = (errors * weights.T).sum(dim=0).mean()
         gradients = torch.autograd.grad(loss, list(tensors.values()))
         gradient = np.concatenate([each.numpy().ravel() for each in gradients])
         shared.push(clipped(gradient, s.max_grad_norm), s.learning_rate)

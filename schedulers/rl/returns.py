@@ -111,8 +111,24 @@ def reward_scale(spec: SchedulerSpec, tasks: float) -> float:
     """Return a typical cost of an epoch, in seconds, by which rewards are divided.
 
     It is the delay of all ``tasks`` if the servers share their work and half of them wait. It is
-    divided by the mean number of tasks a slot where the reward is a mean over those tasks.
+    divided by the mean number of tasks a slot where the reward is a mean over those tasks. Where
+    tasks are of several classes and an epoch is a slot, it is that of the tasks of all.
     """
-    work, speed = spec.pooled_servers
+    if len(spec.classes) > 1:
+        (work, speed), rate = _pooled_classes(spec)
+        tasks = rate if spec.decision_epoch == "per_slot" else 1.0
+    else:
+        work, speed = spec.pooled_servers
     seconds = max(tasks, 1.0) * (1.0 + tasks) / 2.0 * work / speed
     return seconds / max(spec.tasks_a_slot or tasks, 1.0) if spec.aggregation == "mean" else seconds
+
+
+def _pooled_classes(spec: SchedulerSpec) -> tuple[tuple[float, float], float]:
+    """Return the mean time of a task at all servers together, as work at speed 1, and all tasks.
+
+    The mean is over tasks of all classes; the number of tasks is that of a slot.
+    """
+    rates = np.array([each.tasks_a_slot for each in spec.classes])
+    shares = rates / rates.sum() if rates.sum() else np.full(len(rates), 1.0 / len(rates))
+    each_s = [work / speed for work, speed in (each.pooled_servers for each in spec.classes)]
+    return (float(shares @ each_s), 1.0), float(rates.sum())

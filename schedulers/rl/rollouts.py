@@ -63,10 +63,9 @@ class RolloutAlgorithm(Algorithm):
         torch.set_num_threads(1)
         s, spec = problem.settings, problem.spec
         self.encoder = FeatureEncoder.of(spec, s.observe)
-        inputs, places = self.encoder.inputs, spec.servers + 1
-        self.network = network(inputs, spec.blocks, places, s, spec.decision_epoch)
+        self.network = network.of(spec, s, self.encoder)
         self.vine_envs, self.episode_envs = vine_envs, episode_envs
-        self._sampler = CandidateSampler(s, vine_envs, places)
+        self._sampler = CandidateSampler(s, vine_envs, spec.servers + 1, self.network.classes)
         counts = [(0, 0), *(self._counts(length) for length in problem.lengths)]
         added = np.diff(counts, axis=0).clip(min=0)  # vine rollouts and others, at each length
         added[added.sum(axis=1) == 0] = (1, 0) if s.branched_share else (0, 1)
@@ -147,10 +146,10 @@ class RolloutAlgorithm(Algorithm):
         """Simulate candidates from the state of every environment."""
         x = self.encoder(features)
         sampled = self.network.sample(p, x, self.problem.settings.candidates, epsilon, rng)
-        placements = self._sampler.candidates(self.network.greedy(p, x), sampled, rng)
+        placements = self._sampler.candidates(x, self.network.greedy(p, x), sampled, rng)
         returns = -envs.what_if(placements).cost
         best = placements[np.arange(len(placements)), returns.argmax(axis=1)]
-        self._sampler.remember(best)
+        self._sampler.remember(x, best)
         return BranchReturns(x, placements, returns, best)
 
     def epsilon(self, progress: float) -> float:

@@ -11,14 +11,13 @@ import pytest
 from hypothesis import given, settings
 
 from mecsim import Scenario
-from mecsim.errors import PlacementError, ScenarioError, SchedulerError
+from mecsim.errors import PlacementError, SchedulerError
 from mecsim.model.model import resolve
 from mecsim.scheduler.ended_task import EndedTask
 from mecsim.scheduler.observation import Observation, feature_names
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.recorded import recorded_summary
 from mecsim.simulation.replay import replay, replay_with
-from mecsim.simulation.replicas import Replicas
 from mecsim.simulation.run import run
 from mecsim.trace import TraceFile
 from tests.helpers.builders import chain, scenario, simulate
@@ -219,12 +218,13 @@ def test_rollouts_have_the_tasks_placed_before_at_the_instant() -> None:
         assert costs[1] == pytest.approx(-found.summary.reward)
 
 
-def test_what_does_not_know_classes_refuses_them() -> None:
+def test_a_scheduler_for_one_class_is_refused() -> None:
+    class OneClass(Scripted):
+        several_classes = False
+
     spec = described(LONG, SHORT)
-    with pytest.raises(ScenarioError, match="tasks: has 2 classes; replicas"):
-        Replicas(spec, 2)
-    with pytest.raises(SchedulerError, match=r"'dqn': decides for one class of tasks.*long, short"):
-        run(spec, "dqn", {"policy": "untrained"})
+    with pytest.raises(SchedulerError, match=r"OneClass.*: decides for one class.*long, short"):
+        run(spec, OneClass, {"placements": [[1, 1]]})
     assert run(spec).summary.scheduler == "greedy"
 
 
