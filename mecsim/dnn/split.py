@@ -186,7 +186,12 @@ def raw_input(
 
 
 def block_seconds(
-    blocks: Sequence[Block], stored: torch.Tensor, *, passes: int = 9, warm_up: int = 1
+    blocks: Sequence[Block],
+    stored: torch.Tensor,
+    *,
+    passes: int = 9,
+    warm_up: int = 1,
+    cpu_time: bool = False,
 ) -> Floats:
     """Measure how long each block takes on this machine, in passes through the whole chain.
 
@@ -197,15 +202,18 @@ def block_seconds(
         stored: A raw input, see :func:`raw_input`.
         passes: Passes that count.
         warm_up: Passes before the first that counts.
+        cpu_time: Measure the processor time of this thread, so that the time that other programs
+            take does not count. PyTorch should be set to one thread.
 
     Returns:
-        Elapsed seconds; shape (passes, M).
+        Elapsed seconds, or those of the processor; shape (passes, M).
     """
+    clock = time.thread_time_ns if cpu_time else time.perf_counter_ns
     found = np.empty((warm_up + passes, len(blocks)))
     for row in found:
         tensors: Tensors = (stored,)
         for number, block in enumerate(blocks):
-            start = time.perf_counter_ns()
+            start = clock()
             tensors = block(tensors)
-            row[number] = (time.perf_counter_ns() - start) / 1e9
+            row[number] = (clock() - start) / 1e9
     return found[warm_up:]

@@ -86,18 +86,19 @@ def fit_transfers(by_bits_s: Floats, service_s: Floats) -> TransferFit:
             (overhead,) = _least_squares(np.ones((1, len(service_s))), service_s - by_bits_s)
             return TransferFit(
                 transfers=len(service_s),
-                headers=Estimate(value=0.0),
+                headers=_at_least_0(_less_one(slope)),
                 overhead_s=_at_least_0(overhead),
                 one_size=False,
                 at_bound="headers",
             )
+    overhead = Estimate(value=0.0) if one_size else _at_least_0(overhead)
     (slope,) = _least_squares(by_bits_s[None], service_s)
     headers = _less_one(slope)
     bound = "headers" if headers.value < 0 else None if one_size else "overhead"
     return TransferFit(
         transfers=len(service_s),
         headers=_at_least_0(headers),
-        overhead_s=Estimate(value=0.0),
+        overhead_s=overhead,
         one_size=one_size,
         at_bound=bound,
     )
@@ -109,7 +110,12 @@ def _less_one(slope: Estimate) -> Estimate:
 
 
 def _at_least_0(estimate: Estimate) -> Estimate:
-    return estimate if estimate.value >= 0 else Estimate(value=0.0)
+    """Return an estimate, or 0 with the part of its interval that is allowed."""
+    if estimate.value >= 0:
+        return estimate
+    if estimate.high is None:
+        return Estimate(value=0.0)
+    return Estimate(value=0.0, low=0.0, high=max(estimate.high, 0.0))
 
 
 def _least_squares(columns: Floats, values: Floats) -> list[Estimate]:

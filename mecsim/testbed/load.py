@@ -60,7 +60,7 @@ def load_of(
 
     Args:
         model: The resolved scenario.
-        block_ms: Real time of each block of each class.
+        block_ms: Processor time of each block of each class.
         cores: Of the machine.
         modes: How nodes are made, and the stretch of time.
         recorded: Recorded tasks, if they are not drawn.

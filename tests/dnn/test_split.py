@@ -302,11 +302,13 @@ def test_unknown_cuts_are_refused() -> None:
 # ---------------------------------------------------------------- measuring
 
 
-def test_block_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("clock_name", ["perf_counter_ns", "thread_time_ns"])
+def test_block_seconds(clock_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(
         [0, 9000, 9000, 9500, 10_000, 14_000, 14_000, 14_500, 20_000, 25_000, 30_000, 30_700]
     )
-    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
     blocks = blocks_of(modules.SkipFromInput(), (8,), ["a"])
-    found = block_seconds(blocks, raw_input((8,), "float32"), passes=2, warm_up=1)
+    monkeypatch.setattr(time, clock_name, lambda: next(clock))
+    cpu_time, stored = clock_name == "thread_time_ns", raw_input((8,), "float32")
+    found = block_seconds(blocks, stored, passes=2, warm_up=1, cpu_time=cpu_time)
     np.testing.assert_allclose(found, [[4e-6, 0.5e-6], [5e-6, 0.7e-6]], rtol=1e-12)

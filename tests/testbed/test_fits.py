@@ -73,6 +73,19 @@ def test_nothing_below_zero(
     assert found.overhead_s.value == pytest.approx(expected_s)
 
 
+def test_an_interval_at_zero() -> None:
+    """Without a bound the slope is 0.95, and its interval reaches above 1."""
+    x = np.array([0.1, 0.1, 0.2, 0.2, 0.3, 0.3])
+    y = 0.95 * x + 0.02 + 0.004 * np.array([1, -1, 1, -1, 1, -1])
+    found = fit_transfers(x, y)
+    assert (found.at_bound, found.headers.value, found.headers.low) == ("headers", 0.0, 0.0)
+    without = np.array([np.polyfit(np.delete(x, i), np.delete(y, i), 1) for i in range(6)])
+    error = np.sqrt(((without[:, 0] - 0.95) ** 2).sum()) * t_quantile(0.975, 4)
+    assert found.headers.high == pytest.approx(error - 0.05)
+    assert error > 0.05
+    assert found.overhead_s.value == pytest.approx(0.02 - 0.05 * 0.2)
+
+
 def test_two_transfers_have_no_interval() -> None:
     found = fit_transfers(np.array([0.01, 0.02]), np.array([0.012, 0.023]))
     assert found.headers.value == pytest.approx(0.1)
