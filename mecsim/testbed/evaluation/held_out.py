@@ -90,13 +90,13 @@ def score_table(found: Sequence[HeldOut]) -> Table:
 def _numbers(score: Score) -> dict[str, Any]:
     """Return the numbers of a score by name; None for those that only parts have."""
     low, high = score.mean_error_ci95 or (None, None)
-    of_part = isinstance(score, PartScore)
+    part = score if isinstance(score, PartScore) else None
     pairs: dict[str, Pair | None] = {
         "mean": score.mean,
         "p50": score.p50,
         "p95": score.p95,
-        "wait": score.wait if of_part else None,
-        "service": score.service if of_part else None,
+        "wait": part and part.wait,
+        "service": part and part.service,
     }
     named = {
         f"{name}_{which}": None if pair is None else getattr(pair, which)

@@ -88,7 +88,8 @@ class Traces:
                 name=wanted.name,
             )
         except InputError as error:
-            return self.fail(wanted.name, error)
+            self.fail(wanted.name, error)
+            return None
         return path
 
     def fail(self, name: str, error: MecsimError) -> None:
