@@ -51,13 +51,14 @@ class HostProcess:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mecsim.testbed.host"],
+            [sys.executable, "-m", "mecsim.testbed.host_start", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
             env=os.environ | ENVIRONMENT,
         )
+        self._built = False
         self._answers: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._statuses: dict[str, int] = {}
         self._changed = threading.Condition()
@@ -84,6 +85,7 @@ class HostProcess:
         key, value = self._answer(_BUILD_S)
         if key != "built":
             raise InputError(f"testbed: the blocks cannot be built: {value}")
+        self._built = True
         return Built(value.pop("block_ms"), value)
 
     def fork(self, config: NodeConfig) -> None:
@@ -115,7 +117,7 @@ class HostProcess:
             if self._process.stdin is not None:
                 self._process.stdin.close()
         try:
-            self._process.wait(_END_S)
+            self._process.wait(_END_S if self._built else 0.0)  # it reads no input while it builds
         except subprocess.TimeoutExpired:
             pass
         finally:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from mecsim.errors import NodeFailedError
 from mecsim.model.model import Model
 from mecsim.scenario.testbed import host_address, nodes_named
 from mecsim.support import signals
+from mecsim.support.files import as_temporary_error, temporary_folder
 from mecsim.testbed import namespaces
 from mecsim.testbed.connections import Connections
 from mecsim.testbed.host_process import HostProcess
@@ -66,12 +66,11 @@ def nodes(
     """
     token, stations = secrets.token_hex(16), ways.stations()
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="mecsim-testbed-", ignore_cleanup_errors=True)
-        )
-        path = Path(folder) / "control"  # only this user can enter the folder
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
+        folder = stack.enter_context(temporary_folder())
+        path = folder / "control"  # only this user can enter the folder
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        with as_temporary_error("a socket"):
+            listener.bind(str(path))
         listener.listen(len(ways.names))
         connections = Connections(listener, token, ways.names, host.reason)
         stack.callback(connections.close)
@@ -89,7 +88,7 @@ def nodes(
             )
             host.fork(config)
         ready = _ready(connections, ways.names)
-        path.unlink()
+        shutil.rmtree(folder, ignore_errors=True)  # nothing is left if we are killed
         peers = _shaped_peers if modes.links == "tbf" else _peers
         yield LocalPool(connections), _start(connections, peers(model, ways, ready, modes), modes)
 
