@@ -308,9 +308,10 @@ class Observation:
             source: Servers from which the input is sent, 0-based; shape (n,).
 
         Returns:
-            Seconds, backlogs of the links on the way included; shape (n, N).
+            Seconds, backlogs of the links on the way included; shape (n, N). Ways go around links
+            that are down, as the tasks released now do.
         """
-        links, table = self.spec.links, self.spec.next_link[self.spec.route[block]]
+        links, table = self.spec.links, self.spec.next_link_at(self.time_s, block)
         bits = self.input_bits[block] if block < self.spec.blocks else self.result_bits
         hop_s = links.seconds(bits) + self.link_backlog_s
         return route_sums(links, table, hop_s, source)
