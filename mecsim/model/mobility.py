@@ -90,6 +90,17 @@ class Mobility:
         rows[:, moving] = equations.path_gain(np.maximum(metres, 1.0), *loss)
         return np.maximum(rows, LEAST_GAIN)
 
+    def positions_in(self, slot: int, still: Floats) -> Floats:
+        """Return the position of every device at the start of a slot in metres; shape (D, 2).
+
+        Args:
+            slot: Number of the slot.
+            still: Those of devices that stand still; shape (D, 2).
+        """
+        found = still.copy()
+        found[self.paths.device] = self.paths.xy_at(float(self.starts(range(slot, slot + 1))[0]))
+        return found
+
     def starts(self, numbers: range) -> Floats:
         """Return the starts of K slots; shape (K,)."""
         return np.arange(float(numbers.start), float(numbers.stop)) * self.slot_length

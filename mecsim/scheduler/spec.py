@@ -325,6 +325,11 @@ class SchedulerSpec:
         """p, the transmit power of every device in watts; shape (D,)."""
         return self._model.power_w
 
+    def device_xy_in(self, slot: int) -> Floats:
+        """Return the position of every device at the start of a slot in metres; shape (D, 2)."""
+        moving, xy = self._model.mobility, self._model.device_xy
+        return xy if moving is None else read_only(moving.positions_in(slot, xy))
+
     def available(self, time_s: float) -> Bools:
         """Return which resources have no outage at a time; shape (N + 3·D + L,)."""
         return available(self._model.calendars, len(self._model.resources), time_s)
