@@ -82,16 +82,14 @@ class CompiledKernel:
         counters = self.state.counters
         resource = np.empty(counters[END_TASK] - counters[FIRST_TASK], dtype=np.int64)
         read_under_way(self.state, self._now, resource)
-        mine, tasks = resource >= -1, [hops.tasks for hops in self._batches]
-        columns = (
-            np.concatenate([getattr(each, name) for each in tasks])[mine] if tasks else empty
-            for name, empty in (
-                ("release_s", np.empty(0)),
-                ("class_", resource[:0]),
-                ("device", resource[:0]),
-            )
+        mine, none = resource >= -1, resource[:0]
+        given = [hops.tasks for hops in self._batches]
+        return UnderWay(
+            np.concatenate([np.empty(0), *(each.release_s for each in given)])[mine],
+            np.concatenate([none, *(each.class_ for each in given)])[mine],
+            np.concatenate([none, *(each.device for each in given)])[mine],
+            resource[mine],
         )
-        return UnderWay(*columns, resource[mine])
 
     def battery_j(self) -> Floats:
         return self.state.battery_j.copy()

@@ -138,8 +138,10 @@ OUTAGES: list[dict[str, Any]] = [
 def failures(draw: st.DrawFn, count: int) -> list[dict[str, Any]]:
     """At most one failure of servers, one of devices and one of links."""
     found: list[dict[str, Any]] = []
-    links = [("links", ["all", [[1, 2]]])] if count > 1 else []
-    for key, which in (("servers", [[count], "all"]), ("devices", [[0], "all"]), *links):
+    some: dict[str, list[Any]] = {"servers": [[count], "all"], "devices": [[0], "all"]}
+    if count > 1:
+        some["links"] = [[[1, 2]], "all"]
+    for key, which in some.items():
         if draw(st.booleans()):
             times = draw(st.sampled_from(OUTAGES))
             work = draw(st.sampled_from(["resumes", "restarts", "lost"]))

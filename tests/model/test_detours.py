@@ -34,7 +34,8 @@ def networks(draw: st.DrawFn) -> tuple[Links, int, Any]:
     rates = draw(st.lists(st.sampled_from([1.0, 2.0, 4.0]), min_size=count, max_size=count))
     waits = draw(st.lists(st.sampled_from([0.0, 0.5, 3.0]), min_size=count, max_size=count))
     down = draw(st.lists(st.booleans(), min_size=count, max_size=count))
-    links = Links(*np.array(ends, dtype=np.int64).T.copy(), np.array(rates), np.array(waits))
+    source, target = np.array(ends, dtype=np.int64).T.copy()
+    links = Links(source, target, np.array(rates), np.array(waits))
     return links, servers, np.array(down)
 
 
