@@ -75,13 +75,15 @@ def submit_epoch(
     offset, out = np.empty(end - begin + 1, np.int64), output_slice(s)
     rate_bps, network = epochs.rate_bps[epochs.rates[epoch]], epochs.network[epoch]
     server, first_hop = epochs.serving_server[epochs.associations[epoch]], s.counters[END_HOP]
+    release_s, calendar, outages = epochs.release_s[begin:end], s.calendar, s.outages
     end_hop = build_hops(
-        out, first_hop, offset, tables, network, class_, device, size, rate_bps, server, placements
-    )
+        out, first_hop, offset, tables, network, calendar, outages, release_s,
+        class_, device, size, rate_bps, server, placements,
+    )  # fmt: skip
     if end_hop > out.end:
         return end_hop - first_hop
     slot, in_slot = epochs.slot[epoch], epochs.in_slot[epoch]
-    enter(s, offset, epochs.release_s[begin:end], class_, device, slot, in_slot)
+    enter(s, offset, release_s, class_, device, slot, in_slot)
     return 0
 
 

@@ -10,19 +10,22 @@ import numpy as np
 from mecsim.kernels.event_loop import run
 from mecsim.kernels.hops import HOP, Hops
 from mecsim.kernels.state import (
+    END_TASK,
     FIRST_BATCH,
     FIRST_HOP,
+    FIRST_TASK,
     State,
     count_ended,
     read_backlog,
     read_committed,
     read_hops,
     read_queues,
+    read_under_way,
     submit,
     take,
 )
 from mecsim.model.model import Model
-from mecsim.scheduler.observation import ALL
+from mecsim.scheduler.observation import ALL, UnderWay
 from mecsim.support.arrays import Floats, Ints
 
 
@@ -74,6 +77,19 @@ class CompiledKernel:
         committed_s = np.empty(len(self.state.last))
         read_committed(self.state, committed_s)
         return committed_s
+
+    def under_way(self) -> UnderWay:
+        counters = self.state.counters
+        resource = np.empty(counters[END_TASK] - counters[FIRST_TASK], dtype=np.int64)
+        read_under_way(self.state, self._now, resource)
+        mine, none = resource >= -1, resource[:0]
+        given = [hops.tasks for hops in self._batches]
+        return UnderWay(
+            np.concatenate([np.empty(0), *(each.release_s for each in given)])[mine],
+            np.concatenate([none, *(each.class_ for each in given)])[mine],
+            np.concatenate([none, *(each.device for each in given)])[mine],
+            resource[mine],
+        )
 
     def battery_j(self) -> Floats:
         return self.state.battery_j.copy()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mecsim.kernels.tables import KernelTables
 from mecsim.model import equations
+from mecsim.model.detours import crosses, find_down, link_seconds, way_around
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
 from mecsim.support.arrays import Floats, Ints
@@ -98,6 +99,9 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
     offset: Ints,
     tables: KernelTables,
     network: int,
+    calendar: Records,
+    outages: Floats,
+    release_s: Floats,
     class_: Ints,
     device: Ints,
     size: Floats,
@@ -113,6 +117,9 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
         offset: Filled in with the first row of every task, and the end; shape (n + 1,).
         tables: Constants of the model.
         network: Row of the tables' speeds.
+        calendar: See :class:`mecsim.model.calendars.Calendars`; for ways around failed links.
+        outages: See there.
+        release_s: Release of every task; shape (n,).
         class_: Class of every task; shape (n,).
         device: Device of every task; shape (n,).
         size: Size factors of every task; shape (n, 1) or (n, M).
@@ -136,8 +143,14 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
     follows = len(radio_bps) > 0
     first_block, classes = tables.first_block, len(tables.first_block) - 1
     last = size.shape[1] - 1  # 0 if all blocks have one size factor
+    failing, any_down, checked_s, known = tables.failing_links, False, np.nan, -1
+    down = np.zeros(len(link_target) if len(failing) else 0, np.bool_)
+    around = np.empty(tables.servers if len(failing) else 0, np.int64)
     for task in range(len(device)):
         offset[task] = at
+        if len(failing) and release_s[task] != checked_s:
+            checked_s, known = release_s[task], -1
+            any_down = find_down(failing, calendar, outages, tables.link, checked_s, down)
         own, kind, here = device[task], class_[task], 0
         own_bps = rate_bps[own]
         if follows and radio_bps[own] == radio_bps[own]:
@@ -161,8 +174,21 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
                         _put(rows, at & mask, block, tables.uplink + own, radio_s, 0.0, radio_j)
                     at += 1
                 target = place - 1 if place else serving_server[own]
+                table, detours = route[moved + stage], False
+                if any_down and crosses(next_link[table], link_target, down, server, target):
+                    detours, way = True, (moved + stage) * tables.servers + target
+                    if way != known:
+                        seconds = link_seconds(
+                            max(all_bits[moved + stage], 1.0),  # an empty one goes as one bit
+                            speed[tables.link :], latency_s, link_headers, link_overhead_s,
+                        )  # fmt: skip
+                        way_around(
+                            tables.link_source, link_target, seconds, down, next_link[table],
+                            target, around,
+                        )  # fmt: skip
+                        known = way
                 while server != target:
-                    link = next_link[route[moved + stage], server, target]
+                    link = around[server] if detours else next_link[table, server, target]
                     link_bps = speed[tables.link + link]
                     wired_s = _transfer_delay(bits, link_bps, link_headers, link_overhead_s)
                     joules = _transmit_energy(power_w[own], wired_s) if tables.literal_eq7 else 0.0
@@ -196,6 +222,7 @@ class HopBuilder:
 
     def __init__(self, model: Model) -> None:
         self.tables = KernelTables.of(model)
+        self._outages = model.calendars.of, model.calendars.outages
         self._hops_a_task = 2.0 * model.blocks
 
     def hops(self, tasks: Tasks, placements: Ints, slot: Slot) -> Hops:
@@ -221,6 +248,8 @@ class HopBuilder:
                 offset,
                 self.tables,
                 0,
+                *self._outages,
+                tasks.release_s,
                 tasks.class_,
                 tasks.device,
                 tasks.size,

@@ -22,7 +22,7 @@ from mecsim.kernels.hops import Hops
 from mecsim.model import equations
 from mecsim.model.calendar_visits import backlog, visit
 from mecsim.model.model import Model
-from mecsim.scheduler.observation import ALL
+from mecsim.scheduler.observation import ALL, UnderWay
 from mecsim.support.arrays import Floats, Ints
 
 
@@ -146,6 +146,19 @@ class SimpyKernel:
             for hop in range(task.hop, task.end):
                 committed_s[task.batch.resource[hop]] += task.batch.service_s[hop]
         return committed_s
+
+    def under_way(self) -> UnderWay:
+        tasks, now = self._pending(COMPLETION), self._clock.now
+        release_s, class_, resource = np.empty(len(tasks)), *np.full((2, len(tasks)), -1)
+        for row, task in enumerate(tasks):
+            batch, hop = task.batch, task.hop - 1
+            given = batch.hops.tasks
+            release_s[row] = given.release_s[task.number - given.first]
+            class_[row] = given.class_[task.number - given.first]
+            if not task.dropped and batch.start_s[hop] + batch.service_s[hop] > now:
+                resource[row] = batch.resource[hop]
+        device = np.array([task.device for task in tasks], dtype=np.int64)
+        return UnderWay(release_s, class_, device, resource)
 
     def _pending(self, rank: int) -> list[_Task]:
         """Return the tasks whose next event has a rank, in order of their numbers."""

@@ -291,6 +291,30 @@ def read_queues(s: State, now: float, queue_length: Ints) -> None:
 
 
 @compiled
+def read_under_way(s: State, now: float, resource: Ints) -> None:
+    """Fill in the resource of each task in the buffer; shape (n,).
+
+    It is −1 for a task that is under way at no resource, and −2 for one that is not released or has
+    ended.
+    """
+    first, hops, mask = s.counters[FIRST_TASK], s.hops, len(s.hops) - 1
+    for number in range(first, s.counters[END_TASK]):
+        task, found = s.tasks[number & (len(s.tasks) - 1)], -2
+        if number < s.counters[RELEASED]:
+            hop = hops[(task["hop"] - 1) & mask]
+            until_s = hop["start_s"] + hop["service_s"]
+            if task["ready_s"] > now:
+                found = hop["resource"] if until_s > now else -1
+            elif task["ready_s"] != task["ready_s"]:
+                after = hops[task["hop"] & mask]["service_s"]
+                if task["hop"] < task["end"] and after != after:  # it will be dropped
+                    found = -1 if task["drop_s"] > now else -2
+                elif until_s > now:  # it will be lost
+                    found = hop["resource"]
+        resource[number - first] = found
+
+
+@compiled
 def read_committed(s: State, committed_s: Floats) -> None:
     """Fill in the services at each resource of tasks that are not released yet; shape (R,)."""
     committed_s[:] = 0.0

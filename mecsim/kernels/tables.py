@@ -38,8 +38,11 @@ class KernelTables(NamedTuple):
     route: Ints
     """Route table of every entry of ``bits``; shape (B + C,)."""
     next_link: Ints
+    link_source: Ints
     link_target: Ints
     link_latency_s: Floats
+    failing_links: Ints
+    """See :attr:`mecsim.model.model.Model.failing_links`; shape (F,)."""
     radio_bps: Floats
     """Nominal radio rate of the devices whose rate follows a series, NaN of the others, whose rate
     is that of the slot; shape (D,), or (0,) if no device follows one."""
@@ -82,8 +85,10 @@ class KernelTables(NamedTuple):
             deadline_s=np.array([each.deadline_s for each in model.classes]),
             route=model.route,
             next_link=model.next_link,
+            link_source=model.links.source,
             link_target=model.links.target,
             link_latency_s=model.links.latency_s,
+            failing_links=model.failing_links,
             radio_bps=model.radio_bps,
             speed=np.tile(model.speed, (networks, 1)),
             servers=model.servers,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from mecsim.model.calendars import LOST, RESTARTS, RESUMES, Records
+from mecsim.model.calendars import LOST, RESTARTS, Records
 from mecsim.support.arrays import Floats
 from mecsim.support.jit import compilable
 
@@ -127,19 +127,25 @@ def visit(  # noqa: C901 - one loop over outages
         that of a nominal service; when the server is free next; and whether the job is lost, at the
         start plus that time.
     """
-    begin, end, rule = of[resource]["outage"], of[resource]["outage_end"], of[resource]["rule"]
+    begin, end = of[resource]["outage"], of[resource]["outage_end"]
     loss = last_at(outages, begin, end, 0, now_s) + 1  # the first outage that begins later
     down = loss > begin and now_s < outages[loss - 1, 1]
-    if down and of[resource]["refuses"]:
+    if down and outages[loss - 1, 3] > 0.0:  # it refuses jobs
         return now_s, 0.0, 0.0, free_s, True
     at_s = max(now_s, free_s)
     outage = last_at(outages, begin, end, 0, at_s)
     if outage >= begin and at_s < outages[outage, 1]:
         at_s = outages[outage, 1]
     outage += 1
-    if rule == LOST and loss < outage:
+    while outage < end and outages[outage, 0] <= at_s:  # it begins when the one before ends
+        at_s = outages[outage, 1]
+        outage += 1
+    while loss < outage and outages[loss, 2] != LOST:
+        loss += 1
+    if loss < outage:
         return outages[loss, 0], 0.0, 0.0, outages[loss, 1], True
     start_s, left_s, work_s, active_s = math.inf, service_s, 0.0, 0.0
+    restarts = False
     while True:
         until_s = outages[outage, 0] if outage < end else math.inf
         finish_s, done_s, busy_s, first_s = work_until(of, steps, resource, at_s, until_s, left_s)
@@ -148,9 +154,11 @@ def visit(  # noqa: C901 - one loop over outages
         active_s += busy_s
         if finish_s < math.inf:
             break
-        if rule == LOST:
+        if outages[outage, 2] == LOST:
             break
-        if rule == RESUMES:
+        if outages[outage, 2] == RESTARTS:
+            restarts, left_s = True, service_s
+        else:
             left_s = max(left_s - done_s, 0.0)
         at_s = outages[outage, 1]
         outage += 1
@@ -162,7 +170,7 @@ def visit(  # noqa: C901 - one loop over outages
     share = 1.0
     if of[resource]["by_time"]:
         share = active_s / service_s if service_s > 0.0 else 1.0
-    elif lost or rule == RESTARTS:
+    elif lost or restarts:
         share = work_s / service_s if service_s > 0.0 else 1.0
     next_free_s = outages[outage, 1] if lost else start_s + served_s
     return start_s, served_s, share, next_free_s, lost

@@ -32,8 +32,6 @@ LOST: Final = 2
 CALENDAR: Final = np.dtype(
     [
         ("timed", "i4"),  # whether the resource has a calendar at all
-        ("rule", "i4"),  # RESUMES, RESTARTS or LOST
-        ("refuses", "i4"),  # whether jobs that come during an outage are lost
         ("by_time", "i4"),  # whether energy is spent by time, as on the air, or by work done
         ("step", "i8"),  # rows of the steps from ``step`` to ``step_end``
         ("step_end", "i8"),
@@ -54,13 +52,14 @@ class Calendars(NamedTuple):
     steps: Floats
     """Begin of each step in s within its period, from 0, and the multiplier; shape (P, 2)."""
     outages: Floats
-    """Begin and end of each outage in s, in order and apart; shape (O, 2)."""
+    """Begin and end of each outage in s, in order; RESUMES, RESTARTS or LOST; and 1 where jobs that
+    come during it are lost, else 0; shape (O, 4)."""
 
 
 NO_CALENDARS: Final = Calendars(
     read_only(np.zeros(0, dtype=CALENDAR)),
     read_only(np.zeros((0, 2))),
-    read_only(np.zeros((0, 2))),
+    read_only(np.zeros((0, 4))),
 )
 
 
@@ -72,9 +71,43 @@ class Calendar:
     """Begin in s and multiplier of each step; the first begins at 0; shape (P, 2)."""
     period_s: float = math.inf
     outages: Floats = field(default_factory=lambda: np.zeros((0, 2)))
-    """Begin and end in s of each outage; shape (O, 2)."""
+    """Begin and end in s of each outage, in order and apart; shape (O, 2)."""
     rule: int = RESUMES
     refuses: bool = False
+    pauses: Floats = field(default_factory=lambda: np.zeros((0, 2)))
+    """Begin and end in s of further outages, in order and apart, after which work always resumes.
+    Where an outage overlaps them, its rules hold; shape (Q, 2)."""
+
+    def rows(self) -> Floats:
+        """Return the outages and, apart from them, what is left of the pauses.
+
+        See :attr:`Calendars.outages`.
+        """
+        outages, pauses = self.outages, _without(self.pauses, self.outages)
+        rules = np.broadcast_to([float(self.rule), float(self.refuses)], (len(outages), 2))
+        rows = np.concatenate([
+            np.concatenate([outages, rules], axis=1),
+            np.concatenate([pauses, np.zeros((len(pauses), 2))], axis=1),
+        ])  # fmt: skip
+        return rows[np.argsort(rows[:, 0], kind="stable")]
+
+
+def _without(intervals: Floats, cut: Floats) -> Floats:
+    """Return the parts of intervals that lie outside of others; both are in order and apart."""
+    if not len(cut):
+        return intervals
+    parts = []
+    first = np.searchsorted(cut[:, 1], intervals[:, 0], side="right").tolist()
+    end = np.searchsorted(cut[:, 0], intervals[:, 1]).tolist()
+    for (begin_s, end_s), a, b in zip(intervals.tolist(), first, end, strict=True):
+        at_s = begin_s
+        for cut_s, until_s in cut[a:b].tolist():
+            if at_s < cut_s:
+                parts.append((at_s, cut_s))
+            at_s = max(at_s, until_s)
+        if at_s < end_s:
+            parts.append((at_s, end_s))
+    return np.array(parts, dtype=np.float64).reshape(-1, 2)
 
 
 def calendars(
@@ -95,15 +128,14 @@ def calendars(
     of["period_s"] = math.inf
     if by_time is not None:
         of["by_time"][by_time] = 1
-    steps, outages = _Column(), _Column()
+    steps, outages = _Rows(2), _Rows(4)
     for rows, calendar in given:
         of["timed"][rows] = 1
         if len(calendar.steps):
             of["step"][rows], of["step_end"][rows] = steps.add(calendar.steps)
             of["period_s"][rows] = calendar.period_s
-        if len(calendar.outages):
-            of["outage"][rows], of["outage_end"][rows] = outages.add(calendar.outages)
-            of["rule"][rows], of["refuses"][rows] = calendar.rule, calendar.refuses
+        if len(calendar.outages) or len(calendar.pauses):
+            of["outage"][rows], of["outage_end"][rows] = outages.add(calendar.rows())
     if not of["timed"].any():
         return NO_CALENDARS
     return Calendars(read_only(of), read_only(steps.rows()), read_only(outages.rows()))
@@ -113,16 +145,16 @@ def available(calendars: Calendars, resources: int, now_s: float) -> Bools:
     """Return which of R resources have no outage at a time; shape (R,)."""
     if not len(calendars.outages):
         return np.ones(resources, dtype=np.bool_)
-    begin_s, end_s = calendars.outages.T
+    begin_s, end_s = calendars.outages[:, :2].T
     before = np.cumsum(np.append(0, (begin_s <= now_s) & (now_s < end_s)))
     return before[calendars.of["outage"]] == before[calendars.of["outage_end"]]
 
 
-class _Column:
-    """Arrays of two columns, one after the other."""
+class _Rows:
+    """Arrays of equal width, one after the other."""
 
-    def __init__(self) -> None:
-        self._pieces = [np.zeros((0, 2))]
+    def __init__(self, columns: int) -> None:
+        self._pieces = [np.zeros((0, columns))]
         self._end = 0
 
     def add(self, rows: Floats) -> tuple[int, int]:

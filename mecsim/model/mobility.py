@@ -14,9 +14,7 @@ from typing import Final
 import numpy as np
 
 from mecsim.model import association, equations
-from mecsim.model.calendars import Calendar
 from mecsim.model.paths import Paths, Servers
-from mecsim.model.resources import Resources
 from mecsim.model.topology import LEAST_GAIN
 from mecsim.scenario.schema import Radio, Scenario
 from mecsim.support.arrays import Floats, Ints, read_only
@@ -92,14 +90,26 @@ class Mobility:
         rows[:, moving] = equations.path_gain(np.maximum(metres, 1.0), *loss)
         return np.maximum(rows, LEAST_GAIN)
 
+    def positions_in(self, slot: int, still: Floats) -> Floats:
+        """Return the position of every device at the start of a slot in metres; shape (D, 2).
+
+        Args:
+            slot: Number of the slot.
+            still: Those of devices that stand still; shape (D, 2).
+        """
+        found = still.copy()
+        found[self.paths.device] = self.paths.xy_at(float(self.starts(range(slot, slot + 1))[0]))
+        return found
+
     def starts(self, numbers: range) -> Floats:
         """Return the starts of K slots; shape (K,)."""
         return np.arange(float(numbers.start), float(numbers.stop)) * self.slot_length
 
-    def interruptions(self, resources: Resources) -> Iterator[tuple[Ints, Calendar]]:
-        """Yield uplink and downlink of each device with handovers, and the outages that these are.
+    def interruptions(self) -> Iterator[tuple[int, Floats]]:
+        """Yield each device with handovers that take time, and begin and end of these in s.
 
-        A handover begins with the slot in which its device changes its server.
+        A handover begins with the slot in which its device changes its server. Shape (n, 2), in
+        order and apart.
         """
         order = np.argsort(self.device, kind="stable")
         first_of = np.searchsorted(self.device[order], self.paths.device)
@@ -112,8 +122,7 @@ class Mobility:
             end = begin + lasting_s
             first = np.append(True, begin[1:] > end[:-1])  # others continue the one before
             last = np.append(first[1:], True)
-            rows = np.array([resources.uplink, resources.downlink]) + device
-            yield rows, Calendar(outages=np.stack([begin[first], end[last]], axis=1))
+            yield device, np.stack([begin[first], end[last]], axis=1)
 
 
 def mobility(scenario: Scenario, moving: Paths, servers: Servers, start: Ints) -> Mobility:

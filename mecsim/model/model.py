@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from mecsim.model.resources import KINDS as KINDS
 from mecsim.model.resources import Resources
 from mecsim.model.routes import route_tables
 from mecsim.model.task_class import TaskClass
-from mecsim.model.timetable import timetable
+from mecsim.model.timetable import failing_links, timetable
 from mecsim.model.topology import Links
 from mecsim.scenario import groups
 from mecsim.scenario.schema import BlockTable, Dnn, Scenario
@@ -114,6 +114,8 @@ class Model:
     """Servers of the devices over time; None if all devices stand still."""
     calendars: Calendars = NO_CALENDARS
     """Rates and outages of the resources over time."""
+    failing_links: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Numbers of the links that data go around while they are down, in order."""
 
     @property
     def servers(self) -> int:
@@ -371,7 +373,9 @@ def _resolve(described: Scenario, seed: int) -> Model:
     )
     series = tuple(Series(_followers(model, keys), steps) for keys, steps in over_time.items())
     parts = model.resources, links, series, model.mobility
-    return _frozen(replace(model, series=series, calendars=timetable(scenario, seed, *parts)))
+    failing = failing_links(scenario, model.resources, links)
+    table = timetable(scenario, seed, *parts)
+    return _frozen(replace(model, series=series, calendars=table, failing_links=failing))
 
 
 def _followers(model: Model, keys: Keys) -> Ints:

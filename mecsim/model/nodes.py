@@ -70,7 +70,7 @@ def drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
         placed[moving.device] = False
     device_xy = _device_positions(scenario, servers, devices, server_xy, coverage_m, placed, seed)
     if moving is not None:
-        device_xy[moving.device] = moving.start_xy()
+        device_xy[moving.device] = moving.xy_at(0.0)
     serving_server, gain = topology.associate(
         device_xy, server_xy, coverage_m, scenario.radio, lambda device: _named(scenario, device)
     )

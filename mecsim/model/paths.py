@@ -71,10 +71,10 @@ class Paths:
     handover_s: Floats
     """Shape (m,)."""
 
-    def start_xy(self) -> Floats:
-        """Return the position of each device at time 0; shape (m, 2)."""
+    def xy_at(self, now_s: float) -> Floats:
+        """Return the position of each device at a time; shape (m, 2)."""
         rows = zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)
-        places = [association.place_at(a, b, self.time_s, self.xy, 0.0) for a, b in rows]
+        places = [association.place_at(a, b, self.time_s, self.xy, now_s) for a, b in rows]
         return np.array(places).reshape(-1, 2)
 
     def _named(self, i: int, now_s: float) -> str:

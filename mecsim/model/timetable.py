@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -43,8 +44,7 @@ def timetable(
     """Return the calendars of all resources: their series, failures and handovers.
 
     Raises:
-        ScenarioError: A failure names something that does not exist, or that another one names too,
-            or a device whose handovers take time.
+        ScenarioError: A failure names something that does not exist, or that another one names too.
     """
     if not series and not scenario.failures and moving is None:
         return NO_CALENDARS
@@ -52,13 +52,33 @@ def timetable(
     failing = list(_failing(scenario, resources, links))
     _check_disjoint(failing, resources)
     _check_number(failing, scenario.length_s)
-    if moving is not None:
-        _check_no_handovers(failing, resources, moving)
-        entries += moving.interruptions(resources)
+    handovers = {} if moving is None else dict(moving.interruptions())
     for failure, parts in failing:
-        entries += [(rows, _outages(failure, rows, seed, scenario.length_s)) for rows in parts]
+        for rows in parts:
+            outages, device = _outages(failure, rows, seed, scenario.length_s), int(rows[0])
+            pauses = handovers.pop(device - resources.device, None)
+            if pauses is None:
+                entries.append((rows, outages))
+            else:
+                with_pauses = replace(outages, pauses=pauses)
+                entries += [(rows[:1], outages), (rows[1:], with_pauses)]
+    radio = np.array([resources.uplink, resources.downlink])
+    entries += [(radio + device, Calendar(pauses=each)) for device, each in handovers.items()]
     on_air = np.arange(resources.uplink, len(resources))
     return calendars(len(resources), entries, by_time=on_air)
+
+
+def failing_links(scenario: Scenario, resources: Resources, links: Links) -> Ints:
+    """Return the numbers of the links that data go around while they are down; in order.
+
+    Raises:
+        ScenarioError: As :func:`timetable`.
+    """
+    if not scenario.wired.reroute:
+        return np.zeros(0, dtype=np.int64)
+    parts = (rows for _, parts in _failing(scenario, resources, links) for rows in parts)
+    found = [rows - resources.link for rows in parts if rows[0] >= resources.link]
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
 
 
 def _failing(
@@ -132,20 +152,6 @@ def _check_number(failing: Sequence[tuple[Failure, list[Ints]]], length_s: float
                 f"failures.{number}.mean_time_to_failure: {up_s:g} s lead to {total:.2g} outages "
                 f"in {length_s:g} s (slots × slot_length); allowed: {MOST_OUTAGES:,} in all"
             )
-
-
-def _check_no_handovers(
-    failing: Sequence[tuple[Failure, list[Ints]]], resources: Resources, moving: Mobility
-) -> None:
-    """Refuse failures of devices whose handovers take time: a radio has one list of outages."""
-    changing = resources.device + moving.paths.device[moving.paths.handover_s > 0]
-    for number, (_, parts) in enumerate(failing):
-        for rows in parts:
-            if np.isin(rows, changing).any():
-                raise ScenarioError(
-                    f"failures.{number}: names {_name(resources, int(rows[0]))}, whose handovers "
-                    "take time; allowed: devices that stand still or have handover: 0 s"
-                )
 
 
 def _name(resources: Resources, row: int) -> str:

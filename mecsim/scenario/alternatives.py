@@ -121,6 +121,12 @@ def _all_walk(values: Any) -> bool:
     return isinstance(devices, int) and 0 < devices <= len(numbers) == 1 + max(numbers)
 
 
+def _no_link_fails(values: Any) -> bool:
+    failures = value_of(values, ("failures",))
+    entries = failures if isinstance(failures, list | tuple) else ()
+    return all(value_of(each, ("links",)) is None for each in entries)
+
+
 def _is_table(values: Any) -> bool:
     return isinstance(value_of(values, ("dnn", "model")), Mapping)
 
@@ -208,6 +214,13 @@ CHOICES: Final = (
         for name in ("rate", "latency")
     ),
     Choice(
+        ("failures",),
+        _no_link_fails,
+        (("wired", "reroute"),),
+        "let links fail",
+        default="none of links",
+    ),
+    Choice(
         ("arrivals", "process"),
         lambda values: value_of(values, ("arrivals", "process")) == "trace",
         (("size_factor",),),
@@ -264,6 +277,7 @@ CHOICES: Final = (
 _HARMLESS: Final[Mapping[Keys, Any]] = {
     ("radio", "fading"): "none",
     ("dnn", "cut"): "balanced",
+    ("wired", "reroute"): True,
     ("size_factor",): {"distribution": "constant"},
 }
 """Values that say what holds anyway."""

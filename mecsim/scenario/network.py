@@ -184,6 +184,8 @@ class Link(Section):
 class Wired(_Overheads):
     """The wired network between the edge servers."""
 
+    added_keys = (*_Overheads.added_keys, "reroute")
+
     topology: Literal["full_mesh", "ring", "star", "line", "tree", "grid", "explicit"] = "full_mesh"
     """How the servers are linked; ``explicit`` means by the list ``links``."""
     rate: LinkRate = 1e9
@@ -194,6 +196,9 @@ class Wired(_Overheads):
     """Number of children of each server in a ``tree``."""
     links: tuple[Link, ...] | None = None
     """The links of an ``explicit`` topology."""
+    reroute: bool = True
+    """Whether data of tasks that are released while a link is down (``failures``) go around it,
+    where there is another way. Else they wait for its repair."""
 
     @model_validator(mode="after")
     def _links_when_explicit(self) -> Self:

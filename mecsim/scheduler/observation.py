@@ -33,6 +33,23 @@ class Outcomes(NamedTuple):
     """Tasks in flight that fail."""
 
 
+class UnderWay(NamedTuple):
+    """The n tasks that are released and have not ended, in order of their numbers."""
+
+    release_s: Floats
+    """Shape (n,)."""
+    class_: Ints
+    """Class of each task, from 0; shape (n,)."""
+    device: Ints
+    """Shape (n,)."""
+    resource: Ints
+    """Where each task waits or is in service, numbered as in ``backlog_s``; −1 where it is at no
+    resource: on its way over a link with a latency, or about to be dropped; shape (n,)."""
+
+
+PAST_SLOTS: Final = 100
+"""Most slots of which an observation knows the radio rates."""
+
 ALL: Final = slice(None)
 """All resources."""
 
@@ -57,6 +74,10 @@ class NetworkState(Protocol):
 
         Shape (R,).
         """
+        ...
+
+    def under_way(self) -> UnderWay:
+        """Return the tasks that are released and have not ended."""
         ...
 
 
@@ -100,6 +121,8 @@ class Observation:
     """The server (0-based) with which each device is associated; shape (D,)."""
     network: NetworkState
     """Is read on first use; later it may be ahead of this epoch."""
+    past_rates: Sequence[Floats] = ()
+    """Radio rates of all devices in the last slots, this one last; shape (D,) each."""
     rollouts: Callable[[Ints], Outcomes] | None = None
     """See :meth:`what_if`."""
 
@@ -182,6 +205,57 @@ class Observation:
         """
         self._check_present("committed_s")
         return read_only(self.network.committed_s())
+
+    @cached_property
+    def under_way(self) -> UnderWay:
+        """The tasks that are released and have not ended: what is in the queues of the network.
+
+        Raises:
+            RuntimeError: It is read for the first time after the epoch.
+        """
+        self._check_present("under_way")
+        tasks = self.network.under_way()
+        return UnderWay(
+            read_only(tasks.release_s),
+            read_only(tasks.class_),
+            read_only(tasks.device),
+            read_only(tasks.resource),
+        )
+
+    @cached_property
+    def slack_s(self) -> Floats:
+        """Time until the deadline of each task under way, below 0 if it has passed; shape (n,).
+
+        Infinite for tasks of classes without a ``deadline``. The order is that of
+        :attr:`under_way`.
+        """
+        deadline_s = np.array([each.deadline_s for each in self.spec.run.classes])
+        tasks = self.under_way
+        return read_only(tasks.release_s + deadline_s[tasks.class_] - self.time_s)
+
+    @cached_property
+    def device_xy(self) -> Floats:
+        """Position of every device in metres, that at the start of the slot; shape (D, 2)."""
+        return self.spec.device_xy_in(self.slot)
+
+    def past_rate_bps(self, slots: int = 10) -> Floats:
+        """Return the mean radio rate of every device over the last slots, this one included.
+
+        At the beginning of a run the mean is over the slots that there are.
+
+        Args:
+            slots: Number of slots, from 1 to :data:`PAST_SLOTS`.
+
+        Returns:
+            Shape (D,).
+
+        Raises:
+            ValueError: The number is out of range.
+        """
+        if not 1 <= slots <= PAST_SLOTS:
+            raise ValueError(f"past_rate_bps: slots is {slots}; allowed: 1 to {PAST_SLOTS}")
+        rates = list(self.past_rates[-slots:]) or [self.rate_bps]
+        return read_only(np.add.reduce(rates) / len(rates))
 
     def _check_present(self, name: str) -> None:
         if "_past" in self.__dict__:
@@ -308,9 +382,10 @@ class Observation:
             source: Servers from which the input is sent, 0-based; shape (n,).
 
         Returns:
-            Seconds, backlogs of the links on the way included; shape (n, N).
+            Seconds, backlogs of the links on the way included; shape (n, N). Ways go around links
+            that are down, as the tasks released now do.
         """
-        links, table = self.spec.links, self.spec.next_link[self.spec.route[block]]
+        links, table = self.spec.links, self.spec.next_link_at(self.time_s, block)
         bits = self.input_bits[block] if block < self.spec.blocks else self.result_bits
         hop_s = links.seconds(bits) + self.link_backlog_s
         return route_sums(links, table, hop_s, source)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mecsim.errors import SchedulerError
 from mecsim.model.calendars import available
+from mecsim.model.detours import around
 from mecsim.model.empty_network import EmptyNetwork
 from mecsim.model.model import Model
 from mecsim.model.random_streams import generator
@@ -44,6 +45,8 @@ class SchedulerSpec:
     ) -> None:
         self._model = model
         self._run = run
+        self._detours: dict[int, Any] = {}
+        """Route tables of blocks around failed links, and at −1 the state of the links."""
         self.rng = rng
         """The scheduler's own stream of random numbers."""
 
@@ -185,6 +188,31 @@ class SchedulerSpec:
         """Route tables, see :func:`mecsim.model.routes.next_links`; shape (K, N, N)."""
         return self._model.next_link
 
+    def next_link_at(self, time_s: float, block: int) -> Ints:
+        """Return the route table of a block's input at a time, around the links that are down.
+
+        Args:
+            time_s: The time.
+            block: Number of the block, from 0; M for the result.
+
+        Returns:
+            See :func:`mecsim.model.detours.way_around`; shape (N, N).
+        """
+        one, usual = self._one, self.next_link[self.route[block]]
+        if not len(one.failing_links):
+            return usual
+        down = ~self.available(time_s)[one.resources.link :]
+        down &= np.isin(np.arange(len(down)), one.failing_links)
+        if not down.any():
+            return usual
+        state = down.tobytes()
+        if self._detours.get(-1) != state:  # tables of other states of the links are forgotten
+            self._detours = {-1: state}
+        if block not in self._detours:
+            bits = float([*one.input_bits, *one.result_bits][block])
+            self._detours[block] = around(one.links, bits, down, usual)
+        return self._detours[block]
+
     @property
     def route(self) -> Ints:
         """The route table of each block's input and, last, of the result; shape (M + 1,)."""
@@ -296,6 +324,11 @@ class SchedulerSpec:
     def transmit_power_w(self) -> Floats:
         """p, the transmit power of every device in watts; shape (D,)."""
         return self._model.power_w
+
+    def device_xy_in(self, slot: int) -> Floats:
+        """Return the position of every device at the start of a slot in metres; shape (D, 2)."""
+        moving, xy = self._model.mobility, self._model.device_xy
+        return xy if moving is None else read_only(moving.positions_in(slot, xy))
 
     def available(self, time_s: float) -> Bools:
         """Return which resources have no outage at a time; shape (N + 3·D + L,)."""

@@ -21,7 +21,14 @@ from mecsim.kernels.rollout import Rollouts, expected_arrivals
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
-from mecsim.scheduler.observation import ALL, LosesNodes, NetworkState, Observation
+from mecsim.scheduler.observation import (
+    ALL,
+    PAST_SLOTS,
+    LosesNodes,
+    NetworkState,
+    Observation,
+    UnderWay,
+)
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.overload import HOP_IN_SESSION, OverloadGuard
 from mecsim.simulation.recorder import TraceRecorder
@@ -87,6 +94,10 @@ class PlacedNetwork:
             return self.kernel.lost()
         return np.zeros(len(self.kernel.queue_length()), dtype=np.bool_)
 
+    def under_way(self) -> UnderWay:
+        """Return the tasks under way; the placed tasks are not released."""
+        return self.kernel.under_way()
+
 
 class Session:
     """Runs a model on a kernel, epoch by epoch, and sends the rows of a trace to sinks.
@@ -141,6 +152,7 @@ class Session:
         self._ended: list[Hops] = []  # collected, not accounted for
         self._recent: list[Hops] = []  # collected since the last batch was submitted
         self._active: dict[int, Hops] | None = None  # see recent_hops
+        self._past: tuple[Floats, ...] = ()
         self.now = 0.0
         """Time of the present epoch; infinite after the last task."""
         self._acted_s = 0.0
@@ -150,6 +162,7 @@ class Session:
         """Yield the epochs in order of time; after the last one, drain the network."""
         for slot in self._slots:
             self._advance(slot.start_s)
+            self.remember(slot.rate_bps)
             if self._recorder:
                 self._recorder.add_slot(slot, self._kernel.battery_j())
             counts = np.array([len(slot.tasks)])
@@ -171,6 +184,10 @@ class Session:
             self._advance(release_s)
             yield Epoch(self._opened, release_s, slot, tasks[row : row + 1], device, number)
             self._account_when_due()
+
+    def remember(self, rate_bps: Floats) -> None:
+        """Keep the radio rates of a slot, of shape (D,), for the observations that follow."""
+        self._past = (*self._past[-(PAST_SLOTS - 1) :], rate_bps)
 
     def observe(self, epoch: Epoch) -> Observation:
         """Return what a scheduler may see at an epoch that has not been acted on."""
@@ -195,6 +212,7 @@ class Session:
             rate_bps=slot.rate_bps,
             serving_server=slot.serving_server,
             network=self._network(epoch),
+            past_rates=self._past,
             rollouts=rollouts,
         )
 

@@ -26,6 +26,7 @@ from mecsim.model.model import Model
 from mecsim.model.workload import Chunk, Tasks
 from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
+from mecsim.scheduler.observation import PAST_SLOTS
 from mecsim.scheduler.placement_checks import check_placement
 from mecsim.simulation.overload import HOP_IN_STATE, OverloadGuard
 from mecsim.simulation.recorder import TraceRecorder
@@ -92,7 +93,11 @@ class StaticRun:
             self._play(part)
 
     def _play(self, chunk: Chunk) -> None:
+        rates = np.broadcast_to(chunk.rate_bps, (len(chunk.start_s), self._model.devices))
+        self._idle.remember(rates[0])
         self._ask(chunk)
+        for row in rates[max(1, len(rates) - PAST_SLOTS) :]:
+            self._idle.remember(row)
         self.totals.release(chunk.first_slot, np.diff(chunk.bounds), chunk.release_s)
         epochs = EpochTable.of(chunk)
         log = self._advance(epochs, next_slot_s(self._model, chunk))

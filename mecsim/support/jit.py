@@ -45,6 +45,7 @@ def sources() -> list[Path]:
     others = (
         *("model/arrivals", "model/association", "model/calendars", "model/calendar_visits"),
         *(
+            "model/detours",
             "model/equations",
             "model/random_streams",
             "model/task_status",

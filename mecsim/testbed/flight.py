@@ -37,6 +37,7 @@ class Flight:
     batch: Batch
     first: int
     """Row of its first hop."""
+    device: int
     start_s: list[float] = field(init=False)
     """Start of each hop, NaN until it is reported; seconds of the scenario."""
     finish_s: list[float] = field(init=False)

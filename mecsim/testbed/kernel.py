@@ -14,7 +14,7 @@ import numpy as np
 from mecsim.errors import NodeFailedError
 from mecsim.kernels.hops import Hops
 from mecsim.model.model import Model
-from mecsim.scheduler.observation import ALL
+from mecsim.scheduler.observation import ALL, UnderWay
 from mecsim.support import signals
 from mecsim.support.arrays import Bools, Floats, Ints
 from mecsim.testbed.flight import Batch, Flight
@@ -73,7 +73,7 @@ class TestbedKernel:
         self._heard_at = self._clock.now()
         for row, first in enumerate(hops.offset[:-1].tolist()):
             release = self._ways.release(hops, row)
-            flight = Flight(release, batch, first)
+            flight = Flight(release, batch, first, device=int(hops.tasks.device[row]))
             self._flights[release.task] = flight
             batch.tasks.append(flight)
             passed = {name: None for hop in release.hops for name in (hop.owner, hop.target)}
@@ -242,6 +242,20 @@ class TestbedKernel:
 
     def committed_s(self) -> Floats:
         return self._committed_s.copy()
+
+    def under_way(self) -> UnderWay:
+        self._look()  # nodes have then sent all that happened before
+        released = [
+            (flight.release, hop, flight.device)
+            for flight in self._flights.values()
+            if flight.release.release_s < self._now_s and (hop := flight.pending()) is not None
+        ]
+        return UnderWay(
+            np.array([release.release_s for release, _, _ in released], dtype=np.float64),
+            np.array([release.task_class for release, _, _ in released], dtype=np.int64),
+            np.array([device for _, _, device in released], dtype=np.int64),
+            np.array([release.hops[hop].resource for release, hop, _ in released], dtype=np.int64),
+        )
 
     def battery_j(self) -> Floats:
         return np.full(self._model.devices, np.inf)

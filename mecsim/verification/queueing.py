@@ -11,6 +11,8 @@ References:
     * [Jackson] J. R. Jackson, Networks of waiting lines, Operations Research 5(4), 1957.
     * [Little] J. D. C. Little, A proof for the queuing formula L = λW, Oper. Res. 9(3), 1961.
     * [Lindley] D. V. Lindley, Queues with a single server, Proc. Camb. Phil. Soc. 48, 1952.
+    * [White] H. White, L. S. Christie, Queuing with preemptive priorities or with breakdown,
+      Operations Research 6(1), 1958.
     * [Law] A. M. Law, Simulation Modeling and Analysis, 5th ed., McGraw-Hill, 2015, ch. 9.
     * [A&S] M. Abramowitz, I. A. Stegun, Handbook of Mathematical Functions, 1964, ch. 26.
 """
@@ -50,8 +52,7 @@ def mm1_breakdowns_sojourn(
 ) -> float:
     """Return the mean sojourn [s] in M/M/1 whose server breaks down and resumes after repair.
 
-    White and Christie, "Queuing with preemptive priorities or with breakdown", 1958. Times from
-    repair to failure and back are exponential, whether the server works or not.
+    Times from repair to failure and back are exponential, whether the server works or not. [White]
 
     >>> round(mm1_breakdowns_sojourn(0.5, 1.0, 1.0, 1e-12), 9)  # repaired at once
     2.0

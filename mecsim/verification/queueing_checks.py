@@ -69,6 +69,9 @@ def _sojourns() -> list[tuple[str, str, float, list[int], str]]:
         queueing.mm1_sojourn(0.7, 1),
         queueing.mg1_wait_scv(0.7, 1, math.expm1(0.8**2)),
     )
+    failing = "{devices: all, mean_time_to_failure: 8 s, mean_time_to_repair: 2 s}"
+    repaired = "n̄/λ of a server that fails and resumes [White]"
+    down = queueing.mm1_breakdowns_sojourn(0.5, 1, 8, 2)
     sum3, sum2 = queueing.tandem_sojourn(0.7, [1, 1.25, 2]), 2 * queueing.mmc_sojourn(1.4, 1, 2)
     return [
         ("M/M/1, a device, ρ = 0.5", mm1, queueing.mm1_sojourn(0.5, 1), [0], half),
@@ -76,6 +79,13 @@ def _sojourns() -> list[tuple[str, str, float, list[int], str]]:
         ("M/M/1, an uplink, ρ = 0.7", mm1, alone, [1], uplink),
         ("M/M/1, a wired link, ρ = 0.7", mm1, alone, [2], link),
         ("M/M/1, each of 4 devices, ρ = 0.7", mm1, alone, [0], split),
+        (
+            "M/M/1 with breakdowns, a device, ρ = 0.5",
+            repaired,
+            down,
+            [0],
+            f"{half}; failures=[{failing}]",
+        ),
         ("M/D/1, a device, ρ = 0.5", mg1, 1 + queueing.md1_wait(0.5, 1), [0], f"{half}; {equal}"),
         ("M/D/1, a device, ρ = 0.8", mg1, 1 + queueing.md1_wait(0.8, 1), [0], equal),
         ("M/G/1, lognormal sizes, ρ = 0.7", mg1, 1 + lognormal, [0], uneven),

@@ -136,9 +136,12 @@ OUTAGES: list[dict[str, Any]] = [
 
 @st.composite
 def failures(draw: st.DrawFn, count: int) -> list[dict[str, Any]]:
-    """At most one failure of servers and one of devices."""
+    """At most one failure of servers, one of devices and one of links."""
     found: list[dict[str, Any]] = []
-    for key, which in (("servers", [[count], "all"]), ("devices", [[0], "all"])):
+    some: dict[str, list[Any]] = {"servers": [[count], "all"], "devices": [[0], "all"]}
+    if count > 1:
+        some["links"] = [[[1, 2]], "all"]
+    for key, which in some.items():
         if draw(st.booleans()):
             times = draw(st.sampled_from(OUTAGES))
             work = draw(st.sampled_from(["resumes", "restarts", "lost"]))
@@ -148,7 +151,7 @@ def failures(draw: st.DrawFn, count: int) -> list[dict[str, Any]]:
 
 
 @st.composite
-def mobility(draw: st.DrawFn, nodes: Scenario, *, takes_time: bool) -> list[dict[str, Any]]:
+def mobility(draw: st.DrawFn, nodes: Scenario) -> list[dict[str, Any]]:
     """Devices that walk around the first server, or one that goes to the next one and back."""
     groups_ = nodes.edge_servers
     count = groups_ if isinstance(groups_, int) else sum(g.count for g in groups_ if g.radio)
@@ -158,7 +161,7 @@ def mobility(draw: st.DrawFn, nodes: Scenario, *, takes_time: bool) -> list[dict
     ways: list[dict[str, Any]] = [{"points": points}, {"speed": [40.0, 90.0], "area": area}]
     change = {
         "hysteresis_db": draw(st.sampled_from([0.0, 0.5, 3.0])),
-        "handover": draw(st.sampled_from([0.0, 0.5, 1.0])) if takes_time else 0.0,
+        "handover": draw(st.sampled_from([0.0, 0.5, 1.0])),
     }
     return draw(st.sampled_from([[], *([way | change] for way in ways)]))
 
@@ -180,8 +183,7 @@ def cases(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     count = groups.count(Scenario.model_validate(nodes).edge_servers)
     radio, rate = draw(st.sampled_from(RADIOS)), draw(OVER_TIME)
     failing = draw(st.just([]) | failures(count))
-    takes_time = not any("devices" in each for each in failing)
-    moving = draw(mobility(Scenario.model_validate(nodes), takes_time=takes_time))
+    moving = draw(mobility(Scenario.model_validate(nodes)))
     dnn, types = chain(draw(few), draw(few)), draw(st.sampled_from(TYPES))
     if types:
         dnn["model"] |= {"ms": {t: [500 * n for n in draw(few)] for t in "ab"}}

@@ -71,6 +71,27 @@ OUTAGE: Final = table((3.0, 10.0))
         (Calendar(outages=OUTAGE, rule=LOSES), 1, [2, 3, 3, 12], [0, 2, 2, 0]),
         (Calendar(outages=OUTAGE, rule=LOSES, refuses=True), 1, [2, 3, 3, 3], [0, 2, 2, 2]),
         (Calendar(outages=OUTAGE, refuses=True), 1, [2, 11, 13, 3], [0, 0, 0, 2]),
+        # A pause is no loss: the second resumes at 3 s, and is lost at 3.5 s with those that wait.
+        (
+            Calendar(outages=table((3.5, 10)), rule=LOSES, pauses=table((2.5, 3))),
+            1,
+            [2, 3.5, 3.5, 3.5],
+            [0, 2, 2, 2],
+        ),
+        # It is lost where a failure begins when the pause ends; the fourth comes then, and waits.
+        (
+            Calendar(outages=OUTAGE, rule=LOSES, pauses=table((2.5, 3), (9, 11))),
+            1,
+            [2, 3, 3, 13],
+            [0, 2, 2, 0],
+        ),
+        # Served again from 10 s, with a pause from 11 to 12 s: to 13 s, 15 s, 17 s.
+        (
+            Calendar(outages=OUTAGE, rule=RESTARTS, pauses=table((11, 12))),
+            1,
+            [2, 13, 15, 17],
+            [0] * 4,
+        ),
         # With two cores: 0–2; 1–3; 2–3 and 10–11; 10–12.
         (Calendar(outages=OUTAGE), 2, [2, 3, 11, 12], [0, 0, 0, 0]),
         (Calendar(outages=OUTAGE, rule=LOSES), 2, [2, 3, 3, 12], [0, 0, 2, 0]),
@@ -117,6 +138,9 @@ CHOICES: Final = (
     Calendar(outages=table((0.5, 1.0), (2.0, 3.5), (3.75, 7.0)), rule=RESTARTS),
     Calendar(outages=table((0, 1.0), (1.5, 2.0), (4.0, 6.0)), rule=LOSES),
     Calendar(outages=table((1.0, 2.0), (3.0, 4.0)), rule=LOSES, refuses=True),
+    Calendar(outages=table((0.5, 1.0), (2.0, 3.5)), pauses=table((0.75, 2.5), (4.0, 5.0))),
+    Calendar(outages=table((1.0, 2.0)), rule=LOSES, pauses=table((0.5, 1.0), (1.5, 3.0))),
+    Calendar(outages=table((1.0, 2.0)), rule=RESTARTS, pauses=table((0.5, 1.25), (3.0, 4.0))),
     Calendar(
         steps=table((0, 2), (1, 0.1)), period_s=3.0, outages=table((0.25, 1.5)), rule=RESTARTS
     ),

@@ -22,7 +22,7 @@ from mecsim.kernels.simpy_kernel import SimpyKernel
 from mecsim.model import workload
 from mecsim.model.model import Model, resolve
 from mecsim.scenario.loading import load
-from mecsim.scheduler.observation import ALL
+from mecsim.scheduler.observation import ALL, UnderWay
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.replay import replay as replay_trace
@@ -102,6 +102,9 @@ class Both:
     def committed_s(self) -> Floats:
         return self.simpy.committed_s()
 
+    def under_way(self) -> UnderWay:
+        return self.simpy.under_way()
+
     def active(self) -> dict[int, Hops]:
         one, other = self.simpy.active(), self.compiled.active()
         assert list(one) == list(other)
@@ -119,6 +122,8 @@ class Both:
         assert same_array(one.battery_j(), other.battery_j())
         assert same_array(one.queue_length(), other.queue_length())
         assert same_array(one.committed_s(), other.committed_s())
+        for mine, theirs in zip(one.under_way(), other.under_way(), strict=True):
+            assert same_array(mine, theirs)
         self.branch = other.copy()
         other.copy().drain()
 

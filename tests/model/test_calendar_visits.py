@@ -27,7 +27,7 @@ def one(**of_calendar: Any) -> Calendars:
     """The calendar of resource 1 of two."""
     arrays: dict[str, Any] = {
         name: np.array(of_calendar.pop(name), dtype=np.float64).reshape(-1, 2)
-        for name in ("steps", "outages")
+        for name in ("steps", "outages", "pauses")
         if name in of_calendar
     }
     by_time = np.flatnonzero([False, of_calendar.pop("by_time", False)])
@@ -111,6 +111,8 @@ def test_backlog_leaves_out_outages_and_rates_to_come() -> None:
 class Case(NamedTuple):
     found: Calendars
     rule: int
+    outages: list[tuple[float, float]]
+    """Those that are no pauses."""
     now: float
     free: float
     service: float
@@ -134,9 +136,11 @@ def cases(draw: st.DrawFn) -> Case:
     bounds = sorted(draw(st.sets(grid(0, 30), max_size=8)))
     outages = list(zip(bounds[::2], bounds[1::2], strict=False))
     rule = draw(st.sampled_from([RESUMES, RESTARTS, LOST]))
+    bounds = sorted(draw(st.sets(grid(0, 30), max_size=6)))
     found = one(
         steps=steps,
         outages=outages,
+        pauses=list(zip(bounds[::2], bounds[1::2], strict=False)),
         period_s=13.0 if repeats else math.inf,
         rule=rule,
         by_time=draw(st.booleans()),
@@ -146,7 +150,7 @@ def cases(draw: st.DrawFn) -> Case:
     for begin, end in outages:  # a server that lost its work is free when the outage ends
         if rule == LOST and now < begin < free:
             free = min(free, end)
-    return Case(found, rule, now, free, draw(grid(0, 9)))
+    return Case(found, rule, outages, now, free, draw(grid(0, 9)))
 
 
 def fine(case: Case) -> tuple[Fraction, Fraction, bool]:
@@ -156,7 +160,7 @@ def fine(case: Case) -> tuple[Fraction, Fraction, bool]:
     eighths of a nominal second.
     """
     found, period = case.found, float(case.found.of[1]["period_s"])
-    outages = [(int(4 * begin), int(4 * end)) for begin, end in found.outages.tolist()]
+    outages = [(int(4 * begin), int(4 * end)) for begin, end in found.outages[:, :2].tolist()]
     steps = [(4 * begin, int(2 * factor)) for begin, factor in found.steps.tolist()] or [(0, 2)]
 
     def rate(at: int) -> int:
@@ -167,7 +171,8 @@ def fine(case: Case) -> tuple[Fraction, Fraction, bool]:
 
     now, service = int(4 * case.now), int(8 * case.service)
     at, left, start = max(now, int(4 * case.free)), service, None
-    loss = next((begin for begin, _ in outages if begin > now and case.rule == LOST), None)
+    begins = [int(4 * begin) for begin, _ in case.outages]
+    loss = next((begin for begin in begins if begin > now and case.rule == LOST), None)
     while loss is None or at < loss:
         halves = rate(at)
         if halves:
@@ -176,7 +181,7 @@ def fine(case: Case) -> tuple[Fraction, Fraction, bool]:
                 return Fraction(start, 4), Fraction(at, 4) + Fraction(left, 4 * halves), False
             left -= halves
         at += 1
-        if case.rule == RESTARTS and any(begin == at for begin, _ in outages):
+        if case.rule == RESTARTS and at in begins:
             left = service
     return Fraction(loss if start is None else start, 4), Fraction(loss, 4), True
 

@@ -169,7 +169,7 @@ def test_no_change_during_a_handover() -> None:
     model = resolve(
         scenario(slots=9, edge_server=TWO, mobility=[{"points": points, "handover": 2.5}])
     )
-    assert model.calendars.outages.tolist() == [[1.0, 3.5], [4.0, 6.5], [7.0, 9.5]]
+    assert model.calendars.outages[:, :2].tolist() == [[1.0, 3.5], [4.0, 6.5], [7.0, 9.5]]
     up, down = model.resources.uplink, model.resources.downlink
     assert np.flatnonzero(model.calendars.of["timed"]).tolist() == [up, down]
 
@@ -177,7 +177,7 @@ def test_no_change_during_a_handover() -> None:
 def test_handovers_without_a_gap_are_one_outage() -> None:
     points = [[k, 0, 900.0 * (k % 2), 0] for k in range(4)]
     spec = scenario(slots=4, edge_server=TWO, mobility=[{"points": points, "handover": 1.0}])
-    assert resolve(spec).calendars.outages.tolist() == [[1.0, 4.0]]
+    assert resolve(spec).calendars.outages[:, :2].tolist() == [[1.0, 4.0]]
 
 
 def test_servers_and_gains_can_be_read_at_any_slot() -> None:

@@ -18,8 +18,6 @@ from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.replay import replay
 from mecsim.simulation.run import run
-from mecsim.support.intervals import mean_interval
-from mecsim.verification import queueing
 from tests.helpers.builders import chain, scenario, simulate
 from tests.helpers.schedulers import SCRIPTED, Scripted
 
@@ -130,7 +128,7 @@ def test_availability_is_that_of_the_means() -> None:
     """MTTF / (MTTF + MTTR) = 3/4, within four standard deviations of the mean of 1000 servers."""
     spec = scenario(slots=400, edge_servers=1000, failures=[{"servers": "all", **FAILING}])
     model = resolve(spec)
-    outages = np.minimum(model.calendars.outages, 400.0)
+    outages = np.minimum(model.calendars.outages[:, :2], 400.0)
     up = 1 - np.diff(outages, axis=1).sum() / (1000 * 400)
     # After a renewal at 0 the availability is A + (1 − A)·exp(−t/6 − t/2).
     exact = 0.75 + 0.25 * (1 - math.exp(-400 * (1 / 6 + 1 / 2))) / (1 / 6 + 1 / 2) / 400
@@ -201,31 +199,3 @@ def test_summary_names_the_causes() -> None:
     assert "0 of 1 tasks completed, 1 failed (1 outage)" in summary.outcome
     assert summary.as_json()["failed_by_cause"] == {"outage": 1}
     assert "failed_by_cause" not in run(scenario(), "local").summary.as_json()
-
-
-@pytest.mark.slow
-def test_mm1_with_breakdowns() -> None:
-    """An M/M/1 queue whose server fails and is repaired, whether it serves or not."""
-    spec = Scenario.model_validate(
-        {
-            "slots": 40,
-            "slot_length": 1000.0,
-            "arrivals": {"process": "poisson", "rate": 500},
-            "size_factor": {"distribution": "exponential"},
-            "dnn": chain([1e9], [0]),
-            "devices": 1,
-            "device": {"capacity": 1e9},
-            "edge_servers": 1,
-            "failures": [
-                {"devices": "all", "mean_time_to_failure": 20.0, "mean_time_to_repair": 5.0}
-            ],
-        }
-    )
-    means = []
-    for seed in range(12):
-        sojourn = simulate(spec, "local", seed=seed, kernel="compiled").trace["tasks/total_s"]
-        means.append(float(sojourn[len(sojourn) // 10 :].mean()))
-    exact = queueing.mm1_breakdowns_sojourn(0.5, 1.0, 20.0, 5.0)
-    interval = mean_interval(means, 0.999)
-    assert interval.low <= exact <= interval.high
-    assert not interval.low <= queueing.mm1_sojourn(0.5 / 0.8, 1.0) <= interval.high

@@ -288,6 +288,25 @@ def test_schedulers_see_what_nodes_report() -> None:
     assert len([m for _, m in pool.sent if isinstance(m, Poll)]) <= 2 * len(seen)
 
 
+def test_tasks_under_way_are_those_of_the_trace() -> None:
+    run, seen = Run({"slots": 6}), list[tuple[float, list[float], list[int]]]()
+
+    class Looks(Alternating):
+        def decide(self, observation: Observation) -> Placement:
+            tasks = observation.under_way
+            seen.append((observation.time_s, tasks.release_s.tolist(), tasks.device.tolist()))
+            assert (tasks.resource >= 0).all()
+            return super().decide(observation)
+
+    run.play(Looks)
+    release, finish = run.column("release_s"), run.column("finish_s")
+    assert sum(len(each) for _, each, _ in seen) > 0
+    for time_s, released, device in seen:
+        mine = [a for a, b in zip(release, finish, strict=True) if a < time_s < b]
+        assert released == mine
+        assert device == [0] * len(mine)
+
+
 def test_services_that_were_placed_at_the_same_instant_are_committed() -> None:
     changes = {"arrivals": {"process": "slotted", "rate": 3}, "slots": 1}
     run, seen = Run(changes), list[float]()

@@ -168,6 +168,14 @@ class DoubleBooked(SimpyKernel):
         self._cores |= {resource: [0.0, 0.0] for resource in range(len(model.resources))}
 
 
+class Unfailing(SimpyKernel):
+    """Outages change nothing."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self._timed = frozenset()
+
+
 def put_in(patch: pytest.MonkeyPatch, kernel: type[SimpyKernel]) -> None:
     patch.setattr(drive, "make_kernel", lambda name, model: kernel(model))
 
@@ -211,6 +219,12 @@ def test_double_booked_servers_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured(names) == names
     alike = "Tandem, 2 servers of 2 cores"  # have two servers anyway
     assert measured(STATIONS) == [name for name in STATIONS if name != alike]
+
+
+def test_ignored_outages_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_in(monkeypatch, Unfailing)
+    breakdowns = [name for name in STATIONS if "breakdowns" in name]
+    assert measured(breakdowns) == breakdowns
 
 
 def test_half_the_cores_fail(monkeypatch: pytest.MonkeyPatch) -> None:
