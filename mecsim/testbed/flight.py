@@ -22,7 +22,7 @@ class Batch:
         """Whether something has happened since the last look."""
 
     def seen_at(self, now_s: float) -> Hops:
-        """Return a copy of the hops as known at a time; a hop that goes on ends later."""
+        """Return a copy of the hops as known at a time; a hop in service ends later."""
         rows = self.hops.rows.copy()
         for task in self.tasks:
             task.fill_in(rows, now_s)

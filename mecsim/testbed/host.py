@@ -81,7 +81,7 @@ class Host:
                     return
 
     def _read(self, source: int) -> bool:
-        """Read settings; return whether the file goes on."""
+        """Read settings; return whether more text follows."""
         data = os.read(source, 2**16)
         *lines, self._lines = (self._lines + data).split(b"\n")
         for line in lines:

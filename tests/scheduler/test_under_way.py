@@ -1,4 +1,4 @@
-"""What a scheduler is told of tasks under way, of past rates and of positions."""
+"""What a scheduler sees of tasks under way, of past rates and of positions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.helpers.strategies import cases_of_classes
 
 
 class Watching(Scripted):
-    """A scripted scheduler that keeps what it is told of tasks under way and of rates."""
+    """A scripted scheduler that keeps what it sees of tasks under way and of rates."""
 
     def decide(self, observation: Observation) -> Placement:
         tasks = [column.tolist() for column in observation.under_way]

@@ -27,7 +27,7 @@ def job(task: int, service_s: float = 1.0, drop_at: float = NEVER, content: Any 
 
 
 class Ends:
-    """A listener that keeps what it is told."""
+    """A listener that keeps what it hears."""
 
     def __init__(self) -> None:
         self._ends: queue.Queue[tuple[Any, ...]] = queue.Queue()
