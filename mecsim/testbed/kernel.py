@@ -174,7 +174,7 @@ class TestbedKernel:
         """Stop the run because of a node, or continue without it."""
         if not self._continues:
             raise NodeFailedError(
-                f"node {name}: {reason}. Try: testbed.on_node_failure: continue lets the run continue"
+                f"node {name}: {reason}. Try: testbed.on_node_failure: continue"
             )
         if name in self._dead:
             return
