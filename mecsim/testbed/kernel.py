@@ -173,9 +173,7 @@ class TestbedKernel:
     def _fail(self, name: str, reason: str) -> None:
         """Stop the run because of a node, or continue without it."""
         if not self._continues:
-            raise NodeFailedError(
-                f"node {name}: {reason}. Try: testbed.on_node_failure: continue"
-            )
+            raise NodeFailedError(f"node {name}: {reason}. Try: testbed.on_node_failure: continue")
         if name in self._dead:
             return
         self._dead[name] = self._clock.seconds(self._clock.now())
