@@ -10,9 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import hypothesis
 import pytest
 
 from mecsim.support import jit
+from tests.helpers.examples import examples, thorough
 
 os.environ[jit.COMPILE_NOTICE_SHOWN] = "1"  # commands print the same on a fresh machine
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell lets us ignore it
@@ -20,6 +22,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell l
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+hypothesis.settings.register_profile("quick", max_examples=examples(100))
+if not thorough():
+    hypothesis.settings.load_profile("quick")
 
 EXTRAS: Final = (
     *(
