@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
@@ -14,6 +15,7 @@ import hypothesis
 import pytest
 
 from mecsim.support import jit
+from tests import ONE_THREAD, SET_HERE
 from tests.helpers.examples import examples, thorough
 
 os.environ[jit.COMPILE_NOTICE_SHOWN] = "1"  # commands print the same on a fresh machine
@@ -50,6 +52,17 @@ if find_spec("xdist") is None:
     def worker_id() -> str:
         """Name the only process as pytest-xdist does."""
         return "master"
+
+
+gc.disable()  # nearly all that collecting the tests imports lives until the end
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, and give the processes that tests start all threads."""
+    gc.freeze()
+    gc.enable()
+    if SET_HERE:
+        os.environ.pop(ONE_THREAD, None)
 
 
 class SkippableModule(pytest.Module):

@@ -20,6 +20,7 @@ from filelock import FileLock
 from numba.core.event import Event, EventStatus
 
 from mecsim.support import jit
+from tests.helpers.slow import slow_unless
 
 Run: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -161,15 +162,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize(
     ("damage", "kind"),
-    [
-        ("halved", "nbi"),
-        ("zeroed at the end", "nbc"),
-        *(
-            pytest.param(damage, kind, marks=pytest.mark.slow)
-            for damage, kind in product(DAMAGES, ("nbi", "nbc"))
-            if (damage, kind) not in (("halved", "nbi"), ("zeroed at the end", "nbc"))
-        ),
-    ],
+    slow_unless(
+        [("halved", "nbi"), ("zeroed at the end", "nbc")], product(DAMAGES, ("nbi", "nbc"))
+    ),
 )
 def test_damaged_files_are_compiled_again(
     tmp_path: Path, tiny: Run, quadrupled: Path, damage: str, kind: str
