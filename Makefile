@@ -7,6 +7,9 @@ ARGS     ?=
 # Trainings and batches would take hours without the compiler, and nothing of theirs is compiled.
 SLOW_WITHOUT := $(addprefix --ignore=tests/,rl learning study paper docs)
 
+# Neighbours share fixtures and caches: each process takes tests in their order, and steals at the end.
+PARALLEL := -n $(JOBS) --dist worksteal
+
 VENV := .venv
 BIN  := $(VENV)/bin
 RUN  := $(VENV)/.run-installed
@@ -31,17 +34,17 @@ testbed: $(DEV) $(WARM) ## run a scenario on real processes, and predict it (SCE
 	$(BIN)/mecsim testbed $(if $(filter command line,$(origin SCENARIO)),$(SCENARIO),testbed) $(ARGS)
 
 test: $(DEV) $(WARM) ## run the tests, except slow ones and benchmarks (ARGS=...)
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-bare: $(BARE)/.installed ## run the tests that need no extra, in an install without extras (ARGS=...)
 	$(BARE)/bin/python -m pytest -o addopts= -ra -m "not slow and not benchmark" $(ARGS)
 
 coverage: $(DEV) ## run the tests and print the lines and branches that they miss (ARGS=...)
-	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term $(ARGS)
 
 verify: $(DEV) ## run slow and property-based tests, all with the compiler off, and the known answers
-	MECSIM_THOROUGH=1 $(BIN)/python -m pytest -n $(JOBS) -m "(slow or hypothesis) and not benchmark" $(ARGS)
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(JOBS) $(SLOW_WITHOUT) $(ARGS)
+	MECSIM_THOROUGH=1 $(BIN)/python -m pytest $(PARALLEL) -m "(slow or hypothesis) and not benchmark" $(ARGS)
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) $(SLOW_WITHOUT) $(ARGS)
 	$(BIN)/mecsim verify
 
 policies: $(DEV) ## train the shipped policies again (some minutes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
@@ -10,9 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import hypothesis
 import pytest
 
 from mecsim.support import jit
+from tests import ONE_THREAD, SET_HERE
+from tests.helpers.examples import examples, thorough
 
 os.environ[jit.COMPILE_NOTICE_SHOWN] = "1"  # commands print the same on a fresh machine
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell lets us ignore it
@@ -20,6 +24,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell l
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+hypothesis.settings.register_profile("quick", max_examples=examples(100))
+if not thorough():
+    hypothesis.settings.load_profile("quick")
 
 EXTRAS: Final = (
     *(
@@ -44,6 +52,17 @@ if find_spec("xdist") is None:
     def worker_id() -> str:
         """Name the only process as pytest-xdist does."""
         return "master"
+
+
+gc.disable()  # nearly all that collecting the tests imports lives until the end
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, and give the processes that tests start all threads."""
+    gc.freeze()
+    gc.enable()
+    if SET_HERE:
+        os.environ.pop(ONE_THREAD, None)
 
 
 class SkippableModule(pytest.Module):

@@ -187,8 +187,10 @@ def backlog(
     """Return the work that is ahead of a job that joins now, in seconds at the present rate.
 
     It is what can be known now: outages to come are left out, and rates to come are that of now
-    (the nominal one while the multiplier is 0).
+    (the nominal one while the multiplier is 0). It is 0 at infinity, in the drained network.
     """
+    if now_s >= free_s:
+        return 0.0
     work_s = 0.0
     outage, end = of[resource]["outage"], of[resource]["outage_end"]
     outage = max(last_at(outages, outage, end, 0, now_s), outage)

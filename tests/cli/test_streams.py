@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,15 @@ def _ended(
     return done
 
 
-@pytest.mark.parametrize("environment", MODES, ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(
-    "arguments",
-    [("--help",), ("--version",), (*RUN, "--no-trace"), (*RUN, "--no-trace", "--json")],
+    ("arguments", "environment"),
+    [
+        *product([("--help",), ("--version",)], MODES),
+        ((*RUN, "--no-trace"), BUFFERED),
+        ((*RUN, "--no-trace", "--json"), UNBUFFERED),
+        pytest.param((*RUN, "--no-trace"), UNBUFFERED, marks=pytest.mark.slow),
+        pytest.param((*RUN, "--no-trace", "--json"), BUFFERED, marks=pytest.mark.slow),
+    ],
 )
 def test_the_reader_of_stdout_has_ended(
     arguments: tuple[str, ...], environment: dict[str, str]
@@ -105,7 +111,7 @@ def test_a_run_that_cannot_print_keeps_its_trace(loud: str, tmp_path: Path) -> N
 def test_a_job_that_cannot_print_does_not_fail(loud: str, tmp_path: Path) -> None:
     done = _ended(
         "compare", SCENARIO, "--schedulers", f"greedy,{loud}",
-        "--set", "slots=1", "--seeds", "1", "--jobs", "2", "--no-figures",
+        "--set", "slots=1", "--seeds", "1", "--jobs", "1", "--no-figures",
         "--out", str(tmp_path / "out"), stderr=ended_pipe(),
     )  # fmt: skip
     assert done.returncode == 0

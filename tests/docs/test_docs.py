@@ -29,6 +29,7 @@ from mecsim.verification import conformance
 from tests.docs import scenario_reference
 from tests.docs.pages import PAGES, README, ROOT, Block, anchors, blocks, commands, links, prose
 from tests.helpers.batches import in_this_process
+from tests.helpers.examples import thorough
 
 LANGUAGES: Final = {"sh", "console", "python", "yaml", "toml", "text"}
 SHIPPED: Final = sorted((ROOT / "scenarios").glob("*.yaml"))
@@ -44,7 +45,7 @@ LONG: Final = (
     re.compile(r"mecsim profile (my_package|graph\.txt|resnet32 --times)"),
     re.compile(r"mecsim run scenarios/alexnet.yaml$"),  # its policy must have been trained
 )
-SHORTER: Final = ("--no-figures", "--seeds", "2")
+SHORTER: Final = ("--no-figures", "--seeds", "2" if thorough() else "1")
 """What makes a comparison short, after the options shown: the last of each counts."""
 OTHER_PROGRAMS: Final = ("source", "ray", "pip")
 

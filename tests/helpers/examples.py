@@ -9,6 +9,11 @@ THOROUGH: Final = "MECSIM_THOROUGH"
 """The variable that `make verify` sets: it tries all examples."""
 
 
+def thorough() -> bool:
+    """Return whether this run tries all examples."""
+    return THOROUGH in os.environ
+
+
 def examples(count: int) -> int:
     """Return ``count`` in a thorough run, else a quarter of it, and at least 10."""
-    return count if THOROUGH in os.environ else max(count // 4, 10)
+    return count if thorough() else max(count // 4, 10)

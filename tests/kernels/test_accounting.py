@@ -85,7 +85,8 @@ def test_what_the_battery_just_affords_is_done() -> None:
     [
         (0.3, 0.1, 3),
         (0.7, 0.1, 7),
-        (1.0, 1e-4, 10_000),
+        (0.1, 1e-4, 1_000),
+        pytest.param(1.0, 1e-4, 10_000, marks=pytest.mark.slow),
         (0.3 * (1 - 1e-9), 0.1, 2),  # what is missing is no rounding
     ],
 )

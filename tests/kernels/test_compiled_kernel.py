@@ -31,6 +31,7 @@ from mecsim.simulation.session import Session
 from mecsim.support.arrays import Floats, Ints
 from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario, simulate
+from tests.helpers.cli import mecsim
 from tests.helpers.examples import examples
 from tests.helpers.schedulers import SCRIPTED
 from tests.helpers.shipped import SIMPLE
@@ -157,7 +158,7 @@ def test_shipped_scenarios(path: Path, scheduler: str) -> None:
     if path.stem in ("metro", "city"):
         rate = {"process": "poisson", "rate": 150}
         changes = {"slots": 2, "arrivals": rate, "devices": 300}
-        if scheduler in ("single-cut", "viterbi"):  # which try all (pairs of) servers a device
+        if scheduler != "edge":  # most of the time goes into routes between hundreds of servers
             changes["edge_servers"] = 40
     else:
         changes = {"slots": 12, "arrivals": spec.arrivals.model_dump()}
@@ -320,6 +321,4 @@ def test_a_trace_replays_with_the_other_kernel(tmp_path: Path, one: str, other: 
     spec = load(FOLDER / "small_battery.yaml", ["slots=5"])
     run_scenario(spec, "rpdi", kernel=one, out=trace)
     assert replay_trace(trace, kernel=other).difference is None
-    done = python("-W", "error", "-m", "mecsim", "replay", str(trace), "--kernel", other)
-    assert done.returncode == 0, done.stderr
-    assert "identical" in done.stdout
+    assert "identical" in mecsim("replay", str(trace), "--kernel", other).stdout

@@ -29,6 +29,7 @@ from mecsim.env import ID, Observations, PartitionEnv, PartitionVectorEnv
 from mecsim.errors import InputError, PlacementError, ScenarioError
 from mecsim.model import workload
 from mecsim.model.model import resolve
+from mecsim.simulation import replicas
 from mecsim.support.arrays import Floats, Ints
 from tests.helpers.builders import chain, scenario, simulate
 from tests.helpers.schedulers import SCRIPTED
@@ -53,7 +54,15 @@ RARE = load(
     DEFAULT, ["slots=3", "decision_epoch=per_task", "arrivals={process: poisson, rate: 0.5}"]
 )
 cases = pytest.mark.parametrize("spec", CASES.values(), ids=CASES)
-all_cases = pytest.mark.parametrize("spec", [*CASES.values(), RARE], ids=[*CASES, "rare tasks"])
+ALIKE = ("fading", "bursts", "few tasks")
+"""Cases whose steps differ from those of others in numbers only: they are slow tests."""
+all_cases = pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(spec, id=name, marks=pytest.mark.slow if name in ALIKE else ())
+        for name, spec in {**CASES, "rare tasks": RARE}.items()
+    ],
+)
 
 
 def placements(spec: Scenario, count: int) -> Ints:
@@ -364,7 +373,8 @@ def test_seeds_without_tasks_are_skipped_and_counted() -> None:
     assert infos["skipped_seeds"].tolist() == [0, found - empty]
 
 
-def test_a_scenario_without_tasks_is_an_error() -> None:
+def test_a_scenario_without_tasks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "SEED_TRIALS", 20)
     for make in (PartitionEnv, PartitionVectorEnv):
         env: Any = make(RARE, overrides=["arrivals.rate=0"])
         with pytest.raises(ScenarioError, match="arrivals: no task is released under seeds 0 to"):
@@ -377,12 +387,21 @@ def released(spec: Scenario, seed: int) -> int:
 
 # ---------------------------------------------------------------- copies
 
+COPIED = ("slots", "tasks", "batteries")
+"""Cases of which copies are stepped in each run of the tests; those of the others are slow."""
+
 
 def copied(env: Any) -> list[Any]:
     return [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
 
 
-@all_cases
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(spec, id=name, marks=() if name in COPIED else pytest.mark.slow)
+        for name, spec in {**CASES, "rare tasks": RARE}.items()
+    ],
+)
 def test_a_copy_steps_exactly_like_the_original(spec: Scenario) -> None:
     """Before the first reset, in the middle of an episode, at its end, and in the next one."""
     script = placements(spec, 50)
@@ -442,6 +461,7 @@ def test_a_copy_has_the_attributes_of_the_original() -> None:
         )
 
 
+@pytest.mark.slow
 def test_environments_step_in_other_processes() -> None:
     """Environments in the middle of an episode are pickled into the workers."""
     envs, steps = [PartitionEnv(CASES["tasks"]) for _ in range(2)], placements(SHORT, 30)

@@ -60,7 +60,7 @@ def until(true: Callable[[], Any]) -> Any:
     while time.monotonic() < end:
         if found := true():
             return found
-        time.sleep(0.02)
+        time.sleep(0.1)  # listing processes takes time from the training
     pytest.fail("nothing happened")
 
 
@@ -95,6 +95,7 @@ def test_ctrl_c_keeps_a_checkpoint(here: Path) -> None:
     assert (here / "p.curve.h5").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_workers_start_is_quiet(here: Path) -> None:
     with started(here, "--workers", "2") as process:
         until(lambda: workers_of(process))

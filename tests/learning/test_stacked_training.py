@@ -17,6 +17,7 @@ from mecsim.learning.options import stack_key
 from mecsim.learning.tensorboard import EventFile
 from mecsim.learning.training import train as train_alone
 from mecsim.learning.training import train_stack
+from tests.helpers.slow import slow_unless
 from tests.learning.test_training import _Stop
 from tests.rl.test_learners import obvious, same
 
@@ -48,7 +49,7 @@ def at_every_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("at_every_iteration")
-@pytest.mark.parametrize("after", [2, 5, 9])
+@pytest.mark.parametrize("after", slow_unless([5], [2, 5, 9]))
 @pytest.mark.parametrize("name", RATES)
 def test_a_resumed_training_ends_in_the_same_policy(name: str, after: int, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole.safetensors", tmp_path / "p.safetensors"

@@ -19,6 +19,7 @@ from mecsim.errors import InputError, Interrupted, PolicyError
 from mecsim.learning.checkpoint import read_checkpoint
 from mecsim.learning.policy_file import read_policy
 from tests.helpers.cli import ended
+from tests.helpers.slow import slow_unless
 from tests.rl.test_learners import ACTOR_CRITIC, same
 from tests.rl.test_policy_network import learn
 
@@ -102,7 +103,7 @@ class _Stop:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("after", [2, 5, 8])
+@pytest.mark.parametrize("after", slow_unless([5], [2, 5, 8]))
 @pytest.mark.parametrize("name", ["mtl-a3c", "a3c", "dqn"])
 def test_a_resumed_training_ends_in_the_same_policy(name: str, after: int, tmp_path: Path) -> None:
     how: dict[str, Any] = {"episodes": 150, "options": {"branched_share": 0.5}}

@@ -105,6 +105,12 @@ def test_backlog_leaves_out_outages_and_rates_to_come() -> None:
     assert multiplier_at(*found[:2], 1, 10.0) == 0.5
 
 
+def test_backlog_at_infinity_is_0_also_where_steps_repeat() -> None:
+    """A drained network is asked at infinity, which is in no period."""
+    found = one(steps=[[0, 1], [1, 0]], period_s=4.0)
+    assert backlog(*found, 1, math.inf, 17.0) == compiled(backlog)(*found, 1, math.inf, 17.0) == 0
+
+
 # ---------------------------------------------------------------- against fractions
 
 

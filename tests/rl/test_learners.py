@@ -22,6 +22,7 @@ from mecsim.simulation.drive import KERNELS
 from mecsim.trace.schema import MemoryTrace
 from schedulers.rl.replay_buffer import ReplayBuffer, Transitions
 from tests.helpers.builders import simulate
+from tests.helpers.slow import slow_unless
 
 ACTOR_CRITIC: dict[str, Any] = {
     "hidden_units": 16,
@@ -122,8 +123,13 @@ def same(one: Path, other: Path) -> bool:
 # ---------------------------------------------------------------- they learn
 
 
-@pytest.mark.parametrize("share", [None, 0.0, 1.0])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    slow_unless(
+        [("mtl-a3c", None), ("mtl-a3c hard", 1.0), ("a3c", 1.0), ("a3c joint", 0.0), ("dqn", None)],
+        itertools.product(KINDS, [None, 0.0, 1.0]),
+    ),
+)
 def test_the_fast_server_is_found(kind: str, share: float | None, train: Train) -> None:
     more = {} if share is None else {"branched_share": share}
     for fast in (1, 2):  # none is right without learning on both
@@ -145,7 +151,7 @@ def test_untrained_policies_do_not_find_the_fast_server(name: str) -> None:
     assert sum(right) <= 1
 
 
-@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize("kind", slow_unless(["mtl-a3c"], LEARNERS))
 def test_decisions_depend_on_the_observation(kind: str, train: Train) -> None:
     """Every task is best served where it arrives: wires and devices are slow."""
     scenario = obvious(
@@ -179,7 +185,7 @@ def test_sampled_placements_follow_the_seed_on_both_kernels(name: str) -> None:
     assert len(np.unique(sampled, axis=0)) > 1
 
 
-@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize("kind", slow_unless(["mtl-a3c"], LEARNERS))
 @pytest.mark.parametrize(
     "changes",
     [
@@ -226,7 +232,8 @@ def test_one_episode_is_enough(kind: str, train: Train) -> None:
         assert train(kind, episodes=1, branched_share=share).exists()
 
 
-def test_a_scenario_without_tasks_is_refused(train: Train) -> None:
+def test_a_scenario_without_tasks_is_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecsim.simulation.replicas.SEED_TRIALS", 20)
     never = obvious(decision_epoch="per_task", arrivals={"process": "poisson", "rate": 0.0})
     with pytest.raises(Exception, match="no task is released"):
         train("a3c", never)
@@ -260,7 +267,7 @@ def test_training_and_validation_seeds_do_not_overlap() -> None:
 # ---------------------------------------------------------------- faults
 
 
-@pytest.mark.parametrize("rate", [1e3, 1e20, 1e38])
+@pytest.mark.parametrize("rate", slow_unless([1e20], [1e3, 1e20, 1e38]))
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_a_diverging_training_fails_or_stays_finite(
     kind: str, rate: float, train: Train, tmp_path: Path

@@ -111,7 +111,11 @@ def test_workers_that_keep_dying_end_the_training(
     ("trouble", "message"),
     [
         ({"fails": (3,)}, r"^a worker failed:\n(.|\n)*RuntimeError: out of luck"),
-        ({"rate": 1e20}, r"^the training diverged: a parameter exceeds"),
+        pytest.param(
+            {"rate": 1e20},
+            r"^the training diverged: a parameter exceeds",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_worker_that_fails_says_why(trouble: dict[str, Any], message: str) -> None:
@@ -124,6 +128,7 @@ def test_more_workers_than_the_cluster_has_cpus_are_refused() -> None:
         asynchronous.train(Pushing, problem(3), MemoryLogger())
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_ends_the_training() -> None:
     from schedulers.rl import ray_workers  # noqa: PLC0415 - needs ray
 

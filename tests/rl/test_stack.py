@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from schedulers.dqn import DQN
 from schedulers.mtl_a3c import MTLA3C
 from schedulers.rl import stack
 from schedulers.rl.learner import NetworkLearner
+from tests.helpers.slow import slow_unless
 
 ROLLOUTS: dict[str, Any] = {"train_freq": "step", "branched_share": 0.0, "n_steps": 4}
 LEARNERS: dict[str, tuple[type[NetworkLearner], dict[str, Any]]] = {
@@ -124,16 +126,33 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+QUICK = (
+    ("mtl-a3c", "2 servers, 3 blocks"),
+    ("mtl-a3c", "one unit"),
+    ("mtl-a3c hard", "batteries"),
+    ("mtl-a3c rollouts", "2 servers, 3 blocks"),
+    ("a3c", "per task"),
+    ("a3c joint", "2 servers, 3 blocks"),
+    ("a3c rollouts", "backlogs"),
+    ("dqn", "9 servers"),
+    ("dqn", "batches of one"),
+)
+"""Every learner and every shape."""
+
+
 @pytest.mark.parametrize(
     ("learner", "shape"),
-    [
-        *[(learner, shape) for learner in ("mtl-a3c", "dqn") for shape in SHAPES],
-        *[("a3c", shape) for shape in ("9 servers", "backlogs", "per task")],
-        *[("a3c joint", shape) for shape in ("2 servers, 3 blocks", "per task")],
-        ("mtl-a3c hard", "batteries"),
-        *[(f"{learner} rollouts", "2 servers, 3 blocks") for learner in ("mtl-a3c", "a3c")],
-        *[("a3c rollouts", shape) for shape in ("batteries", "backlogs")],
-    ],
+    slow_unless(
+        QUICK,
+        [
+            *[(learner, shape) for learner in ("mtl-a3c", "dqn") for shape in SHAPES],
+            *[("a3c", shape) for shape in ("9 servers", "backlogs", "per task")],
+            *[("a3c joint", shape) for shape in ("2 servers, 3 blocks", "per task")],
+            ("mtl-a3c hard", "batteries"),
+            *[(f"{learner} rollouts", "2 servers, 3 blocks") for learner in ("mtl-a3c", "a3c")],
+            *[("a3c rollouts", shape) for shape in ("batteries", "backlogs")],
+        ],
+    ),
 )
 def test_a_training_is_the_same_in_every_stack(learner: str, shape: str) -> None:
     overrides, options = SHAPES[shape]
@@ -184,7 +203,7 @@ def test_a_diverging_training_fails_alone(learner: str) -> None:
     assert [bits(first, records[0]), bits(last, records[2])] == both
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", slow_unless([-np.inf], [np.nan, np.inf, -np.inf]))
 @pytest.mark.parametrize("learner", THREE)
 def test_a_gradient_that_is_not_finite_fails_its_training(
     learner: str, value: float, monkeypatch: pytest.MonkeyPatch
@@ -216,7 +235,7 @@ def test_a_stack_ends_once_all_of_it_has_failed() -> None:
 # ---------------------------------------------------------------- checkpoints
 
 
-@pytest.mark.parametrize("after", [1, 2, 6])
+@pytest.mark.parametrize("after", slow_unless([2], [1, 2, 6]))
 @pytest.mark.parametrize("learner", [*THREE, "a3c rollouts"])
 def test_a_stack_resumes_where_it_was_stopped(learner: str, after: int) -> None:
     more = {"target_update_interval": 4} if learner == "dqn" else {"buffer_size": 20}
@@ -257,12 +276,16 @@ def test_checkpoints_wait_until_all_trainings_are_due_or_end() -> None:
     assert len(first.state["done"]) == len(second.state["done"]) == problems[0].episodes
 
 
+@cache
+def first_checkpoint(learner: str) -> Checkpoint:
+    _, (record,) = train(learner, [problem(learner, scenario(), 0)])
+    return record.saved[0]
+
+
 @pytest.mark.parametrize("name", ["values", "square_avg", "best", "state.x", "state.added"])
 @pytest.mark.parametrize("learner", ["mtl-a3c", "dqn"])
 def test_a_checkpoint_of_another_shape_is_refused(learner: str, name: str) -> None:
-    own = problem(learner, scenario(), 0)
-    _, (record,) = train(learner, [own])
-    saved = record.saved[0]
+    own, saved = problem(learner, scenario(), 0), first_checkpoint(learner)
     wrong = [{n: x for n, x in saved.arrays.items() if n != name}]
     wrong.append(saved.arrays | {name: np.zeros((3, 2), np.float32)})
     for arrays in wrong:

@@ -175,6 +175,7 @@ def test_a_dead_worker_is_replaced_and_its_iteration_repeated(tmp_path: Path) ->
     assert logger.warnings == ["a worker died with exit code -9; another one replaces it"]
 
 
+@pytest.mark.slow
 def test_workers_that_keep_dying_end_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +203,7 @@ class Fragile:
         return {}.__getitem__, ("missing",)
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_begin_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "MAX_RESTARTS", 0)
     with pytest.raises(TrainingError, match=r"^1 workers died \(the last with exit code 1\)$"):

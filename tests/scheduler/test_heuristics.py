@@ -87,7 +87,8 @@ def test_apdi(blocks: int, servers: int, expected: list[int]) -> None:
 
 def test_rpdi_is_uniform() -> None:
     slots, blocks, servers = 9000, 2, 2
-    rows = placements(scenario(slots=slots, dnn=chain([1] * blocks, [1] * blocks)), "rpdi")
+    spec = scenario(slots=slots, dnn=chain([1] * blocks, [1] * blocks))
+    rows = simulate(spec, "rpdi", kernel="compiled").trace["decisions/placement"].tolist()
     counts = Counter(map(tuple, rows))
     assert set(counts) == set(product(range(servers + 1), repeat=blocks))
     expected = slots / (servers + 1) ** blocks
@@ -245,7 +246,7 @@ def test_common_random_numbers(name: str) -> None:
 def test_ranking_on_the_loaded_scenario() -> None:
     spec = load(LOADED)
     names = ("greedy", "rpdi", "apdi", "local")
-    rewards = [run_scenario(spec, name).summary.reward for name in names]
+    rewards = [run_scenario(spec, name, kernel="compiled").summary.reward for name in names]
     assert rewards == sorted(rewards, reverse=True)
     assert rewards[1] < 2 * rewards[0]  # random placements cost over twice as much as greedy
     assert rewards[2] < 50 * rewards[1]  # static placements cost far more

@@ -24,6 +24,7 @@ from mecsim.scenario.schema import Scenario
 from mecsim.scheduler import registry
 from mecsim.study.competitors import competitors
 from mecsim.study.jobs import make_job
+from tests.helpers.batches import in_this_process
 from tests.helpers.cli import ended
 
 SMALL = load("vgg16_4es", ["slots=6", "arrivals.rate=4"])
@@ -313,6 +314,7 @@ def test_commands_take_a_policy_file(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    in_this_process(monkeypatch)
     name, small = f"sb3:{policy}", ("--set", "slots=3", "--set", "arrivals.rate=4")
     code, out, err = ended("run", "vgg16_4es", "--scheduler", name, *small, "--out", "t.h5")
     assert (code, out.startswith(f"{name} on vgg16_4es")) == (0, True), err

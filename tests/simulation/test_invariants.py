@@ -22,12 +22,18 @@ SCHEDULERS = ("greedy", "rpdi")
 TASKS = 3000
 """Slots are left out so that not many more tasks than these come, in 20 slots at most."""
 
+SMALLER = {
+    "city": ["arrivals.rate=300", "devices=1000", "edge_servers=100"],
+    "metro": ["edge_servers=100"],
+}
+"""Without it, routes between hundreds of servers take most of the time."""
+
 Floats = NDArray[np.float64]
 
 
 @cache
 def shortened(path: Path) -> Scenario:
-    smaller = ["arrivals.rate=1000", "devices=5000"] if path.stem == "city" else []
+    smaller = SMALLER.get(path.stem, [])
     spec = load(path, smaller)
     rate = max(getattr(spec.arrivals, "rates", None) or (getattr(spec.arrivals, "rate", 60.0),))
     slots = int(min(20, spec.slots, max(1, TASKS // max(rate, 1))))

@@ -19,7 +19,7 @@ from mecsim.simulation.run import run as run_scenario
 from mecsim.support.arrays import Floats, Ints
 from mecsim.verification.conformance import SHAPES, check_scheduler
 from tests.helpers.builders import chain, costs_of_all, scenario, simulate
-from tests.helpers.examples import examples
+from tests.helpers.examples import examples, thorough
 from tests.helpers.strategies import networks, size_factors
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
@@ -117,7 +117,11 @@ def test_no_tasks_have_no_gap() -> None:
 
 
 @settings(max_examples=examples(40), deadline=None)
-@given(values=networks(), size=size_factors, epoch=st.sampled_from(["per_slot", "per_task"]))
+@given(
+    values=networks(most=256 if thorough() else 64),
+    size=size_factors,
+    epoch=st.sampled_from(["per_slot", "per_task"]),
+)
 def test_one_task_alone_against_exhaustive_search(
     values: dict[str, Any], size: dict[str, Any], epoch: str
 ) -> None:
@@ -137,7 +141,7 @@ def test_one_task_alone_against_exhaustive_search(
 
 
 @settings(max_examples=examples(15), deadline=None)
-@given(values=networks(most=64))
+@given(values=networks(most=64 if thorough() else 27))
 def test_one_placement_for_several_devices_against_exhaustive_search(
     values: dict[str, Any],
 ) -> None:

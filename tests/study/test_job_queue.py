@@ -10,7 +10,9 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +25,9 @@ from mecsim.study.executors.local import LocalExecutor
 from mecsim.study.job_queue import Results, ResultStore, Status, run_batch, time_left, with_needs
 from mecsim.study.jobs import Job, Outcome, Training, contents, execute, execute_apart, make_job
 from tests.helpers import toy_learner
-from tests.helpers.batches import SCENARIO, Inline, in_this_process, until_jobs
+from tests.helpers.batches import SCENARIO, Inline, InThisProcess, in_this_process, until_jobs
 from tests.helpers.cli import mecsim, started
+from tests.helpers.examples import thorough
 
 ROOT = Path(__file__).parents[2]
 TOY = "tests.helpers.toy_learner:Toy"
@@ -295,12 +298,15 @@ def test_results_independent_of_processes_and_order(tmp_path: Path) -> None:
     assert not local.failures
 
 
-def test_dead_process_is_isolated(tmp_path: Path) -> None:
-    found = [*jobs("tests.helpers.toy_learner:Deadly", seeds=1), *jobs("greedy", seeds=3)]
-    with make_executor("local", 2) as engine:
+@pytest.mark.parametrize(
+    ("processes", "seeds"), [(1, 1), pytest.param(2, 3, marks=pytest.mark.slow)]
+)
+def test_dead_process_is_isolated(processes: int, seeds: int, tmp_path: Path) -> None:
+    found = [*jobs("tests.helpers.toy_learner:Deadly", seeds=1), *jobs("greedy", seeds=seeds)]
+    with make_executor("local", processes) as engine:
         results = done(found, tmp_path, engine)
     assert list(results.failures) == [found[0].key]
-    assert len(results.results) == 3
+    assert len(results.results) == seeds
 
 
 def test_job_starts_processes(tmp_path: Path) -> None:
@@ -387,7 +393,7 @@ def test_close_just_after_submit(
     died: list[str] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: died.append(str(args.exc_type)))
     job = jobs("greedy", seeds=1)[0]
-    for _ in range(2):
+    for _ in range(2 if thorough() else 1):
         with LocalExecutor(2) as engine:
             running = [engine.submit([job], None) for _ in range(2)]
             wait(running, return_when=FIRST_COMPLETED)
@@ -414,6 +420,7 @@ def tables(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_interrupted_killed_and_resumed_the_tables_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,6 +453,31 @@ def test_interrupted_killed_and_resumed_the_tables_are_the_same(
     assert tables(cut) == tables(whole)
     document = json.loads((cut / "comparison.json").read_text(encoding="utf-8"))
     assert len(document["rows"]) == 20
+
+
+def test_interrupted_and_resumed_the_tables_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process: Ctrl-C when the fourth of ten jobs is submitted."""
+    arguments = (
+        "compare", str(SCENARIO), "--set", "slots=3", "--schedulers", "greedy,rpdi", "--seeds", "2",
+        "--sweep", "edge_servers=2,3", "--lower-bound", "--no-figures", "--quiet", "--jobs", "1",
+    )  # fmt: skip
+    submit, submitted = InThisProcess.submit, count(1)
+
+    def pressed(*job: Any) -> Any:
+        if next(submitted) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return submit(*job)
+
+    in_this_process(monkeypatch)
+    mecsim(*arguments, "--out", str(tmp_path / "whole"), cwd=ROOT)
+    monkeypatch.setattr(InThisProcess, "submit", pressed)
+    said = mecsim(*arguments, "--out", str(tmp_path / "cut"), code=130, cwd=ROOT).stderr
+    assert "Use --resume to continue" in said
+    assert 0 < len(list((tmp_path / "cut" / "jobs").glob("*.json"))) < 10
+    mecsim(*arguments, "--out", str(tmp_path / "cut"), "--resume", cwd=ROOT)
+    assert tables(tmp_path / "cut") == tables(tmp_path / "whole")
 
 
 # A job where its files are not ----------------------------------------------------------------

@@ -16,8 +16,8 @@ import pytest
 from mecsim.errors import InputError
 from mecsim.learning.options import resolve_settings
 from mecsim.simulation.metrics import QUANTILES
+from mecsim.study import figures, report_tables
 from mecsim.study import plan as plan_module
-from mecsim.study import report_tables
 from mecsim.study import summary as summary_module
 from mecsim.study.competitors import Competitor
 from mecsim.study.job_queue import ResultStore, run_batch
@@ -280,6 +280,7 @@ def test_train_once_with_sweep() -> None:
 def test_compare_writes_tables_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_this_process(monkeypatch)
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr(figures, "METRICS", ("total_delay_s", "failed"))  # others take as long
     out = tmp_path / "out"
     arguments = (
         "compare", str(SCENARIO), "--set", "slots=3", "--schedulers", "greedy,fixed", "--option",
@@ -327,19 +328,23 @@ def test_compare_writes_tables_and_figures(tmp_path: Path, monkeypatch: pytest.M
     )  # fmt: skip
     assert rows[1]["reward"] == direct["reward"]
     assert "already exists. Use --resume" in mecsim(*arguments, "--out", str(out), code=2).stderr
-    shown = mecsim(*arguments, "--out", str(out), "--resume").stdout
+    arguments += ("--no-figures", "--out", str(out), "--resume")
+    shown = mecsim(*arguments).stdout
     assert "reduction vs" in shown
     first = next(line.split() for line in shown.splitlines() if "greedy  " in line)
     tails = [of(summary, "greedy", name, 2)["mean"] or 0.0 for name in TAILS]
     assert first[-3:] == [number(tails[1]), number(tails[2]), number(100 * tails[3])]
-    one = mecsim(*arguments, "--out", str(out), "--resume", "--metric", TAILS[2]).stdout
+    one = mecsim(*arguments, "--metric", TAILS[2]).stdout
     assert f"{number(tails[2])} ±" in one
     assert "misses" not in one
     assert "\n8 rows, " in shown
     assert "computed: nothing; results from an earlier call: 12\n" in shown
 
 
-def test_comparison_of_the_tasks_that_count(tmp_path: Path) -> None:
+def test_comparison_of_the_tasks_that_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(monkeypatch)
     arguments = (
         "compare", str(SCENARIO), "--set", "slots=3", "--schedulers", "fixed", "--option",
         "fixed.placement=[1,1,1,2,2,2]", "--seeds", "1", "--set", "measurement.warm_up=1",
@@ -451,6 +456,7 @@ def test_csv_and_markdown() -> None:
     )
 
 
+@pytest.mark.slow
 def test_closed_stdout(tmp_path: Path) -> None:
     command = f"exec {sys.executable} -m mecsim compare {SCENARIO} --set slots=3 --seeds 1 "
     command += f"--schedulers greedy --jobs 1 --no-figures --out {tmp_path / 'o'} >&-"

@@ -113,6 +113,7 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
+@pytest.mark.slow
 def test_killed_node(cluster: Any, marking: tuple[str, ...], tmp_path: Path) -> None:
     with start(tmp_path / "local", *marking, "--jobs", "2") as local:
         assert local.wait(120) == 0
@@ -136,6 +137,7 @@ def test_killed_node(cluster: Any, marking: tuple[str, ...], tmp_path: Path) -> 
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_cluster(cluster: Any, marking: tuple[str, ...], tmp_path: Path) -> None:
     with start(
         tmp_path / "cut", *marking, "--engine", "ray", "--ray-address", cluster.address

@@ -15,7 +15,7 @@ from mecsim.study.jobs import Training
 from mecsim.study.plan import Trial, plan
 from mecsim.study.summary import Entry
 from mecsim.study.sweep import grid, owner, parse_sweep, split
-from tests.helpers.batches import SCENARIO
+from tests.helpers.batches import SCENARIO, in_this_process
 from tests.helpers.cli import answer, mecsim
 from tests.study.test_plan import TOY, asked
 
@@ -101,7 +101,10 @@ def test_options_of_training_and_policies_are_swept() -> None:
     ]  # fmt: skip
 
 
-def test_compare_with_variants_and_a_sweep_of_an_option(tmp_path: Path) -> None:
+def test_compare_with_variants_and_a_sweep_of_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(monkeypatch)
     arguments = (
         "compare", str(SCENARIO), "--set", "slots=3", "--seeds", "1", "--no-figures",
         "--schedulers", "greedy, two (b)=lookahead, one=lookahead", "--option", "one.budget=3",

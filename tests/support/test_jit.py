@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeAlias
@@ -19,6 +20,7 @@ from filelock import FileLock
 from numba.core.event import Event, EventStatus
 
 from mecsim.support import jit
+from tests.helpers.slow import slow_unless
 
 Run: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,6 +54,12 @@ Stream(7, "rates").uniform(0, np.array([2]))
 print(json.dumps({"kernel": "compiled"}))
 """
 QUADRUPLE = "from mecsim import tiny; print(tiny.quadruple(5))"
+ONCE = """\
+import json
+from mecsim import tiny
+print(json.dumps({"kernel": "compiled" if tiny.quadruple(5) == 20 else "wrong"}))
+"""
+LINALG = "\nimport sys; print('numba.np.linalg' in sys.modules)"
 FORK = """
 import os
 from mecsim import tiny
@@ -106,21 +114,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def quadrupled(tmp_path_factory: pytest.TempPathFactory, tiny: Run) -> Path:
     """A folder with the compiled code of ``QUADRUPLE``."""
     folder = tmp_path_factory.mktemp("compiled")
-    made = tiny(QUADRUPLE, NUMBA_CACHE_DIR=str(folder))
-    assert (made.stdout, made.stderr) == ("20\n", f"{jit.COMPILE_NOTICE}\n")
+    made = tiny(QUADRUPLE + LINALG, NUMBA_CACHE_DIR=str(folder))
+    assert (made.stdout, made.stderr) == ("20\nTrue\n", f"{jit.COMPILE_NOTICE}\n")
     return folder
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(("-c", STREAM), id="random streams"),
+        pytest.param((), id="a small module"),
+        pytest.param(("-c", STREAM), id="random streams", marks=pytest.mark.slow),
         pytest.param((*RUN, *BRIEF), id="kernels", marks=pytest.mark.slow),
     ],
 )
-def test_compiles_once_and_reports_it(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_compiles_once_and_reports_it(
+    tmp_path: Path, tiny: Run, arguments: tuple[str, ...]
+) -> None:
     def run(debug: str = "1") -> subprocess.CompletedProcess[str]:
-        return python(*arguments, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_DEBUG_CACHE=debug)
+        folder = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DEBUG_CACHE": debug}
+        return python(*arguments, **folder) if arguments else tiny(ONCE, **folder)
 
     with ThreadPoolExecutor() as at_once:  # one compiles, the other loads the result
         both = [done.result() for done in [at_once.submit(run), at_once.submit(run)]]
@@ -135,31 +147,33 @@ def test_compiles_once_and_reports_it(tmp_path: Path, arguments: tuple[str, ...]
     assert again.stderr == ""
 
 
-def test_loading_compiled_code_imports_no_compiler_parts(tmp_path: Path, tiny: Run) -> None:
-    ask = QUADRUPLE + "\nimport sys; print('numba.np.linalg' in sys.modules)"
-    made, loaded = (tiny(ask, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
-    assert made.stdout == "20\nTrue\n"
+def test_loading_compiled_code_imports_no_compiler_parts(tiny: Run, quadrupled: Path) -> None:
+    loaded = tiny(QUADRUPLE + LINALG, NUMBA_CACHE_DIR=str(quadrupled))
     assert loaded.stdout == "20\nFalse\n"
 
 
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "halved": lambda data: data[: len(data) // 2],
+    "zeroed": lambda data: bytes(len(data)),
+    "zeroed at the end": lambda data: data[:-99] + bytes(99),
+}
+
+
 @pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda data: b"", id="empty"),
-        pytest.param(lambda data: data[: len(data) // 2], id="halved"),
-        pytest.param(lambda data: bytes(len(data)), id="zeroed"),
-        pytest.param(lambda data: data[:-99] + bytes(99), id="zeroed at the end"),
-    ],
+    ("damage", "kind"),
+    slow_unless(
+        [("halved", "nbi"), ("zeroed at the end", "nbc")], product(DAMAGES, ("nbi", "nbc"))
+    ),
 )
 def test_damaged_files_are_compiled_again(
-    tmp_path: Path, tiny: Run, quadrupled: Path, kind: str, damage: Callable[[bytes], bytes]
+    tmp_path: Path, tiny: Run, quadrupled: Path, damage: str, kind: str
 ) -> None:
     shutil.copytree(quadrupled, tmp_path, dirs_exist_ok=True)
     files = list(tmp_path.rglob(f"*.{kind}"))
     assert len(files) == 2
     for path in files:
-        path.write_bytes(damage(path.read_bytes()))
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
     again, later = (tiny(QUADRUPLE, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
     assert again.returncode == 0, again.stderr
     assert again.stdout == later.stdout == "20\n"
@@ -175,11 +189,10 @@ def test_a_forked_process_compiles_too(tmp_path: Path, tiny: Run) -> None:
 
 
 def test_a_process_that_holds_the_lock_delays_others_only_a_while(
-    tmp_path: Path, tiny: Run
+    tmp_path: Path, tiny: Run, quadrupled: Path
 ) -> None:
     folder = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    made = tiny(FORK, **folder)
-    assert made.returncode == 0, made.stderr
+    shutil.copytree(quadrupled, tmp_path, dirs_exist_ok=True)
     (lock,) = tmp_path.rglob("compiling.lock")
     for path in tmp_path.rglob("*.nbc"):
         path.unlink()
@@ -205,7 +218,11 @@ def test_child_processes_do_not_repeat_the_notice(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}, "cannot be saved"),
+        pytest.param(
+            {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"},
+            "cannot be saved",
+            marks=pytest.mark.slow,
+        ),
         ({}, "NUMBA_CACHE_DIR: cannot write to /proc/nowhere; using"),
     ],
 )

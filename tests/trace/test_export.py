@@ -102,7 +102,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, float_precision="round_trip")
 
 
-@pytest.mark.parametrize("piece_bytes", [exporting.PIECE_BYTES, 400])
+@pytest.mark.parametrize("piece_bytes", [exporting.PIECE_BYTES, 4000])
 def test_csv_reads_back_equal(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int
 ) -> None:
@@ -159,7 +159,7 @@ def test_csv_holds_the_extremes_of_floats(
 # ---------------------------------------------------------------- Parquet
 
 
-@pytest.mark.parametrize("group_bytes", [exporting.ROW_GROUP_BYTES, 2000])
+@pytest.mark.parametrize("group_bytes", [exporting.ROW_GROUP_BYTES, 8000])
 def test_parquet_reads_back_equal(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_bytes: int
 ) -> None:
@@ -177,7 +177,7 @@ def test_parquet_reads_back_equal(
                 read = np.array(table.column(name).to_pylist(), recorded.dtype)
                 assert same(read, recorded), (group, name)
     groups = parquet.ParquetFile(tmp_path / "hops.parquet").num_row_groups
-    assert groups == 1 if group_bytes > 2000 else groups > 10
+    assert groups == 1 if group_bytes > 8000 else groups > 10
 
 
 def test_parquet_tells_units_and_origin(many: Path, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def check_flows(events: dict[str, list[Event]]) -> int:
     return len(expected)
 
 
-@pytest.mark.parametrize("piece_bytes", [exporting.PIECE_BYTES, 700])
+@pytest.mark.parametrize("piece_bytes", [exporting.PIECE_BYTES, 7000])
 @pytest.mark.parametrize("end", [".json", ".json.gz"])
 def test_timeline_has_a_track_a_resource(
     single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int, end: str

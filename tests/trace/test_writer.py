@@ -366,9 +366,9 @@ def test_a_column_that_changes_its_kind_stays_readable_and_small() -> None:
 # ---------------------------------------------------------------- killed at any moment
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("slots", "step"), [(40, 13), pytest.param(80, 1, marks=pytest.mark.slow)])
 def test_every_write_leaves_a_file_that_opens_and_replays(
-    step: int, tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+    slots: int, step: int, tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a kill would leave after each single write, also in the midst of a flush."""
     left: list[bytes] = []
@@ -384,21 +384,21 @@ def test_every_write_leaves_a_file_that_opens_and_replays(
         begin(file, taken)
 
     monkeypatch.setattr(OutputFile, "take", take)
-    run_scenario(SCENARIO.model_copy(update={"slots": 80}), "greedy", out=tmp_path / "t.h5")
-    assert len(left) > 1000
-    slots = []
+    run_scenario(SCENARIO.model_copy(update={"slots": slots}), "greedy", out=tmp_path / "t.h5")
+    assert len(left) > 12 * slots
+    lengths = []
     for number, content in enumerate(left):
         with h5py.File(io.BytesIO(content), "r") as file:
-            slots.append(len(file["slots/time_s"]))
-            new = len(set(slots[-2:])) == len(slots[-2:])  # a flush has just ended
+            lengths.append(len(file["slots/time_s"]))
+            new = len(set(lengths[-2:])) == len(lengths[-2:])  # a flush has just ended
             if new or number % step == 0:
                 for group, columns in COLUMNS.items():
                     assert all(len(file[group][name][:]) >= 0 for name in columns)
         if new or number % (10 * step) == 0:
             (tmp_path / "left.h5").write_bytes(content)
             assert replay_trace(tmp_path / "left.h5").difference is None
-    assert slots == sorted(slots)
-    assert len(set(slots)) > 3
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) > 3
 
 
 def test_a_writer_that_is_never_ended_crashes_nothing(tmp_path: Path) -> None:
