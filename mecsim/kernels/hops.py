@@ -209,8 +209,8 @@ def build_hops(  # noqa: C901, PLR0915 - one function: split into parts it took 
                     work = energy_work[its_type, block] * factor
                     joules = _local_energy(joules_each[network, resource], work)
                 if at < room_end:
-                    seconds = _compute_delay(all_work[its_type, block] * factor, speed[resource])
-                    _put(rows, at & mask, block, resource, seconds, 0.0, joules)
+                    compute_s = _compute_delay(all_work[its_type, block] * factor, speed[resource])
+                    _put(rows, at & mask, block, resource, compute_s, 0.0, joules)
                 at += 1
             here = place
     offset[len(device)] = at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, Tag, field_validator, model_validator
 
@@ -122,7 +122,7 @@ class Device(ExtendedSection):
 class _Overheads(ExtendedSection):
     """What a transfer takes besides the bits of the feature map."""
 
-    added_keys = ("headers", "overhead")
+    added_keys: ClassVar[tuple[str, ...]] = ("headers", "overhead")
 
     headers: Annotated[float, Within(0, 10)] = 0.0
     """Bits of headers that a transfer adds for each bit of the feature map."""

@@ -26,22 +26,24 @@ class _Deferred:
 
 
 @contextlib.contextmanager
-def between_steps() -> Iterator[Callable[[], None]]:
+def between_steps(*, shared: bool = False) -> Iterator[Callable[[], None]]:
     """Defer Ctrl-C to the calls of a function.
 
     At any other place Ctrl-C could fall into the callback of a weak reference, where Python loses
     it, or between two lines of a library that belong together. A second Ctrl-C raises at once, in
     case that a step does not end.
 
+    Args:
+        shared: Inside another use, share its Ctrl-C: also if it was pressed before.
+
     Yields:
-        ``check()``, which raises ``KeyboardInterrupt`` if Ctrl-C was pressed; inside another use,
-        also if it was pressed before.
+        ``check()``, which raises ``KeyboardInterrupt`` if Ctrl-C was pressed.
     """
     deferred, before = _Deferred(), signal.getsignal(signal.SIGINT)
     ignored = before is signal.SIG_IGN  # a job in the background
     if ignored or threading.current_thread() is not threading.main_thread():
         yield deferred.check
-    elif isinstance(before, _Deferred):
+    elif shared and isinstance(before, _Deferred):
         yield before.check
     else:
         signal.signal(signal.SIGINT, deferred)

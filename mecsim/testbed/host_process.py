@@ -144,7 +144,7 @@ class HostProcess:
     def _answer(self, limit_s: float) -> tuple[str, Any]:
         """Wait for the next answer of the host."""
         waited_s = 0.0
-        with signals.between_steps() as check:
+        with signals.between_steps(shared=True) as check:
             while waited_s < limit_s:
                 with contextlib.suppress(Empty):
                     key, value = self._answers.get(timeout=_STEP_S)

@@ -91,7 +91,7 @@ class TestbedKernel:
         self.lateness.woke(self._clock.now(), target_at)
 
     def drain(self) -> None:
-        with signals.between_steps() as check:
+        with signals.between_steps(shared=True) as check:
             while self._flights:
                 self._take(_STEP_S)
                 self._check_patience()
@@ -99,7 +99,7 @@ class TestbedKernel:
 
     def _wait_until(self, at: float) -> None:
         """Take what nodes report until a time, and all that they have reported by then."""
-        with signals.between_steps() as check:
+        with signals.between_steps(shared=True) as check:
             check()
             while (left_s := at - self._clock.now()) > 0:
                 self._take(min(left_s, _STEP_S))
@@ -222,7 +222,7 @@ class TestbedKernel:
         self._polls += 1
         self._states.clear()
         self._pool.send(self._ways.names, Poll(number=self._polls))
-        with signals.between_steps() as check:
+        with signals.between_steps(shared=True) as check:
             while len(self._states) < len(self._ways.names) - len(self._dead):
                 self._take(_STEP_S)
                 check()

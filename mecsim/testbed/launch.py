@@ -108,7 +108,7 @@ def _bind(model: Model, ways: Ways, name: str, modes: Modes) -> tuple[str, int]:
 def _ready(connections: Connections, names: Sequence[str]) -> dict[str, Ready]:
     """Wait until all nodes are ready."""
     ready, until = dict[str, Ready](), time.monotonic() + _READY_S
-    with signals.between_steps() as check:
+    with signals.between_steps(shared=True) as check:
         while len(ready) < len(names):
             event = connections.take(_STEP_S)
             check()

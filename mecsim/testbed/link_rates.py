@@ -34,8 +34,8 @@ def check_rates(model: Model) -> None:
     if varies.any():
         device = int(np.flatnonzero(varies)[0])
         raise _refused(f"the radio rate of device {device} changes from slot to slot")
-    timed = np.flatnonzero(model.calendars.of["timed"]) if len(model.calendars.of) else []
-    links = np.array([each for each in timed if each >= model.resources.uplink], dtype=np.int64)
+    timed = np.flatnonzero(model.calendars.of["timed"])  # none without calendars
+    links = timed[timed >= model.resources.uplink]
     if len(links):
         raise _refused(f"the rate of {_named(model, links)} changes over time")
 

@@ -13,7 +13,7 @@ from torch import nn
 from mecsim.dnn.profiler import profile_module
 from mecsim.dnn.timing import Timing
 from mecsim.errors import ProfileError
-from tests.dnn.test_profiler import Residual, ShapeDependent, Tokens
+from tests.helpers.modules import Residual, ShapeDependent, Tokens
 
 QUICK = Timing("here", warm_up=1, repetitions=6)
 

@@ -11,8 +11,6 @@ from typing import Final
 
 SEEDS: Final = (0, 1)
 SCHEDULERS: Final = ("greedy", "rpdi", "fixed")
-BLOCKS: Final = 6
-"""M of every shipped scenario."""
 LOADED: Final = "vgg16_loaded"
 """Runs of it are sensitive: its slots overlap, so a fault in one slot shows in all later ones."""
 
@@ -27,10 +25,11 @@ class Case:
     servers: int = 4
     on_simpy: bool = False
     """Whether the simpy kernel runs it, too; it has to give the same."""
+    blocks: int = 6
 
     def placement(self) -> list[int]:
         """Return the placement of the scheduler ``fixed``: a mixture of device and servers."""
-        return [m % (self.servers + 1) for m in range(BLOCKS)]
+        return [m % (self.servers + 1) for m in range(self.blocks)]
 
 
 def _variant(name: str, *overrides: str, slots: int = 8, on_simpy: bool = False) -> Case:
@@ -48,6 +47,7 @@ SHIPPED: Final = (
     Case("nin", "nin", ("slots=4",)),
     Case("resnet32", "resnet32", ("slots=4",)),
     Case("small_battery", "small_battery", ("slots=12",)),
+    Case("testbed", "testbed", ("slots=12",), servers=1, blocks=3),
     Case("vgg16_224", "vgg16_224", ("slots=12",)),
     Case("vgg16_4es", "vgg16_4es", ("slots=4",), on_simpy=True),
     Case("vgg16_loaded", "vgg16_loaded", ("slots=12",), on_simpy=True),

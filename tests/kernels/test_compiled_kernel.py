@@ -123,8 +123,8 @@ class Both:
         assert same_array(one.battery_j(), other.battery_j())
         assert same_array(one.queue_length(), other.queue_length())
         assert same_array(one.committed_s(), other.committed_s())
-        for mine, theirs in zip(one.under_way(), other.under_way(), strict=True):
-            assert same_array(mine, theirs)
+        mine, theirs = one.under_way(), other.under_way()
+        assert all(same_array(getattr(mine, key), getattr(theirs, key)) for key in mine._fields)
         self.branch = other.copy()
         other.copy().drain()
 

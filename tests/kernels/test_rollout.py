@@ -140,7 +140,7 @@ def assert_true(
         assert at.outcomes.cost[row] == pytest.approx(cost, rel=ROUNDING, abs=ROUNDING)
         failed = 0
         if "tasks/status" in trace.paths():
-            failed = np.count_nonzero(trace["tasks/status"][at.forgotten :] != COMPLETED)
+            failed = int(np.count_nonzero(trace["tasks/status"][at.forgotten :] != COMPLETED))
         assert at.outcomes.failed[row] == failed
 
 

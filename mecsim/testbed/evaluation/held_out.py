@@ -95,8 +95,8 @@ def _numbers(score: Score) -> dict[str, Any]:
         "mean": score.mean,
         "p50": score.p50,
         "p95": score.p95,
-        "wait": part and part.wait,
-        "service": part and part.service,
+        "wait": None if part is None else part.wait,
+        "service": None if part is None else part.service,
     }
     named = {
         f"{name}_{which}": None if pair is None else getattr(pair, which)
