@@ -172,6 +172,7 @@ def test_json_with_printing_scheduler(tmp_path: Path) -> None:
     assert document["completed"] == 120
 
 
+@pytest.mark.slow
 def test_full_stdout() -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
@@ -342,11 +343,12 @@ def test_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(mecsim("check", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
     for path in FILES:
-        jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema)
+        validator.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     for wrong in ({"slotz": 3}, {"slots": 0}, {"arrivals": {"process": "none"}}):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(wrong, schema)
+            validator.validate(wrong)
 
 
 def test_replay_identical(trace: Path) -> None:

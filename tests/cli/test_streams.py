@@ -54,10 +54,10 @@ def _ended(
     ("arguments", "environment"),
     [
         *product([("--help",), ("--version",)], MODES),
-        ((*RUN, "--no-trace"), BUFFERED),
         ((*RUN, "--no-trace", "--json"), UNBUFFERED),
-        pytest.param((*RUN, "--no-trace"), UNBUFFERED, marks=pytest.mark.slow),
         pytest.param((*RUN, "--no-trace", "--json"), BUFFERED, marks=pytest.mark.slow),
+        pytest.param((*RUN, "--no-trace"), BUFFERED, marks=pytest.mark.slow),
+        pytest.param((*RUN, "--no-trace"), UNBUFFERED, marks=pytest.mark.slow),
     ],
 )
 def test_the_reader_of_stdout_has_ended(
@@ -75,8 +75,14 @@ def test_the_reader_of_both_has_ended(arguments: tuple[str, ...], code: int) -> 
     assert _ended(*arguments, stdout=pipe, stderr=pipe).returncode == code
 
 
-@pytest.mark.parametrize("environment", MODES, ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize("arguments", [("--version",), ("check", SCENARIO, "--json")])
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        *product([("--version",)], MODES),
+        (("check", SCENARIO, "--json"), BUFFERED),
+        pytest.param(("check", SCENARIO, "--json"), UNBUFFERED, marks=pytest.mark.slow),
+    ],
+)
 def test_full_stdout(arguments: tuple[str, ...], environment: dict[str, str]) -> None:
     done = _ended(*arguments, environment=environment, stdout=full())
     assert (done.returncode, done.stderr) == (2, FULL)
@@ -134,7 +140,8 @@ LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     ("arguments", "terminal", "code"),
     [
         (("schedulers",), LATIN, 0),
-        (("schedulers",), LOCALE, 0),
+        (("--help",), LOCALE, 0),
+        pytest.param(("schedulers",), LOCALE, 0, marks=pytest.mark.slow),
         (("train", "--settings"), ASCII, 0),
         (("--help",), ASCII, 0),
         (("compare", "--help"), ASCII, 0),

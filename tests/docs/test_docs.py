@@ -62,7 +62,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with the shipped scenarios, shortened, and the shipped policies."""
     (tmp_path / "scenarios").mkdir()
     for path in SHIPPED:
-        short = path.read_text(encoding="utf-8").replace("slots: 600", "slots: 5")
+        short = path.read_text(encoding="utf-8").replace("slots: 600", "slots: 3")
         (tmp_path / "scenarios" / path.name).write_text(short, encoding="utf-8")
     short_ones = {path.stem: tmp_path / "scenarios" / path.name for path in SHIPPED}
     monkeypatch.setattr(shipped, "_files", lambda: short_ones)

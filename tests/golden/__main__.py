@@ -12,7 +12,8 @@ from tests.golden import goldens
 def main() -> None:
     """Write the goldens, or print those of a kind, computed in this process."""
     parser = argparse.ArgumentParser(prog="python -m tests.golden", description=__doc__)
-    parser.add_argument("--print", choices=(goldens.RUNS, goldens.TRAININGS), dest="what")
+    kinds = (goldens.RUNS, goldens.TRAININGS, goldens.QUICK_TRAININGS)
+    parser.add_argument("--print", choices=kinds, dest="what")
     what = parser.parse_args().what
     if what:
         sys.stdout.write(json.dumps(goldens.compute_here(what)))

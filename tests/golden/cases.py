@@ -93,6 +93,8 @@ TRAININGS: Final = (
     ("mtl-a3c", PAPER),
     ("dqn", PAPER),
 )
+QUICK_TRAININGS: Final = (("mtl-a3c", PAPER), ("a3c", "light"), ("dqn", "default"))
+"""Those that are compared at each commit; the others are slow tests."""
 TRAINING: Final = ("--serial", "--episodes", "20", "--seed", "0")
 
 

@@ -37,6 +37,7 @@ FOLDER: Final = Path(__file__).parent
 ROOT: Final = FOLDER.parents[1]
 RUNS: Final = "runs"
 TRAININGS: Final = "trainings"
+QUICK_TRAININGS: Final = "quick-trainings"
 
 LEFT_OUT: Final = ("wall_s", "trace", "kernel", "scenario", "overloaded", "miss_ratio")
 """Of a summary: what differs between machines and kernels, a name made of the overrides, and a
@@ -87,10 +88,10 @@ def compute(what: str) -> dict[str, Records]:
 def compute_here(what: str) -> dict[str, Records]:
     """Compute the goldens of all runs or of all trainings in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        if what == TRAININGS:
+        if what in (TRAININGS, QUICK_TRAININGS):
+            chosen = cases.TRAININGS if what == TRAININGS else cases.QUICK_TRAININGS
             trained = {
-                f"{learner} {load}": train(learner, load, Path(folder))
-                for learner, load in cases.TRAININGS
+                f"{learner} {load}": train(learner, load, Path(folder)) for learner, load in chosen
             }
             return {TRAININGS: trained}
         return {name: _runs(case, Path(folder)) for name, case in cases.CASES.items()}

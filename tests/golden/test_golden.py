@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from tests.golden import cases, goldens
 from tests.helpers.shipped import SIMPLE
+from tests.helpers.slow import slow_unless
 
 Computed: TypeAlias = Callable[..., dict[str, goldens.Records]]
 
@@ -46,7 +47,7 @@ def compare(case: str, scheduler: str, seed: int, kernel: str, folder: Path) -> 
     agree(f"{case}, {key}, {kernel}", goldens.read(case)[key], found)
 
 
-@pytest.mark.parametrize("seed", cases.SEEDS)
+@pytest.mark.parametrize("seed", slow_unless(cases.SEEDS[:1], cases.SEEDS))
 @pytest.mark.parametrize("scheduler", cases.SCHEDULERS)
 @pytest.mark.parametrize("case", cases.CASES)
 def test_a_run_gives_what_it_gave(
@@ -72,11 +73,12 @@ def test_a_run_does_not_depend_on_the_cpu(case: str, computed: Computed) -> None
         agree(f"{case}, {key}, pinned", golden, computed(goldens.RUNS)[case][key])
 
 
-@pytest.mark.parametrize(("learner", "load"), cases.TRAININGS)
+@pytest.mark.parametrize(("learner", "load"), slow_unless(cases.QUICK_TRAININGS, cases.TRAININGS))
 def test_a_training_gives_what_it_gave(learner: str, load: str, computed: Computed) -> None:
     pytest.importorskip("torch")
-    key = f"{learner} {load}"
-    found = computed(goldens.TRAININGS)[goldens.TRAININGS][key]
+    key, quick = f"{learner} {load}", (learner, load) in cases.QUICK_TRAININGS
+    what = goldens.QUICK_TRAININGS if quick else goldens.TRAININGS
+    found = computed(what)[goldens.TRAININGS][key]
     agree(f"training, {key}", goldens.read(goldens.TRAININGS)[key], found)
 
 

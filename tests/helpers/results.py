@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import cast
 
-from mecsim.paper import panels
+from mecsim.paper import panels, reproduce
+from mecsim.paper.claims import AnyClaim
 from mecsim.paper.figure_files import Figure, load_figures
+from mecsim.paper.verdicts import Finding
 from mecsim.study import summary as summary_module
 from mecsim.study.competitors import Competitor
 from mecsim.study.summary import CurvePoint, Row
@@ -77,6 +79,12 @@ def invented(figures: Mapping[str, Figure]) -> panels.Results:
 def everything() -> panels.Results:
     """Results of all figures, to be read only."""
     return invented(load_figures([]))
+
+
+@cache
+def findings() -> list[tuple[AnyClaim, Finding]]:
+    """The claims of the paper with their findings in those results, to be read only."""
+    return reproduce.judged(everything())
 
 
 def invented_row(

@@ -24,7 +24,7 @@ from mecsim.paper.judging import FITTED, judge
 from mecsim.paper.verdicts import Verdict
 from mecsim.study.competitors import trained
 from mecsim.study.summary import Row
-from tests.helpers.results import competitors_of, everything, invented, invented_row
+from tests.helpers.results import competitors_of, everything, findings, invented, invented_row
 
 HOLDS, DIRECTION, NOT, INCOMPARABLE = Verdict
 
@@ -78,7 +78,7 @@ def test_fitted_claims() -> None:
 
 
 def test_verdict_of_every_claim() -> None:
-    found = {claim.id: finding for claim, finding in reproduce.judged(everything())}
+    found = {claim.id: finding for claim, finding in findings()}
     missing = [name for name, finding in found.items() if "not run" in finding.reason]
     assert not missing
     assert found["abstract-total"].verdict is HOLDS
@@ -94,7 +94,7 @@ def test_verdict_of_every_claim() -> None:
     assert "lowest at 30, not at 50" in found["fig10a-gap"].reason
     assert found["fig11-order"].verdict is HOLDS
     assert found["fig13-order"].verdict is NOT  # all four alike
-    page = pages.claims_page(list(reproduce.judged(everything())), quick=True)
+    page = pages.claims_page(findings(), quick=True)
     assert (
         len(re.findall(r"^\| [a-z0-9-]+ \| [^|]+ \| [^|]+ \| [^|]+ \|", page, re.MULTILINE))
         == 33 + 2
@@ -115,14 +115,14 @@ def test_verdicts_with_failed_jobs(learner: str, seed: int | None) -> None:
         ]
         for place, rows in whole.rows.items()
     }
-    usual = {claim.id: finding for claim, finding in reproduce.judged(whole)}
+    usual = {claim.id: finding for claim, finding in findings()}
     found = reproduce.judged(panels.Results(left, whole.summary, whole.curves))
     reported = {claim.id: finding.verdict for claim, finding in found}
     assert reported == {name: finding.verdict for name, finding in usual.items()}
 
 
 def test_improvement_over_several() -> None:
-    found = {claim.id: each for claim, each in reproduce.judged(everything())}
+    found = {claim.id: each for claim, each in findings()}
     assert re.fullmatch(
         r"5\.9% \[.*\] \(5\.0% .* against a3c, 6\.8% .* against dqn\)",
         found["abstract-total"].measured,
@@ -181,7 +181,7 @@ def test_smallest_gap(gaps: Mapping[int, float], verdict: Verdict, reason: str) 
 def test_tuned_is_not_judged() -> None:
     """Whatever the tuned variants do, and whether they ran or not."""
     whole = everything()
-    usual = reproduce.judged(whole)
+    usual = findings()
     for better in (None, 0.5):
         rows = {
             place: [
@@ -230,7 +230,7 @@ def test_tuned_does_not_stand_in() -> None:
 
 def test_fitted_in_the_finding() -> None:
     """5% against A3C is a test; the gap to greedy was fitted, whatever the verdict."""
-    found = {claim.id: each for claim, each in reproduce.judged(everything())}
+    found = {claim.id: each for claim, each in findings()}
     assert FITTED not in found["fig8a-n6-a3c"].reason
     assert found["fig8a-n6-greedy"].verdict is HOLDS
     assert found["fig8a-n6-greedy"].reason == f"at 6: more than the 7.53% claimed; {FITTED}"

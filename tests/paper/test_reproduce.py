@@ -18,7 +18,7 @@ from mecsim.study.job_queue import ResultStore, run_batch
 from tests.helpers import toy_learner
 from tests.helpers.batches import Inline, in_this_process
 from tests.helpers.cli import answer, mecsim
-from tests.helpers.results import BEYOND, everything, invented
+from tests.helpers.results import BEYOND, findings, invented
 
 HOLDS = Verdict.HOLDS
 TINY = """\
@@ -135,7 +135,7 @@ def test_help_names_every_figure() -> None:
 
 def test_fitted_on_the_page() -> None:
     """A fitted claim counts as no test if it holds."""
-    found = reproduce.judged(everything())
+    found = findings()
     page = pages.claims_page(found, quick=False)
     (counted,) = re.findall(r"^Of 33 claims, .*$", page, re.MULTILINE)
     hold = Counter(each.verdict for _, each in found)[HOLDS]

@@ -22,8 +22,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_shipped_scenario_has_a_name() -> None:
     assert {"vgg16_4es", "lab", "bench/loaded"} < {*NAMES}
     for name in NAMES:
-        assert load(name) == load(FOLDER / f"{name}.yaml")
-        assert load(Path(name)) == load(name)
+        assert load(FOLDER / f"{name}.yaml") == load(name) == load(Path(name))
 
 
 def test_a_file_of_that_path_comes_first_and_a_folder_does_not(elsewhere: Path) -> None:

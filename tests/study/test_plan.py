@@ -328,13 +328,13 @@ def test_compare_writes_tables_and_figures(tmp_path: Path, monkeypatch: pytest.M
     )  # fmt: skip
     assert rows[1]["reward"] == direct["reward"]
     assert "already exists. Use --resume" in mecsim(*arguments, "--out", str(out), code=2).stderr
-    again = (*arguments, "--no-figures", "--out", str(out), "--resume")
-    shown = mecsim(*again).stdout
+    resumed = (*arguments, "--no-figures", "--out", str(out), "--resume")
+    shown = mecsim(*resumed).stdout
     assert "reduction vs" in shown
     first = next(line.split() for line in shown.splitlines() if "greedy  " in line)
     tails = [of(summary, "greedy", name, 2)["mean"] or 0.0 for name in TAILS]
     assert first[-3:] == [number(tails[1]), number(tails[2]), number(100 * tails[3])]
-    one = mecsim(*again, "--metric", TAILS[2]).stdout
+    one = mecsim(*resumed, "--metric", TAILS[2]).stdout
     assert f"{number(tails[2])} ±" in one
     assert "misses" not in one
     assert "\n8 rows, " in shown
