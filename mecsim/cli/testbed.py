@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from mecsim.cli.options import SCHEDULER_HELP, Options, Overrides, ScenarioPath, Seed
+from mecsim.cli.options import (
+    SCHEDULER_HELP,
+    Options,
+    Overrides,
+    ScenarioPath,
+    Seed,
+)
 from mecsim.cli.output import Output, with_output
 
 if TYPE_CHECKING:
@@ -64,6 +70,20 @@ def testbed(
             help="Module of a model: package.module:factory or file.py:factory. Repeatable.",
         ),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            help="local: all nodes on this machine; ray: on the machines of testbed.hosts.",
+        ),
+    ] = "local",
+    ray_address: Annotated[
+        str,
+        typer.Option(
+            "--ray-address", metavar="HOST:PORT", help="The Ray cluster. Default: $RAY_ADDRESS."
+        ),
+    ] = "",
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -103,6 +123,8 @@ def testbed(
             links=cast("LinkMode", links),
             stretch=stretch,
             modules=module,
+            engine=engine,
+            ray_address=ray_address,
             out=path,
             progress=update,
         )

@@ -91,6 +91,14 @@ def nodes_named(name: str, nodes: list[str]) -> list[str]:
     return [each for each in nodes if each == name or each.startswith(f"{name}.")]
 
 
+def host_of(testbed: Testbed | None, node: str, nodes: list[str]) -> HostAddress | None:
+    """Return the address of a node's machine; None if the scenario does not give it."""
+    for name, address in (testbed.hosts or {} if testbed else {}).items():
+        if node in nodes_named(name, nodes):
+            return host_address(address)
+    return None
+
+
 def check_hosts(testbed: Testbed | None, servers: groups.Servers, devices: groups.Devices) -> None:
     """Raise pydantic's error for an address of no node, or of a port for several nodes."""
     if testbed is None or testbed.hosts is None:

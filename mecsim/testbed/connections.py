@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from mecsim.testbed import tcp
 from mecsim.testbed.frames import Decoder, MessageError, frame, greet
 from mecsim.testbed.messages import TO_CONTROLLER, Error, Message
 from mecsim.testbed.pool import Event, NodeEnded
@@ -119,6 +120,7 @@ class Connections:
                 expected = name in self._names and name not in self._sockets
                 if expected and not self._closed:
                     connection.settimeout(_SEND_S)
+                    tcp.set_options(connection)
                     self._sockets[name] = connection
                     source = connection, name, Decoder(TO_CONTROLLER)
                     self._selector.register(connection, selectors.EVENT_READ, source)

@@ -34,7 +34,7 @@ from mecsim.dnn.split import block_seconds
 from mecsim.dnn.timing import machine
 from mecsim.errors import InputError, MecsimError
 from mecsim.support.validation import first_fault
-from mecsim.testbed import clock, namespaces
+from mecsim.testbed import clock, namespaces, tcp
 from mecsim.testbed.computation import Computation
 from mecsim.testbed.messages import Error
 from mecsim.testbed.node import Node
@@ -174,11 +174,7 @@ def connect(control: Any) -> socket.socket:
         return connection
     connection = socket.create_connection(control["tcp"], timeout=30)
     connection.settimeout(None)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):  # a controller whose machine is gone is noticed in 20 s
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    tcp.set_options(connection)
     return connection
 
 

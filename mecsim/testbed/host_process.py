@@ -46,6 +46,11 @@ class Built(NamedTuple):
     """Cores, processor and versions."""
 
 
+def settings_of(classes: Sequence[BlocksOfClass]) -> list[dict[str, Any]]:
+    """Return classes as a host reads them, in JSON values."""
+    return [{"source": dataclasses.asdict(each.source), "cuts": each.cuts} for each in classes]
+
+
 class HostProcess:
     """Starts a host on this machine, in its own session: Ctrl-C reaches only the controller."""
 
@@ -80,8 +85,11 @@ class HostProcess:
             InputError: They cannot be built.
             NodeFailedError: The host has ended, or takes too long.
         """
-        rows = [{"source": dataclasses.asdict(each.source), "cuts": each.cuts} for each in classes]
-        self._write({"classes": rows, "measure": True})
+        return self.build_settings(settings_of(classes))
+
+    def build_settings(self, classes: list[dict[str, Any]]) -> Built:
+        """Do the same with `settings_of` the classes."""
+        self._write({"classes": classes, "measure": True})
         key, value = self._answer(_BUILD_S)
         if key != "built":
             raise InputError(f"testbed: the blocks cannot be built: {value}")

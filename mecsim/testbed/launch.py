@@ -1,4 +1,4 @@
-"""Start and end the nodes of a testbed on this machine."""
+"""Start and end the nodes of a testbed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 from mecsim.errors import NodeFailedError
 from mecsim.model.model import Model
-from mecsim.scenario.testbed import host_address, nodes_named
+from mecsim.scenario.testbed import host_of
 from mecsim.support import signals
 from mecsim.support.files import as_temporary_error, temporary_folder
-from mecsim.testbed import namespaces
+from mecsim.testbed import clock, namespaces, tcp
 from mecsim.testbed.connections import Connections
-from mecsim.testbed.host_process import HostProcess
+from mecsim.testbed.hosts import Hosts
 from mecsim.testbed.link_rates import shaped_links
 from mecsim.testbed.messages import Peer, Ready, Start, Stop
 from mecsim.testbed.modes import Modes
 from mecsim.testbed.pool import Event, NodeEnded, ScenarioClock
 from mecsim.testbed.settings import NodeConfig
+from mecsim.testbed.synchronized import SynchronizedPool
 from mecsim.testbed.way import Ways
 
 _READY_S: Final = 120.0
@@ -45,17 +47,31 @@ class LocalPool:
         """Return a reading of the clock of a node as one of the controller."""
         return at
 
+    def there(self, name: str, at: float) -> float:
+        """Return a reading of the clock of the controller as one of a node."""
+        return at
+
+    def measure(self) -> None:
+        """Do nothing: there are no offsets."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return nothing about clocks."""
+        return {}
+
+
+Pool: TypeAlias = LocalPool | SynchronizedPool
+
 
 @contextlib.contextmanager
 def nodes(
-    model: Model, ways: Ways, host: HostProcess, modes: Modes
-) -> Iterator[tuple[LocalPool, ScenarioClock]]:
+    model: Model, ways: Ways, host: Hosts, modes: Modes
+) -> Iterator[tuple[Pool, ScenarioClock]]:
     """Start all nodes and the clock of the scenario; end them on exit.
 
     Args:
         model: The resolved scenario.
         ways: Its nodes.
-        host: Has built the blocks.
+        host: The hosts, which have built the blocks.
         modes: How nodes and links are made.
 
     Yields:
@@ -67,45 +83,60 @@ def nodes(
     token, stations = secrets.token_hex(16), ways.stations()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
-        path = folder / "control"  # only this user can enter the folder
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        with as_temporary_error("a socket"):
-            listener.bind(str(path))
-        listener.listen(len(ways.names))
+        if here := host.address:
+            listener = stack.enter_context(tcp.listen(here, len(ways.names)))
+            control: dict[str, Any] = {"tcp": listener.getsockname()[:2]}
+        else:
+            path = folder / "control"  # only this user can enter the folder
+            listener = stack.enter_context(_unix_listener(path, len(ways.names)))
+            control = {"unix": str(path)}
         connections = Connections(listener, token, ways.names, host.reason)
         stack.callback(connections.close)
         stack.callback(connections.send, ways.names, Stop())
         for name in ways.names:
             config = NodeConfig(
                 name=name,
-                control={"unix": str(path)},
+                control=control,
                 token=token,
-                bind=_bind(model, ways, name, modes),
+                bind=_bind(model, ways, name, modes, here or _LOCAL),
                 nodes=modes.nodes,
                 links=modes.links,
                 netns=modes.links == "tbf",
                 stations=tuple(stations[name]),
             )
             host.fork(config)
-        ready = _ready(connections, ways.names)
+        ready = _ready(connections, ways.names, host)
         shutil.rmtree(folder, ignore_errors=True)  # nothing is left if we are killed
         peers = _shaped_peers if modes.links == "tbf" else _peers
-        yield LocalPool(connections), _start(connections, peers(model, ways, ready, modes), modes)
+        pool: Pool = LocalPool(connections)
+        if here:
+            pool = SynchronizedPool(connections, ready, clock.identity())
+        pool.measure()
+        yield pool, _start(pool, peers(model, ways, ready, modes), modes)
 
 
-def _bind(model: Model, ways: Ways, name: str, modes: Modes) -> tuple[str, int]:
+def _unix_listener(path: Path, backlog: int) -> socket.socket:
+    """Listen at a path. Raises ``OutputError``."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        with as_temporary_error("a socket"):
+            listener.bind(str(path))
+        listener.listen(backlog)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _bind(model: Model, ways: Ways, name: str, modes: Modes, default: str) -> tuple[str, int]:
     """Return the address at which a node listens."""
     if modes.links == "tbf":
         return _ANY, 0  # of its own network
-    testbed = model.scenario.testbed
-    for each, address in (testbed.hosts or {} if testbed else {}).items():
-        if name in nodes_named(each, ways.names):
-            found = host_address(address)
-            return found.host, found.port
-    return _LOCAL, 0
+    found = host_of(model.scenario.testbed, name, ways.names)
+    return (default, 0) if found is None else (found.host, found.port)
 
 
-def _ready(connections: Connections, names: Sequence[str]) -> dict[str, Ready]:
+def _ready(connections: Connections, names: Sequence[str], host: Hosts) -> dict[str, Ready]:
     """Wait until all nodes are ready."""
     ready, until = dict[str, Ready](), time.monotonic() + _READY_S
     with signals.between_steps(shared=True) as check:
@@ -115,9 +146,17 @@ def _ready(connections: Connections, names: Sequence[str]) -> dict[str, Ready]:
             if event is not None:
                 ready[event.name] = _ready_of(event)
             elif time.monotonic() > until:
-                late = min(set(names) - set(ready))
-                raise NodeFailedError(f"node {late}: is not ready after {_READY_S:.0f} s")
+                raise NodeFailedError(_late(min(set(names) - set(ready)), host))
     return ready
+
+
+def _late(name: str, host: Hosts) -> str:
+    problem = f"node {name}: is not ready after {_READY_S:.0f} s"
+    if reason := host.reason(name):
+        problem += f"; it {reason}"
+    if host.address:
+        problem += f". Try: let its machine connect to {host.address} (firewall)"
+    return problem
 
 
 def _ready_of(event: Event) -> Ready:
@@ -153,12 +192,11 @@ def _shaped_peers(
     }
 
 
-def _start(
-    connections: Connections, peers: Mapping[str, dict[str, Peer]], modes: Modes
-) -> ScenarioClock:
+def _start(pool: Pool, peers: Mapping[str, dict[str, Peer]], modes: Modes) -> ScenarioClock:
     """Start the clock of the scenario on all nodes."""
     origin_at = time.monotonic() + _LEAD_S
     for name, reached in peers.items():
-        start = Start(origin_at=origin_at, stretch=modes.stretch, peers=reached)
-        connections.send([name], start)
+        there_at = pool.there(name, origin_at)
+        start = Start(origin_at=there_at, stretch=modes.stretch, peers=reached)
+        pool.send([name], start)
     return ScenarioClock(origin_at, modes.stretch)

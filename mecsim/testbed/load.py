@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from mecsim.errors import InputError
 from mecsim.model.model import Model
 from mecsim.model.workload import RecordedWorkload, mean_tasks
-from mecsim.support.arrays import Floats
+from mecsim.support.arrays import Floats, Ints
 from mecsim.testbed.modes import Modes
 
 MOST_LOAD: Final = 0.7
@@ -56,8 +56,12 @@ def load_of(
     cores: int,
     modes: Modes,
     recorded: RecordedWorkload | None = None,
+    nodes: Sequence[int] | None = None,
 ) -> Load:
-    """Return the load of a run.
+    """Return the load of a run on a machine.
+
+    Where it has only some of the nodes, at most what these can compute counts: which of the tasks
+    come to them depends on the scheduler.
 
     Args:
         model: The resolved scenario.
@@ -65,6 +69,7 @@ def load_of(
         cores: Of the machine.
         modes: How nodes are made, and the stretch of time.
         recorded: Recorded tasks, if they are not drawn.
+        nodes: Numbers of the nodes of the machine, servers first; all by default.
     """
     slot_s = model.scenario.slot_length * modes.stretch
     rates = [
@@ -75,27 +80,33 @@ def load_of(
     work = [sum(each) / 1e3 + hops * len(each) for each in block_ms]
     share = sum(rate * seconds for rate, seconds in zip(rates, work, strict=True)) / cores
     real_s = np.concatenate(block_ms) / 1e3
+    chosen = np.arange(model.servers + model.devices) if nodes is None else np.asarray(nodes)
     if modes.nodes == "natural":
-        return Load(share, math.inf, "", 0.0, modes.stretch, cores)
-    return _padded(model, real_s, share, cores, modes.stretch)
+        load = Load(share, math.inf, "", 0.0, modes.stretch, cores)
+        most = float(model.capacity[chosen].sum())
+    else:
+        load = _padded(model, real_s, chosen, Load(share, 0.0, "", 0.0, modes.stretch, cores))
+        most = load.together
+    return load if nodes is None else replace(load, share=min(share, most / cores))
 
 
-def _padded(model: Model, real_s: Floats, share: float, cores: int, stretch: float) -> Load:
-    compute = model.compute
+def _padded(model: Model, real_s: Floats, nodes: Ints, load: Load) -> Load:
+    """Return the load with the padding of nodes."""
+    compute, stretch = model.compute, load.stretch
     planned_s = compute.work[compute.node_type] / compute.speed[:, None] * stretch
-    padding = planned_s / real_s
+    padding = planned_s[nodes] / real_s
     worst = padding.min(axis=1)
     node, block = np.unravel_index(int(padding.argmin()), padding.shape)
     names = [*model.server_names(), *model.device_names()]
-    where = f"{model.block_names[int(block)]} at {names[int(node)]}"
-    parallel = model.capacity[: len(names)]
+    where = f"{model.block_names[int(block)]} at {names[int(nodes[node])]}"
+    parallel = model.capacity[nodes]
     with np.errstate(divide="ignore"):
         together = float((parallel / worst).sum())
-    return Load(share, float(worst.min()), where, together, stretch, cores)
+    return replace(load, padding=float(worst.min()), worst_block=where, together=together)
 
 
-def check_load(load: Load) -> None:
-    """Raise ``InputError`` if the machine cannot do what is asked of it; warn if it hardly can."""
+def check_load(load: Load, machine: str = "this machine") -> None:
+    """Raise ``InputError`` if a machine cannot do what is asked of it; warn if it hardly can."""
     if load.padding == 0.0:
         raise InputError(
             f"testbed: block {load.worst_block} takes 0 s in the scenario, but has to be computed. "
@@ -114,7 +125,7 @@ def check_load(load: Load) -> None:
         )
     if reasons:
         fits = "fewer tasks" if load.padding == math.inf else f"--stretch {load.least_stretch:g}"
-        raise InputError(f"testbed: does not fit this machine: {'; '.join(reasons)}. Try: {fits}")
+        raise InputError(f"testbed: does not fit {machine}: {'; '.join(reasons)}. Try: {fits}")
     if load.padding < ENOUGH_PADDING:
         _log.warning(
             "testbed: block %s is padded to only %.2g times its real time, so services will vary. "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from typing import Final
 
 from mecsim.errors import InputError
 from mecsim.model.model import Model
 from mecsim.model.workload import given_sizes
 from mecsim.scenario.schema import BlockTable, ConstantSize, Scenario, TaskClass
+from mecsim.scenario.testbed import Testbed
+from mecsim.study.executors.choice import check_executor
 from mecsim.testbed.link_rates import check_rates
 from mecsim.testbed.modes import Modes
 from mecsim.testbed.namespaces import check_machine
@@ -33,6 +36,27 @@ def check_modes(modes: Modes) -> None:
     if modes.nodes == "natural" and modes.stretch != 1.0:
         problem = f"{modes.stretch:g} does not go with --nodes natural, which computes in real time"
         raise InputError(f"--stretch: {problem}; leave one of them out")
+
+
+def check_engine(engine: str, ray_address: str, links: str, testbed: Testbed | None) -> None:
+    """Raise ``InputError`` if nodes cannot run where they shall."""
+    check_executor(engine, ray_address)
+    if engine == "local":
+        return
+    if links == "tbf":
+        raise InputError(
+            "--engine ray: --links tbf shapes links within one machine. Try: --links pacing"
+        )
+    if testbed is None or not testbed.hosts:
+        raise InputError(
+            "--engine ray: the scenario gives no machine. "
+            "Try: testbed.hosts: {NODE or GROUP: ADDRESS}"
+        )
+    if not (ray_address or os.environ.get("RAY_ADDRESS")):
+        raise InputError(
+            "--engine ray: a testbed needs a running cluster. "
+            "Try: --ray-address HOST:PORT, as `ray start --head` prints it"
+        )
 
 
 def check_torch() -> None:

@@ -16,9 +16,10 @@ import numpy as np
 from mecsim.kernels.simpy_kernel import SimpyKernel
 from mecsim.model import blocks, workload
 from mecsim.model.model import Model, resolve
-from mecsim.model.workload import size_columns
+from mecsim.model.workload import RecordedWorkload, size_columns
 from mecsim.scenario.loading import with_overrides
 from mecsim.scenario.schema import Scenario
+from mecsim.scenario.testbed import host_of
 from mecsim.scheduler.choice import Choice, SchedulerLike, choose
 from mecsim.scheduler.observation import feature_names
 from mecsim.scheduler.spec import SchedulerSpec
@@ -28,10 +29,12 @@ from mecsim.simulation.run import trace_path, trace_writer, whole_scenario
 from mecsim.simulation.session import Session
 from mecsim.simulation.totals import Totals
 from mecsim.testbed import launch, refusals
-from mecsim.testbed.host_process import BlocksOfClass, Built, HostProcess
+from mecsim.testbed.host_process import BlocksOfClass
+from mecsim.testbed.hosts import Hosts, LocalHosts
 from mecsim.testbed.kernel import TestbedKernel
-from mecsim.testbed.load import Load, check_load, load_of
+from mecsim.testbed.load import check_load, load_of
 from mecsim.testbed.modes import LinkMode, Modes, NodeMode
+from mecsim.testbed.ray_hosts import ray_hosts
 from mecsim.testbed.way import Ways
 from mecsim.trace import Provenance, TraceWriter
 from mecsim.trace.provenance import MEASURED
@@ -53,11 +56,13 @@ def run_testbed(
     links: LinkMode = "pacing",
     stretch: float = 1.0,
     modules: Sequence[str] | None = None,
+    engine: str = "local",
+    ray_address: str = "",
     out: str | os.PathLike[str] | None = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Run a scenario under a scheduler on real processes of this machine.
+    """Run a scenario under a scheduler on real processes of this machine, or of several.
 
     Each device and each server is a process. Blocks are computed by PyTorch, and what crosses a cut
     is sent over sockets. The run takes the time of the scenario, stretched.
@@ -72,6 +77,9 @@ def run_testbed(
         links: ``pacing``: the sender keeps to the rate of a link; ``tbf``: the operating system.
         stretch: Real seconds for one second of the scenario.
         modules: Texts ``NAME=FACTORY``: where the module of a model is from.
+        engine: ``local``: all nodes are on this machine; ``ray``: those of ``testbed.hosts`` are on
+            machines of a Ray cluster.
+        ray_address: ``HOST:PORT`` of the cluster; by default ``$RAY_ADDRESS``.
         out: Trace file to write; by default in the folder of temporary files, then removed.
         name: Name of the scenario in the summary; by default that of its file.
         progress: Called with the slots done and the slots in all.
@@ -81,7 +89,7 @@ def run_testbed(
 
     Raises:
         InputError: The scenario, the scheduler or an option is not valid, a testbed cannot do what
-            the scenario asks, or this machine is too slow for it.
+            the scenario asks, a machine is too slow for it, or the cluster lacks a machine.
         OutputError: The trace cannot be written.
         NodeFailedError: A node has ended.
         Interrupted: The user pressed Ctrl-C.
@@ -90,6 +98,7 @@ def run_testbed(
     refusals.check_modes(modes)
     refusals.check_torch()
     given = with_overrides(scenario)
+    refusals.check_engine(engine, ray_address, links, given.testbed)
     refusals.check_scenario(given)
     model = resolve(whole_scenario(given), seed)
     refusals.check_model(model)
@@ -101,6 +110,7 @@ def run_testbed(
         chosen=choose(scheduler, spec, dict(options or {})),
         options=dict(options or {}),
         modes=modes,
+        cluster=(ray_address or os.environ["RAY_ADDRESS"]) if engine == "ray" else "",
         classes=_classes(given, modules or ()),
         out=None if out is None else trace_path(out),
         memory=MemoryTrace() if out is None else None,
@@ -125,6 +135,8 @@ class _Plan:
     chosen: Choice
     options: Mapping[str, Any]
     modes: Modes
+    cluster: str
+    """Address of the Ray cluster; empty if all nodes are on this machine."""
     classes: list[BlocksOfClass]
     out: Path | None
     memory: MemoryTrace | None
@@ -137,21 +149,17 @@ def _run(plan: _Plan) -> tuple[Totals, Provenance]:
     _warm_up(model, spec)
     with contextlib.ExitStack() as stack:
         recorded = stack.enter_context(arrivals_of(model))
-        host = HostProcess()
-        stack.callback(host.close)
-        built = host.build(plan.classes)
-        load = load_of(model, built.block_ms, built.machine["cores"], plan.modes, recorded)
-        check_load(load)
-        facts = _facts(plan, built, load)
+        hosts = stack.enter_context(_hosts(plan, ways))
+        facts = _facts(plan, _measured(plan, ways, hosts, recorded))
         made_by = Provenance(plan.chosen.name, plan.options, model.seed, MEASURED, facts)
         writer = stack.enter_context(
             trace_writer(plan.out, model, spec, made_by, size_columns(model, recorded))
         )
-        pool, clock = stack.enter_context(launch.nodes(model, ways, host, plan.modes))
+        pool, clock = stack.enter_context(launch.nodes(model, ways, hosts, plan.modes))
         testbed = model.scenario.testbed
         continues = testbed is not None and testbed.on_node_failure == "continue"
         kernel = TestbedKernel(model, ways, pool, clock, continues=continues)
-        stack.enter_context(_described_at_end(writer, kernel, facts))
+        stack.enter_context(_described_at_end(writer, pool, kernel, facts))
         sinks: list[Sink] = [sink for sink in (writer, plan.memory) if sink is not None]
         source = Source(model, spec, lambda _: kernel, recorded, sinks, progress=plan.progress)
         policy = SchedulerPolicy(plan.chosen.scheduler, plan.chosen.name)
@@ -177,32 +185,69 @@ def _classes(scenario: Scenario, given: Sequence[str]) -> list[BlocksOfClass]:
     return [BlocksOfClass(*each) for each in zip(sources, cuts, strict=True)]
 
 
-def _facts(plan: _Plan, built: Built, load: Load) -> dict[str, Any]:
+@contextlib.contextmanager
+def _hosts(plan: _Plan, ways: Ways) -> Iterator[Hosts]:
+    """Start the hosts, on this machine or on those of the cluster; end them on exit."""
+    if plan.cluster:
+        testbed = plan.model.scenario.testbed
+        found = {name: host_of(testbed, name, ways.names) for name in ways.names}
+        addresses = {name: each.host for name, each in found.items() if each is not None}
+        with ray_hosts(plan.cluster, addresses, ways.names) as remote:
+            yield remote
+        return
+    with contextlib.closing(LocalHosts()) as local:
+        yield local
+
+
+def _measured(
+    plan: _Plan, ways: Ways, hosts: Hosts, recorded: RecordedWorkload | None
+) -> dict[str, dict[str, Any]]:
+    """Let all hosts build the blocks; check that each machine can do its part.
+
+    Returns:
+        What is known of each machine, for the trace.
+    """
+    facts, classes = dict[str, dict[str, Any]](), [each.name for each in plan.model.classes]
+    for address, built in hosts.build(plan.classes).items():
+        names = hosts.names_at(address)
+        nodes = None if names is None else [ways.names.index(name) for name in names]
+        cores = built.machine["cores"]
+        load = load_of(plan.model, built.block_ms, cores, plan.modes, recorded, nodes)
+        check_load(load, address or "this machine")
+        facts[address] = {
+            "machine": built.machine,
+            "block_ms": dict(zip(classes, built.block_ms, strict=True)),
+            "load": load.share,
+            "padding": None if load.padding == np.inf else load.padding,
+        } | ({} if names is None else {"nodes": names})
+    return facts
+
+
+def _facts(plan: _Plan, machines: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what is known of a testbed before it starts, for the trace."""
-    modes, names = plan.modes, [each.name for each in plan.model.classes]
-    return {
+    modes, first = plan.modes, next(iter(machines.values()))
+    facts = {
+        **first,
         "nodes": modes.nodes,
         "links": modes.links,
         "stretch": modes.stretch,
-        "machine": built.machine,
         "load_average": os.getloadavg()[0],
-        "block_ms": dict(zip(names, built.block_ms, strict=True)),
-        "load": load.share,
-        "padding": None if load.padding == np.inf else load.padding,
         "clocks": {},
     }
+    return facts | {"hosts": machines} if plan.cluster else facts
 
 
 @contextlib.contextmanager
 def _described_at_end(
-    writer: TraceWriter | None, kernel: TestbedKernel, facts: Mapping[str, Any]
+    writer: TraceWriter | None, pool: launch.Pool, kernel: TestbedKernel, facts: Mapping[str, Any]
 ) -> Iterator[None]:
     """Put what was measured about the run into its trace, also if it ends early."""
     try:
         yield
+        pool.measure()
     finally:
         if writer is not None:
-            writer.describe_testbed({**facts, **kernel.lateness.facts()})
+            writer.describe_testbed({**facts, **kernel.lateness.facts(), **pool.facts()})
 
 
 def _warm_up(model: Model, spec: SchedulerSpec) -> None:

@@ -105,3 +105,27 @@ def test_what_fits_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     check_load(load())
     check_load(load(padding=math.inf, together=0.0))
     assert not caplog.records
+
+
+def test_a_machine_with_some_nodes() -> None:
+    """Of 1.48% for all tasks, the device can take 1 core at 1/100, half a percent of 2 cores."""
+    device = load_of(model(), BLOCK_MS, 2, Modes(stretch=5.0), nodes=[1])
+    assert device.padding == pytest.approx(100.0)
+    assert device.worst_block == "block1 at device0"
+    assert device.together == pytest.approx(0.01)
+    assert device.share == pytest.approx(0.005)
+    server = load_of(model(), BLOCK_MS, 2, Modes(stretch=5.0), nodes=[0])
+    assert (server.padding, server.together) == pytest.approx((10.0, 0.2))
+    assert server.share == load_of(model(), BLOCK_MS, 2, Modes(stretch=5.0)).share
+
+
+def test_a_natural_machine_with_some_nodes() -> None:
+    """The device computes with one of 64 cores, however many tasks there are."""
+    many = model(arrivals={"process": "poisson", "rate": 4000.0})
+    assert load_of(many, BLOCK_MS, 64, Modes("natural"), nodes=[1]).share == 1 / 64
+
+
+def test_the_machine_is_named() -> None:
+    load = load_of(model(), BLOCK_MS, 2, Modes(stretch=0.01), nodes=[1])
+    with pytest.raises(InputError, match=r"does not fit 10\.0\.0\.2: "):
+        check_load(load, "10.0.0.2")

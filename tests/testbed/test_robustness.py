@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -104,7 +105,7 @@ def test_no_room_for_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     model = resolve(scenario(), seed=0)
-    host: Any = None
+    host: Any = SimpleNamespace(address="")
     with (
         pytest.raises(OutputError, match="a socket cannot be written: AF_UNIX path too long"),
         launch.nodes(model, Ways(model), host, Modes()),

@@ -139,7 +139,7 @@ def _simple(facts: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     for name, value in facts.items():
         if isinstance(value, int | float | str | bool):
             found[above + name] = value
-        elif isinstance(value, Mapping) and name not in ("machine", "block_ms", "clocks"):
+        elif isinstance(value, Mapping) and name not in ("machine", "block_ms", "clocks", "hosts"):
             found |= _simple(value, f"{above}{name}.")
     return found
 
