@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from mecsim.errors import NodeFailedError
 from mecsim.model.model import Model
@@ -59,6 +59,7 @@ class LocalPool:
         return {}
 
 
+Control: TypeAlias = dict[Literal["unix", "tcp"], str | tuple[str, int]]
 Pool: TypeAlias = LocalPool | SynchronizedPool
 
 
@@ -85,7 +86,7 @@ def nodes(
         folder = stack.enter_context(temporary_folder())
         if here := host.address:
             listener = stack.enter_context(tcp.listen(here, len(ways.names)))
-            control: dict[str, Any] = {"tcp": listener.getsockname()[:2]}
+            control: Control = {"tcp": listener.getsockname()[:2]}
         else:
             path = folder / "control"  # only this user can enter the folder
             listener = stack.enter_context(_unix_listener(path, len(ways.names)))
