@@ -24,6 +24,7 @@ from mecsim.testbed.calibrated_scenario import NodeKind, calibrated_scenario, no
 from mecsim.testbed.fits import Estimate, TransferFit, fit_mean, fit_transfers
 from mecsim.testbed.prediction import check_measured
 from mecsim.trace import TraceFile
+from mecsim.trace.values import check_values
 
 TRANSFERS: Final = {"radio": ("uplink", "downlink"), "wired": ("link",)}
 """Sections of a scenario, and the kinds of resources whose headers and overhead they give."""
@@ -88,6 +89,7 @@ def calibrate(trace: str | os.PathLike[str], *, first: float = 0.5) -> Calibrati
         raise InputError(f"first: {first:g}; allowed: a share above 0 and below 1")
     with TraceFile(Path(trace)) as file:
         check_measured(file)
+        check_values(file)
         model = resolve(file.scenario, file.made_by.seed)
         kinds = node_kinds(model)
         until_s, used = _used(file, first)
@@ -161,6 +163,9 @@ class _Hops:
             trace.read("hops", name)[mine]
             for name in ("task", "resource", "block", "start_s", "finish_s")
         )
+        if not np.isfinite(finish_s - start_s).all():
+            problem = "has no time for hops of completed tasks"
+            raise TraceError(f"{trace.path}: column /hops/start_s or /hops/finish_s {problem}")
         class_ = class_column(trace, "tasks", 0, len(used))[task].astype(np.int64)
         block = block + model.first_block[class_]
         kind = model.resources.kind[resource]

@@ -116,6 +116,9 @@ def predict(
         kernel: ``simpy`` or ``compiled``.
         progress: Called with the number of slots done and of all slots.
 
+    Returns:
+        The scores, and both runs.
+
     Raises:
         InputError: The trace was not measured or is incomplete, the scenario does not fit, or no
             task is left to score.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import socket
 from typing import Final
 
 from mecsim.errors import InputError
 from mecsim.model.model import Model
 from mecsim.model.workload import given_sizes
 from mecsim.scenario.schema import BlockTable, ConstantSize, Scenario, TaskClass
-from mecsim.scenario.testbed import Testbed
+from mecsim.scenario.testbed import Testbed, host_address
 from mecsim.study.executors.choice import check_executor
 from mecsim.testbed.link_rates import check_rates
 from mecsim.testbed.modes import Modes
@@ -42,6 +43,8 @@ def check_engine(engine: str, ray_address: str, links: str, testbed: Testbed | N
     """Raise ``InputError`` if nodes cannot run where they shall."""
     check_executor(engine, ray_address)
     if engine == "local":
+        for name, text in (testbed.hosts or {} if testbed else {}).items():
+            _check_address(name, host_address(text).host)
         return
     if links == "tbf":
         raise InputError(
@@ -57,6 +60,18 @@ def check_engine(engine: str, ray_address: str, links: str, testbed: Testbed | N
             "--engine ray: a testbed needs a running cluster. "
             "Try: --ray-address HOST:PORT, as `ray start --head` prints it"
         )
+
+
+def _check_address(name: str, host: str) -> None:
+    """Raise ``InputError`` if this machine does not have the address of a node."""
+    try:
+        with socket.create_server((host, 0)):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"testbed.hosts.{name}: {host}: {error.strerror or error}; allowed: an address of this "
+            "machine, or, with --engine ray, of one of the cluster"
+        ) from error
 
 
 def check_torch() -> None:

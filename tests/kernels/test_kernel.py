@@ -286,7 +286,7 @@ def test_what_a_decision_sees_cannot_be_written(epoch: str) -> None:
     (seen,) = observations(one_device(1, 1, [1], decision_epoch=epoch), [[0]])
     properties = {name for name, of in vars(Observation).items() if isinstance(of, cached_property)}
     assert {"cycles", "backlog_s", "uplink_backlog_s", "battery_j"} < properties
-    at_the_epoch = {"queue_length", "committed_s"}
+    at_the_epoch = {"queue_length", "committed_s", "under_way", "slack_s"}
     for name in (properties | set(vars(seen))) - at_the_epoch:
         values = getattr(seen, name)
         if hasattr(values, "flags"):

@@ -185,7 +185,7 @@ def test_ctrl_c_says_what_is_kept(scenario: Path) -> None:
         process.send_signal(signal.SIGINT)
         message = finish(process)
         assert process.returncode == 130
-    assert re.fullmatch(r"mecsim: stopped; .* is kept in t\.partial\.h5 .*\n", message), message
+    assert re.fullmatch(r"mecsim: stopped; .* are kept in t\.partial\.h5 .*\n", message), message
     holds_rows(partial)
     replays(partial)
     assert not (scenario.parent / "t.h5").exists()

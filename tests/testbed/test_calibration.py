@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -228,6 +229,21 @@ def test_simulated_and_incomplete_traces_are_refused(tmp_path: Path) -> None:
         calibrate(path)
     with pytest.raises(TraceError, match="there is no such file"):
         calibrate(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [("resource", 999, "holds others than 0 to"), ("start_s", np.nan, "has no time for hops")],
+)
+def test_damaged_traces_are_refused(
+    name: str, value: float, problem: str, noisy: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.h5"
+    damaged.write_bytes(noisy.read_bytes())
+    with h5py.File(damaged, "r+") as file:
+        file["hops"][name][0] = value
+    with pytest.raises(TraceError, match=problem):
+        calibrate(damaged)
 
 
 def test_too_few_tasks_are_refused(tmp_path: Path) -> None:

@@ -337,7 +337,8 @@ def test_a_map_that_is_not_the_expected_one_is_refused(
 def test_a_map_that_comes_twice_is_refused(
     server: Controlled, neighbour: Callable[[], Neighbour]
 ) -> None:
-    server.send(release(1, [UP, REMOTE, DOWN]))
+    long = Hop(0, 1, 60.0, 0.0, 0.0, "server", None)  # the task is still there
+    server.send(release(1, [UP, long, DOWN]))
     until(lambda: 1 in server.node._ways)
     assert isinstance(neighbour().send(1, 0, FEATURES), Ack)
     answer = neighbour().send(1, 0, FEATURES)
