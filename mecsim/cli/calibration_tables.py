@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mecsim.cli.display import plain_table
+from mecsim.cli.prediction_tables import percent
 from mecsim.support.text import number
 
 if TYPE_CHECKING:
@@ -99,12 +100,8 @@ def _remarks(section: str, fit: TransferFit | None) -> Iterator[str]:
 def _errors(before: Prediction, after: Prediction) -> Table:
     head = ["error of the rest (%)", "mean", "p95", "MAPE of tasks"]
     rows = [
-        [name, _percent(of.total.mean.error_percent), _percent(of.total.p95.error_percent),
-         _percent(of.total.mape_percent, sign="")]
+        [name, percent(of.total.mean.error_percent, "+"), percent(of.total.p95.error_percent, "+"),
+         percent(of.total.mape_percent)]
         for name, of in (("as planned", before), ("calibrated", after))
     ]  # fmt: skip
     return plain_table(head, rows)
-
-
-def _percent(value: float | None, sign: str = "+") -> str:
-    return "–" if value is None else f"{value:{sign}.1f}"

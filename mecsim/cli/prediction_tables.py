@@ -60,7 +60,7 @@ def parts_table(found: Prediction) -> Table:
 
 
 def _single(score: Score) -> list[str]:
-    return [_percent(score.mape_percent), f"{score.tasks:,}"]
+    return [percent(score.mape_percent), f"{score.tasks:,}"]
 
 
 def utilization_table(found: Prediction) -> Table:
@@ -72,7 +72,7 @@ def utilization_table(found: Prediction) -> Table:
             each.utilization.predicted,
             each.utilization.error_percent,
         )
-        rows.append([each.name, f"{measured:.1%}", f"{predicted:.1%}", _percent(error, sign="+")])
+        rows.append([each.name, f"{measured:.1%}", f"{predicted:.1%}", percent(error, sign="+")])
     return plain_table(["utilization", "measured", "predicted", "error (%)"], rows)
 
 
@@ -93,10 +93,11 @@ def scored_lines(found: Prediction) -> Iterator[str]:
 
 
 def _cells(pair: Pair) -> list[str]:
-    return [number(pair.measured), number(pair.predicted), _percent(pair.error_percent, sign="+")]
+    return [number(pair.measured), number(pair.predicted), percent(pair.error_percent, sign="+")]
 
 
-def _percent(value: float | None, sign: str = "") -> str:
+def percent(value: float | None, sign: str = "") -> str:
+    """Return a number of percent with one digit, with its sign if ``sign`` is ``+``."""
     return "–" if value is None else f"{value:{sign}.1f}"
 
 

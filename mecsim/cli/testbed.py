@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from mecsim.cli.options import (
-    SCHEDULER_HELP,
-    Options,
-    Overrides,
-    ScenarioPath,
-    Seed,
-)
+from mecsim.cli.options import SCHEDULER_HELP, Options, Overrides, ScenarioPath, Seed
 from mecsim.cli.output import Output, with_output
 
 if TYPE_CHECKING:

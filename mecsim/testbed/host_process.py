@@ -156,6 +156,7 @@ class HostProcess:
             while waited_s < limit_s:
                 with contextlib.suppress(Empty):
                     key, value = self._answers.get(timeout=_STEP_S)
+                    check()  # Ctrl-C may have come in this step
                     if key:
                         return key, value
                     raise self._ended()

@@ -132,7 +132,7 @@ def _unix_listener(path: Path, backlog: int) -> socket.socket:
 def _bind(model: Model, ways: Ways, name: str, modes: Modes, default: str) -> tuple[str, int]:
     """Return the address at which a node listens."""
     if modes.links == "tbf":
-        return _ANY, 0  # of its own network
+        return _ANY, 0  # its namespace has no other network
     found = host_of(model.scenario.testbed, name, ways.names)
     return (default, 0) if found is None else (found.host, found.port)
 
