@@ -221,23 +221,28 @@ def drive(source: Source, policy: Policy) -> Totals:
     if isinstance(policy, SchedulerPolicy) and policy.can_run_static(source):
         return policy.run_static(source)
     model, kernel = source.model, make_kernel(source.kernel, source.model)
-    slots = counted(source.slots(), model.scenario.slots, source.progress)
-    session = Session(
-        model, slots, kernel, source.spec, source.sinks, uses_rollouts=policy.uses_rollouts
-    )
-    try:
-        policy.follow(session)
-    except BaseException:
-        session.account()  # the trace keeps everything that has happened
-        raise
+    with signals.between_steps() as check:  # not in _counted: generators end in any order
+        session = Session(
+            model,
+            _counted(source, check),
+            kernel,
+            source.spec,
+            source.sinks,
+            uses_rollouts=policy.uses_rollouts,
+        )
+        try:
+            policy.follow(session)
+        except BaseException:
+            session.account()  # the trace keeps everything that has happened
+            raise
     return session.totals
 
 
-def counted(slots: Iterator[Slot], total: int, progress: Progress | None) -> Iterator[Slot]:
-    """Yield the slots; report each to ``progress`` once its epochs are over."""
-    with signals.between_steps() as check:
-        for done, slot in enumerate(slots, start=1):
-            yield slot
-            check()
-            if progress is not None:
-                progress(done, total)
+def _counted(source: Source, check: Callable[[], None]) -> Iterator[Slot]:
+    """Yield the slots; once the epochs of one are over, call ``check`` and report progress."""
+    total = source.model.scenario.slots
+    for done, slot in enumerate(source.slots(), start=1):
+        yield slot
+        check()
+        if source.progress is not None:
+            source.progress(done, total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import signal
 import subprocess
@@ -9,16 +10,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from mecsim import Observation, Placement, Scheduler, SchedulerSpec, run
+from mecsim.errors import SchedulerError
 from mecsim.scenario.loading import load
+from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.replay import replay as replay_trace
-from mecsim.simulation.run import run as run_scenario
 from mecsim.trace import TraceFile
+from tests.helpers.builders import scenario as tiny
 from tests.helpers.cli import answer, mecsim
 from tests.helpers.waiting import until
 
@@ -152,7 +157,7 @@ def slow(folder: Path, seconds: float) -> str:
 def test_a_killed_run_with_recorded_tasks_replays(scenario: Path) -> None:
     """The tasks that were released and have not ended are in no table."""
     recorded = scenario.parent / "recorded.h5"
-    run_scenario(load(scenario, ["slots=2000"]), "local", out=recorded)
+    run(load(scenario, ["slots=2000"]), "local", out=recorded)
     arrivals = f"arrivals={{process: trace, file: {recorded}}}"
     partial = scenario.parent / "t.partial.h5"
     more = ("--set", "slots=2000", "--set", arrivals, "--scheduler", slow(scenario.parent, 0.005))
@@ -210,6 +215,34 @@ def test_ctrl_c_at_the_start_leaves_nothing(scenario: Path) -> None:
         process.communicate(timeout=60)
         assert process.returncode in (130, -signal.SIGINT)
     assert not (scenario.parent / "t.h5").exists()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_failed_run_whose_error_is_kept_does_not_take_a_later_ctrl_c(kernel: str) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    kept: list[Exception] = []
+    for _ in range(2):  # the second run begins while the error keeps the frames of the first
+        try:
+            run(tiny(slots=2), partial(Failing, kept=kept), kernel=kernel)
+        except SchedulerError as error:
+            kept.append(error)
+        assert signal.getsignal(signal.SIGINT) is before
+    kept.clear()
+    gc.collect()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+class Failing(Scheduler):
+    """Drops the errors of earlier runs, then fails."""
+
+    def __init__(self, spec: SchedulerSpec, kept: list[Exception]) -> None:
+        super().__init__(spec)
+        self._kept = kept
+
+    def decide(self, observation: Observation) -> Placement:
+        self._kept.clear()
+        gc.collect()
+        raise ValueError("always")
 
 
 # ---------------------------------------------------------------- out of disk
