@@ -33,6 +33,7 @@ def calibrate(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The scenario to write (YAML).")
     ] = Path("calibrated.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
     *,
     output: Output,
 ) -> None:
@@ -44,23 +45,26 @@ def calibrate(
 
     Example: mecsim calibrate results/lab-greedy-0.h5 --first 50% --out calibrated.yaml
     """
+    from mecsim.cli.existing import replace_text
     from mecsim.cli.progress import progress
     from mecsim.scenario import yaml_source
     from mecsim.scenario.alternatives import without_idle
-    from mecsim.support.files import write_whole
+    from mecsim.support.files import check_target, write_whole
     from mecsim.testbed.calibration import calibrate as fit
     from mecsim.testbed.prediction import predict
 
     share = _share(first)
     if out.suffix not in _SUFFIXES:
         raise InputError(f"--out {out}: allowed: a name that ends in {' or '.join(_SUFFIXES)}")
+    check_target(out)
     found = fit(trace, first=share)
-    values = without_idle(found.scenario.model_dump(mode="json"))
+    text = yaml_source.dump(without_idle(found.scenario.model_dump(mode="json")))
+    replace_text(out, text, force=force)
     with progress(f"predicting {trace.name}", quiet=output.silent) as update:
         before = predict(trace, after_s=found.until_s, progress=update)
     with progress(f"predicting {trace.name}, calibrated", quiet=output.silent) as update:
         after = predict(trace, found.scenario, progress=update)
-    write_whole(out, yaml_source.dump(values))
+    write_whole(out, text)
     document = found.as_json() | {
         "out": str(out),
         "prediction": after.as_json(),

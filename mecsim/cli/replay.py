@@ -81,7 +81,7 @@ def replay(
     given = yaml_source.assigned(option or [], "--option")
     if scheduler is not None:
         registry.check(scheduler, given)
-    other = Other(scheduler, given, kernel, out)
+    other = Other(scheduler, given, kernel, _new_trace(trace, scheduler, out, output))
     if is_measured(trace):
         predict(trace, scenario, after, other, output)
     elif scenario is not None or after is not None:
@@ -89,6 +89,18 @@ def replay(
         raise InputError(f"{problem}: only valid with a trace that `mecsim testbed` has measured")
     else:
         _repeat(trace, other, output)
+
+
+def _new_trace(trace: Path, scheduler: str | None, out: Path | None, output: Output) -> Path | None:
+    """Return the file for the trace of the other scheduler, if one is wanted."""
+    from mecsim.cli.existing import replace_trace
+    from mecsim.support.names import output_path, scheduler_label
+
+    if scheduler is None or out is None:
+        return None
+    path = output_path(out, f"{trace.stem}-{scheduler_label(scheduler)}")
+    replace_trace(path, output, measured=False)
+    return path
 
 
 def _repeat(trace: Path, wanted: Other, output: Output) -> None:

@@ -24,6 +24,7 @@ class Other(NamedTuple):
     options: dict[str, Any]
     kernel: str | None
     out: Path | None
+    """The file for its trace."""
 
 
 def run_other(
@@ -34,10 +35,7 @@ def run_other(
         return None
     from mecsim.cli.progress import progress
     from mecsim.simulation.replay import replay_with
-    from mecsim.support.names import output_path, scheduler_label
 
-    name = f"{trace.stem}-{scheduler_label(wanted.scheduler)}"
-    path = None if wanted.out is None else output_path(wanted.out, name)
     with (
         progress(f"{wanted.scheduler} on {trace.name}", quiet=output.silent) as update,
         output.reserve_stdout(),
@@ -48,7 +46,7 @@ def run_other(
             wanted.options,
             scenario=scenario,
             kernel=wanted.kernel,
-            out=path,
+            out=wanted.out,
             progress=update,
         ).summary
 

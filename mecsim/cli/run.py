@@ -56,6 +56,7 @@ def run(
 
     Example: mecsim run vgg16_4es --scheduler greedy --set slots=100
     """
+    from mecsim.cli.existing import replace_trace
     from mecsim.cli.progress import progress
     from mecsim.scenario import yaml_source
     from mecsim.scenario.loading import load
@@ -72,6 +73,8 @@ def run(
     decides = scheduler or default_scheduler(loaded, options, seed).name
     name = run_name(scenario, decides, seed, set_, option)
     path = None if no_trace else output_path(out, name)
+    if path is not None:
+        replace_trace(path, output, measured=False)
     with (
         progress(f"{decides} on {scenario.stem}", quiet=output.silent) as update,
         output.reserve_stdout(),

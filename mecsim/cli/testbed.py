@@ -91,6 +91,7 @@ def testbed(
 
     Example: mecsim testbed testbed --scheduler greedy
     """
+    from mecsim.cli.existing import replace_trace
     from mecsim.cli.progress import progress
     from mecsim.scenario import yaml_source
     from mecsim.scenario.loading import load
@@ -104,6 +105,7 @@ def testbed(
     decides = scheduler or default_scheduler(loaded, options, seed).name
     name = run_name(scenario, decides, seed, set_, option)
     path = output_path(out, f"{name}-testbed")
+    replace_trace(path, output, measured=True)
     with (
         progress(f"{decides} on the testbed of {scenario.stem}", quiet=output.silent) as update,
         output.reserve_stdout(),

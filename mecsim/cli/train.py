@@ -94,6 +94,7 @@ def train(
 
     With matplotlib the curve is drawn, too.
     """
+    from mecsim.cli.existing import replace_policy
     from mecsim.learning.options import TUNED, resolve_settings
     from mecsim.learning.policy_file import SUFFIX
     from mecsim.learning.problem import TrainingRequest
@@ -124,6 +125,8 @@ def train(
         engine=engine,
         scenario_name=scenario_label(scenario, set_),
     )
+    if not resume:
+        replace_policy(request.out, output)
     summary = _train(request, ray_address, resume, output)
     summary["figures"] = _draw(summary)
     output.report(summary, lambda: _tables(summary, scenario, scheduler, set_))

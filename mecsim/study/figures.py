@@ -147,11 +147,13 @@ def _draw(
     request: FigureRequest,
     labels: Sequence[str],
 ) -> list[Path]:
+    wanted = [(folder / name, panels) for name, panels in figures if panels]
+    for stem, _ in wanted:
+        plots.check_replaced(stem, request.form)
     files = []
-    for name, panels in figures:
-        if panels:
-            shown = [_relabelled(panel, request, alone=len(panels) == 1) for panel in panels]
-            files += plots.draw(shown, folder / name, labels=labels, form=request.form, share=True)
+    for stem, panels in wanted:
+        shown = [_relabelled(panel, request, alone=len(panels) == 1) for panel in panels]
+        files += plots.draw(shown, stem, labels=labels, form=request.form, share=True)
     return files
 
 

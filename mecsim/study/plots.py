@@ -49,6 +49,20 @@ def need_matplotlib(otherwise: str = "") -> None:
         ) from error
 
 
+def check_replaced(stem: Path, form: FigureFormat) -> None:
+    """Raise ``InputError`` if a figure would replace a file that matplotlib has not drawn."""
+    for path in _files(stem, form):
+        if path.is_file() and b"Matplotlib" not in path.read_bytes():
+            raise InputError(
+                f"{path}: already exists, and matplotlib has not drawn it. "
+                "Choose another --out, or delete it"
+            )
+
+
+def _files(stem: Path, form: FigureFormat) -> list[Path]:
+    return [stem.with_name(f"{stem.name}.{each}") for each in form.formats]
+
+
 def draw(
     panels: Sequence[Panel],
     stem: Path,
@@ -80,7 +94,7 @@ def draw(
     """
     from matplotlib import rc_context  # noqa: PLC0415 - slow to import
 
-    files = [stem.with_name(f"{stem.name}.{each}") for each in form.formats]
+    files = _files(stem, form)
     with rc_context(form.parameters):
         figure = make_figure(panels, columns, heading, labels, form, share=share)
         with replacing(*files, out=stem) as partial:

@@ -30,6 +30,24 @@ def check_exists(path: Path, expected: str) -> None:
         raise InputError(f"{path}: there is no such file or folder. Expected: {expected}")
 
 
+def check_target(path: Path) -> None:
+    """Check that a file can be made; make nothing, not even its folder.
+
+    Raises:
+        OutputError: The path is a folder, or nothing can be written next to it.
+    """
+    with as_output_error(path):
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name too long
+            raise IsADirectoryError(None, "it is a folder")
+        if _special(path):
+            return
+        folder = path.resolve().parent
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
 @contextlib.contextmanager
 def as_output_error(path: Path) -> Iterator[None]:
     """Convert an ``OSError`` to a one-line ``OutputError`` about ``path``."""

@@ -28,6 +28,7 @@ from mecsim.simulation.result import RunResult
 from mecsim.simulation.run import trace_path, trace_writer, whole_scenario
 from mecsim.simulation.session import Session
 from mecsim.simulation.totals import Totals
+from mecsim.support.files import check_target
 from mecsim.testbed import launch, refusals
 from mecsim.testbed.host_process import BlocksOfClass
 from mecsim.testbed.hosts import Hosts, LocalHosts
@@ -94,6 +95,8 @@ def run_testbed(
         NodeFailedError: A node has ended.
         Interrupted: The user pressed Ctrl-C.
     """
+    if out is not None:
+        check_target(trace_path(out))
     modes = Modes(nodes, links, stretch)
     refusals.check_modes(modes)
     refusals.check_torch()

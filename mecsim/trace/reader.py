@@ -279,6 +279,18 @@ class TraceFile:
         self._opened.close()
 
 
+def kernel_of(path: Path) -> str | None:
+    """Return the kernel that made a trace, of any version; None for a file that is no trace."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            if file.attrs.get("format") != FORMAT:
+                return None
+            kernel = file.attrs.get("kernel")
+    except (OSError, RuntimeError):
+        return None
+    return kernel if isinstance(kernel, str) else None
+
+
 def _open(path: Path, opened: contextlib.ExitStack) -> h5py.File:
     """Open a file without a lock: mecsim takes none when it writes, and NFS may have none."""
     try:
