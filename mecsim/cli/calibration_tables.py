@@ -48,11 +48,10 @@ def _services(found: Calibration) -> Table:
     head = ["service", "measured", "planned (ms)", "fitted (ms)", "95% interval", "change (%)"]
     rows = []
     for each in found.services:
-        name = f"{each.class_} block {each.block}" if each.class_ else f"block {each.block}"
         planned, fitted = each.planned_s, each.service_s.value
         rows.append(
             [
-                f"{each.type}, {name}",
+                each.name,
                 f"{each.services:,}" if each.services else "no: scaled",
                 number(1000 * planned),
                 number(1000 * fitted),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +22,16 @@ from mecsim.simulation.recorded import class_column
 from mecsim.support.arrays import Bools, Floats, Ints
 from mecsim.support.text import finite
 from mecsim.testbed.calibrated_scenario import NodeKind, calibrated_scenario, node_kinds
-from mecsim.testbed.fits import Estimate, TransferFit, fit_mean, fit_transfers
+from mecsim.testbed.fits import FEW, Estimate, TransferFit, fit_mean, fit_transfers
 from mecsim.testbed.prediction import check_measured
 from mecsim.trace import TraceFile
 from mecsim.trace.values import check_values
 
 TRANSFERS: Final = {"radio": ("uplink", "downlink"), "wired": ("link",)}
 """Sections of a scenario, and the kinds of resources whose headers and overhead they give."""
+
+_MOST_NAMED: Final = 4
+_log = logging.getLogger(__name__)
 
 
 class ServiceFit(BaseModel):
@@ -48,6 +52,12 @@ class ServiceFit(BaseModel):
     service_s: Estimate
     """The mean; for a block that never ran there, the planned time times the mean ratio of the
     blocks of the type that did."""
+
+    @property
+    def name(self) -> str:
+        """The type of nodes and the block, for tables and messages."""
+        block = f"{self.class_} block {self.block}" if self.class_ else f"block {self.block}"
+        return f"{self.type}, {block}"
 
 
 class Calibration(BaseModel):
@@ -104,6 +114,7 @@ def calibrate(trace: str | os.PathLike[str], *, first: float = 0.5) -> Calibrati
             created_utc=str(file.attributes()["created_utc"]),
             until=until_s,
         )
+        _warn_of_few(file.path, int(np.count_nonzero(used)), services, fits)
         seconds = np.array([each.service_s.value for each in services]).reshape(len(kinds), -1)
         return Calibration(
             trace=str(file.path),
@@ -223,3 +234,27 @@ def _transfers(hops: _Hops, kinds: Sequence[int]) -> TransferFit | None:
     """Return the fit of the transfers over some kinds of resources, None without any."""
     rows = np.isin(hops.kind, kinds) & (hops.by_bits_s > 0)
     return fit_transfers(hops.by_bits_s[rows], hops.service_s[rows]) if rows.any() else None
+
+
+def _warn_of_few(
+    trace: Path,
+    tasks: int,
+    services: Sequence[ServiceFit],
+    transfers: Mapping[str, TransferFit | None],
+) -> None:
+    """Warn of numbers that were fitted to few measurements."""
+    counts = {each.name: each.services for each in services if each.services}
+    counts |= {f"{name} transfers": fit.transfers for name, fit in transfers.items() if fit}
+    few = [f"{name} ({count})" for name, count in counts.items() if count < FEW]
+    if few:
+        more = len(few) - _MOST_NAMED
+        named = "; ".join(few[:_MOST_NAMED]) + (f"; and {more} others" if more > 0 else "")
+        _log.warning(
+            "%s: %d tasks make an uncertain calibration: fewer than %d measurements of %s. "
+            "A service that is slow once in a while may be missing. "
+            "Try: a longer run, or a larger --first",
+            trace,
+            tasks,
+            FEW,
+            named,
+        )

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from mecsim.support.arrays import Floats
 from mecsim.support.intervals import mean_interval, t_quantile
 
+FEW: Final = 30
+"""Fewer measurements than this make a fit that is reported as uncertain."""
 _SAME: Final = 1e-9
-"""Relative difference of two durations that are one."""
+"""Relative difference of two numbers that are one."""
 
 
 class Estimate(BaseModel):
@@ -66,7 +68,10 @@ def fit_transfers(by_bits_s: Floats, service_s: Floats) -> TransferFit:
     """Fit headers and overhead of transfers by least squares.
 
     The intervals are those of heteroscedasticity-consistent errors (HC3: MacKinnon and White,
-    1985), because long transfers may vary more than short ones.
+    1985), because long transfers may vary more than short ones. Student's t has the degrees of
+    freedom of the largest leverage h, 1 / h - 1: a size that n transfers have, next to many
+    others of another size, gives n - 1. One alone decides a coefficient, so that nothing shows how
+    far it is off: there is no interval.
 
     Args:
         by_bits_s: Bits / rate of each transfer in seconds, above 0; shape (n,), n > 0.
@@ -124,11 +129,11 @@ def _least_squares(columns: Floats, values: Floats) -> list[Estimate]:
     x = (columns / scale[:, None]).T
     inverse = np.linalg.inv(x.T @ x)
     found = inverse @ x.T @ values
-    freedom = len(values) - x.shape[1]
+    leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
+    freedom = min(len(values) - x.shape[1], math.floor((1 + _SAME) / leverage.max() - 1))
     if freedom < 1:
         return [Estimate(value=float(each)) for each in found / scale]
-    leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
-    residual = (values - x @ found) / np.maximum(1 - leverage, _SAME)
+    residual = (values - x @ found) / (1 - leverage)
     spread = inverse @ (x.T * residual**2) @ x @ inverse
     half = t_quantile(0.975, freedom) * np.sqrt(np.diag(spread))
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,24 @@ def test_too_few_tasks_are_refused(tmp_path: Path) -> None:
     path = measured_trace(tmp_path / "t.h5", spec)
     with pytest.raises(InputError, match=r"none of its 3 tasks completed and was released before"):
         calibrate(path)
+
+
+@pytest.mark.parametrize(("slots", "few"), [(4, True), (240, False)])
+def test_few_tasks_are_reported(
+    slots: int, few: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = lab(slots=slots, arrivals={"process": "deterministic", "rate": 1})
+    path = measured_trace(tmp_path / "t.h5", spec, "fixed", {"placement": [0, 0, 1]})
+    with caplog.at_level(logging.WARNING, "mecsim"):
+        found = calibrate(path)
+    assert found.tasks == slots // 2
+    expected = (
+        f"{path}: 2 tasks make an uncertain calibration: fewer than 30 measurements of "
+        "server, block 2 (2); device, block 0 (2); device, block 1 (2); radio transfers (2). "
+        "A service that is slow once in a while may be missing. "
+        "Try: a longer run, or a larger --first"
+    )
+    assert [each.getMessage() for each in caplog.records] == [expected] * few
 
 
 def test_sizes_other_than_1_are_refused(tmp_path: Path) -> None:
