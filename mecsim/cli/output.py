@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from mecsim.errors import MecsimError
+from mecsim.errors import Interrupted, MecsimError
 from mecsim.support.text import finite
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def with_output(command: Callable[..., None]) -> Callable[..., None]:
             if debug:
                 traceback.print_exc()
             raise
+        except KeyboardInterrupt:  # typer would exit without a message
+            raise Interrupted("stopped") from None
 
     signature = inspect.signature(command, eval_str=True)
     own = [each for each in signature.parameters.values() if each.name != "output"]

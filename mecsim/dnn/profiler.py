@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -31,6 +33,7 @@ from mecsim.errors import ProfileError
 from mecsim.support.text import error_line
 from mecsim.support.validation import first_fault
 
+_CACHES: Final = "TORCHINDUCTOR_CACHE_DIR"
 _Shape: TypeAlias = Sequence[int]
 
 
@@ -160,7 +163,7 @@ def count_layers(
     Raises:
         ProfileError: See :func:`profile_module`; the message does not name the module.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode = _fake_tensors()
     fake = _without_content(module, mode)
     like = next(fake.parameters(), torch.zeros(()))
     with mode, torch.no_grad(), _every_flop_counted():
@@ -183,6 +186,19 @@ def count_layers(
             "remove what is computed and not used"
         )
     return layers, owners
+
+
+def _fake_tensors() -> FakeTensorMode:
+    """Return a mode for tensors without content.
+
+    The first one makes an empty folder for caches, which PyTorch makes again when it needs it.
+    """
+    given = _CACHES in os.environ
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    if not given and (folder := os.environ.get(_CACHES)):
+        with suppress(OSError):  # it has files
+            Path(folder).rmdir()
+    return mode
 
 
 def _whole_flops(module: nn.Module, x: torch.Tensor, traced: int) -> int:

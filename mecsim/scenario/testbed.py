@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from typing import Annotated, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import AfterValidator, Field
@@ -13,6 +14,9 @@ from mecsim.scenario.section import ExtendedSection, Section, fault
 from mecsim.scenario.units import NonNegativeSeconds
 
 _ADDRESS: Final = re.compile(r"([A-Za-z0-9_.-]{1,253})(?::([0-9]{1,5}))?")
+_NUMBERS: Final = re.compile(r"[0-9.]+|0[xX].*")
+"""What the operating system reads as numbers, ``0`` for all addresses among them."""
+_BROADCAST: Final = IPv4Address("255.255.255.255")
 _MOST_PORTS: Final = 65535
 
 
@@ -38,7 +42,17 @@ def host_address(text: str) -> HostAddress:
     port = int(found[2] or 0) if found else 0
     if found is None or port > _MOST_PORTS or found[2] == "0":
         raise ValueError(f"should be ADDRESS or ADDRESS:PORT with a port up to {_MOST_PORTS}")
+    if _NUMBERS.fullmatch(found[1]) and not _is_of_one_machine(found[1]):
+        raise ValueError("should be the address of one machine, by which others reach it")
     return HostAddress(found[1], port)
+
+
+def _is_of_one_machine(numbers: str) -> bool:
+    try:
+        address = IPv4Address(numbers)
+    except ValueError:
+        return False
+    return not (address.is_unspecified or address.is_multicast or address == _BROADCAST)
 
 
 def _checked(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -45,9 +45,9 @@ class Load:
     @property
     def least_stretch(self) -> float:
         """The least stretch of time that fits, rounded up to two digits."""
-        needed = self.stretch * max(self.share / MOST_LOAD, 1.0 / self.padding)
-        digits = 1 - math.floor(math.log10(needed))
-        return math.ceil(needed * 10**digits) / 10**digits
+        return _two_digits(
+            self.stretch * max(self.share / MOST_LOAD, 1.0 / self.padding), math.ceil
+        )
 
 
 def load_of(
@@ -114,32 +114,43 @@ def check_load(load: Load, machine: str = "this machine") -> None:
         )
     reasons = []
     if load.share > MOST_LOAD:
+        percent = math.ceil(round(100 * load.share, 9))
         reasons.append(
-            f"computing would take {load.share:.0%} of {load.cores} cores on average "
+            f"computing would take {percent}% of {load.cores} cores on average "
             f"(allowed: {MOST_LOAD:.0%})"
         )
     if load.padding < 1.0:
         reasons.append(
-            f"block {load.worst_block} really takes {1 / load.padding:.2g} times its service time "
-            "in the scenario"
+            f"block {load.worst_block} really takes {_two_digits(1 / load.padding, math.ceil):g} "
+            "times its service time in the scenario"
         )
     if reasons:
         fits = "fewer tasks" if load.padding == math.inf else f"--stretch {load.least_stretch:g}"
         raise InputError(f"testbed: does not fit {machine}: {'; '.join(reasons)}. Try: {fits}")
     if load.padding < ENOUGH_PADDING:
         _log.warning(
-            "testbed: block %s is padded to only %.2g times its real time, so services will vary. "
-            "Expected: at least %.2g times. Try: --stretch %.2g",
+            "testbed: block %s is padded to only %g times its real time, so services will vary. "
+            "Expected: at least %g times. Try: --stretch %g",
             load.worst_block,
-            load.padding,
+            _two_digits(load.padding, math.floor),
             ENOUGH_PADDING,
-            load.stretch * ENOUGH_PADDING / load.padding,
+            _two_digits(load.stretch * ENOUGH_PADDING / load.padding, math.ceil),
         )
     elif load.padding < math.inf and load.together > load.cores:
         _log.warning(
-            "testbed: if all nodes compute together, they need %.2g cores, and there are %d: "
-            "services may then last longer than planned. Try: --stretch %.2g",
-            load.together,
+            "testbed: if all nodes compute together, they need %g cores, and there are %d: "
+            "services may then last longer than planned. Try: --stretch %g",
+            _two_digits(load.together, math.ceil),
             load.cores,
-            load.stretch * load.together / load.cores,
+            _two_digits(load.stretch * load.together / load.cores, math.ceil),
         )
+
+
+def _two_digits(value: float, rounded: Callable[[float], int]) -> float:
+    """Return a number above 0 with two digits, rounded away from the limit that it misses.
+
+    >>> _two_digits(4.96, math.floor), _two_digits(0.0201, math.ceil), _two_digits(52.0, math.ceil)
+    (4.9, 0.021, 52.0)
+    """
+    scale = 10.0 ** (1 - math.floor(math.log10(value)))
+    return rounded(round(value * scale, 9)) / scale

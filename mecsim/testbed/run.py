@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mecsim.errors import Interrupted
 from mecsim.kernels.simpy_kernel import SimpyKernel
 from mecsim.model import blocks, workload
 from mecsim.model.model import Model, resolve
@@ -120,7 +121,10 @@ def run_testbed(
         progress=progress,
     )
     began = time.monotonic()
-    totals, made_by = _run(plan)
+    try:
+        totals, made_by = _run(plan)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped before the run began; nothing was written") from None
     summary = totals.summary(
         name or model.scenario.label, made_by, wall_s=time.monotonic() - began, trace=plan.out
     ).model_copy(update={"scheduler_reason": plan.chosen.reason})

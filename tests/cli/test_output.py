@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mecsim.cli import app
 from mecsim.cli.output import Output
 from mecsim.errors import InputError
+from tests.helpers.cli import mecsim
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -45,3 +46,11 @@ def test_report(output: Output, printed: str, capsys: pytest.CaptureFixture[str]
 
 def test_help_paragraphs_are_not_broken_by_the_source(tmp_path: Path) -> None:
     assert "\n" not in (COMMANDS["compare"].help or "").replace("\n\n", "")
+
+
+def test_ctrl_c_has_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mecsim.trace.export.export", pressed)
+    assert mecsim("export", "t.h5", code=130, cwd=tmp_path) == ("", "mecsim: stopped\n")

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from mecsim.dnn import profiler
 from mecsim.dnn.cuts import cut_at, cut_balanced
 from mecsim.dnn.graph import Layer, LayerGraph
 from mecsim.dnn.profile_file import load_graph, shipped, write_profile
@@ -416,3 +417,23 @@ def test_write_profile_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match=r"mine\.json: cannot be written: File exists"):
         write_profile(graph, tmp_path / "file" / "mine.json")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_no_folder_for_caches_is_left(
+    given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch makes it once in a process, when the first tensor without content is made."""
+    made = tmp_path / "torchinductor"
+
+    def mode(**_options: bool) -> str:
+        made.mkdir(exist_ok=True)
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(made))
+        return "mode"
+
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    if given:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(made))
+    monkeypatch.setattr("mecsim.dnn.profiler.FakeTensorMode", mode)
+    assert profiler._fake_tensors() == "mode"
+    assert made.exists() == given

@@ -52,3 +52,12 @@ def test_addresses_are_read(text: str, found: HostAddress) -> None:
 def test_other_addresses_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="should be ADDRESS or ADDRESS:PORT"):
         host_address(text)
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "0", "0.0", "0x0", "255.255.255.255", "239.1.2.3", "10.0.0", "10.0.0.256"]
+)
+def test_addresses_of_no_single_machine_are_refused(host: str) -> None:
+    for text in (host, f"{host}:9000"):
+        with pytest.raises(ValueError, match="should be the address of one machine"):
+            host_address(text)

@@ -78,6 +78,8 @@ def load(**changes: Any) -> Load:
         ({"padding": 0.21}, r"Try: --stretch 9.6$"),  # 2 / 0.21 = 9.52…, rounded up
         ({"padding": math.inf, "share": 0.8}, "Try: fewer tasks$"),
         ({"padding": 0.0}, "takes 0 s in the scenario"),
+        ({"share": 0.7001}, r"would take 71% of 2 cores .*allowed: 70%"),
+        ({"padding": 0.999}, r"really takes 1.1 times .*Try: --stretch 2.1$"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -89,6 +91,8 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
     ("changes", "message"),
     [
         ({"padding": 2.5}, "padded to only 2.5 times .*Try: --stretch 4$"),
+        ({"padding": 4.9999}, "padded to only 4.9 times .*at least 5 .*Try: --stretch 2.1$"),
+        ({"together": 2.001}, "need 2.1 cores, and there are 2: .*Try: --stretch 2.1$"),
         ({"together": 4.0}, "need 4 cores, and there are 2: .*Try: --stretch 4$"),
     ],
 )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mecsim.errors import InputError
+from mecsim.errors import InputError, OutputError
 from mecsim.model.model import resolve
 from mecsim.scenario.schema import Scenario
 from mecsim.testbed import refusals
 from mecsim.testbed.modes import Modes
+from mecsim.testbed.run import run_testbed
+from tests.helpers.cli import mecsim
 
 TABLE = {"flops": [1.0], "parameter_bytes": [1], "input_bits": [8]}
 
@@ -114,3 +117,55 @@ def test_hosts_of_shaped_links() -> None:
     with pytest.raises(InputError, match=r"testbed\.hosts: nodes with --links tbf have networks"):
         refusals.check_links(resolve(scenario), Modes(links="tbf"))
     refusals.check_links(resolve(scenario), Modes())
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def no_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def started() -> None:
+        pytest.fail("a process was started")
+
+    monkeypatch.setattr("mecsim.testbed.run.LocalHosts", started)
+
+
+@pytest.mark.usefixtures("no_hosts")
+@pytest.mark.parametrize(
+    ("out", "problem"),
+    [
+        ("/proc/a.h5", "/proc/a.h5: cannot be written"),
+        ("{folder}/file/none/a.h5", "a.h5: cannot be written: Not a directory"),
+        ("{folder}/folder.h5", "folder.h5: cannot be written: it is a folder"),
+        ("{folder}/" + 300 * "x" + ".h5", "cannot be written: File name too long"),
+        ("{folder}/a.csv", "expected a file name that ends in .h5, or a folder"),
+    ],
+)
+def test_output_is_checked_before_anything_starts(out: str, problem: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.h5").mkdir()
+    path = out.format(folder=tmp_path)
+    if out.endswith("folder.h5"):  # the command writes into a folder
+        with pytest.raises(OutputError, match=problem):
+            run_testbed("testbed", "edge", out=path)
+        return
+    error = mecsim("testbed", "testbed", "--scheduler", "edge", "--out", path, code=2).stderr
+    assert problem in error
+    assert len(error.splitlines()) == 1
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder.h5"]
+
+
+def test_ctrl_c_before_the_run_has_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+
+    def pressed() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mecsim.testbed.run.LocalHosts", pressed)
+    out = ("--out", str(tmp_path / "t.h5"))
+    error = mecsim("testbed", "testbed", "--scheduler", "edge", *out, code=130).stderr
+    assert error == "mecsim: stopped before the run began; nothing was written\n"
+    assert not list(tmp_path.iterdir())
