@@ -115,12 +115,12 @@ def _less_one(slope: Estimate) -> Estimate:
 
 
 def _at_least_0(estimate: Estimate) -> Estimate:
-    """Return an estimate, or 0 with the part of its interval that is allowed."""
+    """Return an estimate, or 0 with the part of its interval that is allowed, if there is any."""
     if estimate.value >= 0:
         return estimate
-    if estimate.high is None:
+    if estimate.high is None or estimate.high <= 0:
         return Estimate(value=0.0)
-    return Estimate(value=0.0, low=0.0, high=max(estimate.high, 0.0))
+    return Estimate(value=0.0, low=0.0, high=estimate.high)
 
 
 def _least_squares(columns: Floats, values: Floats) -> list[Estimate]:

@@ -51,6 +51,19 @@ def settings_of(classes: Sequence[BlocksOfClass]) -> list[dict[str, Any]]:
     return [{"source": dataclasses.asdict(each.source), "cuts": each.cuts} for each in classes]
 
 
+def _fate(status: int) -> str:
+    """Return how a process ended, from its exit code or, below 0, its signal.
+
+    >>> _fate(1), _fate(-9)
+    ('has ended with exit code 1', 'was killed by SIGKILL, perhaps for lack of memory')
+    """
+    if status >= 0:
+        return f"has ended with exit code {status}"
+    known = [each.name for each in signal.Signals if each == -status]
+    why = ", perhaps for lack of memory" if known == ["SIGKILL"] else ""
+    return f"was killed by {known[0] if known else f'signal {-status}'}{why}"
+
+
 class HostProcess:
     """Starts a host on this machine, in its own session: Ctrl-C reaches only the controller."""
 
@@ -66,6 +79,7 @@ class HostProcess:
         self._built = False
         self._answers: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._statuses: dict[str, int] = {}
+        self._silent = False  # the host and its nodes have closed their output
         self._changed = threading.Condition()
         self._complaints: deque[str] = deque(maxlen=_LAST_LINES)
         self._threads = [
@@ -110,14 +124,12 @@ class HostProcess:
     def reason(self, name: str) -> str:
         """Return why a node has ended, after a short wait; empty if that is not known."""
         with self._changed:
-            self._changed.wait_for(lambda: name in self._statuses, timeout=1.0)
+            self._changed.wait_for(lambda: name in self._statuses or self._silent, timeout=1.0)
             status = self._statuses.get(name)
         if status is None:
-            return ""
-        if status < 0:
-            with contextlib.suppress(ValueError):
-                return f"was killed by {signal.Signals(-status).name}"
-        return f"has ended with exit code {status}{self._last_words()}"
+            fate = self._fate()
+            return f"its host process {fate}" if fate else ""
+        return f"{_fate(status)}{self._last_words() if status >= 0 else ''}"
 
     def close(self) -> None:
         """End the host and its nodes; kill those that do not end by themselves."""
@@ -165,7 +177,15 @@ class HostProcess:
         raise NodeFailedError(f"the host has not answered for {limit_s:.0f} s")
 
     def _ended(self) -> NodeFailedError:
-        return NodeFailedError(f"the host has ended{self._last_words()}")
+        return NodeFailedError(
+            f"the host process {self._fate() or 'has ended'}{self._last_words()}"
+        )
+
+    def _fate(self) -> str:
+        """Return how the host has ended, after a short wait; empty if it has not."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return _fate(self._process.wait(1.0))
+        return ""
 
     def _last_words(self) -> str:
         return f": {self._complaints[-1]}" if self._complaints else ""
@@ -182,6 +202,9 @@ class HostProcess:
             with self._changed:
                 self._statuses[value["name"]] = value["status"]
                 self._changed.notify_all()
+        with self._changed:
+            self._silent = True
+            self._changed.notify_all()
         self._answers.put(("", None))
 
     def _keep_complaints(self, stream: IO[bytes]) -> None:

@@ -24,7 +24,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mecsim.errors import InputError
+from mecsim.errors import InputError, NodeFailedError
 from mecsim.testbed.messages import Address
 from mecsim.testbed.shaping import ShapedLink, bucket_bytes
 
@@ -100,6 +100,7 @@ def connect(
 
     Raises:
         InputError: If the kernel refuses, or a process has no namespace.
+        NodeFailedError: If a process has ended.
     """
     if len(links) > MOST_LINKS:
         raise _refused(f"{len(links):,} directed links", f"at most {MOST_LINKS:,}")
@@ -120,7 +121,7 @@ def _namespace(name: str, pid: int) -> Iterator[int]:
     try:
         descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise InputError(f"--links tbf: node {name} has ended") from error
+        raise NodeFailedError(f"node {name}: has ended before its links were made") from error
     try:
         if os.fstat(descriptor).st_ino == os.stat("/proc/self/ns/net").st_ino:  # noqa: PTH116
             raise InputError(f"--links tbf: node {name} has no network namespace")

@@ -96,6 +96,14 @@ def test_an_interval_at_zero() -> None:
     assert found.overhead_s.value == pytest.approx(0.02 - 0.05 * 0.2)
 
 
+def test_a_bound_outside_of_the_interval_has_none() -> None:
+    """An interval from 0 to 0 would be certain of a line that does not fit."""
+    x = np.array([0.1, 0.1, 0.2, 0.2, 0.3, 0.3])
+    y = 0.5 * x + 0.2 + 1e-5 * np.array([1, -1, 1, -1, 1, -1])
+    found = fit_transfers(x, y)
+    assert (found.at_bound, found.headers) == ("headers", Estimate(value=0.0))
+
+
 def test_two_transfers_have_no_interval() -> None:
     found = fit_transfers(np.array([0.01, 0.02]), np.array([0.012, 0.023]))
     assert found.headers.value == pytest.approx(0.1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mecsim.errors import NodeFailedError
 from mecsim.testbed.host_process import HostProcess
 
 
@@ -23,3 +24,15 @@ def test_ctrl_c_just_before_an_answer_is_not_lost() -> None:
     host._answers = Pressed()
     with pytest.raises(KeyboardInterrupt):
         host._answer(1.0)
+
+
+def test_a_host_that_was_killed_is_reported_with_its_signal() -> None:
+    host = HostProcess()
+    try:
+        host._process.kill()
+        killed = "host process was killed by SIGKILL, perhaps for lack of memory"
+        assert host.reason("es1") == f"its {killed}"
+        with pytest.raises(NodeFailedError, match=f"^the {killed}"):
+            host._answer(60.0)
+    finally:
+        host.close()

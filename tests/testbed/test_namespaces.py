@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mecsim.errors import InputError
+from mecsim.errors import InputError, NodeFailedError
 from mecsim.testbed import namespaces
 from mecsim.testbed.namespaces import check_machine, connect
 from mecsim.testbed.shaping import ShapedLink, bucket_bytes
@@ -227,7 +227,7 @@ def test_process_outside() -> None:
             connect([ShapedLink("a", "b", 1e6)], pids, {"a": 1, "b": 1})
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
-        with pytest.raises(InputError, match="node b has ended"):
+        with pytest.raises(NodeFailedError, match="node b: has ended before"):
             connect([ShapedLink("a", "b", 1e6)], pids | {"b": ended.pid}, {"a": 1, "b": 1})
         assert [each["ifname"] for each in a.run("ip", "-j", "addr")] == ["lo"]
 
