@@ -290,7 +290,7 @@ def _fill_blocks(
 ) -> None:
     """Fill in work, parameters and input of all blocks of a class; shape (E, 3, M)."""
     work = model.cycles
-    if model.measured:
+    if not model.shows_cycles:
         speed = tables.speed[:, : len(tables.node_type)]
         work = model.compute.mean_over_places(speed, network, device)
     size = size[:, : model.blocks]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from mecsim.dnn import cuts, profile_file
 from mecsim.dnn.graph import LayerGraph
 from mecsim.errors import ProfileError, ScenarioError
-from mecsim.scenario.schema import BlockTable, Scenario
+from mecsim.scenario.document import FORMULA
+from mecsim.scenario.schema import BlockTable, BlockTimes, Scenario
 from mecsim.support.arrays import Floats
 
 _WRITE: Final = (
@@ -25,9 +27,23 @@ def blocks_of(scenario: Scenario) -> cuts.Blocks:
     """Return the blocks of a scenario's DNN.
 
     Raises:
-        ScenarioError: If the number of blocks is missing or does not fit.
+        ScenarioError: If the number of blocks, or of measured times, is missing or does not fit.
         ProfileError: If the DNN is unknown or cannot be cut as asked.
     """
+    blocks, times = _cut(scenario), scenario.dnn.service_times
+    if not isinstance(times, BlockTimes):
+        return blocks
+    count = len(next(iter(times.ms.values())))
+    if count != len(blocks):
+        raise ScenarioError(
+            f"dnn.service_times: has times of {count} blocks, but the DNN is cut into "
+            f"{len(blocks)}; allowed: a time for each. Try: service_times: {FORMULA}"
+        )
+    return replace(blocks, service_ms=times.ms, joules=times.joules or {})
+
+
+def _cut(scenario: Scenario) -> cuts.Blocks:
+    """Return the blocks with the times that the model has."""
     spec, other = scenario.dnn, ". For another number give cut: balanced"
     if isinstance(spec.model, BlockTable):
         blocks, how, other = _given_blocks(spec.model), "the table of blocks", ""

@@ -31,7 +31,7 @@ from mecsim.model.task_class import TaskClass
 from mecsim.model.timetable import failing_links, timetable
 from mecsim.model.topology import Links
 from mecsim.scenario import groups
-from mecsim.scenario.schema import BlockTable, Dnn, Scenario
+from mecsim.scenario.schema import BlockTable, BlockTimes, Dnn, Scenario
 from mecsim.scenario.yaml_source import Keys
 from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
@@ -235,6 +235,14 @@ class Model:
     def measured(self) -> bool:
         """Whether the service times of any nodes are measured."""
         return any(each.seconds is not None for each in self.node_types)
+
+    @property
+    def shows_cycles(self) -> bool:
+        """Whether features have the cycles of blocks, and not their measured times."""
+        times = [each.dnn.service_times for each in self.scenario.classes]
+        return not self.measured or all(
+            isinstance(each, BlockTimes) and each.features == "cycles" for each in times
+        )
 
     @cached_property
     def capacity(self) -> Ints:

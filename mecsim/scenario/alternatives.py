@@ -91,6 +91,10 @@ def _by_formula(values: Any) -> bool:
     return all(value_of(each, ("dnn", "service_times")) in (None, FORMULA) for each in dnns)
 
 
+def _shows_cycles(values: Any) -> bool:
+    return isinstance(value_of(values, ("dnn", "service_times")), Mapping)
+
+
 def _measures(*sections: str) -> Callable[[Any], bool]:
     """Return whether service times are measured at all nodes of these sections."""
 
@@ -260,7 +264,7 @@ CHOICES: Final = (
     ),
     Choice(
         ("dnn", "service_times"),
-        _measures("edge_server", "device"),
+        lambda values: _measures("edge_server", "device")(values) and not _shows_cycles(values),
         (("dnn", "cycles_per_flop"),),
         "give a node type: formula",
     ),

@@ -47,6 +47,7 @@ from mecsim.scenario.section import (
 from mecsim.scenario.tasks import (
     Arrivals,
     BlockTable,
+    BlockTimes,
     ConstantSize,
     CsvTasks,
     Deterministic,
@@ -71,6 +72,7 @@ from mecsim.support.validation import Whole, Within
 __all__ = [
     "Arrivals",
     "BlockTable",
+    "BlockTimes",
     "Calibrated",
     "Capacity",
     "ConstantSize",

@@ -7,20 +7,61 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from mecsim.scenario.document import FORMULA
 from mecsim.scenario.section import ExtendedSection, Section, fault, one_of
 from mecsim.scenario.units import NonNegative, NonNegativeSeconds, Positive, Seconds
 from mecsim.support.validation import Whole, Within
 
-
-def _times_shape(value: Any) -> str:
-    return "(list)" if isinstance(value, list | tuple) else "(text)"
-
-
 PerBlock: TypeAlias = Annotated[tuple[NonNegative, ...], Field(min_length=1)]
-PerType: TypeAlias = Annotated[Mapping[str, PerBlock], Field(min_length=1)]
+
+
+def _listed_by_type(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: tuple(each) if isinstance(each, list) else each for key, each in value.items()}
+
+
+PerType: TypeAlias = Annotated[
+    Mapping[str, PerBlock], Field(min_length=1), BeforeValidator(_listed_by_type)
+]
+
+
+def _check_types(ms: Mapping[str, Any] | None, joules: Mapping[str, Any] | None) -> None:
+    """Raise a fault for types of nodes that cannot be, or have energies without times."""
+    for node in joules or {}:
+        if node not in (ms or {}):
+            known = ", ".join(ms or {}) or "none, for there is no ms"
+            raise fault(("joules", node), f"is no type of ms; allowed: {known}")
+    if any(not node.strip() for node in ms or {}):
+        raise fault(("ms",), "has a type of node without a name; allowed: a name for each")
+    if FORMULA in (ms or {}):
+        raise fault(("ms", FORMULA), "names what is not measured; allowed: another type")
+
+
+def _check_lengths(columns: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise ``ValueError`` unless all columns have a value for each block."""
+    counts = {name: len(column) for name, column in columns.items()}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise ValueError(f"has {found}; allowed: equal numbers of them")
+
+
+def _by_type(
+    ms: Mapping[str, tuple[Any, ...]] | None, joules: Mapping[str, tuple[Any, ...]] | None
+) -> dict[str, tuple[Any, ...]]:
+    """Return the columns of measured times and energies by name."""
+    both = (("ms", ms or {}), ("joules", joules or {}))
+    return {f"{name} of {node}": column for name, of in both for node, column in of.items()}
 
 
 class BlockTable(ExtendedSection):
@@ -44,40 +85,43 @@ class BlockTable(ExtendedSection):
     joules: PerType | None = None
     """Measured energy of computing: for types of ``ms``, the joules of each block."""
 
-    @field_validator("ms", "joules", mode="before")
-    @classmethod
-    def _columns(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {key: tuple(each) if isinstance(each, list) else each for key, each in value.items()}
-
     @model_validator(mode="after")
-    def _same_length(self) -> Self:
+    def _agree(self) -> Self:
         names = ("flops", "parameter_bytes", "input_bits", "names")
         columns = {name: getattr(self, name) for name in names if getattr(self, name)}
-        for name, by_type in (("ms", self.ms or {}), ("joules", self.joules or {})):
-            columns |= {f"{name} of {node}": column for node, column in by_type.items()}
-        counts = {name: len(column) for name, column in columns.items()}
-        if len(set(counts.values())) > 1:
-            found = ", ".join(f"{count} {name}" for name, count in counts.items())
-            raise ValueError(f"has {found}; allowed: equal numbers of them")
+        _check_lengths(columns | _by_type(self.ms, self.joules))
+        _check_types(self.ms, self.joules)
         return self
+
+
+class BlockTimes(ExtendedSection):
+    """Measured service times of the blocks of a model, as ``mecsim calibrate`` writes them."""
+
+    added_keys = ("joules", "features")
+
+    ms: PerType
+    """For each type of node, the milliseconds of each block."""
+    joules: PerType | None = None
+    """Measured energy of computing: for types of ``ms``, the joules of each block."""
+    features: Literal["cycles", "compute_s"] = "cycles"
+    """What features have of the work of a block: its cycles, as where service times follow from
+    them, so that policies fit both; or its service time as a mean over the places."""
 
     @model_validator(mode="after")
-    def _types(self) -> Self:
-        for node in self.joules or {}:
-            if node not in (self.ms or {}):
-                known = ", ".join(self.ms or {}) or "none, for there is no ms"
-                raise fault(("joules", node), f"is no type of ms; allowed: {known}")
-        if any(not node.strip() for node in self.ms or {}):
-            raise fault(("ms",), "has a type of node without a name; allowed: a name for each")
-        if FORMULA in (self.ms or {}):
-            raise fault(("ms", FORMULA), "names what is not measured; allowed: another type")
+    def _agree(self) -> Self:
+        _check_lengths(_by_type(self.ms, self.joules))
+        _check_types(self.ms, self.joules)
         return self
 
 
-def _profiles(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    if value in (FORMULA, "measured"):
+def _times_shape(value: Any) -> str:
+    if isinstance(value, BlockTimes | dict):
+        return "(table)"
+    return "(list)" if isinstance(value, list | tuple) else "(text)"
+
+
+def _profiles(value: str | tuple[str, ...] | BlockTimes) -> str | tuple[str, ...] | BlockTimes:
+    if isinstance(value, BlockTimes) or value in (FORMULA, "measured"):
         return value
     files = (value,) if isinstance(value, str) else value
     for file in files:
@@ -89,8 +133,9 @@ def _profiles(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 ServiceTimes: TypeAlias = Annotated[
     Annotated[str, Tag("(text)")]
-    | Annotated[tuple[str, ...], Field(min_length=1, strict=True), Tag("(list)")],
-    one_of(_times_shape, "formula, measured, a file or a list of files"),
+    | Annotated[tuple[str, ...], Field(min_length=1, strict=True), Tag("(list)")]
+    | Annotated[BlockTimes, Tag("(table)")],
+    one_of(_times_shape, "formula, measured, a file, a list of files or a table"),
     AfterValidator(_profiles),
 ]
 
@@ -123,7 +168,8 @@ class Dnn(ExtendedSection):
     """τ_m, the deadline of a block in s: one for all blocks or a list with one each."""
     service_times: ServiceTimes = FORMULA
     """How long blocks take: ``formula`` (cycles / capacity), ``measured`` (the columns that the
-    model has for types of nodes), or profiles with further columns: a JSON file or a list."""
+    model has for types of nodes), profiles with further columns (a JSON file or a list), or a table
+    with the times of each block."""
 
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> Self:
@@ -140,8 +186,10 @@ class Dnn(ExtendedSection):
     def _has_times(self) -> Self:
         if not isinstance(self.model, BlockTable):
             return self
-        if isinstance(self.service_times, tuple):
-            problem = "names files, which do not go with a table of blocks"
+        if isinstance(self.service_times, tuple | BlockTimes):
+            files = isinstance(self.service_times, tuple)
+            holds = "names files, which do" if files else "is a table, which does"
+            problem = f"{holds} not go with a table of blocks"
             raise fault(("service_times",), f"{problem}; give model.ms and service_times: measured")
         if self.measured and self.model.ms is None:
             raise fault(("model", "ms"), "is missing; service_times: measured needs it")

@@ -70,7 +70,7 @@ class FeatureScale(NamedTuple):
         backlogs = ("cpu", "links_out", "device", "uplink", "downlink")
         scale |= {f"{name}_backlog_s": 1.0 for name in backlogs}
         epoch = model.scenario.decision_epoch
-        names = names_of_features(model.servers, model.blocks, epoch, measured=model.measured)
+        names = names_of_features(model.servers, model.blocks, epoch, cycles=model.shows_cycles)
         # A name is "kind", "entity.kind", or either with "mean_" before the kind.
         kinds = [name.rpartition(".")[2].removeprefix("mean_") for name in names]
         kinds += ["class" for _ in names_of_classes([each.name for each in model.classes])]

@@ -107,16 +107,22 @@ def names_of_features(
     blocks: int,
     decision_epoch: Literal["per_slot", "per_task"],
     *,
-    measured: bool = False,
+    cycles: bool = True,
 ) -> list[str]:
     """Return the names of the features of an observation, in order.
 
-    Cycles mean nothing where service times are measured. Their place is taken by the service time
-    of each block, as a mean over the places: of the task's device, or the mean over all devices,
-    and the servers.
+    Where service times are measured, cycles may mean nothing. Then their place is taken by the
+    service time of each block, as a mean over the places: of the task's device, or the mean over
+    all devices, and the servers.
+
+    Args:
+        servers: N.
+        blocks: M.
+        decision_epoch: Whether an epoch is a slot or a task.
+        cycles: Whether cycles are shown, and not measured service times.
     """
     names = [f"es{n + 1}" for n in range(servers)]
-    of_blocks = ("compute_s" if measured else "cycles", "parameter_bytes", "input_bits")
+    of_blocks = ("cycles" if cycles else "compute_s", "parameter_bytes", "input_bits")
     radio = ("rate_bps", "device_backlog_s", "uplink_backlog_s", "downlink_backlog_s")
     if decision_epoch == "per_slot":
         devices = [f"{es}.mean_{name}" for name in radio for es in names] + ["mean_battery_J"]

@@ -157,9 +157,9 @@ class Observation:
     def mean_work(self) -> Floats:
         """What the features show of computing each block; shape (M,).
 
-        Cycles or, where service times are measured, seconds as a mean over the places.
+        Cycles or seconds as a mean over the places, see :attr:`SchedulerSpec.shows_cycles`.
         """
-        if self.spec.measured:
+        if not self.spec.shows_cycles:
             return read_only(self.spec.mean_compute_s(self.device) * self.block_size)
         return self.cycles
 
@@ -484,6 +484,6 @@ def feature_names(spec: SchedulerSpec) -> list[str]:
     """
     spec = spec.run
     names = names_of_features(
-        spec.servers, spec.most_blocks, spec.decision_epoch, measured=spec.measured
+        spec.servers, spec.most_blocks, spec.decision_epoch, cycles=spec.shows_cycles
     )
     return names + names_of_classes([each.class_name for each in spec.classes])

@@ -237,6 +237,11 @@ class SchedulerSpec:
         """Whether the service times of any nodes are measured."""
         return self._model.measured
 
+    @property
+    def shows_cycles(self) -> bool:
+        """Whether features have the cycles of blocks, and not their measured times."""
+        return self._model.shows_cycles
+
     def mean_compute_s(self, device: int | None = None) -> Floats:
         """Return the service time of each block of size factor 1 as a mean over the places.
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+from pydantic import ValidationError
 
-from mecsim.errors import ScenarioError
+from mecsim.errors import MecsimError, ScenarioError
+from mecsim.model.blocks import blocks_of
 from mecsim.model.model import Model, resolve
 from mecsim.model.nodes import device_groups, server_groups
 from mecsim.scenario import yaml_source
 from mecsim.scenario.alternatives import without_idle
 from mecsim.scenario.loading import validate
-from mecsim.scenario.schema import Scenario
+from mecsim.scenario.schema import BlockTable, Dnn, Scenario
 from mecsim.scenario.testbed import Calibrated
 from mecsim.support.arrays import Floats, Ints
+from mecsim.support.validation import first_fault
 from mecsim.testbed.fits import TransferFit
 
+_NAMING: Final = ("model", "cut", "blocks", "live_tensors")
+"""Keys of a DNN that give its blocks."""
+_log = logging.getLogger(__name__)
 _OF_FORMULA = ("capacity", "kappa", "compute_power")
 """Keys of a group that have no effect next to measured times and energies."""
 
@@ -81,6 +89,7 @@ def calibrated_scenario(
     seconds: Floats,
     transfers: Mapping[str, TransferFit | None],
     calibrated: Calibrated,
+    dnns: Sequence[Any] = (),
 ) -> Scenario:
     """Return the scenario of a model with fitted numbers.
 
@@ -90,6 +99,7 @@ def calibrated_scenario(
         seconds: Service time of each block of all classes at each kind; shape (K, B).
         transfers: Fits by section: ``radio``, ``wired``.
         calibrated: Where the numbers come from.
+        dnns: The keys that named the DNN of each class, as :func:`keys_of_dnns` returns them.
 
     Raises:
         ScenarioError: The numbers make no valid scenario.
@@ -99,7 +109,15 @@ def calibrated_scenario(
     for number in range(len(model.classes)):
         rows = slice(*model.first_block[number : number + 2].tolist())
         holder = document if model.scenario.tasks is None else document["tasks"][number]
-        holder["dnn"] |= _table(model, kinds, number, rows, 1000.0 * seconds[:, rows], joules)
+        named = _named(model, number, dnns[number]) if number < len(dnns) else None
+        if named is not None:
+            holder["dnn"] |= named
+        times = _times(model, kinds, 1000.0 * seconds[:, rows], joules[:, rows])
+        if isinstance(holder["dnn"]["model"], str):
+            holder["dnn"]["service_times"] = times
+        else:
+            holder["dnn"]["service_times"] = "measured"
+            holder["dnn"]["model"] |= {key: times[key] for key in ("ms", "joules")}
     for kind in kinds:
         _set_type(document, kind)
     for section, fit in transfers.items():
@@ -129,36 +147,51 @@ def _joules(model: Model, kinds: Sequence[NodeKind], seconds: Floats) -> Floats:
     return found
 
 
-def _table(
-    model: Model,
-    kinds: Sequence[NodeKind],
-    number: int,
-    rows: slice,
-    ms: Floats,
-    joules: Floats,
-) -> dict[str, Any]:
-    """Return the keys of a DNN whose blocks have measured times and energies."""
-    flops = model.cycles[rows] / model.scenario.classes[number].dnn.cycles_per_flop
-    table = {
-        "flops": None if np.isnan(flops).any() else flops.tolist(),
-        "parameter_bytes": model.parameter_bytes[rows].tolist(),
-        "input_bits": model.input_bits[rows].tolist(),
-        "output_bits": float(model.result_bits[number]),
-        "names": list(model.block_names[rows]),
+def _times(model: Model, kinds: Sequence[NodeKind], ms: Floats, joules: Floats) -> dict[str, Any]:
+    """Return the keys of :class:`mecsim.scenario.schema.BlockTimes`; ms and joules: (K, M)."""
+    found = {
         "ms": {kind.name: each.tolist() for kind, each in zip(kinds, ms, strict=True)},
         "joules": {
             kind.name: each.tolist()
-            for kind, each in zip(kinds, joules[:, rows], strict=True)
+            for kind, each in zip(kinds, joules, strict=True)
             if kind.section == "device"
         },
     }
-    return {
-        "model": {key: value for key, value in table.items() if value is not None},
-        "cut": "balanced",
-        "blocks": len(model.block_names[rows]),
-        "live_tensors": 1,
-        "service_times": "measured",
-    }
+    return found if model.shows_cycles else {**found, "features": "compute_s"}
+
+
+def keys_of_dnns(scenario: Scenario) -> list[dict[str, Any]]:
+    """Return the keys that name and cut the DNN of each class, for the trace of a testbed.
+
+    Where a model is a file of the user, the scenario in the trace has the table of its blocks.
+    """
+    found = [each.dnn.model_dump(mode="json", include=set(_NAMING)) for each in scenario.classes]
+    for keys in found:
+        if str(keys["model"]).endswith(".json"):
+            keys["model"] = str(Path(keys["model"]).absolute())
+    return found
+
+
+def _named(model: Model, number: int, keys: Any) -> dict[str, Any] | None:
+    """Return keys that name a DNN of which the scenario has a table, if they give its blocks."""
+    own = model.scenario.of_class(number)
+    if not isinstance(own.dnn.model, BlockTable):
+        return None
+    try:
+        dnn = Dnn.model_validate(dict.fromkeys(_NAMING) | dict(keys))
+        blocks = blocks_of(own.model_copy(update={"dnn": dnn}))
+        for key in ("flops", "parameter_bytes", "input_bits", "output_bits"):
+            if getattr(own.dnn.model, key) not in (None, getattr(blocks, key)):
+                raise ScenarioError(f"{dnn.model} has other {key} now")
+    except (MecsimError, ValidationError, ValueError, TypeError) as error:
+        problem = first_fault(error) if isinstance(error, ValidationError) else error
+        _log.warning(
+            "%s: the blocks of the DNN stay a table, which no testbed computes: %s",
+            own.label,
+            problem,
+        )
+        return None
+    return dnn.model_dump(mode="json", include=set(_NAMING))
 
 
 def _set_type(document: dict[str, Any], kind: NodeKind) -> None:

@@ -123,7 +123,7 @@ def calibrate(trace: str | os.PathLike[str], *, first: float = 0.5) -> Calibrati
             services=services,
             radio=fits["radio"],
             wired=fits["wired"],
-            scenario=calibrated_scenario(model, kinds, seconds, fits, calibrated),
+            scenario=calibrated_scenario(model, kinds, seconds, fits, calibrated, _dnns(file)),
         )
 
 
@@ -234,6 +234,12 @@ def _transfers(hops: _Hops, kinds: Sequence[int]) -> TransferFit | None:
     """Return the fit of the transfers over some kinds of resources, None without any."""
     rows = np.isin(hops.kind, kinds) & (hops.by_bits_s > 0)
     return fit_transfers(hops.by_bits_s[rows], hops.service_s[rows]) if rows.any() else None
+
+
+def _dnns(trace: TraceFile) -> list[Any]:
+    """Return what named the DNN of each class, none in a trace that does not have it."""
+    found = (trace.made_by.testbed or {}).get("dnns")
+    return found if isinstance(found, list) else []
 
 
 def _warn_of_few(

@@ -31,6 +31,7 @@ from mecsim.simulation.session import Session
 from mecsim.simulation.totals import Totals
 from mecsim.support.files import check_target
 from mecsim.testbed import launch, refusals
+from mecsim.testbed.calibrated_scenario import keys_of_dnns
 from mecsim.testbed.host_process import BlocksOfClass
 from mecsim.testbed.hosts import Hosts, LocalHosts
 from mecsim.testbed.kernel import TestbedKernel
@@ -116,6 +117,7 @@ def run_testbed(
         modes=modes,
         cluster=(ray_address or os.environ["RAY_ADDRESS"]) if engine == "ray" else "",
         classes=_classes(given, modules or ()),
+        dnns=keys_of_dnns(given),
         out=None if out is None else trace_path(out),
         memory=MemoryTrace() if out is None else None,
         progress=progress,
@@ -145,6 +147,8 @@ class _Plan:
     cluster: str
     """Address of the Ray cluster; empty if all nodes are on this machine."""
     classes: list[BlocksOfClass]
+    dnns: list[dict[str, Any]]
+    """What names the DNN of each class."""
     out: Path | None
     memory: MemoryTrace | None
     """Takes the rows where no trace is written."""
@@ -240,6 +244,7 @@ def _facts(plan: _Plan, machines: Mapping[str, dict[str, Any]]) -> dict[str, Any
         "stretch": modes.stretch,
         "load_average": os.getloadavg()[0],
         "clocks": {},
+        "dnns": plan.dnns,
     }
     return facts | {"hosts": machines} if plan.cluster else facts
 

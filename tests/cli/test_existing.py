@@ -34,7 +34,7 @@ def test_the_trace_of_a_simulation_is_replaced(tmp_path: Path) -> None:
 def test_a_measured_trace_is_not_replaced_by_a_simulation(command: str, tmp_path: Path) -> None:
     out = measured_trace(tmp_path / "measured.h5", scenario(slots=2, dnn=chain([1e9], [8])))
     before = out.read_bytes()
-    arguments = RUN
+    arguments: tuple[str, ...] = RUN
     if command == "replay":
         mecsim(*RUN, "--out", str(tmp_path / "t.h5"))
         arguments = ("replay", str(tmp_path / "t.h5"), "--scheduler", "local")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from mecsim import Observation, Placement, Scenario, Scheduler, run
 from mecsim.model.model import resolve
 from mecsim.scheduler.observation import feature_names
 from mecsim.scheduler.spec import SchedulerSpec
@@ -37,3 +40,39 @@ def test_learners_encode_measured_times() -> None:
     inputs = FeatureEncoder.of(replicas.spec, "full")(replicas.reset([0]))
     assert np.isfinite(inputs).all()
     assert reward_scale(replicas.spec, 1.0) == pytest.approx((0.0625 + 0.03125) / 2, rel=1e-15)
+
+
+@pytest.mark.parametrize("shown", ["cycles", "compute_s"])
+def test_features_of_a_model_with_times_of_its_blocks(shown: str) -> None:
+    """By default they are those of the scenario without measured times: a policy fits both."""
+    dnn: dict[str, Any] = {"model": "alexnet", "blocks": 2}
+    plain = resolve(Scenario.model_validate({"slots": 1, "dnn": dnn}))
+    times = {"ms": {"board": [20, 10], "rack": [2, 1]}, "joules": {"board": [1, 1]}}
+    nodes = {"device": {"type": "board"}, "edge_server": {"type": "rack"}, "edge_servers": 1}
+    dnn["service_times"] = times | ({} if shown == "cycles" else {"features": shown})
+    spec = Scenario.model_validate({"slots": 1, "dnn": dnn, "devices": 1, **nodes})
+    scheduler = SchedulerSpec.of(resolve(spec))
+    assert feature_names(scheduler)[2:4] == [f"block0.{shown}", f"block1.{shown}"]
+    expected = plain.cycles if shown == "cycles" else np.array([0.011, 0.0055])
+    replicas = Replicas(spec, 1)
+    row = replicas.reset([0])[0]
+    assert row[2:4] == pytest.approx(expected, rel=1e-15)
+    assert replicas.spec.feature_scale(row)[2:4].max() == 1.0
+    assert scheduler.cycles.tolist() == plain.cycles.tolist()
+    seen = []
+
+    def looks(spec: SchedulerSpec) -> Scheduler:
+        scheduler = Fixed(spec)
+        seen.append(scheduler)
+        return scheduler
+
+    run(spec, looks)
+    assert seen[0].features[2:4] == pytest.approx(expected, rel=1e-15)
+
+
+class Fixed(Scheduler):
+    """Keeps the features of the last observation."""
+
+    def decide(self, observation: Observation) -> Placement:
+        self.features = observation.features()
+        return [0] * self.spec.blocks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,22 @@ import pytest
 
 import mecsim
 from mecsim import Scenario, load, predict
+from mecsim.dnn.profile_file import load_graph, write_profile
 from mecsim.errors import InputError, ScenarioError, TraceError
 from mecsim.kernels.hops import Hops
 from mecsim.model.model import resolve
+from mecsim.scenario.schema import BlockTimes
+from mecsim.scheduler.observation import feature_names
+from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation.run import whole_scenario
+from mecsim.testbed.calibrated_scenario import keys_of_dnns
 from mecsim.testbed.calibration import Calibration, ServiceFit, calibrate
 from mecsim.testbed.fits import Estimate
+from mecsim.testbed.refusals import check_scenario
 from mecsim.trace import TraceFile
 from tests.helpers import cli
 from tests.helpers.builders import chain, scenario
-from tests.helpers.measured import measured_trace
+from tests.helpers.measured import FACTS, measured_trace
 
 HEADERS, OVERHEAD_S = 0.046, 0.002
 FACTORS = {"device0.cpu": 1.3, "es1.cpu": 0.8, "es2.cpu": 0.8}
@@ -211,6 +219,92 @@ def test_calibrating_a_calibrated_scenario(noisy: Path, tmp_path: Path) -> None:
     assert again.scenario.testbed is not None
     assert again.scenario.testbed.calibrated is not None
     assert again.scenario.testbed.calibrated.trace == "again.h5"
+
+
+# ---------------------------------------------------------------- the DNN stays what it is
+
+
+def with_model(**dnn: Any) -> Scenario:
+    changes = {"dnn": {"model": "alexnet", "blocks": 2} | dnn, "slots": 20}
+    return lab(**changes, arrivals={"process": "deterministic", "rate": 2})
+
+
+def test_a_shipped_model_stays_in_the_scenario(tmp_path: Path) -> None:
+    spec = with_model(cycles_per_flop=0.5)
+    path = measured_trace(tmp_path / "t.h5", spec, *PLACED, factors=FACTORS)
+    found = calibrate(path).scenario
+    assert (found.dnn.model, found.dnn.blocks) == ("alexnet", 2)
+    assert isinstance(found.dnn.service_times, BlockTimes)
+    assert found.dnn.service_times.ms["device"] == pytest.approx(
+        1300 * resolve(spec).compute.work[0] / 1e9
+    )
+    check_scenario(found)  # a testbed runs it
+    one, other = (SchedulerSpec.of(resolve(each)) for each in (spec, found))
+    assert feature_names(one) == feature_names(other)
+    assert one.cycles.tolist() == other.cycles.tolist()
+    assert predict(path, found).total.mape_percent == pytest.approx(0, abs=1e-6)
+
+
+def test_a_policy_fits_the_calibrated_scenario(tmp_path: Path) -> None:
+    policies = Path(mecsim.__file__).parents[1] / "results" / "policies"
+    (policy, *_) = sorted(policies.glob("vgg16_loaded-mtl-a3c*.safetensors"))
+    spec = load(
+        "vgg16_loaded",
+        ["slots=20", "edge_server.capacity=15 GHz", "size_factor={distribution: constant}"],
+    )
+    path = measured_trace(tmp_path / "t.h5", spec, "rpdi", factors={"es1.cpu": 1.2})
+    found = calibrate(path).scenario
+    result = mecsim.run(found, "mtl-a3c", {"policy": str(policy)})
+    assert result.summary.scheduler == "mtl-a3c"
+    assert result.summary.completed == result.summary.tasks > 0
+
+
+@pytest.mark.parametrize("profile", ["same", "other", "gone"])
+def test_the_profile_of_a_user_is_found_again(
+    profile: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The scenario in the trace has a table of blocks in its place."""
+    mine = tmp_path / "mine.json"
+    graph = load_graph("alexnet")
+    write_profile(graph, mine)
+    given = with_model(model=str(mine), live_tensors=2)
+    facts = FACTS | {"dnns": keys_of_dnns(given)}
+    path = measured_trace(tmp_path / "t.h5", whole_scenario(given), *PLACED, facts=facts)
+    if profile == "gone":
+        mine.unlink()
+    if profile == "other":
+        layers = [replace(each, flops=2 * each.flops) for each in graph.layers]
+        write_profile(replace(graph, layers=tuple(layers)), mine)
+    with caplog.at_level(logging.WARNING, "mecsim.testbed.calibrated_scenario"):
+        found = calibrate(path).scenario
+    if profile == "same":
+        assert found.dnn.model == str(mine)
+        assert (found.dnn.blocks, found.dnn.live_tensors) == (2, 2)
+        check_scenario(found)
+    else:
+        problem = {"other": "has other flops now", "gone": "No such file"}[profile]
+        assert problem in caplog.text
+        assert "the blocks of the DNN stay a table, which no testbed computes: " in caplog.text
+        assert found.dnn.service_times == "measured"
+    assert predict(path, found).total.mape_percent == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dnns", [[], "x", [7], [{"model": 5}], [{"cut": "x", "more": 1}]])
+def test_damaged_keys_of_dnns_leave_a_table(dnns: Any, tmp_path: Path) -> None:
+    path = measured_trace(tmp_path / "t.h5", lab(slots=20), *PLACED, facts=FACTS | {"dnns": dnns})
+    assert calibrate(path).scenario.dnn.service_times == "measured"
+
+
+def test_features_with_service_times_stay(tmp_path: Path) -> None:
+    ms = {"ms": {"board": [30, 60], "rack": [10, 20]}, "joules": {"board": [1, 1]}}
+    spec = with_model(service_times=ms | {"features": "compute_s"}).model_copy()
+    nodes = {"device": {"type": "board"}, "edge_server": {"type": "rack"}}
+    spec = Scenario.model_validate(spec.model_dump(mode="json", exclude={*nodes, "energy"}) | nodes)
+    path = measured_trace(tmp_path / "t.h5", spec, *PLACED)
+    found = calibrate(path).scenario
+    assert isinstance(found.dnn.service_times, BlockTimes)
+    assert found.dnn.service_times.features == "compute_s"
+    assert found.dnn.service_times.ms.keys() == {"server", "device"}
 
 
 # ---------------------------------------------------------------- refused
