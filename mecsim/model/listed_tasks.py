@@ -12,6 +12,7 @@ from mecsim.scenario.schema import ConstantSize, CsvTasks, ListedTasks, Scenario
 from mecsim.scenario.time_series import Table, read_table
 from mecsim.scenario.yaml_source import Keys
 from mecsim.support.arrays import Floats, Ints
+from mecsim.support.names import TRACE_ENDINGS
 from mecsim.support.text import warn_once
 
 
@@ -35,7 +36,10 @@ def listed(spec: CsvTasks, scenario: Scenario, keys: Keys) -> ListedTasks:
         devices = None if device is None else _devices(table, device, scenario)[rows]
         sizes = None if size is None else table.plain_numbers(size)[rows]
     except ScenarioError as error:
-        raise ScenarioError(f"{'.'.join(map(str, keys))}.file: {error}") from error
+        remedy = ""
+        if spec.file.lower().endswith(TRACE_ENDINGS):
+            remedy = ". Try: `process: trace` for the tasks of a trace"
+        raise ScenarioError(f"{'.'.join(map(str, keys))}.file: {error}{remedy}") from error
     if len(mine) and not len(rows):
         end = f"the last slot ends at {scenario.length_s:g} s"
         warn_once(f"{'.'.join(map(str, keys))}: {spec.file}: drops all {len(mine)} tasks; {end}")
@@ -50,18 +54,36 @@ def listed(spec: CsvTasks, scenario: Scenario, keys: Keys) -> ListedTasks:
 def _of_class(table: Table, scenario: Scenario, keys: Keys) -> Ints:
     """Return the rows of the class of tasks whose arrivals are at some keys."""
     column = table.find("class")
+    sharing = _classes_of(table, scenario)
     if column is None:
+        if len(sharing) > 1:
+            problem = f"has no column 'class', and the classes {', '.join(sharing)} name it"
+            remedy = "allowed: a column 'class' with their names, or a file for each"
+            raise ScenarioError(f"{table.path}:1: {problem}; {remedy}")
         return np.arange(len(table.rows))
     if scenario.tasks is None:
         problem = "has a column of classes, which has no effect without tasks"
         remedy = "give a list of tasks, one of each class, or leave the column out"
         raise ScenarioError(f"{table.path}:1: {problem}; {remedy}")
-    names = [each.name for each in scenario.tasks]
+    allowed = f"allowed: a class whose arrivals are this file: {', '.join(sharing)}"
     for row, cells in enumerate(table.rows):
-        if cells[column].strip() not in names:
-            raise table.fault(row, column, f"allowed: a class of tasks: {', '.join(names)}")
-    own = names[int(keys[1])]
-    return np.flatnonzero([cells[column].strip() == own for cells in table.rows])
+        if cells[column].strip() not in sharing:
+            raise table.fault(row, column, allowed)
+    own = scenario.tasks[int(keys[1])].name
+    rows = np.flatnonzero([cells[column].strip() == own for cells in table.rows])
+    if not len(rows):
+        remedy = "allowed: at least one row, or arrivals: {process: slotted, rate: 0} for no task"
+        raise ScenarioError(f"{table.path}:1: has no row of the class {own!r}; {remedy}")
+    return rows
+
+
+def _classes_of(table: Table, scenario: Scenario) -> list[str]:
+    """Return the names of the classes of tasks whose arrivals are a file."""
+    return [
+        each.name
+        for each in scenario.classes
+        if isinstance(each.arrivals, CsvTasks) and Path(each.arrivals.file) == table.path
+    ]
 
 
 def _check_no_weights(table: Table, scenario: Scenario, keys: Keys) -> None:

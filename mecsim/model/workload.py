@@ -7,10 +7,10 @@ kind of draw has a separate stream, so that no scheduler can shift it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
-from typing import Final, NamedTuple, TypeVar
+from itertools import islice, pairwise, repeat
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from mecsim.model.arrivals import (
     stream_of,
 )
 from mecsim.model.model import Model
-from mecsim.model.over_time import values_at
+from mecsim.model.radio_rates import radio_rates
 from mecsim.model.random_streams import Stream
 from mecsim.scenario.schema import (
     Arrivals,
@@ -166,19 +166,15 @@ class RecordedWorkload:
     """Recorded tasks, and optionally rates and servers, that replace those of the model."""
 
     tasks: Iterator[Tasks]
-    """The tasks of every slot in turn."""
-    expected_tasks: float
-    """Mean number of tasks a slot, for scenarios that do not give it."""
+    """The recorded tasks of every slot in turn."""
+    mean_tasks: Mapping[int, float]
+    """Mean number of tasks a slot of each recorded class (0-based); other classes are drawn."""
     rates: Iterator[Floats] | None = None
     """The radio rates of every slot in turn; drawn if None."""
     servers: Iterator[Ints] | None = None
     """The server (0-based) of every device, slot by slot; that of the model if None."""
     size_columns: int = 1
-    """Size factors a task: 1 or M."""
-
-
-RATES_AT_ONCE: Final = 1 << 16
-"""Radio rates that are drawn together, which bounds memory."""
+    """Size factors of a recorded task: 1 or M."""
 
 
 def slots(model: Model, recording: RecordedWorkload | None = None) -> Iterator[Slot]:
@@ -193,11 +189,10 @@ def chunks(
     """Yield the slots of a run, ``length`` at a time: as recorded, or drawn from the seed."""
     every, first_task = Parts(model.scenario.slots, length), 0
     views = [model.of_class(number) for number in range(len(model.classes))]
-    drawn = [_drawn(view, every) for view in views] if recording is None else []
-    released = zip(*drawn, strict=True) if recording is None else _recorded(model, every, recording)
+    released = _by_class(views, every, recording)
     width = size_columns(model, recording)
     given = recording.rates if recording else None
-    rates = _rates(model, every) if given is None else _stacked(every, given)
+    rates = radio_rates(model, every) if given is None else _stacked(every, given)
     servers = recording.servers if recording else None
     of_devices = _servers(model, every) if servers is None else _stacked(every, servers)
     parts = zip(every, released, rates, of_devices, strict=True)
@@ -220,7 +215,7 @@ def chunks(
             rate_bps=rate_bps,
             serving_server=serving_server,
             expected_tasks=np.stack([count for count, _ in expected], axis=1),
-            expected_size=np.stack([_widened(size, width) for _, size in expected], axis=1),
+            expected_size=np.stack([widened(size, width) for _, size in expected], axis=1),
         )
         first_task += len(tasks.release_s)
 
@@ -262,7 +257,7 @@ def _merged(by_class: Sequence[_Released]) -> tuple[Ints, _Released]:
     )
 
 
-def _widened(size: Floats, columns: int) -> Floats:
+def widened(size: Floats, columns: int) -> Floats:
     """Return size factors for more blocks: one factor is that of all, others are not read."""
     have = size.shape[1]
     if have == columns:
@@ -287,13 +282,13 @@ def _stacked(every: Parts, of_slots: Iterator[_Array]) -> Iterator[_Array]:
 
 def size_columns(model: Model, recording: RecordedWorkload | None = None) -> int:
     """Return the number of size factors of a task: 1, or M if any are drawn per block."""
-    if recording is not None:
-        return recording.size_columns
+    recorded = recording.mean_tasks if recording else ()
     per_block = any(
         getattr(each.size_factor, "per", None) == "block" and not given_sizes(each.arrivals)
-        for each in model.nominal.classes
+        for number, each in enumerate(model.nominal.classes)
+        if number not in recorded
     )
-    return model.blocks if per_block else 1
+    return max(model.blocks if per_block else 1, recording.size_columns if recording else 1)
 
 
 def given_sizes(arrivals: Arrivals) -> tuple[float, ...] | None:
@@ -302,9 +297,10 @@ def given_sizes(arrivals: Arrivals) -> tuple[float, ...] | None:
 
 
 def mean_tasks(model: Model, recording: RecordedWorkload | None = None) -> float:
-    """Return the mean number of tasks a slot, of all classes."""
-    recorded = isinstance(model.scenario.classes[0].arrivals, RecordedTasks)  # of one class only
-    return recording.expected_tasks if recording and recorded else mean_rate(model)
+    """Return the mean number of tasks a slot of a model of one class of tasks."""
+    if recording and isinstance(model.scenario.classes[0].arrivals, RecordedTasks):
+        return recording.mean_tasks[model.classes[0].number]
+    return mean_rate(model)
 
 
 def mean_rate(model: Model) -> float:
@@ -344,11 +340,24 @@ class _Released(NamedTuple):
 
     def with_columns(self, count: int) -> _Released:
         """Return the tasks with more size factors each."""
-        return self._replace(size=_widened(self.size, count))
+        return self._replace(size=widened(self.size, count))
 
 
-def _recorded(model: Model, every: Parts, recording: RecordedWorkload) -> Iterator[list[_Released]]:
-    """Yield the tasks of every class of each chunk."""
+def _by_class(
+    views: Sequence[Model], every: Parts, recording: RecordedWorkload | None
+) -> Iterator[list[_Released]]:
+    """Yield the tasks of every class of each chunk; ``views`` has a model of each class."""
+    of_recording = (
+        repeat(dict[int, _Released]()) if recording is None else _recorded(every, recording)
+    )
+    recorded = recording.mean_tasks if recording else ()
+    drawn = {n: _drawn(view, every) for n, view in enumerate(views) if n not in recorded}
+    for _, known in zip(every, of_recording, strict=False):
+        yield [known[n] if n in known else next(drawn[n]) for n in range(len(views))]
+
+
+def _recorded(every: Parts, recording: RecordedWorkload) -> Iterator[dict[int, _Released]]:
+    """Yield the tasks of every recorded class of each chunk."""
     for numbers in every:
         slots = list(islice(recording.tasks, len(numbers)))
         number = np.repeat(np.arange(len(slots)), [len(tasks) for tasks in slots])
@@ -356,16 +365,17 @@ def _recorded(model: Model, every: Parts, recording: RecordedWorkload) -> Iterat
             np.concatenate([getattr(tasks, name) for tasks in slots])
             for name in ("class_", "release_s", "device", "size")
         )
-        yield [
-            _Released(
+        rows = {each: class_ == each for each in recording.mean_tasks}
+        yield {
+            each: _Released(
                 release_s[mine],
                 device[mine],
                 np.bincount(number[mine], minlength=len(slots)),
                 size[mine],
                 np.ones((len(slots), recording.size_columns)),
             )
-            for mine in (class_ == each.number for each in model.classes)
-        ]
+            for each, mine in rows.items()
+        }
 
 
 def _drawn(model: Model, every: Parts) -> Iterator[_Released]:
@@ -403,55 +413,3 @@ def _draw_sizes(
             return sizes.exponential(first, counts)
         case LognormalSize(sigma=sigma):
             return exp_each(sigma * sizes.normal(first, counts) - sigma * sigma / 2)
-
-
-def _rates(model: Model, every: Parts) -> Iterator[Floats]:
-    series = list(model.radio_series())
-    for numbers, rates in zip(every, _channel_rates(model, every), strict=True):
-        if not series:
-            yield rates
-            continue
-        each, start_s = np.empty((len(numbers), model.devices)), slot_starts(model, numbers)
-        each[:] = rates
-        for devices, steps in series:
-            each[:, devices] = values_at(steps, start_s)[:, None]
-        yield read_only(each)
-
-
-def _channel_rates(model: Model, every: Parts) -> Iterator[Floats]:
-    """Yield the radio rates of some slots, without series; shape (1, D) or (slots, D)."""
-    varies, draws = model.channel.varies, Stream(model.seed, "rates")
-    if model.mobility is not None:
-        varies = varies.copy()
-        moving = model.mobility.paths.device
-        varies[moving] |= ~model.channel.given[moving]
-    constant = read_only(_draw_rates(model, draws, range(1)))
-    at_once = max(1, RATES_AT_ONCE // model.devices)
-    for numbers in every:
-        if varies.any():
-            parts = [numbers[k : k + at_once] for k in range(0, len(numbers), at_once)]
-            rates = np.concatenate([_draw_rates(model, draws, part) for part in parts])
-            yield read_only(rates if varies.all() else np.where(varies, rates, constant))
-        else:
-            yield constant
-
-
-def _draw_rates(model: Model, draws: Stream, numbers: range) -> Floats:
-    """Return the radio rates of all devices in K slots, bits a second; shape (K, D)."""
-    channel, shape = model.channel, (len(numbers), model.devices)
-    one_each = np.full(len(numbers), model.devices)
-    share = np.zeros(shape)
-    if (channel.low_bps < channel.high_bps).any():
-        share = draws.uniform(numbers.start, one_each).reshape(shape)
-    gain = np.broadcast_to(model.gain, shape)
-    if model.mobility is not None and not channel.given.all():
-        gain = model.mobility.gains_in(numbers, model.gain)
-    if channel.fades.any():
-        fading = draws.exponential(numbers.start, one_each).reshape(shape)
-        gain = np.where(channel.fades, gain * fading, gain)
-    return channel.rates(gain, share)
-
-
-def first_rates(model: Model) -> Floats:
-    """Return the radio rates of all devices in the first slot, without series; shape (D,)."""
-    return read_only(_draw_rates(model, Stream(model.seed, "rates"), range(1))[0])

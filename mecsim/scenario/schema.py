@@ -249,9 +249,6 @@ class Scenario(Section):
                 raise fault((*keys, "arrivals", "mean_dwell"), problem)
             if each.devices is not None:
                 self._check_weights(each.devices, (*keys, "devices"))
-            if len(names) > 1 and isinstance(each.arrivals, RecordedTasks):
-                problem = "trace goes with one class of tasks; allowed: another process"
-                raise fault((*keys, "arrivals", "process"), problem)
 
     def _check_weights(self, weights: Mapping[str, float], keys: yaml_source.Keys) -> None:
         groups = self._device_groups

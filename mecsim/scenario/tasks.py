@@ -313,7 +313,10 @@ class Mmpp(Section):
 
 
 class RecordedTasks(Section):
-    """The tasks of a recorded trace: release, device and size of each."""
+    """The tasks of a recorded trace: release, device and size of each.
+
+    Of a trace with several classes of tasks, a class takes the tasks of the class of its name.
+    """
 
     process: Literal["trace"]
     """Tasks are those of an earlier run."""
@@ -405,6 +408,16 @@ class TaskClass(Section):
     @model_validator(mode="after")
     def _deadline_to_drop(self) -> Self:
         check_drop_late(self.deadline, drop_late=self.drop_late)
+        return self
+
+    @model_validator(mode="after")
+    def _recorded_as_they_are(self) -> Self:
+        if isinstance(self.arrivals, RecordedTasks):
+            effect = "has no effect next to arrivals.process: trace; leave it out"
+            if not isinstance(self.size_factor, ConstantSize):
+                raise fault(("size_factor",), f"{effect}: recorded tasks have their own sizes")
+            if self.devices is not None:
+                raise fault(("devices",), f"{effect}: recorded tasks have their own devices")
         return self
 
 

@@ -16,7 +16,7 @@ from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.model.task_status import CAUSES, COMPLETED
 from mecsim.model.workload import arrival_rate
-from mecsim.scenario.schema import Measurement, Mmpp, Poisson
+from mecsim.scenario.schema import Measurement, Mmpp, Poisson, RecordedTasks
 from mecsim.simulation.metrics import (
     BoundGap,
     ClassSummary,
@@ -180,9 +180,14 @@ class Totals:
         return np.cumsum(self._in_minus_out)
 
     def _excess(self) -> Floats | None:
-        """Return the tasks of each slot above the mean of a random process; None for others."""
+        """Return the tasks of each slot above the mean of a random process; None for others.
+
+        It is None too where a class has recorded tasks, whose mean a model does not know.
+        """
         scenario = self._model.nominal
-        if not any(isinstance(each.arrivals, (Poisson, Mmpp)) for each in scenario.classes):
+        arrivals = [each.arrivals for each in scenario.classes]
+        drawn = any(isinstance(each, (Poisson, Mmpp)) for each in arrivals)
+        if not drawn or any(isinstance(each, RecordedTasks) for each in arrivals):
             return None
         return np.asarray(self._released - arrival_rate(scenario), dtype=np.float64)
 

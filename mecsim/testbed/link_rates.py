@@ -9,7 +9,7 @@ import numpy as np
 
 from mecsim.errors import InputError
 from mecsim.model.model import KINDS, Model
-from mecsim.model.workload import first_rates
+from mecsim.model.radio_rates import first_rates
 from mecsim.support.arrays import Ints
 from mecsim.testbed.shaping import ShapedLink
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mecsim import Scenario
 from mecsim.kernels.compiled_kernel import CompiledKernel
@@ -35,7 +36,7 @@ from tests.helpers.cli import mecsim
 from tests.helpers.examples import examples
 from tests.helpers.schedulers import SCRIPTED
 from tests.helpers.shipped import SIMPLE
-from tests.helpers.strategies import SIZES, cases
+from tests.helpers.strategies import SIZES, cases, cases_of_classes
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 SCHEDULERS: dict[str, dict[str, Any]] = {
@@ -207,6 +208,26 @@ def test_random_scenarios_with_recorded_arrivals(case: tuple[Scenario, list[list
         recorded = {"arrivals": {"process": "trace", "file": str(file)}, "size_factor": SIZES[0]}
         spec = Scenario.model_validate(spec.model_dump() | recorded)
         assert_same(spec, SCRIPTED, {"placements": placements[::-1]})
+
+
+@given(cases_of_classes(), st.sets(st.sampled_from([0, 1, 2]), min_size=1))
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
+def test_random_classes_with_recorded_arrivals(
+    case: tuple[Scenario, list[list[int]]], which: set[int]
+) -> None:
+    """Some classes have recorded arrivals, the others drawn ones; a run replays exactly."""
+    spec, placements = case
+    with tempfile.TemporaryDirectory() as folder:
+        file, again = Path(folder) / "recorded.h5", Path(folder) / "again.h5"
+        run_scenario(spec, SCRIPTED, {"placements": placements}, kernel="compiled", out=file)
+        values = spec.model_dump(mode="json")
+        recorded = {"arrivals": {"process": "trace", "file": str(file)}, "size_factor": SIZES[0]}
+        for number in which & set(range(len(spec.classes))):
+            values["tasks"][number] |= recorded
+        spec = Scenario.model_validate(values)
+        assert_same(spec, SCRIPTED, {"placements": placements[::-1]}, seed=1)
+        run_scenario(spec, SCRIPTED, {"placements": placements}, kernel="compiled", out=again)
+        assert replay_trace(again, kernel="simpy").difference is None
 
 
 def test_a_crowd_of_ties() -> None:

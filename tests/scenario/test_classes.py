@@ -77,7 +77,7 @@ def test_a_scenario_without_classes_keeps_its_hash() -> None:
         ("tasks.1.drop_late=true", r"tasks\.1\.drop_late: .*deadline"),
         (
             "tasks.1.arrivals={process: trace, file: a.h5}",
-            r"tasks\.1\.arrivals\.process: trace goes with one class of tasks",
+            r"tasks\.1\.size_factor: has no effect next to arrivals\.process: trace; leave it out",
         ),
         (
             "tasks.0.arrivals={process: mmpp, rates: [1, 2], mean_dwell: [1e-9, 1]}",
