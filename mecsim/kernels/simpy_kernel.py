@@ -82,7 +82,7 @@ class SimpyKernel:
         self._timed = frozenset[int](timed)
         self._drop_after_s = model.drop_after_s.tolist()
         self._stops, self._until_s = len(model.retries) > 0, math.inf
-        self._lost: list[_Task] = []  # since the last call that advances
+        self._lost_tasks: list[_Task] = []  # since the last call that advances
         self._metered, self._capacity_j = model.metered, model.battery_j.tolist()
         self._battery_j = model.battery_j.tolist()
         self._spent = [False] * model.devices
@@ -130,7 +130,7 @@ class SimpyKernel:
         """Process every event before the decision epoch, which comes early if a task is lost."""
         clock, decision = self._clock, EventPriority(DECISION)
         self._until_s = until_s
-        self._lost.clear()
+        self._lost_tasks.clear()
         while clock._queue and clock._queue[0][:2] < (self._until_s, decision):
             clock.step()
         if self._until_s < math.inf:
@@ -139,7 +139,7 @@ class SimpyKernel:
 
     def lost_tasks(self) -> dict[int, Records]:
         lost = {}
-        for task in self._lost:
+        for task in self._lost_tasks:
             hops = task.batch.filled_in()
             row = task.number - hops.tasks.first
             lost[task.number] = hops.rows[hops.offset[row] : hops.offset[row + 1]]
@@ -280,7 +280,7 @@ class SimpyKernel:
             batch.unfinished -= 1
             if self._stops:
                 self._until_s = now
-                self._lost.append(task)
+                self._lost_tasks.append(task)
             return True
         if hop == task.end or batch.resource[hop] not in self._timed:
             return False

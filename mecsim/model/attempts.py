@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,9 +28,11 @@ class Attempts(NamedTuple):
 
     def of(self, rows: slice) -> Attempts:
         """Return some of them."""
-        return Attempts(*(column[rows] for column in self))
+        columns: list[Any] = [column[rows] for column in self]
+        return Attempts(*columns)
 
     @classmethod
     def joined(cls, parts: list[Attempts]) -> Attempts:
         """Return the attempts of several batches, one after the other."""
-        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return cls(*columns)

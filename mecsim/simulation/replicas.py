@@ -79,9 +79,9 @@ class Replicas:
             raise ScenarioError("arrivals.process: trace has no seeds; replicas need drawn tasks")
         for number, each in enumerate(scenario.classes):
             if each.retries:
-                problem = f"retries: {each.retries}; replicas, on which learners and environments"
+                problem = "trainings and environments do not place lost tasks again; allowed: 0"
                 with scenario.locating(), scenario.in_class(number):
-                    raise ScenarioError(f"{problem} train, do not place lost tasks again. Try: 0")
+                    raise ScenarioError(f"retries: {each.retries}, but {problem}")
         for name, count in (("replicas", replicas), ("threads", threads)):
             if count < 1:
                 raise ValueError(f"{name}: {count} should be at least 1")

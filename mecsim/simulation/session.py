@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, cast
 
@@ -24,21 +24,19 @@ from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
 from mecsim.scheduler.observation import (
-    ALL,
     PAST_SLOTS,
-    LosesNodes,
     NetworkState,
     Observation,
-    UnderWay,
 )
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.joined_tasks import Joined, JoinedTasks
 from mecsim.simulation.overload import HOP_IN_SESSION, OverloadGuard
+from mecsim.simulation.placed_network import PlacedNetwork
 from mecsim.simulation.recorder import TraceRecorder
 from mecsim.simulation.retries import Retries
 from mecsim.simulation.task_accounts import Accounts
 from mecsim.simulation.totals import Totals
-from mecsim.support.arrays import Bools, Floats, Ints, read_only
+from mecsim.support.arrays import Floats, Ints, read_only
 from mecsim.trace.schema import Sink
 
 BATCH_HOPS: Final = 20_000
@@ -47,10 +45,7 @@ BATCH_SECONDS: Final = 0.05
 """Ended tasks are collected and accounted for, and rows are sent, after this many new hops, bytes
 of observations or seconds of wall time. This bounds memory and the loss of a run that is killed;
 results do not depend on it."""
-NO_ROLLOUTS: Final = (
-    "retries: what_if does not place lost tasks again. Try: a scheduler without rollouts, "
-    "or --set retries=0"
-)
+NO_ROLLOUTS: Final = "retries: what_if does not place lost tasks again; allowed: 0. Try: a scheduler without rollouts"
 
 
 class Epoch(NamedTuple):
@@ -70,41 +65,6 @@ class Epoch(NamedTuple):
     def key(self) -> tuple[int | None, int]:
         """Device and class: static schedulers decide equally for equal ones."""
         return self.device, self.task_class
-
-
-@dataclass(frozen=True)
-class PlacedNetwork:
-    """A network with tasks that were placed at this instant and are not submitted yet."""
-
-    kernel: Kernel
-    placed_s: Callable[[], Floats]
-    """Their services by resource; shape (R,)."""
-
-    def backlog_s(self, resources: slice = ALL) -> Floats:
-        """Return the backlogs without the placed tasks, which have joined no queue."""
-        return self.kernel.backlog_s(resources)
-
-    def battery_j(self) -> Floats:
-        """Return the remaining energy of each battery."""
-        return self.kernel.battery_j()
-
-    def queue_length(self) -> Ints:
-        """Return the jobs at each resource, without the placed tasks."""
-        return self.kernel.queue_length()
-
-    def committed_s(self) -> Floats:
-        """Return the services of placed tasks at each resource."""
-        return self.kernel.committed_s() + self.placed_s()
-
-    def lost(self) -> Bools:
-        """Return which resources are gone for good."""
-        if isinstance(self.kernel, LosesNodes):
-            return self.kernel.lost()
-        return np.zeros(len(self.kernel.queue_length()), dtype=np.bool_)
-
-    def under_way(self) -> UnderWay:
-        """Return the tasks under way; the placed tasks are not released."""
-        return self.kernel.under_way()
 
 
 class Session:
@@ -209,10 +169,12 @@ class Session:
         if self.retries is None or self.spec.decision_epoch == "per_slot":
             return
         tasks = self.retries.waiting(self._slot, self.now)
-        for row in range(0 if tasks is None else len(tasks)):
+        if tasks is None:
+            return
+        columns = tasks.device.tolist(), tasks.class_.tolist()
+        for row, (device, number) in enumerate(zip(*columns, strict=True)):
             one = tasks[row : row + 1]
-            key = int(one.device[0]), int(one.class_[0])
-            yield Epoch(self._opened, self.now, self._slot, one, *key)
+            yield Epoch(self._opened, self.now, self._slot, one, device, number)
             self._account_when_due()
 
     def remember(self, rate_bps: Floats) -> None:

@@ -260,9 +260,9 @@ def cases_with_retries(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     failing = [{key: of} | losing | draw(st.sampled_from(OUTAGES)) for key, of in which.items()]
     values = spec.model_dump(mode="json", exclude_none=True) | {"failures": failing}
     for each in values.get("tasks", [values]):
-        each |= {"retries": draw(st.integers(1, 3))}
-        if "tasks" not in values:
-            each |= draw(st.sampled_from(DEADLINES))
+        each["retries"] = draw(st.integers(1, 3))
+    if "tasks" not in values:
+        values |= draw(st.sampled_from(DEADLINES))
     return Scenario.model_validate(values), placements
 
 
