@@ -141,6 +141,8 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
     mask: int,
     offset: Ints,
     release_s: Floats,
+    ready_s: Floats,
+    first_s: Floats,
     weight: Floats,
     to: int,
     tasks: TaskTable,
@@ -156,6 +158,8 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         mask: See ``rows``.
         offset: The hops of task i are those from ``offset[i]`` to ``offset[i + 1]``.
         release_s: Releases of the tasks; shape (n,).
+        ready_s: From when their first blocks count; shape (n,).
+        first_s: From when their deadlines count; shape (n,).
         weight: Weights of their costs in the reward; shape (n,).
         to: Row of the first task in ``tasks``.
         tasks: Filled in.
@@ -171,12 +175,12 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
     row = 0
     for task in range(len(release_s)):
         at, end = offset[task], offset[task + 1]
-        arrived_s, ended_s = release_s[task], release_s[task]
+        arrived_s, ended_s, counted_s = release_s[task], release_s[task], ready_s[task]
         edge_s = local_s = energy_j = cost = 0.0
         late, status = 0, COMPLETED
         kind = class_of_block[rows[at & mask]["block"]]
         for block in range(first_block[kind], first_block[kind + 1]):
-            ready_s, compute_s, spent_j, place = arrived_s, np.nan, 0.0, 0
+            began_s, compute_s, spent_j, place = counted_s, np.nan, 0.0, 0
             while at < end and rows[at & mask]["block"] == block:
                 hop = rows[at & mask]
                 start_s, resource = hop["start_s"], hop["resource"]
@@ -196,9 +200,9 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                 elif start_s == start_s:
                     ended_s, status = start_s + hop["service_s"], LOST
                 elif hop["service_s"] != hop["service_s"]:
-                    ended_s, status = max(ended_s, release_s[task] + deadline_s[kind]), DROPPED
+                    ended_s, status = max(ended_s, first_s[task] + deadline_s[kind]), DROPPED
                 at += 1
-            delay_s = arrived_s - ready_s
+            delay_s, counted_s = arrived_s - began_s, arrived_s
             price = block_cost(delay_s, tolerated_s[block], arrived_s, beta, weight[task])
             energy_j += spent_j
             if delay_s == delay_s:
@@ -210,7 +214,7 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
                     edge_s += delay_s
             if detailed:
                 blocks.node[row] = place
-                blocks.ready_s[row] = ready_s
+                blocks.ready_s[row] = began_s
                 blocks.compute_start_s[row] = compute_s
                 blocks.finish_s[row] = arrived_s
                 blocks.delay_s[row] = delay_s
@@ -230,5 +234,5 @@ def account(  # noqa: C901, PLR0915 - one pass over the hops; split into parts i
         tasks.class_[to_row] = kind
         tasks.status[to_row] = status
         tasks.missed[to_row] = missed_deadline(
-            ended_s - release_s[task], deadline_s[kind], ended_s, status == COMPLETED
+            ended_s - first_s[task], deadline_s[kind], ended_s, status == COMPLETED
         )

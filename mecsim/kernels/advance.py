@@ -83,7 +83,7 @@ def submit_epoch(
     if end_hop > out.end:
         return end_hop - first_hop
     slot, in_slot = epochs.slot[epoch], epochs.in_slot[epoch]
-    enter(s, offset, release_s, class_, device, slot, in_slot)
+    enter(s, offset, release_s, release_s, class_, device, slot, in_slot)
     return 0
 
 
@@ -111,7 +111,10 @@ def account_ended(
             offset[i + 1] = row["end"]
             release_s[i] = row["release_s"]
         mask, to, none = len(s.hops) - 1, filled[TASKS], release_s[:0]
-        account(tables, s.hops, mask, offset, release_s, weight, to, tasks, blocks, none, services)
+        account(
+            tables, s.hops, mask, offset, release_s, release_s, release_s, weight, to, tasks,
+            blocks, none, services,
+        )  # fmt: skip
         filled[TASKS] += count
 
 

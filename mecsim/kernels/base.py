@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from mecsim.kernels.hops import Hops
+from mecsim.kernels.hops import Hops, Records
 from mecsim.scheduler.observation import NetworkState
 
 COMPLETION: Final = 0
@@ -33,12 +33,29 @@ class Kernel(NetworkState, Protocol):
         """Add the tasks of an epoch; their releases must not be in the past."""
         ...
 
-    def advance(self, until_s: float) -> None:
-        """Process every event before the decision epoch at ``until_s``."""
+    def advance(self, until_s: float) -> float:
+        """Process every event before the decision epoch at ``until_s``.
+
+        Returns:
+            ``until_s`` or, in a model with retries, an earlier time at which tasks were lost: every
+            event before a decision epoch at that time has been processed.
+        """
         ...
 
-    def drain(self) -> None:
-        """Process all remaining events."""
+    def drain(self) -> float:
+        """Process all remaining events, or those until tasks are lost; see :meth:`advance`.
+
+        Returns:
+            Infinity, or the time at which tasks were lost.
+        """
+        ...
+
+    def lost_tasks(self) -> dict[int, Records]:
+        """Return the tasks that were lost at the present instant, by number, with their hops.
+
+        Those of a model with retries. Tasks that an earlier call at this instant gave may be among
+        them.
+        """
         ...
 
     def active(self) -> dict[int, Hops]:

@@ -8,17 +8,19 @@ from collections import deque
 import numpy as np
 
 from mecsim.kernels.event_loop import run
-from mecsim.kernels.hops import HOP, Hops
+from mecsim.kernels.hops import HOP, Hops, Records
 from mecsim.kernels.state import (
     END_TASK,
     FIRST_BATCH,
     FIRST_HOP,
     FIRST_TASK,
+    STOPS,
     State,
     count_ended,
     read_backlog,
     read_committed,
     read_hops,
+    read_lost,
     read_queues,
     read_under_way,
     submit,
@@ -38,6 +40,7 @@ class CompiledKernel:
 
     def __init__(self, model: Model, size: int = 1024) -> None:
         self.state = State.of(model, size)
+        self.state.counters[STOPS] = len(model.retries) > 0
         self._now = 0.0
         self._batches: deque[Hops] = deque()
         self._last_release_s = -math.inf
@@ -47,16 +50,42 @@ class CompiledKernel:
         if len(tasks):
             self._check_order(tasks.release_s)
         self.state = self.state.with_room(len(tasks), len(hops))
-        columns = tasks.release_s, tasks.class_, tasks.device, tasks.slot, tasks.in_slot
+        columns = (
+            tasks.release_s,
+            tasks.first_s,
+            tasks.class_,
+            tasks.device,
+            tasks.slot,
+            tasks.in_slot,
+        )
         submit(self.state, hops.rows, hops.offset, *columns)
         self._batches.append(hops)
 
-    def advance(self, until_s: float) -> None:
-        run(self.state, until_s)
-        self._now = until_s
+    def advance(self, until_s: float) -> float:
+        last_s = run(self.state, until_s)
+        self._now = last_s if self._stopped(last_s) else until_s
+        return self._now
 
-    def drain(self) -> None:
-        self._now = max(self._now, run(self.state, math.inf))
+    def drain(self) -> float:
+        last_s = run(self.state, math.inf)
+        self._now = max(self._now, last_s)
+        return last_s if self._stopped(last_s) else math.inf
+
+    def lost_tasks(self) -> dict[int, Records]:
+        tasks = {}
+        for number, first, end in self._lost_at(self._now).tolist():
+            tasks[number] = np.empty(end - first, dtype=HOP)
+            read_hops(self.state, first, tasks[number])
+        return tasks
+
+    def _stopped(self, last_s: float) -> bool:
+        """Return whether the last events were at a time at which tasks were lost."""
+        return self.state.counters[STOPS] > 0 and len(self._lost_at(last_s)) > 0
+
+    def _lost_at(self, now: float) -> Ints:
+        counters = self.state.counters
+        found = np.empty((counters[END_TASK] - counters[FIRST_TASK], 3), dtype=np.int64)
+        return found[: read_lost(self.state, now, found)]
 
     def backlog_s(self, resources: slice = ALL) -> Floats:
         free_s, first = self.state.free_s, self.state.first
@@ -85,7 +114,7 @@ class CompiledKernel:
         mine, none = resource >= -1, resource[:0]
         given = [hops.tasks for hops in self._batches]
         return UnderWay(
-            np.concatenate([np.empty(0), *(each.release_s for each in given)])[mine],
+            np.concatenate([np.empty(0), *(each.first_s for each in given)])[mine],
             np.concatenate([none, *(each.class_ for each in given)])[mine],
             np.concatenate([none, *(each.device for each in given)])[mine],
             resource[mine],

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from mecsim.kernels.hops import Records
-from mecsim.kernels.state import END_TASK, QUEUED, RELEASED, State
+from mecsim.kernels.state import END_TASK, QUEUED, RELEASED, STOPS, State, is_lost
 from mecsim.model import calendar_visits, equations
 from mecsim.support.arrays import Floats
 from mecsim.support.jit import compiled
@@ -127,7 +127,10 @@ def _arrive(s: State, task: Any, hop: Any, now: float) -> tuple[int, float]:
 
 @compiled
 def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into parts it took twice as long
-    """Process every event before the decision epoch at ``until_s``; return the time of the last."""
+    """Process every event before the decision epoch at ``until_s``; return the time of the last.
+
+    A state that stops does so when a task is lost, as if a decision epoch came at that instant.
+    """
     tasks, hops, batches = s.tasks, s.hops, s.batches
     heap, last, first_of, free_s = s.heap, s.last, s.first, s.free_s
     metered, special = len(s.capacity_j) > 0, len(s.calendar) > 0 or len(s.drop_after_s) > 0
@@ -135,7 +138,7 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
     hop_mask = (len(hops) - 1) & _POSITIVE
     batch_mask = (len(batches) - 1) & _POSITIVE
     released, submitted, queued = s.counters[RELEASED], s.counters[END_TASK], s.counters[QUEUED]
-    last_s = -math.inf
+    stops, last_s = s.counters[STOPS] > 0, -math.inf
     while True:
         release_s = tasks[released & task_mask]["release_s"] if released < submitted else math.inf
         top_consumed = False  # the top of the heap has been processed and must be replaced
@@ -180,6 +183,8 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
             task["ready_s"] = when
         if fate == _ENDS:
             batch["unfinished"] -= 1
+            if stops and is_lost(task, hops, hop_mask):
+                until_s = now
         else:
             resource = hop["resource"]
             before = last[resource] if fate == _JOINS else -1

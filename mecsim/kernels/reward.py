@@ -70,7 +70,7 @@ def gather_costs(
         mask: See ``rows``.
         begin: The task's first hop.
         end: The row after its last hop.
-        release_s: Its release.
+        release_s: From when its first block counts.
         after_s: Costs of blocks that finished by then are left out.
         until_s: And those of blocks that finish later.
         costs: The costs so far; must have room for M more.
@@ -216,7 +216,7 @@ def _gather_all(
     release_s: Floats,
     class_: Ints,
     only: int,
-    weight: float,
+    weight: Floats,
     after_s: float,
     until_s: float,
     costs: Floats,
@@ -229,7 +229,7 @@ def _gather_all(
         count = gather_costs(
             tables.tolerated_s,
             tables.beta,
-            weight,
+            weight[i],
             rows,
             -1,
             begin,
@@ -243,9 +243,12 @@ def _gather_all(
     return count
 
 
-def task_weight(tables: KernelTables, tasks: Tasks) -> float:
-    """Return the weight of the costs of some tasks of a slot."""
-    return weight_of(float(tasks.in_slot), tables.averages)
+def task_weights(tables: KernelTables, tasks: Tasks) -> Floats:
+    """Return the weights of the costs of some tasks; shape (n,)."""
+    if tasks.attempts is None:
+        return np.full(len(tasks), weight_of(float(tasks.in_slot), tables.averages))
+    in_slot = tasks.attempts.in_slot.tolist()
+    return np.array([weight_of(float(n), tables.averages) for n in in_slot], dtype=np.float64)
 
 
 def costs_between(
@@ -256,8 +259,8 @@ def costs_between(
     With ``only``, those of the tasks of one class.
     """
     costs = np.empty(len(hops.tasks) * len(tables.tolerated_s))
-    weight = task_weight(tables, hops.tasks)
-    columns = hops.rows, hops.offset, hops.tasks.release_s, hops.tasks.class_
+    weight = task_weights(tables, hops.tasks)
+    columns = hops.rows, hops.offset, hops.tasks.ready_s, hops.tasks.class_
     which = -1 if only is None else only
     count = _gather_all(tables, *columns, which, weight, after_s, until_s, costs)
     return costs[:count]

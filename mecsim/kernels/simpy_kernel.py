@@ -18,7 +18,7 @@ import simpy
 from simpy.events import EventPriority
 
 from mecsim.kernels.base import COMPLETION, DECISION, RELEASE
-from mecsim.kernels.hops import Hops
+from mecsim.kernels.hops import Hops, Records
 from mecsim.model import equations
 from mecsim.model.calendar_visits import backlog, visit
 from mecsim.model.model import Model
@@ -81,6 +81,8 @@ class SimpyKernel:
         timed = np.flatnonzero(model.calendars.of["timed"]).tolist()
         self._timed = frozenset[int](timed)
         self._drop_after_s = model.drop_after_s.tolist()
+        self._stops, self._until_s = len(model.retries) > 0, math.inf
+        self._lost_tasks: list[_Task] = []  # since the last call that advances
         self._metered, self._capacity_j = model.metered, model.battery_j.tolist()
         self._battery_j = model.battery_j.tolist()
         self._spent = [False] * model.devices
@@ -93,11 +95,12 @@ class SimpyKernel:
         self._batches.append(batch)
         tasks, offset = hops.tasks, hops.offset.tolist()
         numbers = range(tasks.first, tasks.first + len(tasks))
-        for number, class_, device, release, hop, end in zip(
+        for number, class_, device, release, first, hop, end in zip(
             numbers,
             tasks.class_.tolist(),
             tasks.device.tolist(),
             tasks.release_s.tolist(),
+            tasks.first_s.tolist(),
             offset,
             offset[1:],
             strict=False,
@@ -105,17 +108,42 @@ class SimpyKernel:
             task = _Task(batch, number, device, hop, end)
             task.callbacks = self._arrived
             if self._drop_after_s:
-                task.drop_s = release + self._drop_after_s[class_]
+                task.drop_s = first + self._drop_after_s[class_]
             self._clock.at(release, RELEASE, number, task)
 
-    def advance(self, until_s: float) -> None:
+    def advance(self, until_s: float) -> float:
+        if self._stops:
+            return self._advance_to_loss(until_s)
         epoch = simpy.Event(self._clock)
         epoch._ok, epoch._value = True, None
         self._clock.at(until_s, DECISION, -1, epoch)
         self._clock.run(until=epoch)
+        return until_s
 
-    def drain(self) -> None:
+    def drain(self) -> float:
+        if self._stops:
+            return self._advance_to_loss(math.inf)
         self._clock.run()
+        return math.inf
+
+    def _advance_to_loss(self, until_s: float) -> float:
+        """Process every event before the decision epoch, which comes early if a task is lost."""
+        clock, decision = self._clock, EventPriority(DECISION)
+        self._until_s = until_s
+        self._lost_tasks.clear()
+        while clock._queue and clock._queue[0][:2] < (self._until_s, decision):
+            clock.step()
+        if self._until_s < math.inf:
+            clock._now = self._until_s
+        return self._until_s
+
+    def lost_tasks(self) -> dict[int, Records]:
+        lost = {}
+        for task in self._lost_tasks:
+            hops = task.batch.filled_in()
+            row = task.number - hops.tasks.first
+            lost[task.number] = hops.rows[hops.offset[row] : hops.offset[row + 1]]
+        return lost
 
     def backlog_s(self, resources: slice = ALL) -> Floats:
         free = np.array(self._free)  # a copy of its buffer
@@ -153,7 +181,7 @@ class SimpyKernel:
         for row, task in enumerate(tasks):
             batch, hop = task.batch, task.hop - 1
             given = batch.hops.tasks
-            release_s[row] = given.release_s[task.number - given.first]
+            release_s[row] = given.first_s[task.number - given.first]
             class_[row] = given.class_[task.number - given.first]
             if not task.dropped and batch.start_s[hop] + batch.service_s[hop] > now:
                 resource[row] = batch.resource[hop]
@@ -250,6 +278,9 @@ class SimpyKernel:
         batch, hop, now = task.batch, task.hop, self._clock._now
         if task.lost:
             batch.unfinished -= 1
+            if self._stops:
+                self._until_s = now
+                self._lost_tasks.append(task)
             return True
         if hop == task.end or batch.resource[hop] not in self._timed:
             return False

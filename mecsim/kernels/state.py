@@ -21,7 +21,8 @@ from mecsim.model.model import Model
 from mecsim.support.arrays import Floats, Ints, raw
 from mecsim.support.jit import compiled
 
-# Entries of ``State.counters``. All count since the start, except ``QUEUED``.
+# Entries of ``State.counters``. All count since the start, except ``QUEUED`` and
+# ``STOPS``.
 RELEASED: Final = 0
 """Tasks released."""
 QUEUED: Final = 1
@@ -34,6 +35,8 @@ END_TASK: Final = 5
 """Tasks, hops and batches submitted."""
 END_HOP: Final = 6
 END_BATCH: Final = 7
+STOPS: Final = 8
+"""Whether the event loop stops when a task is lost: 0 or 1."""
 
 _backlog = cast(Callable[..., float], compiled(calendar_visits.backlog))
 
@@ -73,7 +76,7 @@ class State(NamedTuple):
     """
 
     counters: Ints
-    """Shape (8,); see above."""
+    """Shape (9,); see above."""
     first: Ints
     """Row of each resource's first server in ``free_s``; shape (R + 1,)."""
     free_s: Floats
@@ -108,7 +111,7 @@ class State(NamedTuple):
         """Return empty queues with room for ``size`` (a power of two) tasks and as many hops."""
         first = np.concatenate([[0], np.cumsum(model.capacity)])
         return cls(
-            counters=np.zeros(8, dtype=np.int64),
+            counters=np.zeros(9, dtype=np.int64),
             first=first,
             free_s=np.zeros(first[-1]),
             last=np.full(len(model.capacity), -1),
@@ -165,6 +168,7 @@ def enter(
     s: State,
     offset: Ints,
     release_s: Floats,
+    first_s: Floats,
     class_: Ints,
     device: Ints,
     slot: int,
@@ -172,7 +176,8 @@ def enter(
 ) -> None:
     """Add a batch of n tasks of a slot whose hops are in the buffer.
 
-    ``offset`` has shape (n + 1,); ``in_slot`` tasks are released in the slot.
+    ``offset`` has shape (n + 1,); ``in_slot`` tasks are released in the slot. Deadlines count from
+    ``first_s``.
     """
     counters, count, tasks = s.counters, len(release_s), s.tasks
     batch, first, mask = counters[END_BATCH], counters[END_TASK], len(tasks) - 1
@@ -180,7 +185,7 @@ def enter(
     for i in range(count):
         task = tasks[(first + i) & mask]
         task["release_s"] = task["ready_s"] = release_s[i]
-        task["drop_s"] = release_s[i] + s.drop_after_s[class_[i]] if drops else math.inf
+        task["drop_s"] = first_s[i] + s.drop_after_s[class_[i]] if drops else math.inf
         task["hop"] = offset[i]
         task["end"] = offset[i + 1]
         task["following"] = -1
@@ -204,6 +209,7 @@ def submit(
     rows: Records,
     offset: Ints,
     release_s: Floats,
+    first_s: Floats,
     class_: Ints,
     device: Ints,
     slot: int,
@@ -213,7 +219,7 @@ def submit(
     at, hops, mask = s.counters[END_HOP], s.hops, len(s.hops) - 1
     for row in range(len(rows)):
         hops[(at + row) & mask] = rows[row]
-    enter(s, offset + at, release_s, class_, device, slot, in_slot)
+    enter(s, offset + at, release_s, first_s, class_, device, slot, in_slot)
 
 
 @compiled
@@ -312,6 +318,41 @@ def read_under_way(s: State, now: float, resource: Ints) -> None:
                 elif until_s > now:  # it will be lost
                     found = hop["resource"]
         resource[number - first] = found
+
+
+@compiled
+def is_lost(task: Any, hops: Records, mask: int) -> bool:
+    """Return whether a task that has ended was lost."""
+    if task["ready_s"] == task["ready_s"]:
+        return False
+    after = hops[task["hop"] & mask]["service_s"]
+    return not (task["hop"] < task["end"] and after != after)  # it was not dropped
+
+
+@compiled
+def read_lost(s: State, now: float, found: Ints) -> int:
+    """Find the tasks that were lost at a time.
+
+    Args:
+        s: State of the network.
+        now: The time.
+        found: Filled in with the position in the buffer, the first hop and the row after the last
+            hop of each; shape (n, 3) for n tasks in the buffer.
+
+    Returns:
+        How many there are.
+    """
+    count, hop, mask = 0, s.counters[FIRST_HOP], len(s.hops) - 1
+    first = s.counters[FIRST_TASK]
+    for number in range(first, s.counters[RELEASED]):
+        task = s.tasks[number & (len(s.tasks) - 1)]
+        if task["hop"] > hop and is_lost(task, s.hops, mask):
+            last = s.hops[(task["hop"] - 1) & mask]
+            if last["start_s"] + last["service_s"] == now:
+                found[count, 0], found[count, 1], found[count, 2] = number, hop, task["end"]
+                count += 1
+        hop = task["end"]
+    return count
 
 
 @compiled

@@ -161,6 +161,15 @@ class Model:
         after = [each.deadline_s if each.drop_late else math.inf for each in self.classes]
         return np.array(after if any(each.drop_late for each in self.classes) else [])
 
+    @cached_property
+    def retries(self) -> Ints:
+        """How many times a lost task of each class is placed again.
+
+        Shape (C,), or (0,) if lost tasks of no class are.
+        """
+        each = np.array([each.retries for each in self.classes])
+        return each if each.any() else each[:0]
+
     def of_class(self, number: int) -> Model:
         """Return the model with one of its classes of tasks, as if there were no other."""
         return self._of_classes[number]
@@ -413,6 +422,7 @@ def _classes(scenario: Scenario, blocks: Sequence[int]) -> Iterator[TaskClass]:
             blocks=blocks[number],
             deadline_s=math.inf if each.deadline is None else each.deadline,
             drop_late=each.drop_late,
+            retries=each.retries,
             weights=scenario.weights_of(number),
             priority=each.priority,
         )

@@ -19,6 +19,8 @@ class TaskClass:
     """The time from the release of a task until it should have ended; infinite without one."""
     drop_late: bool
     """Whether a task is dropped where its next service would begin after its deadline."""
+    retries: int
+    """How many times a lost task is placed again."""
     weights: tuple[float, ...]
     """Weight of every group of devices in releasing its tasks; empty if all devices are equal."""
     priority: str

@@ -22,6 +22,7 @@ from mecsim.model.arrivals import (
     slot_starts,
     stream_of,
 )
+from mecsim.model.attempts import Attempts
 from mecsim.model.model import Model
 from mecsim.model.radio_rates import radio_rates
 from mecsim.model.random_streams import Stream
@@ -63,6 +64,32 @@ class Tasks:
     """Size factor s, one for all blocks or one each; shape (n, 1) or (n, M)."""
     in_slot: int
     """Number of all tasks released in the slot; n, or more if these are some of them."""
+    attempts: Attempts | None = None
+    """Given where lost tasks are placed again. Then ``first`` numbers attempts, not tasks."""
+
+    @property
+    def first_s(self) -> Floats:
+        """When each task was released first, whichever attempt this is; shape (n,)."""
+        return self.release_s if self.attempts is None else self.attempts.first_s
+
+    @property
+    def ready_s(self) -> Floats:
+        """From when the first block of each task counts; shape (n,)."""
+        return self.release_s if self.attempts is None else self.attempts.ready_s
+
+    @property
+    def numbers(self) -> Ints:
+        """The number of each task in the run; shape (n,)."""
+        if self.attempts is not None:
+            return self.attempts.task
+        return self.first + np.arange(len(self.release_s))
+
+    @property
+    def slots(self) -> Ints:
+        """The slot of the release of each task; shape (n,)."""
+        if self.attempts is not None:
+            return self.attempts.slot
+        return np.full(len(self.release_s), self.slot)
 
     def __len__(self) -> int:
         return len(self.release_s)
@@ -70,7 +97,8 @@ class Tasks:
     def __getitem__(self, rows: slice) -> Tasks:
         start = rows.indices(len(self))[0]
         columns = self.release_s[rows], self.class_[rows], self.device[rows], self.size[rows]
-        return Tasks(self.slot, self.first + start, *columns, self.in_slot)
+        attempts = None if self.attempts is None else self.attempts.of(rows)
+        return Tasks(self.slot, self.first + start, *columns, self.in_slot, attempts)
 
 
 class Slot(NamedTuple):

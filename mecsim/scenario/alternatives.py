@@ -139,7 +139,10 @@ CHOICES: Final = (
     Choice(
         ("tasks",),
         _given("tasks"),
-        tuple((name,) for name in ("dnn", "size_factor", "arrivals", "deadline", "drop_late")),
+        tuple(
+            (name,)
+            for name in ("dnn", "size_factor", "arrivals", "deadline", "drop_late", "retries")
+        ),
         "set tasks to null",
         undone_by_child=True,
     ),

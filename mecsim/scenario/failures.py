@@ -64,6 +64,11 @@ class Failure(ExtendedSection):
     arrivals: Literal["wait", "fail"] = "wait"
     """What happens to tasks that come during an outage: they wait for the repair, or fail."""
 
+    @property
+    def loses(self) -> bool:
+        """Whether tasks can be lost in it."""
+        return self.work == "lost" or self.arrivals == "fail"
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.servers is None and self.devices is None and self.links is None:

@@ -58,6 +58,7 @@ from mecsim.scenario.tasks import (
     Mmpp,
     Poisson,
     RecordedTasks,
+    Retries,
     SizeFactor,
     Slotted,
     TaskClass,
@@ -110,8 +111,10 @@ __all__ = [
     "Wired",
 ]
 
-_OF_ONE_CLASS: Final = ("dnn", "size_factor", "arrivals", "deadline", "drop_late")
+_OF_ONE_CLASS: Final = ("dnn", "size_factor", "arrivals", "deadline", "drop_late", "retries")
 """Keys that describe the tasks where there is one class of them."""
+_IDLE: Final = ("tasks", "deadline", "drop_late", "retries")
+"""Keys of tasks that a scenario of one class does not hold where they change nothing."""
 
 LONGEST_PATTERN: Final = 100_000
 """Most tasks of a pattern in which groups of devices take their turns."""
@@ -161,6 +164,8 @@ class Scenario(Section):
     """The time in s from the release of a task until its last block should have finished."""
     drop_late: bool = False
     """Whether a task is dropped where its next service would begin after its deadline."""
+    retries: Retries = 0
+    """How many times a task that is lost in a failure is placed again, before it fails."""
     tasks: Annotated[tuple[TaskClass, ...], Field(min_length=1, max_length=1000)] | None = None
     """Several classes of tasks, in place of one by dnn, size_factor, arrivals and deadline."""
     edge_servers: Servers = 4
@@ -237,6 +242,9 @@ class Scenario(Section):
         names = [each.name for each in self.classes]
         for number, each in enumerate(self.classes):
             keys: yaml_source.Keys = () if self.tasks is None else ("tasks", number)
+            if each.retries and not any(failure.loses for failure in self.failures):
+                problem = f"{each.retries} has no effect, since no failure loses tasks; allowed: 0"
+                raise fault((*keys, "retries"), f"{problem}. Try: work: lost in failures")
             if each.name in names[:number]:
                 first = names.index(each.name)
                 raise fault((*keys, "name"), f"{each.name!r} is the name of tasks.{first} too")
@@ -275,7 +283,7 @@ class Scenario(Section):
         if self.testbed in (None, Testbed()):
             idle.append("testbed")
         if self.tasks is None:
-            idle += [name for name in ("tasks", "deadline", "drop_late") if not getattr(self, name)]
+            idle += [name for name in _IDLE if not getattr(self, name)]
         else:
             idle += _OF_ONE_CLASS
         for name in idle:

@@ -376,8 +376,13 @@ Arrivals: TypeAlias = Annotated[
 ]
 
 
-class TaskClass(Section):
+Retries = Annotated[int, Within(0, 1000), Whole]
+
+
+class TaskClass(ExtendedSection):
     """A class of tasks: a DNN with its own arrivals, sizes and deadline."""
+
+    added_keys: ClassVar[tuple[str, ...]] = ("retries",)
 
     name: str
     """Its name in tables, traces and messages: letters, digits, ``_``, ``-`` and ``.``."""
@@ -391,6 +396,8 @@ class TaskClass(Section):
     """The time in s from the release of a task until its last block should have finished."""
     drop_late: bool = False
     """Whether a task is dropped where its next service would begin after its deadline."""
+    retries: Retries = 0
+    """How many times a task that is lost in a failure is placed again, before it fails."""
     devices: dict[str, NonNegative] | None = None
     """Which groups of devices release its tasks: a weight for each group; by default all devices
     equally. A group releases the share of the tasks that its weight has of all weights."""

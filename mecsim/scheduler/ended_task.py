@@ -22,25 +22,34 @@ class EndedTask:
     class_name: str
     """Empty where the scenario names no classes."""
     placement: Ints
-    """Place of every block; shape (M,)."""
+    """Place of every block in the last attempt; shape (M,)."""
     release_s: float
+    """When it was released first."""
     finish_s: float
     """When it completed or failed: at the end of its last service if the battery was spent, in the
     outage if it was lost, at its deadline or later if it was dropped."""
     delay_s: Floats
-    """Delay L of every block, NaN from the block at which it failed on; shape (M,)."""
+    """Delay L of every block, NaN from the block at which it failed on; shape (M,).
+
+    That of the last attempt, whose first block counts from the end of the last block that an
+    earlier attempt finished.
+    """
     part_s: Mapping[str, float]
     """Seconds by kind of resource: ``device``, ``uplink``, ``link``, ``server``, ``downlink``.
 
-    Waiting, service and latency count; the parts of a completed task add up to its delay.
+    Waiting, service and latency count, in all attempts; the parts of a completed task add up to its
+    delay. In scenarios with ``retries`` there is also ``decision``: the time from each loss to the
+    decision that placed the task again.
     """
     energy_j: float
-    """Energy that the device spent on it."""
+    """Energy that the device spent on it, in all attempts."""
     late_blocks: int
-    """Number of blocks that exceeded their tolerated delay τ."""
+    """Number of blocks that exceeded their tolerated delay τ, in all attempts."""
     failed: bool
     missed_deadline: bool
     """Whether it did not complete by the ``deadline`` of its class."""
+    attempts: int = 1
+    """How often it was placed: 1, and once more for each retry after a loss."""
 
     @property
     def total_s(self) -> float:

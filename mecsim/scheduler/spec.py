@@ -122,6 +122,11 @@ class SchedulerSpec:
         return self._one.classes[0].drop_late
 
     @property
+    def retries(self) -> int:
+        """How often a lost task is placed again, at most; of a run, the most of all classes."""
+        return max(each.retries for each in self._model.classes)
+
+    @property
     def _one(self) -> Model:
         """The model, where it has one class of tasks."""
         if len(self._model.classes) > 1:

@@ -23,7 +23,7 @@ from mecsim.scheduler.placement_checks import check_placement
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.ended_tasks import EndedTasks
 from mecsim.simulation.lower_bound import LowerBound
-from mecsim.simulation.session import Epoch, Session
+from mecsim.simulation.session import NO_ROLLOUTS, Epoch, Session
 from mecsim.simulation.static_run import StaticRun, slots_at_once
 from mecsim.simulation.totals import Totals
 from mecsim.support import signals
@@ -105,6 +105,8 @@ class SchedulerPolicy:
     def __init__(self, scheduler: Scheduler, name: str) -> None:
         self.scheduler, self.name = scheduler, name
         self.uses_rollouts = scheduler.uses_rollouts
+        if self.uses_rollouts and scheduler.spec.run.retries:
+            raise InputError(f"scheduler {name!r}: {NO_ROLLOUTS}")
         self.hears_epochs = type(scheduler).epoch_ended is not Scheduler.epoch_ended
         self.hears_tasks = type(scheduler).task_ended is not Scheduler.task_ended
 
@@ -118,7 +120,8 @@ class SchedulerPolicy:
         static = self.scheduler.static and not (self.uses_rollouts or self.learns)
         per_slot = source.spec.decision_epoch == "per_slot"
         batches = per_slot and len(source.model.classes) == 1  # an epoch is a batch of tasks
-        return source.kernel == "compiled" and static and (batches or not source.sinks)
+        fast = source.kernel == "compiled" and not len(source.model.retries)
+        return fast and static and (batches or not source.sinks)
 
     def follow(self, session: Session) -> None:
         """Let the scheduler decide every epoch, and learn if it overrides a hook."""

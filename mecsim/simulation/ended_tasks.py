@@ -10,11 +10,11 @@ import numpy as np
 from mecsim.kernels.accounting import ServiceTotals
 from mecsim.kernels.hops import Hops
 from mecsim.model.model import KINDS
-from mecsim.model.task_status import COMPLETED
+from mecsim.model.task_status import COMPLETED, LOST
 from mecsim.scheduler.ended_task import EndedTask
 from mecsim.simulation.session import Epoch, Session
 from mecsim.simulation.task_accounts import Accounts
-from mecsim.support.arrays import Bools, Ints, read_only
+from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
 
 @dataclass(slots=True)
@@ -27,12 +27,30 @@ class _Batch:
     """Tasks that have not been reported; shape (n,)."""
 
 
+@dataclass(slots=True)
+class _Before:
+    """The lost attempts at a task that is placed again."""
+
+    part_s: Floats
+    """Seconds by kind of resource."""
+    energy_j: float
+    late_blocks: int
+    decision_s: float
+    """Time from losses to the decisions that followed them."""
+    lost_s: float
+    """When the last of the attempts was lost."""
+
+
 class EndedTasks:
     """Finds, at every epoch, the tasks of a session that have ended since the epoch before."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._unreported: dict[int, _Batch] = {}
+        self._retries = session.retries
+        self._held: dict[int, Hops] = {}
+        """Batches released at the last epoch, of which tasks may have been lost at that instant."""
+        self._before: dict[int, _Before] = {}
         self._kind = session.model.resources.kind
         # Services are added up elsewhere: what the accounts of single epochs add is not read.
         self._unread = ServiceTotals.zeros(len(session.model.resources))
@@ -48,11 +66,14 @@ class EndedTasks:
     def take(self) -> list[EndedTask]:
         """Return the tasks that have ended since the last call, by (finish, number)."""
         found: list[EndedTask] = []
-        for number, hops in self._session.recent_hops().items():
+        batches, self._held = self._held | self._session.recent_hops(), {}
+        for number, hops in sorted(batches.items()):
             batch = self._unreported.get(number)
             if batch is None:
                 continue
             found += self._ended(batch, hops)
+            if self._retries and (hops.tasks.release_s[batch.waiting] == self._session.now).any():
+                self._held[number] = hops
             if not batch.waiting.any():
                 del self._unreported[number]
         return sorted(found, key=lambda task: (task.finish_s, task.number))
@@ -69,20 +90,51 @@ class EndedTasks:
         for row in np.flatnonzero(over).tolist():
             batch.waiting[row] = False
             number = int(tasks.class_[row])
+            began_s = float(released.release_s[row])
+            before = self._earlier(accounts, row, began_s, part_s[row])
+            if self._is_placed_again(accounts, row, began_s):
+                self._before[int(accounts.numbers[row])] = before
+                continue
             own = slice(int(end_block[row] - accounts.blocks_of[row]), int(end_block[row]))
             yield EndedTask(
-                number=released.first + row,
-                slot=released.slot,
+                number=int(accounts.numbers[row]),
+                slot=int(released.slots[row]),
                 device=int(released.device[row]),
                 class_number=number,
                 class_name=model.classes[number].name,
                 placement=batch.placements[number],
-                release_s=float(released.release_s[row]),
+                release_s=float(released.first_s[row]),
                 finish_s=float(tasks.finish_s[row]),
                 delay_s=read_only(blocks.delay_s[own].copy()),
-                part_s=dict(zip(KINDS, part_s[row].tolist(), strict=True)),
-                energy_j=float(tasks.energy_J[row]),
-                late_blocks=int(tasks.late_blocks[row]),
+                part_s=dict(zip(KINDS, before.part_s.tolist(), strict=True))
+                | ({"decision": before.decision_s} if self._retries else {}),
+                energy_j=before.energy_j,
+                late_blocks=before.late_blocks,
                 failed=bool(tasks.status[row] != COMPLETED),
                 missed_deadline=bool(tasks.missed[row]),
+                attempts=int(accounts.attempts[row]),
             )
+
+    def _is_placed_again(self, accounts: Accounts, row: int, began_s: float) -> bool:
+        """Return whether an attempt that has ended is not the last one at its task."""
+        tasks = accounts.tasks
+        if self._retries is None or tasks.status[row] != LOST:
+            return False
+        times_s = began_s, float(tasks.finish_s[row])
+        attempt, task_class = int(accounts.attempts[row]), int(tasks.class_[row])
+        return self._retries.placed_again(attempt, task_class, *times_s)
+
+    def _earlier(self, accounts: Accounts, row: int, began_s: float, part_s: Floats) -> _Before:
+        """Return the numbers of an attempt that has ended, with those of the ones before it."""
+        energy_j, late = float(accounts.tasks.energy_J[row]), int(accounts.tasks.late_blocks[row])
+        lost_s = float(accounts.tasks.finish_s[row])
+        known = self._before.pop(int(accounts.numbers[row]), None) if self._retries else None
+        if known is None:
+            return _Before(part_s, energy_j, late, 0.0, lost_s)
+        return _Before(
+            known.part_s + part_s,
+            known.energy_j + energy_j,
+            known.late_blocks + late,
+            known.decision_s + (began_s - known.lost_s),
+            lost_s,
+        )

@@ -145,7 +145,8 @@ class BoundGap(_Numbers):
     cost: float
     """Sum over the tasks of the least cost on an idle network."""
     gap_percent: float | None
-    """Optimality gap of the run in percent; None if a task failed or the bound is 0."""
+    """Optimality gap of the run in percent; None if a task failed or was placed again, or the bound
+    is 0."""
 
 
 class Counted(_Numbers):
@@ -173,6 +174,8 @@ class ClassSummary(_Numbers):
     tasks: int
     completed: int
     failed: int
+    retried: int | None = None
+    """See :attr:`RunSummary.retried`."""
     total_delay_s: Statistics
     edge_delay_s: Statistics
     local_delay_s: Statistics
@@ -200,6 +203,8 @@ class RunSummary(_Numbers):
     failed: int
     failed_by_cause: dict[str, int] = {}
     """Failed tasks by cause (:data:`mecsim.model.task_status.CAUSES`), without those of 0 tasks."""
+    retried: int | None = None
+    """Tasks that were placed again after a loss, completed or not; None where none can be."""
     total_delay_s: Statistics
     edge_delay_s: Statistics
     local_delay_s: Statistics
@@ -244,13 +249,14 @@ class RunSummary(_Numbers):
         """Counts and reward in one line."""
         causes = ", ".join(f"{count:,} {cause}" for cause, count in self.failed_by_cause.items())
         failed = f"{self.failed:,} failed ({causes}), " if self.failed else ""
+        retried = f"{self.retried:,} placed again, " if self.retried else ""
         missed = self.deadline_miss_ratio
         late = "" if missed is None else f"{number(100 * missed)}% of tasks past their deadline, "
         of_what = "" if missed is None else " of blocks"
         drained = number(self.drained_s)
         after = f", last task done {drained} s after the last slot" if self.drained_s else ""
         return (
-            f"{self.completed:,} of {self.tasks:,} tasks completed, {failed}"
+            f"{self.completed:,} of {self.tasks:,} tasks completed, {failed}{retried}"
             f"{late}{self.late_blocks:,} deadline misses{of_what}{self._misses}, "
             f"reward {self.reward:,.1f}{after}"
         )
@@ -305,10 +311,13 @@ class RunSummary(_Numbers):
     def as_json(self) -> dict[str, Any]:
         """Return the document that ``mecsim run --json`` prints; see :func:`finite` for null."""
         optional = ("lower_bound", "scheduler_reason", "counted", "deadline_miss_ratio", "classes")
-        exclude = {name for name in optional if getattr(self, name) in (None, ())}
+        exclude = {name for name in (*optional, "retried") if getattr(self, name) in (None, ())}
         if set(self.failed_by_cause) <= {CAUSES[BATTERY_SPENT]}:  # then ``failed`` says it all
             exclude.add("failed_by_cause")
         document: dict[str, Any] = finite(self.model_dump(mode="json", exclude=exclude))
+        if self.retried is None:
+            for each in document.get("classes", ()):
+                del each["retried"]
         return document
 
     def metric(self, name: str) -> float | None:

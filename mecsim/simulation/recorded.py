@@ -13,6 +13,7 @@ from mecsim.kernels.accounting import TaskTable
 from mecsim.model import equations
 from mecsim.model.model import Model
 from mecsim.model.task_status import COMPLETED
+from mecsim.simulation.joined_tasks import sums
 from mecsim.simulation.metrics import RunSummary
 from mecsim.simulation.totals import Totals
 from mecsim.support.arrays import Floats, Ints
@@ -28,10 +29,17 @@ def task_count(trace: TraceFile, model: Model) -> int:
 def _block_rows(trace: TraceFile, model: Model) -> Ints:
     """Return the row of the first block of every task, and the end; shape (tasks + 1,)."""
     tasks = trace.length("tasks")
-    if len(model.classes) == 1:
+    if len(model.classes) == 1 and not len(model.retries):
         return model.blocks * np.arange(tasks + 1)
-    blocks_of = np.diff(model.first_block)
-    return np.cumsum([0, *blocks_of[class_column(trace, "tasks", 0, tasks)].tolist()])
+    blocks_of = np.diff(model.first_block)[class_column(trace, "tasks", 0, tasks)]
+    return np.cumsum([0, *(blocks_of * attempts_column(trace, 0, tasks)).tolist()])
+
+
+def attempts_column(trace: TraceFile, begin: int, end: int) -> Ints:
+    """Return how often some tasks of a trace were placed; shape (n,)."""
+    if "attempts" not in trace.columns["tasks"]:
+        return np.ones(end - begin, dtype=np.int64)
+    return trace.read("tasks", "attempts", begin, end).astype(np.int64)
 
 
 def class_column(trace: TraceFile, group: str, begin: int, end: int) -> NDArray[np.int32]:
@@ -70,7 +78,8 @@ def recorded_summary(trace: TraceFile, model: Model) -> RunSummary:
     totals.release(0, released, _release_s(trace, released, task_count(trace, model)))
     rows = _block_rows(trace, model)
     for begin, end in pieces(task_count(trace, model), PIECE_ROWS // model.blocks + 1):
-        totals.add(_tasks(trace, model, released, rows[begin : end + 1], begin))
+        tasks = _tasks(trace, model, released, rows[begin : end + 1], begin)
+        totals.add(tasks, attempts_column(trace, begin, end) if len(model.retries) else None)
     _add_services(trace, totals)
     label = trace.scenario_label
     summary = totals.summary(label, trace.made_by, wall_s=math.nan, trace=trace.path)
@@ -98,7 +107,12 @@ def _tasks(trace: TraceFile, model: Model, released: Ints, rows: Ints, begin: in
     averages = model.scenario.reward.aggregation == "mean"
     weight = np.array([equations.reward_weight(float(n), averages) for n in released.tolist()])
     class_ = class_column(trace, "tasks", begin, end)
-    cost = _costs(trace, model, class_, rows, weight[slot])
+    attempts = attempts_column(trace, begin, end)
+    first = np.cumsum(attempts) - attempts
+    each = (np.repeat(values, attempts) for values in (class_, weight[slot]))
+    blocks_of = np.repeat(np.diff(rows) // attempts, attempts)
+    cost = _costs(trace, model, np.append(rows[0], rows[0] + np.cumsum(blocks_of)), *each)
+    cost = sums(cost, first)
     deadline_s = np.array([each.deadline_s for each in model.classes])[class_]
     finish_s, release_s = columns["finish_s"], trace.read("tasks", "release_s", begin, end)
     late = equations.penalty(finish_s - release_s, deadline_s, finish_s) > 0
@@ -107,9 +121,9 @@ def _tasks(trace: TraceFile, model: Model, released: Ints, rows: Ints, begin: in
 
 
 def _costs(
-    trace: TraceFile, model: Model, class_: NDArray[np.int32], rows: Ints, weight: Floats
+    trace: TraceFile, model: Model, rows: Ints, class_: NDArray[np.int32], weight: Floats
 ) -> Floats:
-    """Return the cost of each task (Eq. 14), summed in the order of its blocks."""
+    """Return the cost of each attempt (Eq. 14), summed in the order of its blocks."""
     first, end = int(rows[0]), int(rows[-1])
     delay_s, finish_s = (trace.read("blocks", name, first, end) for name in ("delay_s", "finish_s"))
     begin, blocks = rows[:-1] - first, np.diff(rows)

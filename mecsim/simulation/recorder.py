@@ -56,17 +56,20 @@ class TraceRecorder:
 
     def send_ended(self, accounts: Accounts, totals: Totals) -> None:
         """Send the rows of the next epochs that have ended, rewards included."""
+        rewards = self._rewards(accounts)
+        self.append({**accounts.rows(), "decisions": rewards, "resources": totals.resource_rows()})
+
+    def send_rewards(self, accounts: Accounts) -> None:
+        """Send the rewards of the next epochs that have ended, without the rows of their tasks."""
+        self.append({"decisions": self._rewards(accounts)})
+
+    def send_tasks(self, rows: Mapping[str, Rows], totals: Totals) -> None:
+        """Send the rows of the next tasks that have ended, by group."""
+        self.append({**rows, "resources": totals.resource_rows()})
+
+    def _rewards(self, accounts: Accounts) -> Rows:
         self.rewards.credit(accounts)
-        rewards = np.array(self.rewards.close(len(accounts.tasks_of)))
-        self.append(
-            {
-                "tasks": accounts.task_rows(),
-                "blocks": accounts.block_rows(),
-                "hops": accounts.hop_rows(),
-                "decisions": {"reward": rewards},
-                "resources": totals.resource_rows(),
-            }
-        )
+        return {"reward": np.array(self.rewards.close(len(accounts.tasks_of)))}
 
     def append(self, rows: Mapping[str, Rows]) -> None:
         """Send rows to all sinks, by group."""

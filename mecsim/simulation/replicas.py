@@ -60,7 +60,7 @@ class Replicas:
         epochs_a_slot: Epochs of a slot where an epoch is a slot: one for each class; else 1.
 
     Raises:
-        ScenarioError: The scenario has recorded arrivals.
+        ScenarioError: The scenario has recorded arrivals, or retries.
         ValueError: A number is below 1.
 
     Example:
@@ -77,6 +77,11 @@ class Replicas:
     def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
         if any(isinstance(each.arrivals, RecordedTasks) for each in scenario.classes):
             raise ScenarioError("arrivals.process: trace has no seeds; replicas need drawn tasks")
+        for number, each in enumerate(scenario.classes):
+            if each.retries:
+                problem = "trainings and environments do not place lost tasks again; allowed: 0"
+                with scenario.locating(), scenario.in_class(number):
+                    raise ScenarioError(f"retries: {each.retries}, but {problem}")
         for name, count in (("replicas", replicas), ("threads", threads)):
             if count < 1:
                 raise ValueError(f"{name}: {count} should be at least 1")

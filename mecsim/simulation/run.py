@@ -159,7 +159,7 @@ def _repeated(
 
 
 def _bound_gap(least: LowerBound, totals: Totals) -> BoundGap:
-    gap = None if totals.failed else least.gap_percent(totals.reward())
+    gap = None if totals.failed or totals.retried else least.gap_percent(totals.reward())
     return BoundGap(cost=least.total, gap_percent=gap)
 
 

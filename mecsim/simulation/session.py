@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, cast
 
 import numpy as np
 
+from mecsim.errors import InputError
+from mecsim.kernels.accounting import ServiceTotals
 from mecsim.kernels.base import Kernel
 from mecsim.kernels.compiled_kernel import CompiledKernel
 from mecsim.kernels.epochs import EpochTable
@@ -22,19 +24,19 @@ from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model
 from mecsim.model.workload import Slot, Tasks
 from mecsim.scheduler.observation import (
-    ALL,
     PAST_SLOTS,
-    LosesNodes,
     NetworkState,
     Observation,
-    UnderWay,
 )
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation.joined_tasks import Joined, JoinedTasks
 from mecsim.simulation.overload import HOP_IN_SESSION, OverloadGuard
+from mecsim.simulation.placed_network import PlacedNetwork
 from mecsim.simulation.recorder import TraceRecorder
+from mecsim.simulation.retries import Retries
 from mecsim.simulation.task_accounts import Accounts
 from mecsim.simulation.totals import Totals
-from mecsim.support.arrays import Bools, Floats, Ints, read_only
+from mecsim.support.arrays import Floats, Ints, read_only
 from mecsim.trace.schema import Sink
 
 BATCH_HOPS: Final = 20_000
@@ -43,6 +45,10 @@ BATCH_SECONDS: Final = 0.05
 """Ended tasks are collected and accounted for, and rows are sent, after this many new hops, bytes
 of observations or seconds of wall time. This bounds memory and the loss of a run that is killed;
 results do not depend on it."""
+NO_ROLLOUTS: Final = (
+    "retries: what_if does not place lost tasks again; allowed: 0. "
+    "Try: a scheduler without rollouts"
+)
 
 
 class Epoch(NamedTuple):
@@ -62,41 +68,6 @@ class Epoch(NamedTuple):
     def key(self) -> tuple[int | None, int]:
         """Device and class: static schedulers decide equally for equal ones."""
         return self.device, self.task_class
-
-
-@dataclass(frozen=True)
-class PlacedNetwork:
-    """A network with tasks that were placed at this instant and are not submitted yet."""
-
-    kernel: Kernel
-    placed_s: Callable[[], Floats]
-    """Their services by resource; shape (R,)."""
-
-    def backlog_s(self, resources: slice = ALL) -> Floats:
-        """Return the backlogs without the placed tasks, which have joined no queue."""
-        return self.kernel.backlog_s(resources)
-
-    def battery_j(self) -> Floats:
-        """Return the remaining energy of each battery."""
-        return self.kernel.battery_j()
-
-    def queue_length(self) -> Ints:
-        """Return the jobs at each resource, without the placed tasks."""
-        return self.kernel.queue_length()
-
-    def committed_s(self) -> Floats:
-        """Return the services of placed tasks at each resource."""
-        return self.kernel.committed_s() + self.placed_s()
-
-    def lost(self) -> Bools:
-        """Return which resources are gone for good."""
-        if isinstance(self.kernel, LosesNodes):
-            return self.kernel.lost()
-        return np.zeros(len(self.kernel.queue_length()), dtype=np.bool_)
-
-    def under_way(self) -> UnderWay:
-        """Return the tasks under way; the placed tasks are not released."""
-        return self.kernel.under_way()
 
 
 class Session:
@@ -134,6 +105,9 @@ class Session:
         self.model, self.spec, self.totals = model, spec, Totals(model)
         self._slots, self._kernel = slots, kernel
         self._hop_builder, self._overload = HopBuilder(model), OverloadGuard(model, HOP_IN_SESSION)
+        self.retries = Retries(model) if len(model.retries) else None
+        """Where lost tasks are placed again."""
+        self._joined = JoinedTasks(model, self.totals.services) if self.retries else None
         self._classes, self._specs = len(model.classes), spec.classes
         per_slot = model.scenario.decision_epoch == "per_slot"
         self._epochs_a_batch = self._classes if per_slot else 1
@@ -143,6 +117,8 @@ class Session:
         mirrors = uses_rollouts and not isinstance(kernel, CompiledKernel)
         self._mirror = CompiledKernel(model) if mirrors else None
         self._uses_rollouts = uses_rollouts
+        if uses_rollouts and len(model.retries):
+            raise InputError(NO_ROLLOUTS)
         self._opened = self._collected = 0
         self.batches = 0
         """Batches of tasks submitted so far; a batch has the tasks of the epochs of an instant."""
@@ -153,6 +129,8 @@ class Session:
         self._recent: list[Hops] = []  # collected since the last batch was submitted
         self._active: dict[int, Hops] | None = None  # see recent_hops
         self._past: tuple[Floats, ...] = ()
+        self._slot: Slot
+        """The present slot, with the tasks that are placed again in it."""
         self.now = 0.0
         """Time of the present epoch; infinite after the last task."""
         self._acted_s = 0.0
@@ -161,17 +139,19 @@ class Session:
     def __iter__(self) -> Iterator[Epoch]:
         """Yield the epochs in order of time; after the last one, drain the network."""
         for slot in self._slots:
-            self._advance(slot.start_s)
+            yield from self._advance(slot.start_s)
             self.remember(slot.rate_bps)
             if self._recorder:
                 self._recorder.add_slot(slot, self._kernel.battery_j())
             counts = np.array([len(slot.tasks)])
             self.totals.release(slot.number, counts, slot.tasks.release_s)
-            yield from self._epochs_of(slot)
+            self._slot = slot if self.retries is None else self.retries.begin(slot)
+            yield from self._epochs_of(self._slot)
             self._account_when_due()
-        self._kernel.drain()
-        self.now = math.inf
+        yield from self._advance(math.inf)
         self.account()
+        if self._joined:
+            self._add(self._joined.take(every=True))
 
     def _epochs_of(self, slot: Slot) -> Iterator[Epoch]:
         tasks = slot.tasks
@@ -179,10 +159,25 @@ class Session:
             for number in range(self._classes):
                 yield Epoch(self._opened, slot.start_s, slot, tasks, None, number)
             return
+        yield from self._epochs_again()
         columns = tasks.release_s.tolist(), tasks.device.tolist(), tasks.class_.tolist()
         for row, (release_s, device, number) in enumerate(zip(*columns, strict=True)):
-            self._advance(release_s)
+            yield from self._advance(release_s)
+            yield from self._epochs_again()
             yield Epoch(self._opened, release_s, slot, tasks[row : row + 1], device, number)
+            self._account_when_due()
+
+    def _epochs_again(self) -> Iterator[Epoch]:
+        """Yield, with per-task decisions, an epoch for each lost task that waits for one."""
+        if self.retries is None or self.spec.decision_epoch == "per_slot":
+            return
+        tasks = self.retries.waiting(self._slot, self.now)
+        if tasks is None:
+            return
+        columns = tasks.device.tolist(), tasks.class_.tolist()
+        for row, (device, number) in enumerate(zip(*columns, strict=True)):
+            one = tasks[row : row + 1]
+            yield Epoch(self._opened, self.now, self._slot, one, device, number)
             self._account_when_due()
 
     def remember(self, rate_bps: Floats) -> None:
@@ -242,10 +237,17 @@ class Session:
         """Return what is known of an epoch's tasks, and of those placed before at this instant."""
         tables, first = [], 0 if epoch.device is None else epoch.task_class
         for number in range(first, epoch.task_class + 1):
-            table = EpochTable.of_epoch(epoch.time_s, epoch.slot, epoch.tasks, number)
             model, row = self.model.of_class(number), np.zeros(1, dtype=np.int64)
-            tables.append(expected_arrivals(table, row, model)[0].with_class(number))
+            for slot, tasks in self._parts(epoch):
+                table = EpochTable.of_epoch(epoch.time_s, slot, tasks, number)
+                tables.append(expected_arrivals(table, row, model)[0].with_class(number))
         return EpochTable.merged(tables)
+
+    def _parts(self, epoch: Epoch) -> list[tuple[Slot, Tasks]]:
+        """Return the tasks of an epoch; those that are placed again, and so known, apart."""
+        if self.retries is None:
+            return [(epoch.slot, epoch.tasks)]
+        return self.retries.parts(epoch.slot, epoch.tasks)
 
     def act(self, epoch: Epoch, placement: Ints) -> None:
         """Submit the epoch's tasks with a checked placement of shape (M,); record the decision."""
@@ -259,7 +261,8 @@ class Session:
     def _submit(self, epoch: Epoch) -> None:
         """Submit the tasks of the epochs at this instant."""
         self._freeze_observations()
-        hops = self._hop_builder.hops(epoch.tasks, self._placements, epoch.slot)
+        tasks = epoch.tasks if self.retries is None else self.retries.numbered(epoch.tasks)
+        hops = self._hop_builder.hops(tasks, self._placements, epoch.slot)
         self._new_hops += len(hops)
         self._hops_in_flight += len(hops)
         if self._hops_in_flight >= self._overload.next_check:
@@ -336,9 +339,26 @@ class Session:
         """Constants of the model."""
         return self._hop_builder.tables
 
-    def _advance(self, until_s: float) -> None:
-        self._kernel.advance(until_s)
-        self.now = until_s
+    def _advance(self, until_s: float) -> Iterator[Epoch]:
+        """Advance to a time, or drain the network at infinity.
+
+        Yield the epochs of tasks that are lost and placed again until then.
+        """
+        while True:
+            if until_s == math.inf:
+                self.now = self._kernel.drain()
+            else:
+                self.now = self._kernel.advance(until_s)
+                self._keep_up(until_s)
+            if self.retries is None or self.now == math.inf:
+                return
+            self.retries.take(self._kernel.lost_tasks(), self.now)
+            if self.now == until_s:
+                return
+            yield from self._epochs_again()
+
+    def _keep_up(self, until_s: float) -> None:
+        """Let the mirror advance; there are no retries where there are rollouts."""
         if self._mirror:
             self._mirror.advance(until_s)
             self._mirror.collect()
@@ -348,6 +368,8 @@ class Session:
     def _collect(self) -> None:
         ended = self._kernel.collect()
         self._collected += len(ended)
+        if self.retries:
+            self.retries.collected(len(ended))
         self._ended += ended
         self._hops_in_flight -= sum(map(len, ended))
         self._recent += ended
@@ -369,8 +391,26 @@ class Session:
         if not self._ended:
             return
         ended, self._ended = self._ended, []
+        if self._joined:
+            self._account_attempts(ended, self._joined)
+            return
         detailed = self._recorder is not None
         accounts = Accounts(self.model, self.tables, ended, self.totals.services, detailed=detailed)
         self.totals.add(accounts.tasks)
         if self._recorder:
             self._recorder.send_ended(accounts, self.totals)
+
+    def _account_attempts(self, ended: Sequence[Hops], joined: JoinedTasks) -> None:
+        services = ServiceTotals.zeros(len(self.model.resources))  # joined tasks count
+        accounts = Accounts(self.model, self.tables, ended, services, detailed=True)
+        if self._recorder:
+            self._recorder.send_rewards(accounts)
+        joined.add(accounts)
+        self._add(joined.take())
+
+    def _add(self, joined: Joined | None) -> None:
+        """Count tasks that have ended with their last attempt, and send their rows."""
+        if joined is not None:
+            self.totals.add(joined.tasks, joined.attempts)
+            if self._recorder:
+                self._recorder.send_tasks(joined.rows, self.totals)

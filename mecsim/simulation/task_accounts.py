@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mecsim.kernels.accounting import BlockTable, ServiceTotals, TaskTable, account
 from mecsim.kernels.hops import HOP, Hops
-from mecsim.kernels.reward import exact_sum, task_weight
+from mecsim.kernels.reward import exact_sum, task_weights
 from mecsim.kernels.tables import KernelTables
+from mecsim.model.attempts import Attempts
 from mecsim.model.model import Model
 from mecsim.support.arrays import Floats, Ints, raw
 from mecsim.trace.schema import COLUMNS, Rows
@@ -24,7 +25,9 @@ _OF_TASKS: Final = frozenset(COLUMNS["tasks"])
 class Accounts:
     """Delays, energies and costs of the tasks of ended epochs: n tasks, their blocks, h hops.
 
-    Times of events that did not happen, because the task failed, are NaN.
+    Times of events that did not happen, because the task failed, are NaN. Where lost tasks are
+    placed again, each attempt counts as a task here; see
+    :class:`mecsim.simulation.joined_tasks.JoinedTasks`.
 
     Args:
         model: The scenario.
@@ -49,7 +52,10 @@ class Accounts:
         counts = np.cumsum([0] + [len(table) for table in tables])
         offset = np.concatenate([np.empty(0, np.int64), *(table.offset[:-1] for table in tables)])
         self._offset = np.append(offset + np.repeat(counts[:-1], self.tasks_of), counts[-1])
+        tries = [each for each in (table.tasks.attempts for table in tables) if each is not None]
+        self._tries = Attempts.joined(tries) if tries else None
         release_s = self._of_tasks("release_s")
+        self._first_s = release_s if self._tries is None else self._tries.first_s
         self.class_: Ints = self._of_tasks("class_")
         """Class of each task; shape (n,)."""
         self.blocks_of = np.diff(model.first_block)[self.class_]
@@ -66,7 +72,9 @@ class Accounts:
             -1,
             self._offset,
             release_s,
-            np.repeat([task_weight(kernel_tables, t.tasks) for t in tables], self.tasks_of),
+            release_s if self._tries is None else self._tries.ready_s,
+            self._first_s,
+            np.concatenate([task_weights(kernel_tables, table.tasks) for table in tables]),
             0,
             self.tasks,
             self.blocks,
@@ -82,8 +90,16 @@ class Accounts:
         return np.concatenate([getattr(table.tasks, name) for table in self._tables])
 
     @cached_property
-    def _number(self) -> Ints:
-        return np.concatenate([t.tasks.first + np.arange(len(t.tasks)) for t in self._tables])
+    def numbers(self) -> Ints:
+        """Number of each task in the run; shape (n,)."""
+        return self._of_tasks("numbers")
+
+    @property
+    def attempts(self) -> Ints:
+        """Which attempt at its task each is, from 1; shape (n,)."""
+        if self._tries is None:
+            return np.ones(self._count, dtype=np.int64)
+        return self._tries.number
 
     @cached_property
     def tasks_of(self) -> list[int]:
@@ -100,7 +116,8 @@ class Accounts:
             kinds: Number of kinds.
         """
         rows = self._rows
-        seconds = rows["start_s"] - self._enqueue_s + rows["service_s"] + rows["latency_s"]
+        latency_s = np.nan_to_num(rows["latency_s"], nan=0.0)  # a task may be lost in the service
+        seconds = rows["start_s"] - self._enqueue_s + rows["service_s"] + latency_s
         task = np.repeat(np.arange(len(self)), np.diff(self._offset))
         number = task * kinds + kind[rows["resource"]]
         sums = np.asarray(
@@ -109,13 +126,17 @@ class Accounts:
         )
         return sums.reshape(-1, kinds)
 
+    def rows(self) -> dict[str, Rows]:
+        """Return the rows of all groups of a trace about tasks."""
+        return {"tasks": self.task_rows(), "blocks": self.block_rows(), "hops": self.hop_rows()}
+
     def task_rows(self) -> Rows:
         """Return the rows of ``/tasks``."""
         size = self._of_tasks("size")
         known = {name: values for name, values in self.tasks._asdict().items() if name in _OF_TASKS}
         return {
-            "release_s": self._of_tasks("release_s"),
-            "slot": np.repeat([table.tasks.slot for table in self._tables], self.tasks_of),
+            "release_s": self._first_s,
+            "slot": self._of_tasks("slots"),
             "device": self._of_tasks("device").astype(np.int32),
             "size_factor": size[:, 0] if size.shape[1] == 1 else size,
             **known,
@@ -127,24 +148,32 @@ class Accounts:
         known = self.blocks._asdict()
         del known["cost"]
         return {
-            "task": np.repeat(self._number, self.blocks_of),
+            "task": np.repeat(self.numbers, self.blocks_of),
             "block": _numbered(self.blocks_of),
             **known,
+            **self._attempt_column(self.blocks_of),
         }
 
     def hop_rows(self) -> Rows:
         """Return the rows of ``/hops``: the hops that were entered."""
         start_s, hops_of = self._rows["start_s"], np.diff(self._offset)
         rows = {
-            "task": np.repeat(self._number, hops_of),
+            "task": np.repeat(self.numbers, hops_of),
             "block": self._rows["block"] - np.repeat(self._first_block, hops_of).astype(np.int32),
             "resource": self._rows["resource"],
             "enqueue_s": self._enqueue_s,
             "start_s": start_s,
             "finish_s": start_s + self._rows["service_s"],
+            **self._attempt_column(hops_of),
         }
         entered = ~np.isnan(start_s)
         return rows if entered.all() else {name: x[entered] for name, x in rows.items()}
+
+    def _attempt_column(self, counts: Ints) -> Rows:
+        """Return the column of attempts of rows, so many a task, where there may be several."""
+        if self._tries is None:
+            return {}
+        return {"attempt": np.repeat(self._tries.number, counts).astype(np.int32)}
 
 
 def _numbered(counts: Ints) -> NDArray[np.int32]:

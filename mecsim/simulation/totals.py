@@ -75,12 +75,15 @@ class Tally:
     Args:
         blocks: Number of blocks of a task of each class; shape (C,).
         deadline_s: The deadline of a task of each class, infinite without one; shape (C,).
+        retries: Whether lost tasks are placed again.
     """
 
     COLUMNS = ("total_s", "edge_s", "local_s", "energy_J")
 
-    def __init__(self, blocks: Ints, deadline_s: Floats) -> None:
+    def __init__(self, blocks: Ints, deadline_s: Floats, *, retries: bool) -> None:
         self._blocks, self._deadline_s = blocks, deadline_s
+        self.retried: int | None = 0 if retries else None
+        """Tasks that were placed again; None if none can be."""
         self._spools = {name: Spool() for name in self.COLUMNS}
         self.tasks = self.completed = self.late_blocks = 0
         self.failed_by_cause = dict.fromkeys(CAUSES.values(), 0)
@@ -89,8 +92,10 @@ class Tally:
         self._missed = self._timed = 0
         """Tasks that did not complete by their deadline, and all tasks that have one."""
 
-    def add(self, tasks: TaskTable) -> None:
-        """Add tasks that have ended."""
+    def add(self, tasks: TaskTable, attempts: Ints | None = None) -> None:
+        """Add tasks that have ended, with their numbers of attempts where lost ones are retried."""
+        if self.retried is not None and attempts is not None:
+            self.retried += int(np.count_nonzero(attempts > 1))
         completed = tasks.status == COMPLETED
         done = int(np.count_nonzero(completed))
         for name, spool in self._spools.items():
@@ -121,6 +126,7 @@ class Tally:
         return {
             "completed": self.completed,
             "failed": self.failed,
+            "retried": self.retried,
             "late_blocks": self.late_blocks,
             "miss_ratio": _share(self._misses, self._blocks_completed),
             "deadline_miss_ratio": _share(self._missed, self._timed),
@@ -147,9 +153,11 @@ class Totals:
         self._model = model
         blocks = np.diff(model.first_block)
         deadline_s = np.array([each.deadline_s for each in model.classes])
-        self._all = Tally(blocks, deadline_s)
-        several = len(model.classes) > 1
-        self._by_class = [Tally(blocks, deadline_s) for _ in model.classes] if several else []
+        retries, several = len(model.retries) > 0, len(model.classes) > 1
+        self._all = Tally(blocks, deadline_s, retries=retries)
+        self._by_class = [
+            Tally(blocks, deadline_s, retries=retries) for _ in model.classes if several
+        ]
         self._costs = Spool()
         self.services = ServiceTotals.zeros(len(model.resources))
         self._in_minus_out = np.zeros(model.scenario.slots, dtype=np.int64)
@@ -158,6 +166,8 @@ class Totals:
         """Tasks released in each slot."""
         self.released = self.ended = 0
         """Tasks of the whole run."""
+        self._retries = 0
+        """How often lost tasks of the whole run were placed again."""
         self._counted = np.zeros(2, dtype=np.int64)
         """Number of the first task that counts, and of the first one after these, as yet."""
         self.last_finish_s = 0.0
@@ -191,8 +201,13 @@ class Totals:
             return None
         return np.asarray(self._released - arrival_rate(scenario), dtype=np.float64)
 
-    def add(self, tasks: TaskTable) -> None:
-        """Add tasks that have ended: the next ones in the order of release."""
+    def add(self, tasks: TaskTable, attempts: Ints | None = None) -> None:
+        """Add tasks that have ended: the next ones in the order of release.
+
+        Args:
+            tasks: The tasks.
+            attempts: How often each was placed, where lost tasks are placed again; shape (n,).
+        """
         if not len(tasks.status):
             return
         slot = tasks.finish_s / self._model.scenario.slot_length
@@ -203,9 +218,13 @@ class Totals:
         self.ended += len(slot)
         counted = tasks.of(slice(begin, end))
         self._costs.append(counted.cost)
-        self._all.add(counted)
+        tries = None if attempts is None else attempts[begin:end]
+        self._all.add(counted, tries)
         for number, tally in enumerate(self._by_class):
-            tally.add(counted.of(counted.class_ == number))
+            mine = counted.class_ == number
+            tally.add(counted.of(mine), None if tries is None else tries[mine])
+        if attempts is not None:
+            self._retries += int(attempts.sum()) - len(attempts)
 
     @property
     def completed(self) -> int:
@@ -216,6 +235,11 @@ class Totals:
     def failed(self) -> int:
         """Failed tasks that count."""
         return self._all.failed
+
+    @property
+    def retried(self) -> int:
+        """Tasks that count and were placed again."""
+        return self._all.retried or 0
 
     def resource_rows(self) -> Rows:
         """Return the columns of ``/resources`` that grow with the run."""
@@ -286,7 +310,7 @@ class Totals:
             total_delay_quantiles_s=quantiles(self._all.values("total_s")),
             reward=self.reward(),
             resources=self.resources(),
-            events=int(self.services.served.sum()) + self.released,
+            events=int(self.services.served.sum()) + self.released + self._retries,
             drained_s=self.drained_s(),
             overloaded=is_overloaded(self.in_flight(), self._excess()),
             wall_s=wall_s,

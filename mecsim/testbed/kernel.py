@@ -6,13 +6,14 @@ are those of the scenario, for nodes keep to them.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
 import numpy as np
 
 from mecsim.errors import NodeFailedError
-from mecsim.kernels.hops import Hops
+from mecsim.kernels.hops import Hops, Records
 from mecsim.model.model import Model
 from mecsim.scheduler.observation import ALL, UnderWay
 from mecsim.support import signals
@@ -82,20 +83,25 @@ class TestbedKernel:
                 self._settle(flight)
         np.add.at(self._committed_s, hops.column("resource"), hops.column("service_s"))
 
-    def advance(self, until_s: float) -> None:
+    def advance(self, until_s: float) -> float:
         target_at = self._clock.reading(until_s)
         self._wait_until(target_at)
         if until_s > self._now_s:
             self._now_s, self._seen = until_s, None
             self._committed_s[:] = 0.0
         self.lateness.woke(self._clock.now(), target_at)
+        return until_s
 
-    def drain(self) -> None:
+    def drain(self) -> float:
         with signals.between_steps(shared=True) as check:
             while self._flights:
                 self._take(_STEP_S)
                 self._check_patience()
                 check()
+        return math.inf
+
+    def lost_tasks(self) -> dict[int, Records]:
+        return {}  # a testbed has no planned failures, and no retries without them
 
     def _wait_until(self, at: float) -> None:
         """Take what nodes report until a time, and all that they have reported by then."""

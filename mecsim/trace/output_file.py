@@ -81,8 +81,12 @@ class OutputFile:
 
     def _make_columns(self, model: Model, widths: Mapping[str, tuple[int, ...]]) -> None:
         stream = Stream()
-        version = version_for(len(model.classes))
-        for group, columns in columns_of(version, moves=model.mobility is not None).items():
+        every = columns_of(
+            version_for(len(model.classes)),
+            moves=model.mobility is not None,
+            retries=len(model.retries) > 0,
+        )
+        for group, columns in every.items():
             folder = h5g.create(self._file.id, group.encode())
             for name, spec in columns.items():
                 if group == "resources":

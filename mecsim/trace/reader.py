@@ -141,7 +141,11 @@ class TraceFile:
             found = f"{count} {'class' if count == 1 else 'classes'} of tasks"
             raise TraceError(f"{self.path}: format_version does not go with a scenario of {found}")
         version = version_for(len(scenario.classes))
-        self.columns = columns_of(version, moves=bool(scenario.mobility))
+        self.columns = columns_of(
+            version,
+            moves=bool(scenario.mobility),
+            retries=any(each.retries for each in scenario.classes),
+        )
         return scenario
 
     def _scenario_label(self) -> str:

@@ -110,12 +110,33 @@ SERVING_SERVER: Final = _("i4", "", "server of every device, from 0 (slots × D)
 """The column that ``slots`` has in addition where devices move."""
 
 
-def columns_of(version: int, *, moves: bool) -> Mapping[str, Mapping[str, ColumnSpec]]:
-    """Return the columns by group of a trace of a format, of a run in which devices may move."""
+ATTEMPTS: Final = {
+    "tasks": {"attempts": _("i4", "", "how often it was placed: 1, and once for each retry")},
+    "blocks": {"attempt": _("i4", "", "attempt at the task, from 1")},
+    "hops": {"attempt": _("i4", "", "attempt at the task, from 1")},
+}
+"""The columns that groups have in addition where lost tasks are placed again."""
+
+
+def columns_of(
+    version: int, *, moves: bool, retries: bool = False
+) -> Mapping[str, Mapping[str, ColumnSpec]]:
+    """Return the columns by group of a trace of a format.
+
+    Args:
+        version: The format.
+        moves: Whether devices may move.
+        retries: Whether lost tasks are placed again.
+    """
+    more: dict[str, Mapping[str, ColumnSpec]] = {}
+    if moves:
+        more["slots"] = {"serving_server": SERVING_SERVER}
+    if retries:
+        more |= ATTEMPTS
     columns = VERSIONS[version]
-    if not moves:
+    if not more:
         return columns
-    return {**columns, "slots": {**columns["slots"], "serving_server": SERVING_SERVER}}
+    return {group: {**every, **more.get(group, {})} for group, every in columns.items()}
 
 
 def version_for(classes: int) -> int:

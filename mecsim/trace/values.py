@@ -11,6 +11,7 @@ from mecsim.errors import TraceError
 from mecsim.model.task_status import CAUSES, COMPLETED
 from mecsim.trace.reader import TraceFile
 
+_ATTEMPTS: Final = (("tasks", "attempts"), ("blocks", "attempt"), ("hops", "attempt"))
 PIECE_ROWS: Final = 1 << 17
 """Rows that are read at once."""
 
@@ -36,6 +37,7 @@ def check_values(trace: TraceFile, resources: int | None = None) -> None:
         TraceError: With the column and what is allowed.
     """
     scenario, count = trace.scenario, resources or trace.length("resources")
+    attempts = 1 + max(each.retries for each in scenario.classes)
     for group, name, least, most in (
         ("tasks", "device", 0, scenario.device_count - 1),
         ("tasks", "slot", 0, trace.length("slots") - 1),
@@ -44,6 +46,7 @@ def check_values(trace: TraceFile, resources: int | None = None) -> None:
         ("decisions", "placement", -1, scenario.server_count),  # -1 beyond the blocks of a class
         ("decisions", "class", 0, len(scenario.classes) - 1),
         ("hops", "resource", 0, count - 1),
+        *((group, name, 1, attempts) for group, name in _ATTEMPTS),
     ):
         if name in trace.columns[group]:
             _check_range(trace, group, name, least, most)

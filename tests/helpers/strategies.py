@@ -247,6 +247,25 @@ def cases_of_classes(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
     return Scenario.model_validate(values), draw(st.lists(placement, min_size=1, max_size=6))
 
 
+@st.composite
+def cases_with_retries(draw: st.DrawFn) -> tuple[Scenario, list[list[int]]]:
+    """Small scenarios, of one class or several, in which lost tasks are placed again."""
+    spec, placements = draw(cases() | cases_of_classes())
+    which: dict[str, Any] = {"servers": draw(st.sampled_from([[1], "all"]))}
+    if draw(st.booleans()):
+        which["devices"] = draw(st.sampled_from([[0], "all"]))
+    if spec.server_count > 1 and draw(st.booleans()):
+        which["links"] = "all"
+    losing = {"work": "lost", "arrivals": draw(st.sampled_from(["wait", "wait", "fail"]))}
+    failing = [{key: of} | losing | draw(st.sampled_from(OUTAGES)) for key, of in which.items()]
+    values = spec.model_dump(mode="json", exclude_none=True) | {"failures": failing}
+    for each in values.get("tasks", [values]):
+        each["retries"] = draw(st.integers(1, 3))
+    if "tasks" not in values:
+        values |= draw(st.sampled_from(DEADLINES))
+    return Scenario.model_validate(values), placements
+
+
 amounts = st.floats(0, 100) | st.integers(0, 5).map(float)
 positive = st.floats(0.05, 20)
 size_factors = st.one_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from mecsim import Scenario
 from mecsim.kernels.compiled_kernel import CompiledKernel
-from mecsim.kernels.hops import HopBuilder, Hops
+from mecsim.kernels.hops import HOP, HopBuilder, Hops, Records
 from mecsim.kernels.simpy_kernel import SimpyKernel
 from mecsim.model import workload
 from mecsim.model.model import Model, resolve
@@ -36,7 +37,7 @@ from tests.helpers.cli import mecsim
 from tests.helpers.examples import examples
 from tests.helpers.schedulers import SCRIPTED
 from tests.helpers.shipped import SIMPLE
-from tests.helpers.strategies import SIZES, cases, cases_of_classes
+from tests.helpers.strategies import SIZES, cases, cases_of_classes, cases_with_retries
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 SCHEDULERS: dict[str, dict[str, Any]] = {
@@ -80,17 +81,29 @@ class Both:
         self.compiled.submit(replace(hops, rows=hops.rows.copy()))  # each fills in its own
         self._compare()
 
-    def advance(self, until_s: float) -> None:
-        self.simpy.advance(until_s)
-        self.compiled.advance(until_s)
+    def advance(self, until_s: float) -> float:
+        reached_s = self.simpy.advance(until_s)
+        assert self.compiled.advance(until_s) == reached_s
         self._compare()
+        return reached_s
 
-    def drain(self) -> None:
-        self.simpy.drain()
-        self.compiled.drain()
+    def drain(self) -> float:
+        reached_s = self.simpy.drain()
+        assert self.compiled.drain() == reached_s
         self._compare()
-        self.branch.drain()
+        if reached_s < math.inf:
+            return reached_s
+        while self.branch.drain() < math.inf:
+            pass
         assert same_array(self.simpy.backlog_s(), self.branch.backlog_s())
+        return reached_s
+
+    def lost_tasks(self) -> dict[int, Records]:
+        lost, others = self.simpy.lost_tasks(), self.compiled.lost_tasks()
+        assert lost.keys() <= others.keys()  # the other kernel gives those of the whole instant
+        for number, rows in lost.items():
+            assert all(same_array(rows[name], others[number][name]) for name in HOP.names or ())
+        return lost
 
     def backlog_s(self, resources: slice = ALL) -> Floats:
         return self.simpy.backlog_s(resources)
@@ -144,7 +157,8 @@ def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:
     for epoch in session:
         placement = placements[epoch.number % len(placements)]
         session.rewards()
-        session.act(epoch, np.array(placement))
+        blocks = session.spec.classes[epoch.task_class].blocks
+        session.act(epoch, np.array(placement[:blocks]))
     session.rewards()
     return both
 
@@ -195,6 +209,14 @@ def test_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
 @given(cases())
 @settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_every_step_of_random_scenarios(case: tuple[Scenario, list[list[int]]]) -> None:
+    step_both(*case)
+
+
+@given(cases_with_retries())
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
+def test_every_step_where_lost_tasks_are_placed_again(
+    case: tuple[Scenario, list[list[int]]],
+) -> None:
     step_both(*case)
 
 
