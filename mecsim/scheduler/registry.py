@@ -31,6 +31,10 @@ from mecsim.support.user_file import import_file
 from mecsim.support.validation import first_fault
 
 GROUP: Final = "mecsim.schedulers"
+NO_ROLLOUTS: Final = (
+    "retries: what_if does not place lost tasks again; allowed: 0. "
+    "Try: a scheduler without rollouts"
+)
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,7 @@ def decision_epochs(name: str, cls: type[Scheduler]) -> tuple[str, ...]:
 
 
 def check_fits(name: str, cls: type[Scheduler], spec: SchedulerSpec) -> None:
-    """Raise ``SchedulerError`` if a scheduler is not for the epochs or classes of a scenario."""
+    """Raise ``SchedulerError`` if a scheduler is not for a scenario's epochs, classes, retries."""
     known, epoch = decision_epochs(name, cls), spec.decision_epoch
     if len(spec.classes) > 1 and not cls.several_classes:
         names = ", ".join(each.class_name for each in spec.classes)
@@ -230,6 +234,8 @@ def check_fits(name: str, cls: type[Scheduler], spec: SchedulerSpec) -> None:
             f"scheduler {name!r}: decides {known[0]} only, and decision_epoch is {epoch}. "
             f"Try: decision_epoch: {known[0]} in the scenario, or another scheduler"
         )
+    if cls.uses_rollouts and spec.retries:
+        raise SchedulerError(f"scheduler {name!r}: {NO_ROLLOUTS}")
 
 
 def check_options(name: str, cls: type, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from mecsim.scheduler.base import Scheduler
 from mecsim.scheduler.errors import scheduler_errors
 from mecsim.scheduler.observation import Observation
 from mecsim.scheduler.placement_checks import check_placement
+from mecsim.scheduler.registry import NO_ROLLOUTS
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.ended_tasks import EndedTasks
 from mecsim.simulation.lower_bound import LowerBound
-from mecsim.simulation.session import NO_ROLLOUTS, Epoch, Session
+from mecsim.simulation.session import Epoch, Session
 from mecsim.simulation.static_run import StaticRun, slots_at_once
 from mecsim.simulation.totals import Totals
 from mecsim.support import signals

@@ -28,6 +28,7 @@ from mecsim.scheduler.observation import (
     NetworkState,
     Observation,
 )
+from mecsim.scheduler.registry import NO_ROLLOUTS
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.joined_tasks import Joined, JoinedTasks
 from mecsim.simulation.overload import HOP_IN_SESSION, OverloadGuard
@@ -45,10 +46,6 @@ BATCH_SECONDS: Final = 0.05
 """Ended tasks are collected and accounted for, and rows are sent, after this many new hops, bytes
 of observations or seconds of wall time. This bounds memory and the loss of a run that is killed;
 results do not depend on it."""
-NO_ROLLOUTS: Final = (
-    "retries: what_if does not place lost tasks again; allowed: 0. "
-    "Try: a scheduler without rollouts"
-)
 
 
 class Epoch(NamedTuple):

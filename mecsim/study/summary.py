@@ -69,6 +69,7 @@ class RowClass(TypedDict):
     tasks: int
     completed: int
     failed: int
+    retried: NotRequired[int]
     total_delay_s: RowStatistics
     edge_delay_s: RowStatistics
     local_delay_s: RowStatistics
@@ -91,6 +92,8 @@ class Row(TypedDict):
     tasks: int
     completed: int
     failed: int
+    retried: NotRequired[int]
+    """Where lost tasks are placed again."""
     total_delay_s: RowStatistics
     edge_delay_s: RowStatistics
     local_delay_s: RowStatistics
@@ -210,7 +213,7 @@ def _workload(trial: Trial) -> tuple[str, str, int]:
 
 
 def _gap_percent(row: Row, cost: float | None) -> float | None:
-    if row["failed"] or not cost or row["reward"] is None:
+    if row["failed"] or row.get("retried") or not cost or row["reward"] is None:
         return None
     return 100 * (-row["reward"] - cost) / cost
 

@@ -15,11 +15,13 @@ from mecsim import EndedTask, Observation, Placement, Scenario
 from mecsim.errors import InputError, ScenarioError
 from mecsim.model.model import resolve
 from mecsim.scenario.loading import load
+from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.recorded import recorded_summary
 from mecsim.simulation.replay import replay, replay_with
 from mecsim.simulation.replicas import Replicas
 from mecsim.simulation.run import run
+from mecsim.study.summary import _gap_percent
 from mecsim.trace import TraceFile
 from mecsim.trace.export import export
 from tests.helpers.builders import Run, chain, scenario, simulate
@@ -227,6 +229,21 @@ def test_rollouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="scheduler 'lookahead': retries: what_if does not place"):
         run(losing(), "lookahead", out=tmp_path / "t.h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_rollouts_of_an_instance_are_refused() -> None:
+    class Looking(Scripted):
+        uses_rollouts = True
+
+    with pytest.raises(InputError, match="retries: what_if does not place lost tasks again"):
+        run(losing(), Looking(SchedulerSpec.of(resolve(losing())), placements=[[0, 0]]))
+
+
+def test_a_comparison_has_no_gap_either() -> None:
+    row: Any = {"failed": 0, "reward": -3.0}
+    assert _gap_percent(row, 2.0) == 50.0
+    assert _gap_percent(row | {"retried": 0}, 2.0) == 50.0
+    assert _gap_percent(row | {"retried": 1}, 2.0) is None
 
 
 def test_replicas_refuse_retries() -> None:
