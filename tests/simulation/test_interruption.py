@@ -25,7 +25,7 @@ from mecsim.simulation.replay import replay as replay_trace
 from mecsim.trace import TraceFile
 from tests.helpers.builders import scenario as tiny
 from tests.helpers.cli import answer, mecsim
-from tests.helpers.waiting import until
+from tests.helpers.waiting import PATIENCE_S, until
 
 LONG = """\
 slots: 200000
@@ -99,7 +99,7 @@ def opens(path: Path) -> bool:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert out == ""
     assert "Traceback" not in err
     return err
@@ -129,7 +129,8 @@ def replays(path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_killed_run_leaves_what_was_flushed(seed: int, scenario: Path) -> None:
     final, partial = scenario.parent / "t.h5", scenario.parent / "t.partial.h5"
-    final.write_text("an earlier result", encoding="utf-8")
+    run(tiny(), "local", out=final)
+    earlier = final.read_bytes()
     with started(scenario) as process:
         until_rows(partial, process)
         time.sleep(float(np.random.default_rng(seed).uniform(0, 0.4)))
@@ -138,7 +139,7 @@ def test_a_killed_run_leaves_what_was_flushed(seed: int, scenario: Path) -> None
         assert process.returncode == -signal.SIGKILL
     holds_rows(partial)
     replays(partial)
-    assert final.read_text("utf-8") == "an earlier result"
+    assert final.read_bytes() == earlier
     assert sorted(path.suffix for path in scenario.parent.iterdir()) == [".h5", ".h5", ".yaml"]
 
 
