@@ -9,6 +9,7 @@ SLOW_WITHOUT := $(addprefix --ignore=tests/,rl learning study paper docs)
 
 # Neighbours share fixtures and caches: each process takes tests in their order, and steals at the end.
 PARALLEL := -n $(JOBS) --dist worksteal
+PATIENT  := $(PARALLEL) -o faulthandler_timeout=1800
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -16,7 +17,8 @@ RUN  := $(VENV)/.run-installed
 DEV  := $(VENV)/.dev-installed
 BARE := .venv-bare
 WARM := $(VENV)/.kernels-compiled
-PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
+# Modules are compiled when they are imported: most of those installed never are.
+PIP  := -m pip --disable-pip-version-check -qq install --no-compile --constraint constraints.txt
 
 # Where it is set, each of the many processes of a test run would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -43,8 +45,8 @@ coverage: $(DEV) ## run the tests and print the lines and branches that they mis
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term $(ARGS)
 
 verify: $(DEV) ## run slow and property-based tests, all with the compiler off, and the known answers
-	MECSIM_THOROUGH=1 $(BIN)/python -m pytest $(PARALLEL) -m "(slow or hypothesis) and not benchmark" $(ARGS)
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) $(SLOW_WITHOUT) $(ARGS)
+	MECSIM_THOROUGH=1 $(BIN)/python -m pytest $(PATIENT) -m "(slow or hypothesis) and not benchmark" $(ARGS)
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PATIENT) $(SLOW_WITHOUT) $(ARGS)
 	$(BIN)/mecsim verify
 
 policies: $(DEV) ## train the shipped policies again (some minutes)
@@ -91,20 +93,19 @@ distclean: clean ## also remove the virtual environments
 # Both stamps stand for an installation; they age when the requirements change.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing mecsim into $(VENV) (once; about half a minute) ..."
-	@$(PIP) install --constraint constraints.txt --editable .
+	@$(BIN)/python $(PIP) --editable .
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing mecsim, PyTorch and the developers' tools into $(VENV) (once; a few minutes) ..."
-	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python $(PIP) --editable '.[dev]'
 	@touch $(RUN) $@
 
 # Users without extras have no more than this. The wheel is built, not installed in editable mode.
 $(BARE)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing mecsim without extras into $(BARE) (once; about half a minute) ..."
 	@$(BIN)/python -m venv --clear $(BARE)
-	@$(BARE)/bin/python -m pip --disable-pip-version-check -qq install \
-	  --constraint constraints.txt . pytest hypothesis
+	@$(BARE)/bin/python $(PIP) . pytest hypothesis
 	@touch $@
 
 # Compile all that the common commands need, so that none of them compiles.

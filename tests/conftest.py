@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ import pytest
 
 from mecsim.support import jit
 from tests import ONE_THREAD, SET_HERE
-from tests.helpers.examples import examples, thorough
+from tests.helpers.examples import examples
 
 os.environ[jit.COMPILE_NOTICE_SHOWN] = "1"  # commands print the same on a fresh machine
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell lets us ignore it
@@ -25,9 +26,14 @@ os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLE
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
-hypothesis.settings.register_profile("quick", max_examples=examples(100))
-if not thorough():
-    hypothesis.settings.load_profile("quick")
+# A machine that is busy with other work must not make a test fail.
+hypothesis.settings.register_profile(
+    "here",
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("here")
 
 EXTRAS: Final = (
     *(
@@ -55,6 +61,24 @@ if find_spec("xdist") is None:
 
 
 gc.disable()  # nearly all that collecting the tests imports lives until the end
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the cases of a test that its ``quick`` does not name as slow."""
+    patterns: dict[tuple[str, str], bool] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and (mark := item.get_closest_marker("quick")):
+            name = item.callspec.id
+            found = [fnmatchcase(name, pattern) for pattern in mark.args]
+            for pattern, matches in zip(mark.args, found, strict=True):
+                place = item.nodeid.removesuffix(f"[{name}]"), pattern
+                patterns[place] = patterns.get(place, False) or matches
+            if not any(found):
+                item.add_marker("slow")
+    unknown = [place for place, matches in patterns.items() if not matches]
+    if unknown and not any("::" in arg for arg in config.args):
+        raise pytest.UsageError(f"quick names no case of these tests: {unknown}")
 
 
 def pytest_collection_finish() -> None:

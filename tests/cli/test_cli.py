@@ -229,6 +229,7 @@ def test_replay_refuses_options_before_it_replays(tmp_path: Path) -> None:
         assert reported in mecsim(*arguments, code=2).stderr
 
 
+@pytest.mark.quick("bursty-rpdi", "vgg16_loaded-greedy", "vgg16_loaded-single-cut")
 @pytest.mark.parametrize("scheduler", ["greedy", "single-cut", "rpdi"])
 @pytest.mark.parametrize("scenario", ["bursty", "vgg16_loaded"])
 def test_replay_with_equals_run(scenario: str, scheduler: str, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def _ended(
     return done
 
 
+@pytest.mark.quick("arguments[0-3]-*")
 @pytest.mark.parametrize(
     ("arguments", "environment"),
     [
@@ -69,12 +70,14 @@ def test_the_reader_of_stdout_has_ended(
     assert b"Broken pipe" not in done.stderr
 
 
+@pytest.mark.quick("arguments1-2")
 @pytest.mark.parametrize(("arguments", "code"), [(("schedulers",), 0), (("fly",), 2)])
 def test_the_reader_of_both_has_ended(arguments: tuple[str, ...], code: int) -> None:
     pipe = ended_pipe()
     assert _ended(*arguments, stdout=pipe, stderr=pipe).returncode == code
 
 
+@pytest.mark.quick("arguments[01]-*")
 @pytest.mark.parametrize(
     ("arguments", "environment"),
     [
@@ -88,6 +91,7 @@ def test_full_stdout(arguments: tuple[str, ...], environment: dict[str, str]) ->
     assert (done.returncode, done.stderr) == (2, FULL)
 
 
+@pytest.mark.quick("arguments1-2")
 @pytest.mark.parametrize(("arguments", "code"), [(("check", SCENARIO), 0), (("fly",), 2)])
 def test_full_stderr(arguments: tuple[str, ...], code: int) -> None:
     assert _ended(*arguments, stderr=full()).returncode == code
@@ -114,6 +118,7 @@ def test_a_run_that_cannot_print_keeps_its_trace(loud: str, tmp_path: Path) -> N
     assert done.stderr.endswith(FULL)
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_print_does_not_fail(loud: str, tmp_path: Path) -> None:
     done = _ended(
         "compare", SCENARIO, "--schedulers", f"greedy,{loud}",
@@ -136,6 +141,7 @@ ASCII = {"PYTHONIOENCODING": "ascii"}
 LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@pytest.mark.quick("arguments1-*", "arguments[4-7]-*")
 @pytest.mark.parametrize(
     ("arguments", "terminal", "code"),
     [
@@ -160,6 +166,7 @@ def test_terminals_with_few_characters(
         json.loads(done.stdout)
 
 
+@pytest.mark.quick("terminal0")
 @pytest.mark.parametrize("terminal", [ASCII, {"PYTHONIOENCODING": "utf-8"}])
 def test_names_that_a_terminal_cannot_show(terminal: dict[str, str]) -> None:
     """Also a name whose bytes are no text, on standard output and standard error."""

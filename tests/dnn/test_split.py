@@ -88,6 +88,7 @@ def check(
 # ---------------------------------------------------------------- shipped models
 
 
+@pytest.mark.quick("alexnet", "vgg16")
 @pytest.mark.parametrize(
     "name",
     ["alexnet", "nin", "resnet32", "vgg16", pytest.param("vgg16_224", marks=pytest.mark.slow)],

@@ -26,10 +26,12 @@ from mecsim.scenario.loading import json_schema, load, validate
 from mecsim.scenario.yaml_source import parse
 from mecsim.scheduler import registry
 from mecsim.verification import conformance
+from schedulers.lookahead import Lookahead
 from tests.docs import scenario_reference
 from tests.docs.pages import PAGES, README, ROOT, Block, anchors, blocks, commands, links, prose
 from tests.helpers.batches import in_this_process
 from tests.helpers.examples import thorough
+from tests.helpers.slow import slow_unless
 
 LANGUAGES: Final = {"sh", "console", "python", "yaml", "toml", "text"}
 SHIPPED: Final = sorted((ROOT / "scenarios").glob("*.yaml"))
@@ -45,9 +47,15 @@ LONG: Final = (
     re.compile(r"mecsim profile (my_package|graph\.txt|resnet32 --times)"),
     re.compile(r"mecsim run scenarios/alexnet.yaml$"),  # its policy must have been trained
 )
+LONG_PAGES: Final = ("comparing", "deployments", "gymnasium", "reports")
+"""Pages whose blocks take seconds: slow tests run them."""
 SHORTER: Final = ("--no-figures", "--seeds", "2" if thorough() else "1")
 """What makes a comparison short, after the options shown: the last of each counts."""
 OTHER_PROGRAMS: Final = ("source", "ray", "pip")
+FEWER_STEPS: Final = {"range(600)": "range(6)", ".learn(512)": ".learn(256)"}
+"""What makes a Python block short."""
+LOOKAHEAD_BUDGET: Final = 5
+"""Of comparisons that give none; the default of 300 takes half of the time of a page."""
 
 PRINTED: Final = {
     "make_vec": "of 16 episodes have ended",
@@ -66,6 +74,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "scenarios" / path.name).write_text(short, encoding="utf-8")
     short_ones = {path.stem: tmp_path / "scenarios" / path.name for path in SHIPPED}
     monkeypatch.setattr(shipped, "_files", lambda: short_ones)
+    monkeypatch.setitem(Lookahead.__init__.__kwdefaults__, "budget", LOOKAHEAD_BUDGET)
     shutil.copytree(ROOT / "results" / "policies", tmp_path / "results" / "policies")
     in_this_process(monkeypatch)
     monkeypatch.chdir(tmp_path)
@@ -143,8 +152,11 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
     """Execute a block, and keep it if it is a file."""
     if block.file is not None:
         Path(block.file).write_text(block.text, encoding="utf-8")
+    text = block.text
+    for steps, fewer in FEWER_STEPS.items():
+        text = text.replace(steps, fewer)
     with redirect_stdout(io.StringIO()) as printed, one_thread(block.text):
-        exec(compile(block.text, block.file or "block", "exec"), names)
+        exec(compile(text, block.file or "block", "exec"), names)
     assert printed.getvalue() or block.file, "prints nothing"
     for text, expected in PRINTED.items():
         assert text not in block.text or expected in printed.getvalue()
@@ -177,6 +189,20 @@ def skip_without_modules(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_have_options_that_exist(page: Path, workplace: Path) -> None:
+    """Nothing runs: also in quick tests, which run the blocks of some pages only."""
+    for block in blocks(page):
+        for command in commands(block.text) if block.language == "sh" else ():
+            program, *arguments = shlex.split(command)
+            if program == "mecsim":
+                check_options(arguments)
+
+
+@pytest.mark.parametrize(
+    "page",
+    slow_unless([page for page in PAGES if page.stem not in LONG_PAGES], PAGES),
+    ids=lambda page: page.stem,
+)
 def test_the_code_blocks_of_a_page_run(page: Path, workplace: Path) -> None:
     skip_without_modules(page)
     names: dict[str, Any] = {"__name__": "block"}

@@ -47,6 +47,7 @@ def compare(case: str, scheduler: str, seed: int, kernel: str, folder: Path) -> 
     agree(f"{case}, {key}, {kernel}", goldens.read(case)[key], found)
 
 
+@pytest.mark.quick("*-greedy-0", "mixture-*-0", "vgg16_loaded-*-0", "task_epochs-*-0")
 @pytest.mark.parametrize("seed", slow_unless(cases.SEEDS[:1], cases.SEEDS))
 @pytest.mark.parametrize("scheduler", cases.SCHEDULERS)
 @pytest.mark.parametrize("case", cases.CASES)
@@ -57,6 +58,7 @@ def test_a_run_gives_what_it_gave(
     compare(case, scheduler, seed, "compiled", tmp_path)
 
 
+@pytest.mark.quick("*-greedy", "mixture-*")
 @pytest.mark.parametrize("scheduler", cases.SCHEDULERS)
 @pytest.mark.parametrize("case", [case.name for case in cases.CASES.values() if case.on_simpy])
 def test_the_simpy_kernel_gives_the_same(

@@ -166,6 +166,7 @@ def step_both(spec: Scenario, placements: Sequence[Sequence[int]]) -> Both:
 # ---------------------------------------------------------------- shipped scenarios
 
 
+@pytest.mark.quick("*-greedy", "small_battery-*", "vgg16_loaded-*", "bursty-*")
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("path", SIMPLE, ids=lambda path: path.stem)
 def test_shipped_scenarios(path: Path, scheduler: str) -> None:
@@ -350,8 +351,6 @@ def test_with_the_compiler_off() -> None:
         "tests/kernels/test_accounting.py::test_sums_are_rounded_once",
         "tests/kernels/test_compiled_kernel.py::test_every_step_of_shipped_scenarios",
         "tests/kernels/test_compiled_kernel.py::test_shipped_scenarios[small_battery-rpdi]",
-        "tests/kernels/test_rollout.py::test_buffers_grow",
-        "tests/scheduler/test_lookahead.py::test_reproducible_on_both_kernels",
         "tests/simulation/test_replicas.py::test_rings_grow",
     ]
     plain = "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist"

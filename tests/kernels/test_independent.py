@@ -180,6 +180,7 @@ def against_ciw(server_rate: float) -> Interval:
     return mean_interval(np.subtract(ours, theirs), 0.99)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_ciw_gives_the_same_mean_of_a_tandem() -> None:
     difference = against_ciw(0.5)
@@ -187,6 +188,7 @@ def test_ciw_gives_the_same_mean_of_a_tandem() -> None:
     assert difference.high - difference.low < 2.0  # of a mean of 7.2 s
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_ciw_gives_another_mean_of_another_tandem() -> None:
     assert not against_ciw(0.65).contains(0.0)

@@ -256,6 +256,7 @@ def test_littles_law_at_a_station() -> None:
     assert little_number(enqueue, finish, horizon) == pytest.approx(rate * sojourn, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_ciw_reaches_the_mean_of_a_tandem() -> None:
     runs = [ciw_tandem(1.0, [0.8, 2.0], [2, 1], 3000.0, 300.0, seed) for seed in range(8)]

@@ -155,6 +155,7 @@ def test_the_comparison_with_a_run_can_fail() -> None:
     assert env.step(placements(SHORT, 50)[0])[1] != rewards[0]
 
 
+@pytest.mark.quick("slots", "tasks", "batteries")
 @all_cases
 def test_many_are_as_many_single_ones(spec: Scenario) -> None:
     """Over several episodes, which end at different times where epochs are tasks."""
@@ -395,6 +396,7 @@ def copied(env: Any) -> list[Any]:
     return [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
 
 
+@pytest.mark.quick("tasks")
 @pytest.mark.parametrize(
     "spec",
     [
@@ -586,6 +588,7 @@ def test_ppo_trains_in_processes_where_many_seeds_have_no_task() -> None:
     assert learner.num_timesteps == 96
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_ppo_learns_what_is_obvious() -> None:
     """One server is a hundred times as fast as the device and the other server."""

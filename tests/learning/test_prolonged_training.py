@@ -50,6 +50,7 @@ def state_of(policy: Path) -> dict[str, Any]:
     return {name: x for name, x in arrays.items() if name != "best"}
 
 
+@pytest.mark.quick("k-step returns", "Algorithm 1, Q-learning")
 @pytest.mark.parametrize("kind", CONSTANT)
 def test_a_prolonged_training_equals_a_longer_one_if_no_schedule_follows_its_length(
     kind: str, tmp_path: Path

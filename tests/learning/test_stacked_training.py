@@ -65,6 +65,7 @@ def test_a_resumed_training_ends_in_the_same_policy(name: str, after: int, tmp_p
     assert read_checkpoint(tmp_path / "p.checkpoint.safetensors").record.complete
 
 
+@pytest.mark.quick("mtl-a3c")
 @pytest.mark.usefixtures("at_every_iteration")
 @pytest.mark.parametrize("name", RATES)
 def test_a_resumed_stack_ends_in_the_policies_of_trainings_alone(name: str, tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ class _Stop:
             raise KeyboardInterrupt
 
 
+@pytest.mark.quick("mtl-a3c-*", "dqn-*")
 @pytest.mark.parametrize("after", slow_unless([5], [2, 5, 8]))
 @pytest.mark.parametrize("name", ["mtl-a3c", "a3c", "dqn"])
 def test_a_resumed_training_ends_in_the_same_policy(name: str, after: int, tmp_path: Path) -> None:

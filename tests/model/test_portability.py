@@ -85,6 +85,7 @@ def python(name: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.quick("None")
 @pytest.mark.parametrize("scheduler", [None, "rpdi"])
 def test_a_trace_of_another_cpu_replays(scheduler: str | None, tmp_path: Path) -> None:
     trace, shorter = tmp_path / "t.h5", ("--set", "slots=3", "--set", "radio.fading=rayleigh")

@@ -320,6 +320,7 @@ def test_mmpp_arrivals_have_the_mean_of_the_long_run_in_every_slot() -> None:
     assert {float(slot.expected_tasks[0]) for slot in slots(model)} == {2.5}
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_mmpp_starts_in_a_state_as_often_as_it_is_there() -> None:
     """Of three states of 1, 2 and 5 days, slot 0 is in each in 1/8, 2/8 and 5/8 of the runs."""

@@ -143,6 +143,7 @@ def test_a_candidate_meets_the_levels_within_their_tolerances() -> None:
     assert not Candidate(SETTING, four, six).meets_levels
 
 
+@pytest.mark.slow
 def test_cycles_are_fitted_to_the_reward() -> None:
     start = replace(SETTING, sizes=(1.0,))
     found = fitted(replace(start, cycles_per_flop=1.0))

@@ -26,6 +26,7 @@ def test_figure_names() -> None:
         load_figures(["fig5"])
 
 
+@pytest.mark.quick("*-True", "fig6-False", "fig8-False")
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("name", [*PAPER, *BEYOND])
 def test_plan_of_every_figure(name: str, quick: bool) -> None:
@@ -68,6 +69,7 @@ def with_own_lengths() -> Figure:
     return Figure.model_validate(document)
 
 
+@pytest.mark.quick("True-*")
 @pytest.mark.parametrize(
     ("quick", "trainings"),
     [
@@ -185,6 +187,7 @@ def test_sweep_and_settings(tmp_path: Path) -> None:
             read(path, Figure)
 
 
+@pytest.mark.slow
 def test_plan_of_generalisation() -> None:
     figures = load_figures(["beyond_generalisation"])
     plans = reproduce.plan(figures)

@@ -75,6 +75,7 @@ def drawn(name: str) -> list[Panel]:
     return panels.panels(name, load_figure(name), everything())
 
 
+@pytest.mark.slow
 def test_panels_have_marks() -> None:
     count = {name: [len(each.marks) for each in drawn(name)] for name in figure_names()}
     assert count["fig6"] == [3]  # 30 episodes only

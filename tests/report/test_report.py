@@ -41,6 +41,7 @@ def facts(page: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.quick("2000")
 @pytest.mark.parametrize("devices", [30, 2000])
 def test_a_run_is_a_small_page_with_the_numbers_of_the_run(devices: int, tmp_path: Path) -> None:
     changes = ["--set", "slots=2", "--set", f"devices={devices}"]

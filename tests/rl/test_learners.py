@@ -123,6 +123,7 @@ def same(one: Path, other: Path) -> bool:
 # ---------------------------------------------------------------- they learn
 
 
+@pytest.mark.quick("dqn-None", "mtl-a3c-None", "a3c-1.0")
 @pytest.mark.parametrize(
     ("kind", "share"),
     slow_unless(
@@ -204,6 +205,7 @@ def test_the_fast_server_is_found_also_under(
     assert (found == 2).all()
 
 
+@pytest.mark.quick("*-mtl-a3c", "no tasks-*", "one block-dqn")
 @pytest.mark.parametrize("kind", LEARNERS)
 @pytest.mark.parametrize(
     "changes",
@@ -242,6 +244,7 @@ def test_a_scenario_without_tasks_is_refused(train: Train, monkeypatch: pytest.M
 # ---------------------------------------------------------------- seeds
 
 
+@pytest.mark.quick("mtl-a3c", "a3c", "dqn")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_seed_determines_the_policy(kind: str, train: Train) -> None:
     one, again, other = (train(kind, episodes=30, seed=seed) for seed in (3, 3, 4))

@@ -90,6 +90,7 @@ def placed(policy: Path, kind: str, spec: Scenario) -> dict[int, set[tuple[int, 
 # ---------------------------------------------------------------- they learn
 
 
+@pytest.mark.quick("mtl-a3c-per_slot", "a3c-per_slot", "dqn-per_slot")
 @pytest.mark.parametrize(
     ("kind", "epoch"),
     [
@@ -106,6 +107,7 @@ def test_the_best_server_of_each_class_is_found(kind: str, epoch: str, tmp_path:
     assert placed(policy, kind, spec) == {0: {(2, 2)}, 1: {(1, -1)}}
 
 
+@pytest.mark.quick("mtl-a3c")
 @pytest.mark.parametrize("kind", ["mtl-a3c", "a3c"])
 def test_full_episodes_find_them_too(kind: str, tmp_path: Path) -> None:
     spec = two_classes()
@@ -125,6 +127,7 @@ def test_untrained_policies_do_not_find_them(name: str) -> None:
 # ---------------------------------------------------------------- every way of training and use
 
 
+@pytest.mark.quick("mtl-a3c-per_task-step", "a3c-per_slot-episode", "dqn-per_slot-step")
 @pytest.mark.parametrize("train_freq", ["step", "episode"])
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -143,6 +146,7 @@ def test_the_seed_determines_the_policy(
     assert not same(one, other)
 
 
+@pytest.mark.slow
 def test_one_worker_trains_the_same_policy_as_serial_training(tmp_path: Path) -> None:
     spec = two_classes(slots=4)
     serial, worker = (

@@ -140,6 +140,7 @@ QUICK = (
 """Every learner and every shape."""
 
 
+@pytest.mark.quick("mtl-a3c-2 servers, 3 blocks", "dqn-9 servers", "a3c-per task")
 @pytest.mark.parametrize(
     ("learner", "shape"),
     slow_unless(
@@ -235,6 +236,7 @@ def test_a_stack_ends_once_all_of_it_has_failed() -> None:
 # ---------------------------------------------------------------- checkpoints
 
 
+@pytest.mark.quick("mtl-a3c-2", "dqn-2")
 @pytest.mark.parametrize("after", slow_unless([2], [1, 2, 6]))
 @pytest.mark.parametrize("learner", [*THREE, "a3c rollouts"])
 def test_a_stack_resumes_where_it_was_stopped(learner: str, after: int) -> None:

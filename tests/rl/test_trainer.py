@@ -103,6 +103,7 @@ def _nobody_is_left() -> Any:
 # ---------------------------------------------------------------- all is well
 
 
+@pytest.mark.quick("0")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_iteration_runs_once_between_evaluations(workers: int) -> None:
     logger = MemoryLogger()
@@ -191,6 +192,7 @@ def test_a_worker_that_fails_says_why() -> None:
         train(Counting, problem(1, fails=(3,)), MemoryLogger())
 
 
+@pytest.mark.slow
 def test_a_worker_that_finds_the_training_diverged_ends_it() -> None:
     with pytest.raises(TrainingError, match=r"^the training diverged$"):
         train(Counting, problem(1, diverges=(3,)), MemoryLogger())

@@ -135,6 +135,14 @@ def test_long_list_of_faults_is_cut(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- valid
 
 
+@pytest.mark.quick(
+    "recorded_tasks.yaml",
+    "rates_over_time.yaml",
+    "mobility_and_failing_devices.yaml",
+    "empty.yaml",
+    "cloud_in_a_mesh.yaml",
+    "slotted.yaml",
+)
 @pytest.mark.parametrize("name", VALID)
 def test_valid_scenario_runs_under_every_scheduler(
     name: str, scenarios: Path, tmp_path: Path

@@ -86,7 +86,7 @@ def test_apdi(blocks: int, servers: int, expected: list[int]) -> None:
 
 
 def test_rpdi_is_uniform() -> None:
-    slots, blocks, servers = 9000, 2, 2
+    slots, blocks, servers = 1800, 2, 2
     spec = scenario(slots=slots, dnn=chain([1] * blocks, [1] * blocks))
     rows = simulate(spec, "rpdi", kernel="compiled").trace["decisions/placement"].tolist()
     counts = Counter(map(tuple, rows))

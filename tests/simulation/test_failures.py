@@ -124,6 +124,7 @@ def _outage_rows(model: Any) -> list[tuple[int, int]]:
     return [(int(r["outage"]), int(r["outage_end"])) for r in of[: model.servers]]
 
 
+@pytest.mark.slow
 def test_availability_is_that_of_the_means() -> None:
     """MTTF / (MTTF + MTTR) = 3/4, within four standard deviations of the mean of 1000 servers."""
     spec = scenario(slots=400, edge_servers=1000, failures=[{"servers": "all", **FAILING}])

@@ -25,7 +25,7 @@ from mecsim.simulation.replay import replay as replay_trace
 from mecsim.trace import TraceFile
 from tests.helpers.builders import scenario as tiny
 from tests.helpers.cli import answer, mecsim
-from tests.helpers.waiting import until
+from tests.helpers.waiting import PATIENCE_S, until
 
 LONG = """\
 slots: 200000
@@ -99,7 +99,7 @@ def opens(path: Path) -> bool:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert out == ""
     assert "Traceback" not in err
     return err
@@ -125,10 +125,12 @@ def replays(path: Path) -> None:
 # ---------------------------------------------------------------- killed
 
 
+@pytest.mark.quick("0")
 @pytest.mark.parametrize("seed", range(3))
 def test_a_killed_run_leaves_what_was_flushed(seed: int, scenario: Path) -> None:
     final, partial = scenario.parent / "t.h5", scenario.parent / "t.partial.h5"
-    final.write_text("an earlier result", encoding="utf-8")
+    run(tiny(), "local", out=final)
+    earlier = final.read_bytes()
     with started(scenario) as process:
         until_rows(partial, process)
         time.sleep(float(np.random.default_rng(seed).uniform(0, 0.4)))
@@ -137,7 +139,7 @@ def test_a_killed_run_leaves_what_was_flushed(seed: int, scenario: Path) -> None
         assert process.returncode == -signal.SIGKILL
     holds_rows(partial)
     replays(partial)
-    assert final.read_text("utf-8") == "an earlier result"
+    assert final.read_bytes() == earlier
     assert sorted(path.suffix for path in scenario.parent.iterdir()) == [".h5", ".h5", ".yaml"]
 
 
@@ -154,6 +156,7 @@ def slow(folder: Path, seconds: float) -> str:
     return f"{folder / 'slow.py'}:Slow"
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_recorded_tasks_replays(scenario: Path) -> None:
     """The tasks that were released and have not ended are in no table."""
     recorded = scenario.parent / "recorded.h5"
@@ -168,6 +171,7 @@ def test_a_killed_run_with_recorded_tasks_replays(scenario: Path) -> None:
     replays(partial)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_before_its_first_flush_leaves_a_file_that_opens(
     scenario: Path,
 ) -> None:
@@ -217,6 +221,7 @@ def test_ctrl_c_at_the_start_leaves_nothing(scenario: Path) -> None:
     assert not (scenario.parent / "t.h5").exists()
 
 
+@pytest.mark.quick("compiled")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_failed_run_whose_error_is_kept_does_not_take_a_later_ctrl_c(kernel: str) -> None:
     before = signal.getsignal(signal.SIGINT)
@@ -248,6 +253,7 @@ class Failing(Scheduler):
 # ---------------------------------------------------------------- out of disk
 
 
+@pytest.mark.quick("4000000")
 @pytest.mark.parametrize("limit", [20_000, 4_000_000])
 def test_a_full_disk_is_told_and_costs_no_flushed_rows(limit: int, scenario: Path) -> None:
     """A limit on the size of files stands for a full disk: writing fails in the same way."""
@@ -280,7 +286,7 @@ def test_a_place_that_takes_no_file(out: str, scenario: Path) -> None:
 
 
 def test_two_runs_to_one_file_at_once_leave_one_whole_trace(scenario: Path) -> None:
-    options = ("--set", "slots=800")
+    options = ("--set", "slots=200")
     with started(scenario, *options) as one, started(scenario, *options, "--seed", "1") as other:
         assert finish(one) == finish(other) == ""
         assert one.returncode == other.returncode == 0
@@ -294,6 +300,7 @@ def test_a_trace_is_read_while_it_is_written(scenario: Path) -> None:
         assert process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_its_tasks_also_where_a_scheduler_is_slow(scenario: Path) -> None:
     partial = scenario.parent / "t.partial.h5"
     with started(scenario, "--scheduler", slow(scenario.parent, 0.05)) as process:

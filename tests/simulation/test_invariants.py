@@ -19,13 +19,11 @@ from tests.helpers.builders import Run, simulate
 from tests.helpers.shipped import SIMPLE
 
 SCHEDULERS = ("greedy", "rpdi")
-TASKS = 3000
+TASKS = 1000
 """Slots are left out so that not many more tasks than these come, in 20 slots at most."""
 
-SMALLER = {
-    "city": ["arrivals.rate=300", "devices=1000", "edge_servers=100"],
-    "metro": ["edge_servers=100"],
-}
+SMALL = ["arrivals.rate=150", "devices=300", "edge_servers=36"]
+SMALLER = {"city": SMALL, "metro": SMALL}
 """Without it, routes between hundreds of servers take most of the time."""
 
 Floats = NDArray[np.float64]

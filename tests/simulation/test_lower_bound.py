@@ -183,6 +183,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.quick("vgg16_loaded-*", "*-greedy")
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("file", LOADED)
 def test_no_policy_gets_below_the_bound_of_any_task(file: str, name: str) -> None:

@@ -108,6 +108,7 @@ LOADED: dict[str, Any] = {
 }
 
 
+@pytest.mark.quick("greedy-*", "edge-*", "local-*", "single-cut-per_slot")
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("scheduler", ["edge", "greedy", "single-cut", "local"])
 def test_a_run_without_a_trace_is_the_run_with_one(scheduler: str, epoch: str) -> None:

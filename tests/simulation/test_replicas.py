@@ -134,6 +134,7 @@ def shaken(**overrides: Any) -> Scenario:
 # ---------------------------------------------------------------- equal to single runs
 
 
+@pytest.mark.quick("vgg16_loaded-*", "small_battery-*", "resnet32-*")
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
     ("name", "sets"),
@@ -169,6 +170,7 @@ PROCESSES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.quick("*-per_slot", "mmpp-per_task")
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("process", PROCESSES)
 def test_everything_at_once(epoch: str, process: str) -> None:
@@ -371,6 +373,7 @@ def copied(replicas: Replicas) -> Iterator[Replicas]:
     yield pickle.loads(pickle.dumps(replicas))
 
 
+@pytest.mark.quick("mmpp-per_slot", "slotted-per_task")
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("process", ["slotted", "poisson", "mmpp"])
 def test_a_copy_steps_exactly_like_the_original(epoch: str, process: str) -> None:

@@ -79,6 +79,7 @@ def assert_same(spec: Scenario, placements: list[list[int]], seed: int = 0) -> d
 # ---------------------------------------------------------------- the same numbers
 
 
+@pytest.mark.quick("*-per_slot", "vgg16_loaded-per_task", "small_battery-per_task")
 @pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
 @pytest.mark.parametrize("path", SIMPLE, ids=lambda path: path.stem)
 def test_shipped_scenarios(path: Path, epoch: str, monkeypatch: pytest.MonkeyPatch) -> None:

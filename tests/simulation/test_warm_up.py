@@ -119,6 +119,7 @@ def test_a_short_run_loads_only_what_it_needs(warm: Path) -> None:
     assert done.stderr == "[]\n"
 
 
+@pytest.mark.slow
 def test_training_compiles_nothing(warm: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     before = sorted(path for path in warm.rglob("*.nbc"))
@@ -127,5 +128,6 @@ def test_training_compiles_nothing(warm: Path, tmp_path: Path) -> None:
     assert sorted(warm.rglob("*.nbc")) == before
 
 
+@pytest.mark.slow
 def test_a_second_warm_up_compiles_nothing(warm: Path) -> None:
     assert errors(warm, "mecsim.simulation.warm_up") == ""

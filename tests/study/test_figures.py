@@ -84,6 +84,7 @@ def test_figures_for_a_paper(compared: Path, tmp_path: Path) -> None:
         assert words in text
 
 
+@pytest.mark.slow
 def test_default_figures(compared: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     whole = document(compared)

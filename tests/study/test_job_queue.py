@@ -309,6 +309,7 @@ def test_dead_process_is_isolated(processes: int, seeds: int, tmp_path: Path) ->
     assert len(results.results) == seeds
 
 
+@pytest.mark.slow
 def test_job_starts_processes(tmp_path: Path) -> None:
     with make_executor("local", 1) as engine:
         results = done(jobs("tests.helpers.toy_learner:Parent", seeds=1), tmp_path, engine)
@@ -387,6 +388,7 @@ def test_unknown_executor() -> None:
         make_executor("local", 0)
 
 
+@pytest.mark.slow
 def test_close_just_after_submit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -200,6 +200,7 @@ def torch() -> None:
     pytest.importorskip("tensorboardX")
 
 
+@pytest.mark.quick("mtl-a3c")
 @pytest.mark.usefixtures("torch")
 @pytest.mark.parametrize("scheduler", ["mtl-a3c", "dqn"])
 def test_results_are_those_of_single_trainings(scheduler: str, tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.quick("zeroed at the end-nbc")
 @pytest.mark.parametrize(
     ("damage", "kind"),
     slow_unless(
@@ -183,11 +184,13 @@ def test_damaged_files_are_compiled_again(
     assert later.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_forked_process_compiles_too(tmp_path: Path, tiny: Run) -> None:
     done = tiny(FORK, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_process_that_holds_the_lock_delays_others_only_a_while(
     tmp_path: Path, tiny: Run, quadrupled: Path
 ) -> None:
@@ -215,6 +218,7 @@ def test_child_processes_do_not_repeat_the_notice(
     assert caplog.messages == [jit.COMPILE_NOTICE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -228,6 +228,7 @@ def test_ignored_outages_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured(breakdowns) == breakdowns
 
 
+@pytest.mark.slow
 def test_half_the_cores_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     class Halved(SimpyKernel):
         def __init__(self, model: Model) -> None:
@@ -252,6 +253,7 @@ def corrupt(patch: pytest.MonkeyPatch, group: str, column: str) -> None:
     patch.setattr("mecsim.verification.check.MemoryTrace", Corrupt)
 
 
+@pytest.mark.quick("start_s")
 @pytest.mark.parametrize("column", ["enqueue_s", "start_s", "finish_s"])
 def test_wrong_times_of_hops_fail(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
     corrupt(monkeypatch, "hops", column)
@@ -270,6 +272,7 @@ def test_lost_time_fails_littles_law(monkeypatch: pytest.MonkeyPatch, total: str
     assert measured([LITTLE]) == [LITTLE]
 
 
+@pytest.mark.quick("total_s")
 @pytest.mark.parametrize("column", ["total_s", "edge_s", "local_s", "finish_s"])
 def test_wrong_delay_parts_fail(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
     corrupt(monkeypatch, "tasks", column)
@@ -299,6 +302,7 @@ def test_replay_on_another_kernel_fails(monkeypatch: pytest.MonkeyPatch) -> None
     assert measured([REPLAY]) == [REPLAY]
 
 
+@pytest.mark.slow
 def test_two_kernels_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = {"simpy": SimpyKernel, "again": SimpyKernel, "late": Late}
     monkeypatch.setattr(exact_checks, "KERNELS", tuple(kernels))

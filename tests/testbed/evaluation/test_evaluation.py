@@ -139,6 +139,7 @@ def test_everything_is_measured_once_and_written(bench: Bench, tmp_path: Path) -
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == page
 
 
+@pytest.mark.slow
 def test_figures_are_drawn(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(__main__, "draw_figures", figures.draw_figures)
     assert main([str(tmp_path / "runs.yaml"), "--slots", "40", "--out", str(tmp_path / "out")]) == 0
@@ -164,6 +165,7 @@ def test_ranking_by_hand(bench: Bench, tmp_path: Path) -> None:
     assert not (tmp_path / "runs.csv").exists()
 
 
+@pytest.mark.slow
 def test_chosen_runs_are_measured_again(bench: Bench, tmp_path: Path) -> None:
     file = str(tmp_path / "runs.yaml")
     assert main([file, "--only", "one"]) == 0
@@ -173,6 +175,7 @@ def test_chosen_runs_are_measured_again(bench: Bench, tmp_path: Path) -> None:
     assert {row["run"] for row in rows_of(tmp_path / "runs.csv")} == {"one", "two"}
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_reported_and_the_others_are_done(
     bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
