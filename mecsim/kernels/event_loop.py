@@ -30,6 +30,7 @@ _JOINS: Final = 2
 _visit = cast(
     Callable[..., tuple[float, float, float, float, bool]], compiled(calendar_visits.visit)
 )
+_planned_rate = cast(Callable[..., float], compiled(calendar_visits.planned_rate))
 _affords = cast(Callable[[float, float, float], bool], compiled(equations.affords))
 
 
@@ -93,8 +94,8 @@ def _afford(s: State, device: int, energy_j: float) -> bool:
 
 
 @compiled
-def _arrive(s: State, task: Any, hop: Any, now: float) -> tuple[int, float]:
-    """Let a task arrive where calendars or times to drop may change what happens to it.
+def _arrive(s: State, task: Any, hop: Any, slot: int, now: float) -> tuple[int, float]:
+    """Let a task of a slot arrive where calendars or times to drop may change what happens to it.
 
     Returns:
         What it does, and the time of its next event.
@@ -105,8 +106,9 @@ def _arrive(s: State, task: Any, hop: Any, now: float) -> tuple[int, float]:
     start, served, share, lost = max(now, s.free_s[first]), service_s, 1.0, False
     free = start + served
     if len(s.calendar) > 0 and s.calendar[resource]["timed"]:
+        rate = _planned_rate(s.calendar, s.steps, resource, slot)
         start, served, share, free, lost = _visit(
-            s.calendar, s.steps, s.outages, resource, now, s.free_s[first], service_s
+            s.calendar, s.steps, s.outages, resource, now, s.free_s[first], service_s, rate
         )
     if start > task["drop_s"]:
         hop["service_s"] = task["ready_s"] = math.nan
@@ -169,7 +171,7 @@ def run(s: State, until_s: float) -> float:  # noqa: C901, PLR0915 - split into 
         hop = hops[at & hop_mask]
         fate, when = _ENDS, now
         if special:
-            fate, when = _arrive(s, task, hop, now)
+            fate, when = _arrive(s, task, hop, batch["slot"], now)
         elif at != task["end"] and not (
             metered and not _afford(s, task["device"], hop["energy_j"])
         ):

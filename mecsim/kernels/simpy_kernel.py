@@ -20,7 +20,7 @@ from simpy.events import EventPriority
 from mecsim.kernels.base import COMPLETION, DECISION, RELEASE
 from mecsim.kernels.hops import Hops, Records
 from mecsim.model import equations
-from mecsim.model.calendar_visits import backlog, visit
+from mecsim.model.calendar_visits import backlog, planned_rate, visit
 from mecsim.model.model import Model
 from mecsim.scheduler.observation import ALL, UnderWay
 from mecsim.support.arrays import Floats, Ints
@@ -270,8 +270,16 @@ class SimpyKernel:
         servers = self._cores.get(resource)
         free_s = servers[0] if servers else self._free[resource]
         if resource in self._timed:
-            return float(visit(*self._calendars, resource, now, free_s, batch.service_s[hop])[0])
+            return self._visit(batch, hop, now, free_s)[0]
         return max(now, free_s)
+
+    def _visit(
+        self, batch: _Batch, hop: int, now: float, free_s: float
+    ) -> tuple[float, float, float, float, bool]:
+        """Return what happens to a task that joins a resource with a calendar."""
+        resource, (of, steps, outages) = batch.resource[hop], self._calendars
+        rate = planned_rate(of, steps, resource, batch.hops.tasks.slot)
+        return visit(of, steps, outages, resource, now, free_s, batch.service_s[hop], rate)
 
     def _arrive_timed(self, task: _Task) -> bool:
         """Let a task end that is lost, or join a resource that has a calendar, if it does so."""
@@ -287,9 +295,7 @@ class SimpyKernel:
         resource, batch.changed = batch.resource[hop], True
         servers = self._cores.get(resource)
         free_s = servers[0] if servers else self._free[resource]
-        start, served, share, free_s, lost = visit(
-            *self._calendars, resource, now, free_s, batch.service_s[hop]
-        )
+        start, served, share, free_s, lost = self._visit(batch, hop, now, free_s)
         batch.service_s[hop] = served
         batch.energy_j[hop] *= share
         if self._metered and not self._afford(task.device, batch.energy_j[hop]):

@@ -425,7 +425,10 @@ def unstacked(states: State) -> list[State]:
 
 
 def with_calendars(states: State, b: int, calendars: Calendars) -> State:
-    """Return the states with the calendars of a new run of replica b."""
+    """Return the states with the calendars of a new run of replica b.
+
+    Where it has drawn rates of slots, the common ``steps`` have rows for each replica in turn.
+    """
     if not len(calendars.of):
         return states
     if len(calendars.outages) > states.outages.shape[1]:
@@ -433,6 +436,13 @@ def with_calendars(states: State, b: int, calendars: Calendars) -> State:
         states = states._replace(outages=np.pad(states.outages, ((0, 0), (0, more), (0, 0))))
     states.calendar[b] = calendars.of
     states.outages[b, : len(calendars.outages)] = calendars.outages
+    if calendars.of["by_slot"].any():
+        count, replicas = len(calendars.steps), len(states.calendar)
+        if len(states.steps) < replicas * count:
+            states = states._replace(steps=np.resize(states.steps, (replicas * count, 2)))
+        states.steps[b * count : (b + 1) * count] = calendars.steps
+        for name in ("step", "step_end"):
+            states.calendar[name][b] += b * count
     return states
 
 

@@ -41,6 +41,12 @@ def multiplier_at(of: Records, steps: Floats, resource: int, now_s: float) -> fl
 
 
 @compilable
+def planned_rate(of: Records, steps: Floats, resource: int, slot: int) -> float:
+    """Return the multiplier at which the nominal times of the tasks of a slot are counted."""
+    return float(steps[of[resource]["step"] + slot, 1]) if of[resource]["by_slot"] else 1.0
+
+
+@compilable
 def work_until(  # noqa: C901 - one loop over steps
     of: Records, steps: Floats, resource: int, now_s: float, until_s: float, wanted_s: float
 ) -> tuple[float, float, float, float]:
@@ -107,6 +113,7 @@ def visit(  # noqa: C901 - one loop over outages
     now_s: float,
     free_s: float,
     service_s: float,
+    rate: float,
 ) -> tuple[float, float, float, float, bool]:
     """Return what happens to a job that joins a resource with a calendar.
 
@@ -121,6 +128,7 @@ def visit(  # noqa: C901 - one loop over outages
         now_s: When the job joins.
         free_s: When the first of the resource's servers is free.
         service_s: Nominal time of service.
+        rate: The multiplier at which it is counted; see :func:`planned_rate`.
 
     Returns:
         The start of the service; for how long it lasts; the energy that it takes, as a multiple of
@@ -144,7 +152,8 @@ def visit(  # noqa: C901 - one loop over outages
         loss += 1
     if loss < outage:
         return outages[loss, 0], 0.0, 0.0, outages[loss, 1], True
-    start_s, left_s, work_s, active_s = math.inf, service_s, 0.0, 0.0
+    wanted_s = service_s * rate
+    start_s, left_s, work_s, active_s = math.inf, wanted_s, 0.0, 0.0
     restarts = False
     while True:
         until_s = outages[outage, 0] if outage < end else math.inf
@@ -157,7 +166,7 @@ def visit(  # noqa: C901 - one loop over outages
         if outages[outage, 2] == LOST:
             break
         if outages[outage, 2] == RESTARTS:
-            restarts, left_s = True, service_s
+            restarts, left_s = True, wanted_s
         else:
             left_s = max(left_s - done_s, 0.0)
         at_s = outages[outage, 1]
@@ -171,7 +180,7 @@ def visit(  # noqa: C901 - one loop over outages
     if of[resource]["by_time"]:
         share = active_s / service_s if service_s > 0.0 else 1.0
     elif lost or restarts:
-        share = work_s / service_s if service_s > 0.0 else 1.0
+        share = work_s / wanted_s if wanted_s > 0.0 else 1.0
     next_free_s = outages[outage, 1] if lost else start_s + served_s
     return start_s, served_s, share, next_free_s, lost
 

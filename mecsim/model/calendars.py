@@ -33,6 +33,7 @@ CALENDAR: Final = np.dtype(
     [
         ("timed", "i4"),  # whether the resource has a calendar at all
         ("by_time", "i4"),  # whether energy is spent by time, as on the air, or by work done
+        ("by_slot", "i8"),  # whether the steps are one for each slot, the rates of that slot
         ("step", "i8"),  # rows of the steps from ``step`` to ``step_end``
         ("step_end", "i8"),
         ("outage", "i8"),  # rows of the outages from ``outage`` to ``outage_end``
@@ -50,7 +51,9 @@ class Calendars(NamedTuple):
     of: Records
     """Of type ``CALENDAR``; shape (R,), or (0,) if no resource has a calendar."""
     steps: Floats
-    """Begin of each step in s within its period, from 0, and the multiplier; shape (P, 2)."""
+    """Begin of each step in s within its period, from 0, and the multiplier; shape (P, 2). Where
+    steps are by slot, the multiplier is the rate, and nominal times are those at the rate of the
+    task's slot."""
     outages: Floats
     """Begin and end of each outage in s, in order; RESUMES, RESTARTS or LOST; and 1 where jobs that
     come during it are lost, else 0; shape (O, 4)."""
@@ -77,6 +80,8 @@ class Calendar:
     pauses: Floats = field(default_factory=lambda: np.zeros((0, 2)))
     """Begin and end in s of further outages, in order and apart, after which work always resumes.
     Where an outage overlaps them, its rules hold; shape (Q, 2)."""
+    by_slot: bool = False
+    """Whether the steps are those of slots, one each, and the multipliers are rates."""
 
     def rows(self) -> Floats:
         """Return the outages and, apart from them, what is left of the pauses.
@@ -134,6 +139,7 @@ def calendars(
         if len(calendar.steps):
             of["step"][rows], of["step_end"][rows] = steps.add(calendar.steps)
             of["period_s"][rows] = calendar.period_s
+            of["by_slot"][rows] = calendar.by_slot
         if len(calendar.outages) or len(calendar.pauses):
             of["outage"][rows], of["outage_end"][rows] = outages.add(calendar.rows())
     if not of["timed"].any():

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from mecsim.model.random_streams import MAX_SEED
 from mecsim.model.resources import KINDS as KINDS
 from mecsim.model.resources import Resources
 from mecsim.model.routes import route_tables
+from mecsim.model.slot_rates import RadioDraws, SlotRates
 from mecsim.model.task_class import TaskClass
 from mecsim.model.timetable import failing_links, timetable
 from mecsim.model.topology import Links
@@ -34,6 +35,9 @@ from mecsim.scenario import groups
 from mecsim.scenario.schema import BlockTable, BlockTimes, Dnn, Scenario
 from mecsim.scenario.yaml_source import Keys
 from mecsim.support.arrays import Bools, Floats, Ints, read_only
+
+_BYTES_OF_A_RATE: Final = 48
+"""Bytes that the rate of a device in a slot takes: in the model, its calendars and the kernel."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,9 @@ class Model:
     """The scenario with the nominal value of every series in its place."""
     series: tuple[Series, ...] = ()
     """Rates and capacities over time, and the resources that follow them."""
+    slot_rates: SlotRates | None = None
+    """Radio rates of all slots, where those of transfers under way vary; else they are drawn when
+    the workload is."""
     mobility: Mobility | None = None
     """Servers of the devices over time; None if all devices stand still."""
     calendars: Calendars = NO_CALENDARS
@@ -215,6 +222,11 @@ class Model:
             devices = devices[(devices >= 0) & (devices < self.devices)]
             if len(devices):
                 yield Series(devices, steps)
+
+    @cached_property
+    def radio_draws(self) -> RadioDraws:
+        """What radio rates follow from, without series."""
+        return RadioDraws(self.seed, self.channel, self.gain, self.mobility)
 
     @cached_property
     def resources(self) -> Resources:
@@ -343,11 +355,35 @@ def reseeded(model: Model, seed: int) -> Model:
     """
     _check_seed(seed)
     with model.scenario.locating():
-        drawn = nodes.drawn(model.nominal, seed)
-        if model.scenario.failures or model.scenario.mobility:
-            parts = model.resources, model.links, model.series, drawn["mobility"]
-            drawn["calendars"] = timetable(model.scenario, seed, *parts)
-        return _frozen(replace(model, seed=seed, **drawn))
+        changed = replace(model, seed=seed, slot_rates=None, **nodes.drawn(model.nominal, seed))
+        spec = model.scenario
+        changes = spec.failures or spec.mobility or spec.radio.varies_within_transfers
+        return _frozen(_timed(changed) if changes else changed)
+
+
+def with_slot_rates(model: Model, rate_bps: Floats) -> Model:
+    """Return a model in which transfers under way follow given radio rates, as recorded ones.
+
+    Args:
+        model: The model.
+        rate_bps: Rate of every device in every slot; shape (slots, D). Devices whose rate follows a
+            series keep it.
+    """
+    changes = model.radio_draws.vary | (rate_bps != rate_bps[0]).any(axis=0)
+    for devices, _ in model.radio_series():
+        changes[devices] = False
+    return _frozen(_timed(model, SlotRates(rate_bps, np.flatnonzero(changes))))
+
+
+def _timed(model: Model, slot_rates: SlotRates | None = None) -> Model:
+    """Return a model with the calendars of its seed, and of the slots' rates where they matter."""
+    scenario, draws = model.scenario, model.radio_draws
+    if slot_rates is None and scenario.radio.varies_within_transfers:
+        (rate_bps,) = draws.rates([range(scenario.slots)])
+        slot_rates = SlotRates(rate_bps, np.flatnonzero(draws.vary)) if len(rate_bps) > 1 else None
+    parts = model.resources, model.links, model.series, model.mobility, slot_rates
+    calendars = timetable(scenario, model.seed, *parts)
+    return replace(model, calendars=calendars, slot_rates=slot_rates)
 
 
 def _check_seed(seed: int) -> None:
@@ -389,10 +425,8 @@ def _resolve(described: Scenario, seed: int) -> Model:
         route=route,
     )
     series = tuple(Series(_followers(model, keys), steps) for keys, steps in over_time.items())
-    parts = model.resources, links, series, model.mobility
     failing = failing_links(scenario, model.resources, links)
-    table = timetable(scenario, seed, *parts)
-    return _frozen(replace(model, series=series, calendars=table, failing_links=failing))
+    return _frozen(_timed(replace(model, series=series, failing_links=failing)))
 
 
 def _followers(model: Model, keys: Keys) -> Ints:
@@ -433,7 +467,8 @@ def _frozen(model: Model) -> Model:
     properties = ("speed", "capacity", "first_block", "radio_bps")
     made = {name: getattr(model, name) for name in properties}
     series = {str(n): each.resources for n, each in enumerate(model.series)}
-    parts = (*map(vars, (model, model.links, model.channel, model.compute)), made, series)
+    rates = {} if model.slot_rates is None else model.slot_rates._asdict()
+    parts = (*map(vars, (model, model.links, model.channel, model.compute)), made, series, rates)
     for value in (value for part in parts for value in part.values()):
         if isinstance(value, np.ndarray):
             read_only(value)
@@ -448,6 +483,14 @@ def _check_memory(scenario: Scenario) -> None:
             f"edge_servers: {scenario.server_count} with devices: {scenario.device_count}, "
             f"arrivals and wired.topology: {scenario.wired.topology} need about "
             f"{needed / 2**30:.1f} GiB; this machine has {available / 2**30:.1f} GiB"
+        )
+    rates = scenario.slots * scenario.device_count * scenario.radio.varies_within_transfers
+    if rates * _BYTES_OF_A_RATE > available:
+        raise ScenarioError(
+            f"radio.varies_within_transfers: needs the rates of slots: {scenario.slots} and "
+            f"devices: {scenario.device_count} at once, about "
+            f"{rates * _BYTES_OF_A_RATE / 2**30:.1f} GiB; this machine has "
+            f"{available / 2**30:.1f} GiB. Try: fewer slots"
         )
 
 

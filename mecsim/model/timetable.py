@@ -22,6 +22,7 @@ from mecsim.model.mobility import Mobility
 from mecsim.model.over_time import Series
 from mecsim.model.random_streams import Stream
 from mecsim.model.resources import Resources
+from mecsim.model.slot_rates import SlotRates
 from mecsim.model.topology import Links
 from mecsim.scenario import groups
 from mecsim.scenario.failures import Failure
@@ -40,15 +41,22 @@ def timetable(
     links: Links,
     series: Sequence[Series],
     moving: Mobility | None = None,
+    slot_rates: SlotRates | None = None,
 ) -> Calendars:
-    """Return the calendars of all resources: their series, failures and handovers.
+    """Return the calendars of all resources: their series, rates of slots, failures and handovers.
 
     Raises:
         ScenarioError: A failure names something that does not exist, or that another one names too.
     """
-    if not series and not scenario.failures and moving is None:
+    if not (series or scenario.failures or moving or slot_rates):
         return NO_CALENDARS
     entries = [(each.resources, each.calendar()) for each in series]
+    radio = np.array([resources.uplink, resources.downlink])
+    if slot_rates is not None:
+        start_s = np.arange(float(scenario.slots)) * scenario.slot_length
+        for device in slot_rates.devices.tolist():
+            steps = np.stack([start_s, slot_rates.rate_bps[:, device]], axis=1)
+            entries.append((radio + device, Calendar(steps=steps, by_slot=True)))
     failing = list(_failing(scenario, resources, links))
     _check_disjoint(failing, resources)
     _check_number(failing, scenario.length_s)
@@ -62,7 +70,6 @@ def timetable(
             else:
                 with_pauses = replace(outages, pauses=pauses)
                 entries += [(rows[:1], outages), (rows[1:], with_pauses)]
-    radio = np.array([resources.uplink, resources.downlink])
     entries += [(radio + device, Calendar(pauses=each)) for device, each in handovers.items()]
     on_air = np.arange(resources.uplink, len(resources))
     return calendars(len(resources), entries, by_time=on_air)

@@ -133,6 +133,8 @@ class _Overheads(ExtendedSection):
 class Radio(_Overheads):
     """The radio channel: R = B·log2(1 + p·g/(N0·B)), or rates given directly."""
 
+    added_keys = (*_Overheads.added_keys, "varies_within_transfers")
+
     bandwidth: Hertz = 2e6
     """B, the bandwidth of a channel in Hz."""
     transmit_power: Watts = 0.15848931924611134  # 22 dBm
@@ -145,6 +147,10 @@ class Radio(_Overheads):
     """Path loss in dB that a tenfold distance adds: intercept + slope · log10(distance / km)."""
     fading: Literal["none", "rayleigh"] = "none"
     """Small-scale fading, drawn for every device and slot."""
+    varies_within_transfers: bool = False
+    """Whether a transfer under way takes on the rate of each slot: with ``fading``, with rates that
+    are drawn again in every slot, and of devices that move. Else it keeps the rate of the slot in
+    which its task was released."""
     rate: RadioRate | None = None
     """R itself in bit/s, in place of the channel model: one rate, ``{uniform: [low, high]}``, or
     one over time: ``{series: FILE}``, ``{mahimahi: FILE}`` or ``{steps: [[time, rate], …]}``."""

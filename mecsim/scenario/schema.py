@@ -232,6 +232,9 @@ class Scenario(Section):
                 if isinstance(rate, CsvSeries | MahimahiTrace | RateSteps):
                     problem = f"does not go with a rate over time ({where}.rate); allowed: 0"
                     raise fault((key, "overhead"), f"{problem}. Try: {key}.headers")
+        if self.radio.overhead and self.radio.varies_within_transfers:
+            problem = "does not go with radio.varies_within_transfers: true; allowed: 0"
+            raise fault(("radio", "overhead"), f"{problem}. Try: radio.headers")
 
     def _check_classes(self) -> None:
         for number, each in enumerate(self.classes):

@@ -10,8 +10,9 @@ as long at each as on an empty network; queues can only add waiting to an L_m, a
 with every L_m (β ≥ 0). A task that fails (its device's battery is spent) costs only the blocks that
 it finished, which may be less than its bound: compare runs in which every task completes.
 
-Where rates or capacities follow a series, the bound assumes the highest ones at all times. Routes
-are those of nominal rates, as in a run. Outages only add waiting.
+Where rates or capacities follow a series, the bound assumes the highest ones at all times, and
+where radio rates vary within transfers, the highest of the slots from the task's own on. Routes are
+those of nominal rates, as in a run. Outages only add waiting.
 
 The sums here are rounded otherwise than the clock of a simulation, from whose times L_m are
 differences. So a cost may come out below its bound by some units in the last place of the time at
@@ -110,7 +111,8 @@ class LowerBound:
 
     def _stages(self, tasks: Tasks, slot: Slot) -> Iterator[tuple[Ints, Floats]]:
         """Yield rows of tasks, with the costs of every step of their chains, piece by piece."""
-        rate_bps = np.fmax(slot.rate_bps, self._fastest_bps)
+        fastest_bps = self._fastest_bps[slot.number % len(self._fastest_bps)]
+        rate_bps = np.fmax(slot.rate_bps, fastest_bps)
         for number, (model, network) in enumerate(zip(self._models, self._networks, strict=True)):
             mine = np.flatnonzero(tasks.class_ == number)
             size, device = tasks.size[mine].T[: model.blocks], tasks.device[mine]
@@ -130,8 +132,15 @@ def _speedup(model: Model) -> Floats | None:
 
 
 def _fastest_bps(model: Model) -> Floats:
-    """Return the highest radio rate of each device that follows a series, else 0; shape (D,)."""
-    fastest = np.zeros(model.devices)
+    """Return the highest radio rate that tasks of each slot may meet; 0 where it is that slot's.
+
+    Shape (slots, D), or (1, D) for all slots.
+    """
+    fastest = np.zeros((1, model.devices))
+    if model.slot_rates is not None:
+        rates, devices = model.slot_rates
+        fastest = np.zeros(rates.shape)
+        fastest[:, devices] = np.maximum.accumulate(rates[::-1, devices])[::-1]
     for devices, steps in model.radio_series():
-        fastest[devices] = steps.value.max()
+        fastest[:, devices] = steps.value.max()
     return fastest

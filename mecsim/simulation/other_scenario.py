@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
+
 from mecsim.errors import ScenarioError, TraceError
-from mecsim.model.model import Model, resolve, self_contained
+from mecsim.model.model import Model, resolve, self_contained, with_slot_rates
 from mecsim.scenario.schema import Scenario
 from mecsim.trace import TraceFile
+from mecsim.trace.recorded_workload import recorded_rates
 
 
 def check_complete(trace: TraceFile) -> None:
@@ -32,7 +35,7 @@ def model_for(trace: TraceFile, scenario: Scenario | None = None) -> Model:
     """
     recorded = resolve(trace.scenario, trace.made_by.seed)
     if scenario is None:
-        return recorded
+        return _with_rates(recorded, trace)
     with scenario.locating():
         other = resolve(self_contained(scenario), trace.made_by.seed)
         pairs = zip(_kept(other), _kept(recorded), strict=True)
@@ -42,7 +45,14 @@ def model_for(trace: TraceFile, scenario: Scenario | None = None) -> Model:
                     f"{key}: {here} here, {there} in {trace.path}; allowed: the same, because "
                     "recorded tasks and decisions are used"
                 )
-    return other
+        return _with_rates(other, trace)
+
+
+def _with_rates(model: Model, trace: TraceFile) -> Model:
+    """Return a model in which the recorded radio rates hold for transfers under way, too."""
+    if model.slot_rates is None:
+        return model
+    return with_slot_rates(model, np.stack(list(recorded_rates(model, trace))))
 
 
 def _kept(model: Model) -> Iterator[tuple[str, str]]:

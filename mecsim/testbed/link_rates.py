@@ -9,7 +9,6 @@ import numpy as np
 
 from mecsim.errors import InputError
 from mecsim.model.model import KINDS, Model
-from mecsim.model.radio_rates import first_rates
 from mecsim.support.arrays import Ints
 from mecsim.testbed.shaping import ShapedLink
 
@@ -19,11 +18,7 @@ LEAST_BPS: Final = 8000.0
 
 def check_rates(model: Model) -> None:
     """Raise `InputError` if the rate of any link is not one constant."""
-    channel, moving = model.channel, model.mobility
-    varies = channel.varies.copy()
-    if moving is not None:
-        paths = moving.paths.device
-        varies[paths] |= ~channel.given[paths]
+    varies = model.radio_draws.vary.copy()
     for resources, _ in model.series:
         radio = resources[
             (model.resources.uplink <= resources) & (resources < model.resources.link)
@@ -63,7 +58,7 @@ def shaped_links(model: Model, stretch: float, names: Sequence[str]) -> list[Sha
         InputError: If a rate is too low.
     """
     links, servers, devices = model.links, names[: model.servers], names[model.servers :]
-    rate_bps = first_rates(model)
+    rate_bps = model.radio_draws.first()
     wired = zip(links.source.tolist(), links.target.tolist(), links.rate_bps.tolist(), strict=True)
     found = [(servers[i], servers[j], rate) for i, j, rate in wired]
     for device, server in _served(model):

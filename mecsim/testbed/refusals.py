@@ -124,6 +124,11 @@ def _check_network(model: Model) -> None:
             raise InputError(
                 f"mobility.{number}.handover: {each.handover:g} s; allowed in a testbed: 0 s"
             )
+    if scenario.radio.varies_within_transfers:
+        raise InputError(
+            "radio.varies_within_transfers: true; allowed in a testbed: false, because nodes send "
+            "at the rate of the slot in which a task was released"
+        )
     if model.series:
         names = model.resource_names()
         first = names[int(model.series[0].resources[0])]

@@ -183,7 +183,7 @@ def recorded_channels(model: Model, trace: TraceFile) -> RecordedWorkload:
     The model may be another one of the same numbers of slots, servers and devices.
     """
     tasks = _workload(model, [_checked(model, trace, np.arange(len(model.classes)))])
-    return replace(tasks, rates=_rates(model, trace), servers=_servers(model, trace))
+    return replace(tasks, rates=recorded_rates(model, trace), servers=_servers(model, trace))
 
 
 def _servers(model: Model, trace: TraceFile) -> Iterator[Ints]:
@@ -203,7 +203,8 @@ def _servers(model: Model, trace: TraceFile) -> Iterator[Ints]:
         yield read_only(servers)[0]
 
 
-def _rates(model: Model, trace: TraceFile) -> Iterator[Floats]:
+def recorded_rates(model: Model, trace: TraceFile) -> Iterator[Floats]:
+    """Yield the radio rates of all devices, slot by slot; shape (D,). Raises ``TraceError``."""
     for slot in range(model.scenario.slots):
         rates = trace.read("slots", "rate_bps", slot, slot + 1)
         if not (len(rates) and np.isfinite(rates).all() and (rates > 0).all()):

@@ -25,6 +25,7 @@ RADIOS: list[dict[str, Any]] = [
     {"rate": {"uniform": [1.0, 3.0]}},
     {"rate": {"uniform": [1.0, 3.0], "redraw": "slot"}},
     {"bandwidth": 0.1, "fading": "rayleigh"},
+    {"bandwidth": 0.1, "fading": "rayleigh", "varies_within_transfers": True},
 ]
 OVERHEADS: list[dict[str, Any]] = [
     {},
@@ -169,7 +170,9 @@ def mobility(draw: st.DrawFn, nodes: Scenario) -> list[dict[str, Any]]:
 def with_overheads(draw: st.DrawFn, section: dict[str, Any], *rates: Any) -> dict[str, Any]:
     """A section with headers and, where none of the rates changes over time, overheads."""
     added = draw(st.sampled_from(OVERHEADS))
-    if any(isinstance(rate, dict) and "uniform" not in rate for rate in rates):
+    if section.get("varies_within_transfers") or any(
+        isinstance(rate, dict) and "uniform" not in rate for rate in rates
+    ):
         added = {key: value for key, value in added.items() if key != "overhead"}
     return section | added
 

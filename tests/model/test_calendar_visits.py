@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mecsim.model.calendar_visits import backlog, multiplier_at, visit
+from mecsim.model.calendar_visits import backlog, multiplier_at, planned_rate, visit
 from mecsim.model.calendars import (
     LOST,
     RESTARTS,
@@ -40,59 +40,69 @@ def one(**of_calendar: Any) -> Calendars:
 def test_rate_that_changes_during_a_service() -> None:
     """From 3 s: 1 s at rate 2, then 2 s at rate 1/2, then rate 1: 4 = 2 + 1 + 1 s of work."""
     found = one(steps=[[0, 2], [4, 0.5], [6, 1]])
-    assert visit(*found, 1, 3.0, 0.0, 4.0) == (3.0, 4.0, 1.0, 7.0, False)
+    assert visit(*found, 1, 3.0, 0.0, 4.0, 1.0) == (3.0, 4.0, 1.0, 7.0, False)
 
 
 def test_energy_by_time_is_that_of_the_time_at_a_rate_above_zero() -> None:
     """1 s at rate 2, 2 s at rate 0, 2 s at rate 1: 3 s on the air for 4 s of nominal service."""
     found = one(steps=[[0, 2], [1, 0], [3, 1]], by_time=True)
-    assert visit(*found, 1, 0.0, 0.0, 4.0) == (0.0, 5.0, 0.75, 5.0, False)
+    assert visit(*found, 1, 0.0, 0.0, 4.0, 1.0) == (0.0, 5.0, 0.75, 5.0, False)
 
 
 def test_steps_repeat_with_their_period() -> None:
     """Of each 4 s the first has rate 1: a service of 3 s from 6 s on takes 8–9, 12–13, 16–17 s."""
     found = one(steps=[[0, 1], [1, 0]], period_s=4.0)
-    assert visit(*found, 1, 6.0, 0.0, 3.0) == (8.0, 9.0, 1.0, 17.0, False)
+    assert visit(*found, 1, 6.0, 0.0, 3.0, 1.0) == (8.0, 9.0, 1.0, 17.0, False)
 
 
 def test_last_step_holds() -> None:
     found = one(steps=[[0, 1], [1, 4]])
-    assert visit(*found, 1, 100.0, 0.0, 2.0) == (100.0, 0.5, 1.0, 100.5, False)
+    assert visit(*found, 1, 100.0, 0.0, 2.0, 1.0) == (100.0, 0.5, 1.0, 100.5, False)
+
+
+def test_rates_of_slots() -> None:
+    """6 s at the rate of slot 1 are 18 units: 3 until 3 s, 12 until 5 s, and 3 in 0.75 s."""
+    found = one(steps=[[0, 1], [2, 3], [3, 6], [5, 4]], by_slot=True, by_time=True)
+    of, steps, _ = found
+    assert [planned_rate(of, steps, 1, slot) for slot in (0, 1, 3)] == [1.0, 3.0, 4.0]
+    assert planned_rate(of, steps, 0, 2) == 1.0
+    assert visit(*found, 1, 2.0, 0.0, 6.0, 3.0) == (2.0, 3.75, 0.625, 5.75, False)
+    assert backlog(*found, 1, 2.5, 5.75) == (1.5 + 12 + 3) / 3
 
 
 def test_service_that_resumes_after_an_outage() -> None:
     """Served from 8 to 10 s and from 15 to 16 s; one that comes at 12 s starts when it is free."""
     found = one(outages=[[10, 15]])
-    assert visit(*found, 1, 8.0, 0.0, 3.0) == (8.0, 8.0, 1.0, 16.0, False)
-    assert visit(*found, 1, 12.0, 0.0, 3.0) == (15.0, 3.0, 1.0, 18.0, False)
-    assert visit(*found, 1, 12.0, 16.0, 3.0) == (16.0, 3.0, 1.0, 19.0, False)
+    assert visit(*found, 1, 8.0, 0.0, 3.0, 1.0) == (8.0, 8.0, 1.0, 16.0, False)
+    assert visit(*found, 1, 12.0, 0.0, 3.0, 1.0) == (15.0, 3.0, 1.0, 18.0, False)
+    assert visit(*found, 1, 12.0, 16.0, 3.0, 1.0) == (16.0, 3.0, 1.0, 19.0, False)
 
 
 def test_service_that_ends_when_an_outage_begins_is_complete() -> None:
     for rule in (RESUMES, RESTARTS, LOST):
         found = one(outages=[[10, 15]], rule=rule)
-        assert visit(*found, 1, 7.0, 0.0, 3.0) == (7.0, 3.0, 1.0, 10.0, False)
+        assert visit(*found, 1, 7.0, 0.0, 3.0, 1.0) == (7.0, 3.0, 1.0, 10.0, False)
 
 
 def test_service_that_restarts_after_outages() -> None:
     """3 s of work: 2 s of it are lost at 10 s, 1 s at 16 s; the whole is done from 20 to 23 s."""
     found = one(outages=[[10, 15], [16, 20]], rule=RESTARTS)
-    assert visit(*found, 1, 8.0, 0.0, 3.0) == (8.0, 15.0, 2.0, 23.0, False)
+    assert visit(*found, 1, 8.0, 0.0, 3.0, 1.0) == (8.0, 15.0, 2.0, 23.0, False)
 
 
 def test_jobs_inside_are_lost_when_an_outage_begins() -> None:
     """One in service has done 2 of its 4 s; one that waits has done none; one that comes waits."""
     found = one(outages=[[10, 15]], rule=LOST)
-    assert visit(*found, 1, 8.0, 0.0, 4.0) == (8.0, 2.0, 0.5, 15.0, True)
-    assert visit(*found, 1, 9.0, 15.0, 4.0) == (10.0, 0.0, 0.0, 15.0, True)
-    assert visit(*found, 1, 10.0, 15.0, 4.0) == (15.0, 4.0, 1.0, 19.0, False)
-    assert visit(*found, 1, 16.0, 15.0, 4.0) == (16.0, 4.0, 1.0, 20.0, False)
+    assert visit(*found, 1, 8.0, 0.0, 4.0, 1.0) == (8.0, 2.0, 0.5, 15.0, True)
+    assert visit(*found, 1, 9.0, 15.0, 4.0, 1.0) == (10.0, 0.0, 0.0, 15.0, True)
+    assert visit(*found, 1, 10.0, 15.0, 4.0, 1.0) == (15.0, 4.0, 1.0, 19.0, False)
+    assert visit(*found, 1, 16.0, 15.0, 4.0, 1.0) == (16.0, 4.0, 1.0, 20.0, False)
 
 
 def test_jobs_that_come_during_an_outage_are_refused() -> None:
     found = one(outages=[[10, 15]], refuses=True)
-    assert visit(*found, 1, 10.0, 3.0, 4.0) == (10.0, 0.0, 0.0, 3.0, True)
-    assert visit(*found, 1, 15.0, 3.0, 4.0) == (15.0, 4.0, 1.0, 19.0, False)
+    assert visit(*found, 1, 10.0, 3.0, 4.0, 1.0) == (10.0, 0.0, 0.0, 3.0, True)
+    assert visit(*found, 1, 15.0, 3.0, 4.0, 1.0) == (15.0, 4.0, 1.0, 19.0, False)
 
 
 def test_backlog_leaves_out_outages_and_rates_to_come() -> None:
@@ -195,7 +205,7 @@ def fine(case: Case) -> tuple[Fraction, Fraction, bool]:
 @given(cases())
 @settings(max_examples=examples(200), deadline=None, derandomize=True)
 def test_service_is_that_of_a_fine_computation(case: Case) -> None:
-    start, served, _, _, lost = visit(*case.found, 1, case.now, case.free, case.service)
+    start, served, _, _, lost = visit(*case.found, 1, case.now, case.free, case.service, 1.0)
     assert (Fraction(start), Fraction(start) + Fraction(served), lost) == fine(case)
 
 
@@ -210,7 +220,7 @@ def test_compiled_and_interpreted_functions_give_the_same_bits(
 ) -> None:
     found, service = case.found, case.service * scale
     writable = Calendars(found.of.copy(), found.steps.copy(), found.outages.copy())
-    assert compiled_visit(*writable, 1, now, case.free, service) == visit(
-        *found, 1, now, case.free, service
-    )
+    for rate in (1.0, 0.3):
+        job = 1, now, case.free, service, rate
+        assert compiled_visit(*writable, *job) == visit(*found, *job)
     assert compiled_backlog(*writable, 1, now, case.free) == backlog(*found, 1, now, case.free)

@@ -48,6 +48,10 @@ def check(changes: dict[str, Any]) -> None:
         ),
         ({"failures": [{"servers": "all", "at": [[1.0, 2.0]]}]}, "failures: a testbed has no"),
         (
+            {"radio": {"fading": "rayleigh", "varies_within_transfers": True}},
+            "radio.varies_within_transfers: true; allowed in a testbed: false",
+        ),
+        (
             {"edge_server": {"capacity": {"steps": [[0.0, 1e9], [2.0, 2e9]]}}},
             "es1.cpu: follows a series over time",
         ),
