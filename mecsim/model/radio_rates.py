@@ -1,4 +1,4 @@
-"""Radio rates of all devices, slot by slot."""
+"""Radio rates of all devices, slot by slot, with those that follow a series."""
 
 from __future__ import annotations
 
