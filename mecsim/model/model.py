@@ -248,7 +248,7 @@ class Model:
     @cached_property
     def compute(self) -> ComputeTable:
         """Service times and energies of blocks at servers and devices."""
-        return compute_table(
+        table = compute_table(
             self.node_types,
             self.node_type,
             self.cycles,
@@ -257,6 +257,9 @@ class Model:
             self.kappa,
             self.compute_power_w,
         )
+        for value in vars(table).values():
+            _freeze(value)
+        return table
 
     @property
     def measured(self) -> bool:
