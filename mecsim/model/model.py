@@ -13,7 +13,7 @@ import numpy as np
 
 from mecsim.dnn import cuts
 from mecsim.errors import ScenarioError
-from mecsim.model import nodes, paths, topology
+from mecsim.model import paths, topology
 from mecsim.model.blocks import blocks_of, deadlines
 from mecsim.model.calendars import NO_CALENDARS, Calendars
 from mecsim.model.channel import Channel
@@ -22,6 +22,7 @@ from mecsim.model.dealing import Dealing
 from mecsim.model.listed_tasks import check_listed
 from mecsim.model.mobility import Mobility
 from mecsim.model.node_types import NodeType, node_types
+from mecsim.model.nodes import Nodes
 from mecsim.model.over_time import NodeGroups, Series, followers, with_nominal, written_out
 from mecsim.model.random_streams import MAX_SEED
 from mecsim.model.resources import KINDS as KINDS
@@ -142,7 +143,7 @@ class Model:
     @cached_property
     def first_block(self) -> Ints:
         """Row of the first block of every class, and B; shape (C + 1,)."""
-        return np.cumsum([0, *(each.blocks for each in self.classes)])
+        return read_only(np.cumsum([0, *(each.blocks for each in self.classes)]))
 
     @property
     def power_w(self) -> Floats:
@@ -166,7 +167,7 @@ class Model:
         Shape (C,), or (0,) if no class drops tasks.
         """
         after = [each.deadline_s if each.drop_late else math.inf for each in self.classes]
-        return np.array(after if any(each.drop_late for each in self.classes) else [])
+        return read_only(np.array(after if any(each.drop_late for each in self.classes) else []))
 
     @cached_property
     def retries(self) -> Ints:
@@ -213,7 +214,7 @@ class Model:
         rates = np.full(self.devices, np.nan)
         for devices, steps in self.radio_series():
             rates[devices] = steps.nominal
-        return rates if not np.isnan(rates).all() else np.empty(0)
+        return read_only(rates if not np.isnan(rates).all() else np.empty(0))
 
     def radio_series(self) -> Iterator[Series]:
         """Yield the series of radio rates, with the numbers of the devices that follow them."""
@@ -237,12 +238,17 @@ class Model:
     def speed(self) -> Floats:
         """Work or bits per second of every resource, NaN for the radio; shape (R,)."""
         radio = np.full(2 * self.devices, np.nan)
-        return np.concatenate([self.compute.speed, radio, self.links.rate_bps])
+        return read_only(np.concatenate([self.compute.speed, radio, self.links.rate_bps]))
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """The servers and devices, from which another seed draws."""
+        return Nodes(self.nominal)
 
     @cached_property
     def compute(self) -> ComputeTable:
         """Service times and energies of blocks at servers and devices."""
-        return compute_table(
+        table = compute_table(
             self.node_types,
             self.node_type,
             self.cycles,
@@ -251,6 +257,9 @@ class Model:
             self.kappa,
             self.compute_power_w,
         )
+        for value in vars(table).values():
+            _freeze(value)
+        return table
 
     @property
     def measured(self) -> bool:
@@ -270,7 +279,7 @@ class Model:
         """Parallel servers of every resource: cores, or 1; shape (R,)."""
         capacity = np.ones(len(self.resources), dtype=np.int64)
         capacity[: self.servers] = self.cores
-        return capacity
+        return read_only(capacity)
 
     def block_table(self) -> list[dict[str, Any]]:
         """Return one row for each block, with d_m and I_m, for tables.
@@ -355,10 +364,18 @@ def reseeded(model: Model, seed: int) -> Model:
     """
     _check_seed(seed)
     with model.scenario.locating():
-        changed = replace(model, seed=seed, slot_rates=None, **nodes.drawn(model.nominal, seed))
-        spec = model.scenario
-        changes = spec.failures or spec.mobility or spec.radio.varies_within_transfers
-        return _frozen(_timed(changed) if changes else changed)
+        drawn, spec = model.nodes.drawn(seed), model.scenario
+        made = replace(model, seed=seed, slot_rates=None, **drawn)
+        if spec.failures or spec.mobility or spec.radio.varies_within_transfers:
+            made = _timed(made)
+    vars(made).update((name, getattr(model, name)) for name in _SEEDLESS)
+    for name in drawn:
+        _freeze(getattr(made, name))
+    return made
+
+
+_SEEDLESS: Final = ("capacity", "drop_after_s", "first_block", "nodes", "radio_bps", "resources")
+"""Properties of a model that are computed once and that no seed changes."""
 
 
 def with_slot_rates(model: Model, rate_bps: Floats) -> Model:
@@ -372,7 +389,7 @@ def with_slot_rates(model: Model, rate_bps: Floats) -> Model:
     changes = model.radio_draws.vary | (rate_bps != rate_bps[0]).any(axis=0)
     for devices, _ in model.radio_series():
         changes[devices] = False
-    return _frozen(_timed(model, SlotRates(rate_bps, np.flatnonzero(changes))))
+    return _timed(model, _slot_rates(rate_bps, changes))
 
 
 def _timed(model: Model, slot_rates: SlotRates | None = None) -> Model:
@@ -380,10 +397,14 @@ def _timed(model: Model, slot_rates: SlotRates | None = None) -> Model:
     scenario, draws = model.scenario, model.radio_draws
     if slot_rates is None and scenario.radio.varies_within_transfers:
         (rate_bps,) = draws.rates([range(scenario.slots)])
-        slot_rates = SlotRates(rate_bps, np.flatnonzero(draws.vary)) if len(rate_bps) > 1 else None
+        slot_rates = _slot_rates(rate_bps, draws.vary) if len(rate_bps) > 1 else None
     parts = model.resources, model.links, model.series, model.mobility, slot_rates
     calendars = timetable(scenario, model.seed, *parts)
     return replace(model, calendars=calendars, slot_rates=slot_rates)
+
+
+def _slot_rates(rate_bps: Floats, changes: Bools) -> SlotRates:
+    return SlotRates(read_only(rate_bps), read_only(np.flatnonzero(changes)))
 
 
 def _check_seed(seed: int) -> None:
@@ -396,13 +417,14 @@ def _resolve(described: Scenario, seed: int) -> Model:
     _check_memory(scenario)
     check_listed(scenario)
     work = [_work_of(scenario, number) for number in range(len(scenario.classes))]
-    of_nodes = nodes.given(scenario) | nodes.drawn(scenario, seed)
+    nodes = Nodes(scenario)
     types, node_type = node_types(scenario, [blocks for blocks, _ in work])
     links = topology.wired_links(scenario.wired, scenario.edge_servers)
     moved = [float(bits) for each, _ in work for bits in (*each.input_bits, each.output_bits)]
     next_link, route = route_tables(links, scenario.server_count, np.array(moved))
     model = Model(
-        **of_nodes,
+        **nodes.given(),
+        **nodes.drawn(seed),
         scenario=described,
         nominal=scenario,
         seed=seed,
@@ -464,15 +486,17 @@ def _classes(scenario: Scenario, blocks: Sequence[int]) -> Iterator[TaskClass]:
 
 def _frozen(model: Model) -> Model:
     """Make all arrays of a model read-only."""
-    properties = ("speed", "capacity", "first_block", "radio_bps")
-    made = {name: getattr(model, name) for name in properties}
-    series = {str(n): each.resources for n, each in enumerate(model.series)}
-    rates = {} if model.slot_rates is None else model.slot_rates._asdict()
-    parts = (*map(vars, (model, model.links, model.channel, model.compute)), made, series, rates)
-    for value in (value for part in parts for value in part.values()):
-        if isinstance(value, np.ndarray):
-            read_only(value)
+    for part in (model, model.links, model.channel):
+        for value in vars(part).values():
+            _freeze(value)
+    for each in model.series:
+        _freeze(each.resources)
     return model
+
+
+def _freeze(value: Any) -> None:
+    if isinstance(value, np.ndarray):
+        read_only(value)
 
 
 def _check_memory(scenario: Scenario) -> None:

@@ -35,55 +35,105 @@ _Value = TypeVar("_Value")
 _Groups: TypeAlias = Sequence[ServerGroup] | Sequence[DeviceGroup]
 
 
-def given(scenario: Scenario) -> dict[str, Any]:
-    """Return the fields of a model about its servers and devices that no seed changes."""
-    servers, devices = server_groups(scenario), device_groups(scenario)
-    battery = [_or(group.battery, scenario.device.battery) for group in devices]
-    return {
-        "cores": _each(servers, [_or(g.cores, scenario.edge_server.cores) for g in servers]),
-        "radio": _each(servers, [group.radio for group in servers]),
-        "channel": _channel(scenario, devices),
-        "battery_j": _each(devices, [np.inf if j == "unlimited" else float(j) for j in battery]),
-        "kappa": _each(devices, [float(_or(g.kappa, scenario.energy.kappa)) for g in devices]),
-        "compute_power_w": _each(devices, [_compute_power(scenario, group) for group in devices]),
-        "server_group": _each(servers, range(len(servers))),
-        "device_group": _each(devices, range(len(devices))),
-        "server_groups": tuple(group.name for group in servers if group.name),
-        "device_groups": tuple(group.name for group in devices if group.name),
-    }
+class Nodes:
+    """The servers and devices of a scenario, and what a seed draws about them."""
 
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._servers, self._devices = server_groups(scenario), device_groups(scenario)
+        usual_m = scenario.edge_server.coverage_radius
+        radius_m = [float(_or(group.coverage_radius, usual_m)) for group in self._servers]
+        self._coverage_m = _each(self._servers, radius_m)
+        self._server_xy = _server_positions(scenario, self._servers)
+        self._server_capacities = [_capacity(scenario, group) for group in self._servers]
+        self._device_capacities = [_capacity(scenario, group) for group in self._devices]
 
-def drawn(scenario: Scenario, seed: int) -> dict[str, Any]:
-    """Return the fields of a model about its servers and devices that depend on the seed.
+    def given(self) -> dict[str, Any]:
+        """Return the fields of a model about its servers and devices that no seed changes."""
+        scenario, servers, devices = self._scenario, self._servers, self._devices
+        batteries = [_or(group.battery, scenario.device.battery) for group in devices]
+        battery = [np.inf if joules == "unlimited" else float(joules) for joules in batteries]
+        return {
+            "cores": _each(servers, [_or(g.cores, scenario.edge_server.cores) for g in servers]),
+            "radio": _each(servers, [group.radio for group in servers]),
+            "server_xy": self._server_xy,
+            "channel": _channel(scenario, devices),
+            "battery_j": _each(devices, battery),
+            "kappa": _each(devices, [float(_or(g.kappa, scenario.energy.kappa)) for g in devices]),
+            "compute_power_w": _each(devices, [_compute_power(scenario, g) for g in devices]),
+            "server_group": _each(servers, range(len(servers))),
+            "device_group": _each(devices, range(len(devices))),
+            "server_groups": tuple(group.name for group in servers if group.name),
+            "device_groups": tuple(group.name for group in devices if group.name),
+        }
 
-    Raises:
-        ScenarioError: A device is, or may be, out of coverage, or its path gain is too small.
-    """
-    servers, devices = server_groups(scenario), device_groups(scenario)
-    radius_m = [_or(g.coverage_radius, scenario.edge_server.coverage_radius) for g in servers]
-    coverage_m = _each(servers, [float(metres) for metres in radius_m])
-    server_xy = _server_positions(scenario, servers)
-    standing = paths.Servers(server_xy, coverage_m)
-    moving = paths.paths(scenario, seed, standing)
-    placed = np.ones(scenario.device_count, dtype=np.bool_)
-    if moving is not None:
-        placed[moving.device] = False
-    device_xy = _device_positions(scenario, servers, devices, server_xy, coverage_m, placed, seed)
-    if moving is not None:
-        device_xy[moving.device] = moving.xy_at(0.0)
-    serving_server, gain = topology.associate(
-        device_xy, server_xy, coverage_m, scenario.radio, lambda device: _named(scenario, device)
-    )
-    server_hz, device_hz = _capacities(scenario, servers, devices, seed)
-    return {
-        "server_hz": server_hz,
-        "device_hz": device_hz,
-        "server_xy": server_xy,
-        "device_xy": device_xy,
-        "serving_server": serving_server,
-        "gain": gain,
-        "mobility": moving and mobility(scenario, moving, standing, serving_server),
-    }
+    def drawn(self, seed: int) -> dict[str, Any]:
+        """Return the fields of a model about its servers and devices that depend on the seed.
+
+        Raises:
+            ScenarioError: A device is, or may be, out of coverage, or its path gain is too small.
+        """
+        scenario, server_xy = self._scenario, self._server_xy
+        standing = paths.Servers(server_xy, self._coverage_m)
+        moving = paths.paths(scenario, seed, standing)
+        placed = np.ones(scenario.device_count, dtype=np.bool_)
+        if moving is not None:
+            placed[moving.device] = False
+        device_xy = self._device_positions(placed, seed)
+        if moving is not None:
+            device_xy[moving.device] = moving.xy_at(0.0)
+        serving_server, gain = topology.associate(
+            device_xy, server_xy, self._coverage_m, scenario.radio, self._named
+        )
+        server_hz, device_hz = self._capacities(seed)
+        return {
+            "server_hz": server_hz,
+            "device_hz": device_hz,
+            "device_xy": device_xy,
+            "serving_server": serving_server,
+            "gain": gain,
+            "mobility": moving and mobility(scenario, moving, standing, serving_server),
+        }
+
+    def _device_positions(self, placed: Bools, seed: int) -> Floats:
+        """Return the positions of devices: given, or in rings around servers in turn; shape (D, 2).
+
+        Groups of which no device is to be ``placed`` are left out: paths say where these start.
+        """
+        scenario, count = self._scenario, len(placed)
+        draws = Stream(seed, "positions").uniform(0, np.array([2 * count])).reshape(-1, 2)
+        found, first = np.empty((count, 2)), 0
+        for number, group in enumerate(self._devices):
+            rows = slice(first, first + group.count)
+            positions = _or(group.positions, scenario.device.positions)
+            if not placed[rows].any():
+                found[rows] = 0.0
+            elif positions is not None:
+                found[rows] = positions
+            else:
+                distance_m = _or(group.distance, scenario.device.distance)
+                around = _around(self._servers, group)
+                key = "device" if group.distance is None else f"devices.{number}"
+                of_group = f" of {group.name}" if group.name else ""
+                _check_ring(key, of_group, distance_m[1], float(self._coverage_m[around].min()))
+                centre = self._server_xy[around[np.arange(group.count) % len(around)]]
+                found[rows] = topology.ring_positions(distance_m, centre, draws[rows])
+            first += group.count
+        return found
+
+    def _named(self, device: int) -> str:
+        if isinstance(self._scenario.devices, int):
+            return f"device: device {device}"
+        return f"devices: {names(self._scenario.devices, 'device')[device]}"
+
+    def _capacities(self, seed: int) -> tuple[Floats, Floats]:
+        """Return cycles per second of each core of every server and of every device."""
+        of_servers, of_devices = self._server_capacities, self._device_capacities
+        n, d = self._scenario.server_count, self._scenario.device_count
+        draws = Stream(seed, "capacities").uniform(0, np.array([n + d]))
+        used = n if any(isinstance(capacity, Uniform) for capacity in of_servers) else 0
+        servers = _spread(self._servers, of_servers, draws)
+        return servers, _spread(self._devices, of_devices, draws[used:])
 
 
 def server_groups(scenario: Scenario) -> Sequence[ServerGroup]:
@@ -105,12 +155,6 @@ def _or(value: _Value | None, default: _Value) -> _Value:
 def _each(groups: _Groups, values: Sequence[Any]) -> NDArray[Any]:
     """Return the value of each node, given that of each group."""
     return np.repeat(np.array(values), [group.count for group in groups])
-
-
-def _named(scenario: Scenario, device: int) -> str:
-    if isinstance(scenario.devices, int):
-        return f"device: device {device}"
-    return f"devices: {names(scenario.devices, 'device')[device]}"
 
 
 def _compute_power(scenario: Scenario, group: DeviceGroup) -> float:
@@ -170,41 +214,6 @@ def _server_positions(scenario: Scenario, servers: Sequence[ServerGroup]) -> Flo
     return found
 
 
-def _device_positions(
-    scenario: Scenario,
-    servers: Sequence[ServerGroup],
-    devices: Sequence[DeviceGroup],
-    server_xy: Floats,
-    coverage_m: Floats,
-    placed: Bools,
-    seed: int,
-) -> Floats:
-    """Return the positions of devices: given, or in rings around servers in turn; shape (D, 2).
-
-    Groups of which no device is to be ``placed`` are left out: paths say where these start.
-    """
-    count = scenario.device_count
-    draws = Stream(seed, "positions").uniform(0, np.array([2 * count])).reshape(-1, 2)
-    found, first = np.empty((count, 2)), 0
-    for number, group in enumerate(devices):
-        rows = slice(first, first + group.count)
-        positions = _or(group.positions, scenario.device.positions)
-        if not placed[rows].any():
-            found[rows] = 0.0
-        elif positions is not None:
-            found[rows] = positions
-        else:
-            distance_m = _or(group.distance, scenario.device.distance)
-            around = _around(servers, group)
-            key = "device" if group.distance is None else f"devices.{number}"
-            of_group = f" of {group.name}" if group.name else ""
-            _check_ring(key, of_group, distance_m[1], float(coverage_m[around].min()))
-            turn = around[np.arange(group.count) % len(around)]
-            found[rows] = topology.ring_positions(distance_m, server_xy[turn], draws[rows])
-        first += group.count
-    return found
-
-
 def _around(servers: Sequence[ServerGroup], devices: DeviceGroup) -> Ints:
     """Return the numbers of the servers around which a group of devices is placed."""
     chosen = [g.radio and (devices.servers is None or g.name in devices.servers) for g in servers]
@@ -218,21 +227,6 @@ def _check_ring(key: str, of_group: str, far_m: float, coverage_m: float) -> Non
             f"distance up to that from its server; allowed: at most coverage_radius = "
             f"{coverage_m:g} m"
         )
-
-
-def _capacities(
-    scenario: Scenario,
-    servers: Sequence[ServerGroup],
-    devices: Sequence[DeviceGroup],
-    seed: int,
-) -> tuple[Floats, Floats]:
-    """Return cycles per second of each core of every server and of every device."""
-    of_servers = [_capacity(scenario, group) for group in servers]
-    of_devices = [_capacity(scenario, group) for group in devices]
-    n, d = scenario.server_count, scenario.device_count
-    draws = Stream(seed, "capacities").uniform(0, np.array([n + d]))
-    used = n if any(isinstance(capacity, Uniform) for capacity in of_servers) else 0
-    return _spread(servers, of_servers, draws), _spread(devices, of_devices, draws[used:])
 
 
 def _capacity(scenario: Scenario, group: ServerGroup | DeviceGroup) -> Capacity:
