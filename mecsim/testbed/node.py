@@ -107,7 +107,8 @@ class Node:
             self.tell(ready)
             self._obey()
         except (MessageError, OSError) as error:
-            self.tell(Error(message=f"{name}: {error}"[:2000]))
+            reason = os.strerror(error.errno) if getattr(error, "errno", None) else error
+            self.tell(Error(message=f"{name}: {reason}"[:2000]))
             raise
         finally:
             self._close()
