@@ -107,7 +107,8 @@ class Node:
             self.tell(ready)
             self._obey()
         except (MessageError, OSError) as error:
-            reason = os.strerror(error.errno) if getattr(error, "errno", None) else error
+            number = error.errno if isinstance(error, OSError) else None
+            reason = os.strerror(number) if number else error
             self.tell(Error(message=f"{name}: {reason}"[:2000]))
             raise
         finally:

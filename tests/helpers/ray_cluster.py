@@ -25,7 +25,7 @@ def ray_cluster(cpus: int) -> Iterator[Any]:
     }
     # Where ray looks for the address of a cluster: it writes there, and expects that there is one.
     Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
-    made = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+    made: Any = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     try:
         yield made
     finally:
