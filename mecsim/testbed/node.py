@@ -107,9 +107,8 @@ class Node:
             self.tell(ready)
             self._obey()
         except (MessageError, OSError) as error:
-            number = error.errno if isinstance(error, OSError) else None
-            reason = os.strerror(number) if number else error
-            self.tell(Error(message=f"{name}: {reason}"[:2000]))
+            reason = error.strerror if isinstance(error, OSError) else ""
+            self.tell(Error(message=f"{name}: {reason or error}"[:2000]))
             raise
         finally:
             self._close()
