@@ -40,7 +40,7 @@ def load_factory(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Mo
         factory = getattr(module, attribute)
     except AttributeError as error:
         raise ProfileError(f"{spec!r}: {error_line(error)}") from error
-    except Exception as error:  # importing runs the user's code
+    except (Exception, SystemExit) as error:  # importing runs the user's code
         raise ProfileError(f"{spec!r}: importing {place!r} fails: {error_line(error)}") from error
     if not callable(factory):
         raise ProfileError(f"{spec!r} is a {type(factory).__name__}, not something to call")
@@ -50,7 +50,7 @@ def load_factory(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Mo
 def _called(spec: str, factory: Callable[..., object], arguments: dict[str, Any]) -> nn.Module:
     try:
         module = factory(**arguments)
-    except Exception as error:  # the factory is the user's code
+    except (Exception, SystemExit) as error:  # the factory is the user's code
         how = f"with {_listed(arguments)}" if arguments else "without arguments"
         raise ProfileError(f"{spec!r}: calling it {how} fails: {error_line(error)}") from error
     if not isinstance(module, nn.Module):

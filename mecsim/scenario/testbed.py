@@ -117,7 +117,7 @@ def check_hosts(testbed: Testbed | None, servers: groups.Servers, devices: group
     """Raise pydantic's error for an address of no node, or of a port for several nodes."""
     if testbed is None or testbed.hosts is None:
         return
-    nodes = node_names(servers, devices)
+    nodes, ports = node_names(servers, devices), dict[HostAddress, str]()
     for name, address in testbed.hosts.items():
         keys, found = ("testbed", "hosts", name), nodes_named(name, nodes)
         if not found:
@@ -126,3 +126,6 @@ def check_hosts(testbed: Testbed | None, servers: groups.Servers, devices: group
         if len(found) > 1 and host_address(address).port:
             problem = f"gives one port to {len(found)} nodes"
             raise fault(keys, f"{problem}; leave it out, or give each node an address")
+        given = host_address(address)
+        if given.port and ports.setdefault(given, name) != name:
+            raise fault(keys, f"{address!r} is the port of {ports[given]} too; leave it out")

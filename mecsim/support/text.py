@@ -46,7 +46,7 @@ def finite(document: Any) -> Any:
     return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
-def error_line(error: Exception) -> str:
+def error_line(error: BaseException) -> str:
     """Return the type of an error and the first line of its message.
 
     >>> error_line(ValueError("no weights", "at all"))

@@ -178,12 +178,17 @@ class _Hops:
             problem = "has no time for hops of completed tasks"
             raise TraceError(f"{trace.path}: column /hops/start_s or /hops/finish_s {problem}")
         class_ = class_column(trace, "tasks", 0, len(used))[task].astype(np.int64)
+        blocks_of_class = np.diff(model.first_block)[class_]
+        if not ((block >= 0) & (block < blocks_of_class)).all():
+            raise TraceError(f"{trace.path}: column /hops/block names blocks that do not exist")
         block = block + model.first_block[class_]
         kind = model.resources.kind[resource]
         slot, device = (trace.read("tasks", name)[task] for name in ("slot", "device"))
         rate_bps = trace.read("slots", "rate_bps")[slot, device].astype(np.float64)
         wired = kind == KINDS.index("link")
         rate_bps[wired] = model.links.rate_bps[resource[wired] - model.resources.link]
+        if not (rate_bps[_is_transfer(kind)] > 0).all():
+            raise TraceError(f"{trace.path}: column /slots/rate_bps is not above 0 for a transfer")
         bits = model.input_bits[block]
         result = _is_result(task, block, kind)
         bits[result] = model.result_bits[class_[result]]

@@ -83,11 +83,12 @@ def nodes(
     """
     token, stations = secrets.token_hex(16), ways.stations()
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(temporary_folder())
+        folder = None
         if here := host.address:
             listener = stack.enter_context(tcp.listen(here, len(ways.names)))
             control: Control = {"tcp": listener.getsockname()[:2]}
         else:
+            folder = stack.enter_context(temporary_folder())
             path = folder / "control"  # only this user can enter the folder
             listener = stack.enter_context(_unix_listener(path, len(ways.names)))
             control = {"unix": str(path)}
@@ -107,7 +108,8 @@ def nodes(
             )
             host.fork(config)
         ready = _ready(connections, ways.names, host)
-        shutil.rmtree(folder, ignore_errors=True)  # nothing is left if we are killed
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # nothing is left if we are killed
         peers = _shaped_peers if modes.links == "tbf" else _peers
         pool: Pool = LocalPool(connections)
         if here:

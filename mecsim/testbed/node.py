@@ -107,7 +107,8 @@ class Node:
             self.tell(ready)
             self._obey()
         except (MessageError, OSError) as error:
-            self.tell(Error(message=f"{name}: {error}"[:2000]))
+            reason = error.strerror if isinstance(error, OSError) else ""
+            self.tell(Error(message=f"{name}: {reason or error}"[:2000]))
             raise
         finally:
             self._close()

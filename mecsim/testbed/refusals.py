@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import math
 import os
@@ -12,7 +13,7 @@ from mecsim.errors import InputError
 from mecsim.model.model import Model
 from mecsim.model.workload import given_sizes
 from mecsim.scenario.schema import BlockTable, ConstantSize, Scenario, TaskClass
-from mecsim.scenario.testbed import Testbed, host_address
+from mecsim.scenario.testbed import HostAddress, Testbed, host_address
 from mecsim.study.executors.choice import check_executor
 from mecsim.testbed.link_rates import check_rates
 from mecsim.testbed.modes import Modes
@@ -44,7 +45,7 @@ def check_engine(engine: str, ray_address: str, links: str, testbed: Testbed | N
     check_executor(engine, ray_address)
     if engine == "local":
         for name, text in (testbed.hosts or {} if testbed else {}).items():
-            _check_address(name, host_address(text).host)
+            _check_address(name, host_address(text))
         return
     if links == "tbf":
         raise InputError(
@@ -62,15 +63,24 @@ def check_engine(engine: str, ray_address: str, links: str, testbed: Testbed | N
         )
 
 
-def _check_address(name: str, host: str) -> None:
-    """Raise ``InputError`` if this machine does not have the address of a node."""
+def _check_address(name: str, address: HostAddress) -> None:
+    """Raise ``InputError`` if this machine does not have the address of a node, or a free port."""
+    shown = f"testbed.hosts.{name}: {address.host}"
     try:
-        with socket.create_server((host, 0)):
-            pass
+        family, kind, _, _, found = socket.getaddrinfo(
+            *address, socket.AF_INET, socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(found)
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(
+                f"{shown}:{address.port}: the port is in use. Try: another port, or none"
+            ) from error
         raise InputError(
-            f"testbed.hosts.{name}: {host}: {error.strerror or error}; allowed: an address of this "
-            "machine, or, with --engine ray, of one of the cluster"
+            f"{shown}: {error.strerror or error}; allowed: an address of this machine, or, with "
+            "--engine ray, of one of the cluster"
         ) from error
 
 

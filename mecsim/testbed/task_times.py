@@ -89,6 +89,8 @@ class TaskTimes:
         found = cls(release_s, class_, status, read("tasks", "total_s"), **summed)
         if not np.isfinite(found.total_s[found.completed]).all():
             raise TraceError(f"{where}: column /tasks/total_s has no time for a completed task")
+        if not np.isfinite(found.wait_s[found.completed] + found.service_s[found.completed]).all():
+            raise TraceError(f"{where}: group /hops lacks times of a completed task")
         return found
 
     @property

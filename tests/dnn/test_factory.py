@@ -18,6 +18,7 @@ def net(): return nn.Linear(8, 8)
 def wrong(): return "a module"
 def fails(): raise RuntimeError("no weights\\nat all")
 def greedy(width): return nn.Linear(width, 8)
+def leaves(): raise SystemExit(3)
 """
 
 
@@ -64,6 +65,7 @@ def test_load_factory_of_a_file_with_arguments(tmp_path: Path) -> None:
         ("factories_of_a_user:answer", "is a int, not something to call"),
         ("factories_of_a_user:wrong", "returns a str, not a torch.nn.Module"),
         ("factories_of_a_user:fails", "fails: RuntimeError: no weights$"),
+        ("factories_of_a_user:leaves", "fails: SystemExit: 3$"),
         ("factories_of_a_user:greedy", "missing 1 required positional argument: 'width'"),
     ],
 )

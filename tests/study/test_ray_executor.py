@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from importlib.metadata import version
@@ -24,9 +22,10 @@ from mecsim.study.job_queue import Results, ResultStore, run_batch
 from mecsim.study.jobs import Job, make_job
 from tests.helpers.batches import SCENARIO, until_jobs
 from tests.helpers.cli import mecsim, started
+from tests.helpers.ray_cluster import ray_cluster
 from tests.helpers.waiting import until
 
-cluster_utils = pytest.importorskip("ray.cluster_utils")
+pytest.importorskip("ray")
 
 ROOT = Path(__file__).parents[2]
 MARKING = """\
@@ -63,20 +62,8 @@ class Threads(Scheduler):
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A cluster whose head has a CPU; nodes are added where they are needed."""
-    folder = tempfile.mkdtemp(prefix="ray-")  # pytest's are too long for the names of sockets
-    head = {
-        "num_cpus": 1,
-        "node_ip_address": "127.0.0.1",
-        "include_dashboard": False,
-        "include_log_monitor": False,
-        "temp_dir": folder,
-    }
-    # Where ray looks for the address of a cluster: it writes there, and expects that there is one.
-    Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
-    made = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
-    yield made
-    made.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+    with ray_cluster(cpus=1) as made:
+        yield made
 
 
 def jobs(scheduler: str, seeds: int = 1, slots: int = 3) -> list[Job]:

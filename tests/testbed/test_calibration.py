@@ -328,7 +328,12 @@ def test_simulated_and_incomplete_traces_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
-    [("resource", 999, "holds others than 0 to"), ("start_s", np.nan, "has no time for hops")],
+    [
+        ("hops/resource", 999, "holds others than 0 to"),
+        ("hops/start_s", np.nan, "has no time for hops"),
+        ("hops/block", 99, "names blocks that do not exist"),
+        ("slots/rate_bps", 0.0, "rate_bps is not above 0 for a transfer"),
+    ],
 )
 def test_damaged_traces_are_refused(
     name: str, value: float, problem: str, noisy: Path, tmp_path: Path
@@ -336,7 +341,7 @@ def test_damaged_traces_are_refused(
     damaged = tmp_path / "damaged.h5"
     damaged.write_bytes(noisy.read_bytes())
     with h5py.File(damaged, "r+") as file:
-        file["hops"][name][0] = value
+        file[name][:] = value
     with pytest.raises(TraceError, match=problem):
         calibrate(damaged)
 

@@ -12,7 +12,7 @@ import pytest
 from mecsim.scenario.schema import Scenario
 from mecsim.testbed import hosts, run
 from mecsim.trace import TraceFile
-from tests.testbed.test_run import SCENARIO, Splits
+from tests.testbed.small_run import SCENARIO, Splits
 
 pytest.importorskip("torch")
 

@@ -262,6 +262,7 @@ def test_measured_traces_are_not_repeated(slow_uplink: Path) -> None:
         ({"hops/task": 10**6}, "column /hops/task is not in order from 0 to 199"),
         ({"hops/task": -1}, "column /hops/task is not in order from 0 to 199"),
         ({"tasks/total_s": np.nan}, "column /tasks/total_s has no time for a completed task"),
+        ({"hops/enqueue_s": np.nan}, "group /hops lacks times of a completed task"),
         ({"hops/resource": 99}, "column /hops/resource holds others than"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from mecsim.errors import InputError, OutputError
 from mecsim.model.model import resolve
 from mecsim.scenario.schema import Scenario
+from mecsim.scenario.testbed import Testbed
 from mecsim.testbed import refusals
 from mecsim.testbed.modes import Modes
 from mecsim.testbed.run import run_testbed
@@ -173,3 +175,18 @@ def test_ctrl_c_before_the_run_has_a_message(
     error = mecsim("testbed", "testbed", "--scheduler", "edge", *out, code=130).stderr
     assert error == "mecsim: stopped before the run began; nothing was written\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_port_that_is_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        testbed = Testbed(hosts={"es1": f"127.0.0.1:{port}"})
+        with pytest.raises(InputError, match=rf"es1: 127\.0\.0\.1:{port}: the port is in use"):
+            refusals.check_engine("local", "", "pacing", testbed)
+    refusals.check_engine("local", "", "pacing", testbed)
+
+
+def test_the_name_of_no_machine() -> None:
+    testbed = Testbed(hosts={"es1": "nosuch.invalid"})
+    with pytest.raises(InputError, match=r"^testbed\.hosts\.es1: nosuch\.invalid: [^(]*; allowed:"):
+        refusals.check_engine("local", "", "pacing", testbed)

@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
 from mecsim.errors import InputError, OutputError
 from mecsim.model.model import resolve
@@ -24,35 +23,7 @@ from mecsim.testbed.way import Ways
 from tests.helpers.builders import scenario
 from tests.helpers.cli import started
 from tests.helpers.waiting import until
-
-ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-SCENARIO: dict[str, Any] = {
-    "slots": 600,
-    "decision_epoch": "per_task",
-    "dnn": {"model": "alexnet", "blocks": 2},
-    "arrivals": {"process": "deterministic", "rate": 1},
-    "edge_servers": 1,
-    "edge_server": {"capacity": "0.2 GHz"},
-    "devices": 1,
-    "device": {"capacity": "0.2 GHz"},
-    "radio": {"rate": "20 Mbit/s"},
-}
-
-
-def ended(process: int) -> bool:
-    try:
-        return psutil.Process(process).status() in ENDED
-    except psutil.NoSuchProcess:
-        return True
-
-
-def hosts(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The host process of a command, and its nodes."""
-    try:
-        children = psutil.Process(process.pid).children(recursive=True)
-        return [each for each in children if "mecsim.testbed.host" in " ".join(each.cmdline())]
-    except psutil.NoSuchProcess:
-        return []
+from tests.testbed.small_run import LONG, ended, host_processes, written
 
 
 def shapes() -> bool:
@@ -126,17 +97,16 @@ def test_stopped_run(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    file, out = tmp_path / "long.yaml", tmp_path / "trace.h5"
-    file.write_text(yaml.safe_dump(SCENARIO), encoding="utf-8")
+    file, out = written(tmp_path, **LONG), tmp_path / "trace.h5"
     command = ("testbed", str(file), "--scheduler", "greedy", "--links", links, "--out", str(out))
     with started(*command) as run:
-        until(lambda: len(hosts(run)) == 3, seconds=300)
+        until(lambda: len(host_processes(run.pid)) == 3, seconds=300)
         until(lambda: not list(temporary.glob("mecsim-*")), seconds=300)  # nodes are connected
-        mine = hosts(run)
+        mine = host_processes(run.pid)
         run.send_signal(sent)
         _, err = run.communicate(timeout=300)
     assert run.returncode == (-sent if sent == signal.SIGKILL else 130)
     assert "Traceback" not in err
     until(lambda: all(ended(each.pid) for each in mine))
     assert not out.exists()
-    assert not list(temporary.glob("mecsim-*"))
+    until(lambda: not list(temporary.iterdir()))

@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from mecsim.errors import InputError
 from mecsim.model.task_status import COMPLETED
-from mecsim.scheduler.base import Scheduler
-from mecsim.scheduler.observation import Observation
-from mecsim.scheduler.spec import Placement
 from mecsim.testbed.run import run_testbed
 from mecsim.trace import TraceFile
 from tests.helpers.cli import answer, mecsim
+from tests.testbed.small_run import Splits, written
 
 pytest.importorskip("torch")
-
-SCENARIO: dict[str, Any] = {
-    "slots": 2,
-    "slot_length": "1 s",
-    "decision_epoch": "per_task",
-    "dnn": {"model": "alexnet", "blocks": 2},
-    "arrivals": {"process": "deterministic", "rate": 2},
-    "edge_servers": 1,
-    "edge_server": {"capacity": "0.2 GHz"},
-    "devices": 1,
-    "device": {"capacity": "0.2 GHz"},
-    "radio": {"rate": "20 Mbit/s"},
-    "return_result": True,
-}
-"""Each block lasts a third of a second: a machine that is busy with tests is fast enough."""
 
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(SCENARIO), encoding="utf-8")
-    return path
-
-
-class Splits(Scheduler):
-    """Computes the first block on the device, the second on the server."""
-
-    def decide(self, observation: Observation) -> Placement:
-        return [0, 1]
+    return written(tmp_path)
 
 
 def test_a_run_completes_and_leaves_a_trace(scenario: Path, tmp_path: Path) -> None:
@@ -102,9 +74,7 @@ def test_blocks_that_cannot_be_found_are_refused(scenario: Path) -> None:
         run_testbed(scenario, "edge", modules=["vgg16=package:factory"])
 
 
-def test_an_address_of_another_machine_is_refused(scenario: Path) -> None:
-    document = yaml.safe_load(scenario.read_text(encoding="utf-8"))
-    document["testbed"] = {"hosts": {"es1": "203.0.113.7"}}  # an address for documentation
-    scenario.write_text(yaml.safe_dump(document), encoding="utf-8")
+def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
+    other = {"hosts": {"es1": "203.0.113.7"}}  # an address for documentation
     with pytest.raises(InputError, match=r"testbed\.hosts\.es1: 203\.0\.113\.7: .*--engine ray"):
-        run_testbed(scenario, "edge")
+        run_testbed(written(tmp_path, testbed=other), "edge")
