@@ -74,7 +74,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "scenarios" / path.name).write_text(short, encoding="utf-8")
     short_ones = {path.stem: tmp_path / "scenarios" / path.name for path in SHIPPED}
     monkeypatch.setattr(shipped, "_files", lambda: short_ones)
-    monkeypatch.setitem(Lookahead.__init__.__kwdefaults__, "budget", LOOKAHEAD_BUDGET)
+    defaults: Any = Lookahead.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "budget", LOOKAHEAD_BUDGET)
     shutil.copytree(ROOT / "results" / "policies", tmp_path / "results" / "policies")
     in_this_process(monkeypatch)
     monkeypatch.chdir(tmp_path)
