@@ -23,7 +23,7 @@ from mecsim.kernels.accounting import (
 )
 from mecsim.kernels.epochs import EpochTable
 from mecsim.kernels.event_loop import run
-from mecsim.kernels.hops import Records, build_hops
+from mecsim.kernels.hops import OutputSlice, Records, build_hops
 from mecsim.kernels.reward import epoch_reward, weight_of
 from mecsim.kernels.state import (
     END_BATCH,
@@ -37,6 +37,7 @@ from mecsim.kernels.state import (
     enter,
     output_slice,
     read_backlog,
+    read_committed,
     replica,
 )
 from mecsim.kernels.tables import KernelTables
@@ -84,6 +85,50 @@ def submit_epoch(
         return end_hop - first_hop
     slot, in_slot = epochs.slot[epoch], epochs.in_slot[epoch]
     enter(s, offset, release_s, release_s, class_, device, slot, in_slot)
+    return 0
+
+
+@compiled
+def add_services(
+    states: State,
+    tables: KernelTables,
+    epochs: EpochTable,
+    placements: Ints,
+    rows: Records,
+    services_s: Floats,
+) -> int:
+    """Add up the services of the tasks of an epoch of each of B replicas, if they were placed.
+
+    Args:
+        states: States of the replicas.
+        tables: Constants of the model.
+        epochs: Table with one epoch for each replica.
+        placements: Places for the tasks of each class; shape (B, C, M).
+        rows: Scratch space.
+        services_s: Added to, by resource; 0 before; shape (B, R).
+
+    Returns:
+        0, or the number of rows that the scratch space must have; then nothing is added.
+    """
+    needed = 0
+    for adds in (False, True):
+        for b in range(len(services_s)):
+            begin, end = epochs.bounds[b], epochs.bounds[b + 1]
+            if begin == end:
+                continue
+            offset, s = np.empty(end - begin + 1, np.int64), replica(states, b)
+            out, rate_bps = OutputSlice(rows, -1, len(rows)), epochs.rate_bps[epochs.rates[b]]
+            server = epochs.serving_server[epochs.associations[b]]
+            count = build_hops(
+                out, 0, offset, tables, epochs.network[b], s.calendar, s.outages,
+                epochs.release_s[begin:end], epochs.class_[begin:end], epochs.device[begin:end],
+                epochs.size[begin:end], rate_bps, server, placements[b],
+            )  # fmt: skip
+            needed = max(needed, count)
+            for row in range(count if adds else 0):
+                services_s[b, rows[row]["resource"]] += rows[row]["service_s"]
+        if needed > len(rows):
+            return needed
     return 0
 
 
@@ -160,6 +205,9 @@ class BatchStep(NamedTuple):
     its state or, if negative, in the log; shape (B,)."""
     backlog_s: Floats
     """Filled in with the backlogs at the next epoch; shape (B, R)."""
+    committed_s: Floats
+    """Filled in with the services, by resource, of tasks that are not released then; shape (B, R),
+    or (0, R) if they are not wanted."""
 
 
 @compiled
@@ -228,3 +276,5 @@ def advance(  # noqa: C901 - one loop: a call for each replica took a fifth of a
         step.epoch[b], step.done[b], step.needed[b] = epoch, done, needed
         if epoch > first:
             read_backlog(s, now, step.backlog_s[b])
+            if len(step.committed_s):
+                read_committed(s, step.committed_s[b])

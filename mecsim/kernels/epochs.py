@@ -231,6 +231,7 @@ class EpochTable(NamedTuple):
         backlog_s: Floats,
         battery_j: Floats,
         class_: Ints | None = None,
+        committed_s: Floats | None = None,
     ) -> ObservationTable:
         """Return what schedulers see at some epochs, given backlogs and batteries; a row each.
 
@@ -241,20 +242,25 @@ class EpochTable(NamedTuple):
             backlog_s: Shape (E, R).
             battery_j: Shape (E, D).
             class_: The class of the tasks to place, if there are several; shape (E,).
+            committed_s: Then also the services of tasks that were placed before at the instant, by
+                resource; shape (E, R); none by default.
         """
         load, size = self.load[rows], self.expected_size[rows]
-        blocks = np.zeros((len(size), 3, model.blocks))
+        blocks, cpus = np.zeros((len(size), 3, model.blocks)), 0
         placed = self.network[rows], self.placed[rows]
         if class_ is None:
             class_ = np.zeros(len(size), dtype=np.int64)
             _fill_blocks(blocks, size, model, tables, *placed)
         else:
+            cpus = model.resources.uplink
             load, size = (self._of_own_class(each, class_) for each in (load, size))
             for number in range(len(model.classes)):
                 mine, view = np.flatnonzero(class_ == number), model.of_class(number)
                 own = np.empty((len(mine), 3, view.blocks))
                 _fill_blocks(own, size[mine], view, tables, *(each[mine] for each in placed))
                 blocks[mine, :, : view.blocks] = own
+        if committed_s is None:
+            committed_s = np.zeros((len(size), cpus))
         return ObservationTable(
             tasks=load,
             blocks=blocks.reshape(len(size), -1),
@@ -267,6 +273,7 @@ class EpochTable(NamedTuple):
             servers=model.servers,
             class_=class_,
             classes=len(model.classes),
+            committed_s=committed_s[:, :cpus] / model.capacity[:cpus],
         )
 
     def _of_own_class(self, columns: Floats, class_: Ints) -> Floats:

@@ -12,6 +12,7 @@ feature             scale
 ``parameter_bytes`` largest d_m
 ``input_bits``      largest I_m of a task of size factor 1
 ``…backlog_s``      1: they are in seconds
+``…committed_s``    1
 ``rate_bps``        nominal rate: mean of the given range, or of all devices without fading
 ``battery_J``       the largest full battery; an unlimited one is always encoded as 1
 ``serving_server``  N
@@ -33,7 +34,7 @@ from mecsim.errors import ScenarioError
 from mecsim.model.model import Model, reseeded
 from mecsim.model.workload import mean_rate
 from mecsim.scenario.schema import RecordedTasks
-from mecsim.scheduler.features import names_of_classes, names_of_features
+from mecsim.scheduler.features import names_of_features
 from mecsim.support.arrays import Bools, Floats, read_only
 
 Scaled: TypeAlias = NDArray[np.float32]
@@ -69,11 +70,19 @@ class FeatureScale(NamedTuple):
         }
         backlogs = ("cpu", "links_out", "device", "uplink", "downlink")
         scale |= {f"{name}_backlog_s": 1.0 for name in backlogs}
-        epoch = model.scenario.decision_epoch
-        names = names_of_features(model.servers, model.blocks, epoch, cycles=model.shows_cycles)
+        scale |= {f"{name}_committed_s": 1.0 for name in ("cpu", "device")}
+        names = names_of_features(
+            model.servers,
+            model.blocks,
+            model.scenario.decision_epoch,
+            cycles=model.shows_cycles,
+            classes=[each.name for each in model.classes],
+        )
         # A name is "kind", "entity.kind", or either with "mean_" before the kind.
-        kinds = [name.rpartition(".")[2].removeprefix("mean_") for name in names]
-        kinds += ["class" for _ in names_of_classes([each.name for each in model.classes])]
+        kinds = [
+            "class" if name.startswith("class.") else name.rpartition(".")[2].removeprefix("mean_")
+            for name in names
+        ]
         divisor = np.array([scale[kind] or 1.0 for kind in kinds], dtype=np.float64)
         battery = np.array([kind == "battery_J" for kind in kinds])
         return cls(read_only(divisor), read_only(battery))

@@ -40,11 +40,16 @@ class ObservationTable(NamedTuple):
     """Class of each epoch's tasks; shape (B,)."""
     classes: int
     """C."""
+    committed_s: Floats
+    """Work placed at this instant that has joined no queue, of the CPUs of servers and devices, in
+    seconds of all cores; shape (B, N + D), or (B, 0) where tasks are of one class."""
 
     def features(self) -> Floats:
         """Return the observations as vectors; shape (B, features)."""
         of_devices = 4 * self.servers + 1 if self.device[0] < 0 else 6
         width = self.tasks.shape[1] + self.blocks.shape[1] + 2 * self.servers + of_devices
+        if self.classes > 1:
+            width += 2 * self.servers if self.device[0] < 0 else self.servers + 1
         rows = np.empty((len(self.tasks), width))
         _fill(rows, self, self._mean_battery_j())
         if self.classes == 1:
@@ -86,9 +91,19 @@ def _fill(rows: Floats, seen: ObservationTable, mean_battery_j: Floats) -> None:
                 at += 1
         if device < 0:
             row[at] = mean_battery_j[b]
+            at += 1
         else:
             row[at] = seen.battery_j[b, device]
             row[at + 1] = serving_server[device] + 1
+            at += 2
+        if seen.classes > 1:
+            committed_s = seen.committed_s[b]
+            row[at : at + servers] = committed_s[:servers]
+            at += servers
+            if device < 0:
+                _means_per_server(row[at : at + servers], committed_s[servers:], serving_server)
+            else:
+                row[at] = committed_s[servers + device]
 
 
 @compiled
@@ -108,6 +123,7 @@ def names_of_features(
     decision_epoch: Literal["per_slot", "per_task"],
     *,
     cycles: bool = True,
+    classes: Sequence[str] = (),
 ) -> list[str]:
     """Return the names of the features of an observation, in order.
 
@@ -120,26 +136,30 @@ def names_of_features(
         blocks: M.
         decision_epoch: Whether an epoch is a slot or a task.
         cycles: Whether cycles are shown, and not measured service times.
+        classes: Names of the classes of tasks. Where there are several, the last features are the
+            work that was placed at the same instant before and has joined no queue, and the class.
     """
     names = [f"es{n + 1}" for n in range(servers)]
     of_blocks = ("cycles" if cycles else "compute_s", "parameter_bytes", "input_bits")
     radio = ("rate_bps", "device_backlog_s", "uplink_backlog_s", "downlink_backlog_s")
-    if decision_epoch == "per_slot":
+    per_slot = decision_epoch == "per_slot"
+    if per_slot:
         devices = [f"{es}.mean_{name}" for name in radio for es in names] + ["mean_battery_J"]
     else:
         devices = [f"device.{name}" for name in (*radio, "battery_J", "serving_server")]
+    of_classes = []
+    if len(classes) > 1:
+        cpus = [f"{es}.mean_device" for es in names] if per_slot else ["device.device"]
+        committed = [f"{cpu}_committed_s" for cpu in (*(f"{es}.cpu" for es in names), *cpus)]
+        of_classes = [*committed, *(f"class.{name}" for name in classes)]
     return [
         "tasks",
         "size_factor",
         *(f"block{m}.{name}" for name in of_blocks for m in range(blocks)),
         *(f"{es}.{name}" for name in ("cpu_backlog_s", "links_out_backlog_s") for es in names),
         *devices,
+        *of_classes,
     ]
-
-
-def names_of_classes(names: Sequence[str]) -> list[str]:
-    """Return the names of the features that say of which class tasks are; none for one class."""
-    return [f"class.{name}" for name in names] if len(names) > 1 else []
 
 
 def means_per_server(values: Floats, serving_server: Ints, servers: int) -> Floats:

@@ -16,7 +16,6 @@ from mecsim.scheduler.feature_scale import Scaled
 from mecsim.scheduler.features import (
     ObservationTable,
     means_per_server,
-    names_of_classes,
     names_of_features,
 )
 from mecsim.scheduler.placement_checks import check_placements
@@ -98,7 +97,7 @@ class Observation:
     of the network is read on first use, so that an epoch costs no more in a large network than in
     a small one. An observation that is kept does not change: backlogs and batteries that have not
     been read are read before the network changes; queue lengths and committed work cannot be read
-    later.
+    later, except what features have of it.
     """
 
     spec: SchedulerSpec
@@ -128,7 +127,7 @@ class Observation:
 
     def freeze(self) -> None:
         """Read backlogs and batteries, for the network is about to change."""
-        _ = self.backlog_s, self.battery_j
+        _ = self.backlog_s, self.battery_j, self.cpu_committed_s
         if isinstance(self.network, LosesNodes):
             _ = self.available
         self.__dict__["_past"] = True
@@ -205,6 +204,20 @@ class Observation:
         """
         self._check_present("committed_s")
         return read_only(self.network.committed_s())
+
+    @cached_property
+    def cpu_committed_s(self) -> Floats:
+        """What features have of :attr:`committed_s`: that of servers and devices.
+
+        In seconds in which all cores work it off; shape (N + D,), or (0,) where tasks are of one
+        class.
+        """
+        spec = self.spec.run
+        if len(spec.classes) == 1:
+            return read_only(np.zeros(0))
+        committed_s = self.committed_s[: spec.servers + spec.devices].copy()
+        committed_s[: spec.servers] /= spec.cores
+        return read_only(committed_s)
 
     @cached_property
     def under_way(self) -> UnderWay:
@@ -468,6 +481,7 @@ def observation_table(observations: Sequence[Observation]) -> ObservationTable:
         servers=spec.servers,
         class_=np.array([o.class_number for o in observations]),
         classes=len(spec.classes),
+        committed_s=np.stack([o.cpu_committed_s for o in observations]),
     )
 
 
@@ -480,10 +494,14 @@ def feature_names(spec: SchedulerSpec) -> list[str]:
 
     For a slot, features of devices are means per server; for a task, those of its device. Where
     tasks are of several classes, those with fewer blocks than others have zeros for the rest, and
-    the last features are 1 for the class of the tasks and 0 for the others.
+    the last features are 1 for the class of the tasks and 0 for the others. Before them is the
+    committed work of CPUs, in seconds of all cores.
     """
     spec = spec.run
-    names = names_of_features(
-        spec.servers, spec.most_blocks, spec.decision_epoch, cycles=spec.shows_cycles
+    return names_of_features(
+        spec.servers,
+        spec.most_blocks,
+        spec.decision_epoch,
+        cycles=spec.shows_cycles,
+        classes=[each.class_name for each in spec.classes],
     )
-    return names + names_of_classes([each.class_name for each in spec.classes])

@@ -42,7 +42,8 @@ class TraceRecorder:
         """Record a decision and open its epoch in the ledger of rewards."""
         self._decisions.append((observation, placement))
         self.rewards.open(observation.time_s)
-        self.bytes += observation.backlog_s.nbytes + observation.battery_j.nbytes
+        seen = observation.backlog_s, observation.battery_j, observation.cpu_committed_s
+        self.bytes += sum(each.nbytes for each in seen)
 
     def send(self) -> None:
         """Send the rows of slots and decisions."""

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from mecsim.errors import ScenarioError
 from mecsim.kernels.accounting import RunLog
-from mecsim.kernels.advance import BatchStep, advance
+from mecsim.kernels.advance import BatchStep, add_services, advance
 from mecsim.kernels.epochs import EpochTable
+from mecsim.kernels.hops import HOP
 from mecsim.kernels.rollout import empty_outcomes, expected_arrivals, rollout
 from mecsim.kernels.state import State, restart, stacked, unstacked, with_calendars
 from mecsim.kernels.tables import KernelTables
@@ -100,6 +101,7 @@ class Replicas:
         self._overload = OverloadGuard(model, HOP_IN_STATE * replicas)
         self._log = RunLog.empty()
         self._backlog_s = np.zeros((replicas, len(model.resources)))
+        self._committed_s = np.zeros_like(self._backlog_s[: replicas if self._classes > 1 else 0])
         bounds = np.linspace(0, replicas, min(threads, replicas) + 1).astype(int).tolist()
         self._shares = list(pairwise(bounds))
         self._pool = ThreadPoolExecutor(len(self._shares)) if len(self._shares) > 1 else None
@@ -131,6 +133,8 @@ class Replicas:
         sources = [_first_with_epochs(self._model, seed) for seed in seeds]
         restart(self._state, rows, self._model.battery_j)
         self._backlog_s[rows] = 0.0
+        if len(self._committed_s):
+            self._committed_s[rows] = 0.0
         self._turns.restart(rows)
         self._buffer.start(dict(zip(rows, sources, strict=True)))
         self._use_models()
@@ -150,6 +154,7 @@ class Replicas:
             "arguments": (self.scenario, self.replicas, self._threads),
             "state": self._state,
             "backlog_s": self._backlog_s,
+            "committed_s": self._committed_s,
             "turns": self._turns,
             "buffer": self._buffer.position(),
         }
@@ -158,7 +163,7 @@ class Replicas:
         scenario, replicas, threads = state["arguments"]
         vars(self).update(vars(Replicas(scenario, replicas, threads=threads)))
         self._state, self._backlog_s = state["state"], state["backlog_s"]
-        self._turns = state["turns"]
+        self._committed_s, self._turns = state["committed_s"], state["turns"]
         self._buffer.resume(state["buffer"], self._model)
         self._use_models()
 
@@ -220,7 +225,7 @@ class Replicas:
         needed, buffer = np.zeros(count, dtype=np.int64), self._buffer
         while ((done < of_steps) & ~buffer.ended).any():
             epochs = buffer.epoch, buffer.end, buffer.next_s
-            step = BatchStep(*epochs, done, needed, self._backlog_s)
+            step = BatchStep(*epochs, done, needed, self._backlog_s, self._committed_s)
             self._advance(of_steps, each, step, log)
             if needed.any():
                 self._make_room(needed)
@@ -231,8 +236,8 @@ class Replicas:
         """Return observations of the next epochs as if nothing waited or were used until then.
 
         They are those of the present epoch and of the ones after it, as far as all replicas that
-        have not ended have drawn theirs. Tasks and rates are exact; backlogs are 0 and batteries
-        are those of now.
+        have not ended have drawn theirs. Tasks and rates are exact; backlogs and committed work
+        are 0, and batteries are those of now.
 
         Returns:
             Shape (K, B, features), K at least 1 unless all replicas have ended. Rows of replicas
@@ -340,8 +345,31 @@ class Replicas:
         """Return the observations of the present epochs; of an idle network after the end."""
         table, rows = self._buffer.table, self._buffer.epoch
         battery_j, class_ = self._state.battery_j, self._class_at(rows, self._turns.number)
-        seen = table.observed(rows, self._model, self._tables, self._backlog_s, battery_j, class_)
+        seen = table.observed(
+            rows,
+            self._model,
+            self._tables,
+            self._backlog_s,
+            battery_j,
+            class_,
+            None if class_ is None else self._committed_s + self._placed_s(),
+        )
         return seen.features()
+
+    def _placed_s(self) -> Floats | float:
+        """Return the services of tasks that were placed at this instant, and not yet submitted.
+
+        Shape (B, R), or 0 if there are none.
+        """
+        if not self._turns.number.any():
+            return 0.0
+        epochs = self._turns.known(self._buffer.table, self._buffer.epoch, self._model, before=True)
+        placed_s, needed = np.zeros_like(self._backlog_s), 1
+        while needed:
+            rows = np.empty(needed, dtype=HOP)
+            states, tables, placed = self._state, self._tables, self._turns.placed
+            needed = add_services(states, tables, epochs, placed, rows, placed_s)
+        return placed_s
 
     def _class_at(self, rows: Ints, turn: Ints) -> Ints | None:
         """Return the class of some epochs, given that of slots; None if there is only one."""

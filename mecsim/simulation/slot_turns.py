@@ -76,20 +76,23 @@ class SlotTurns:
         self.number = (self.number + count) % classes
         return SlotActions(np.ascontiguousarray(by_slot[:, :slots]), left_out, at)
 
-    def known(self, table: EpochTable, rows: Ints, model: Model) -> EpochTable:
+    def known(
+        self, table: EpochTable, rows: Ints, model: Model, *, before: bool = False
+    ) -> EpochTable:
         """Return what schedulers know of the tasks of the present class and of those before it.
 
         Args:
             table: Table of slots.
             rows: Row of each replica's slot; shape (B,).
             model: The scenario.
+            before: Whether to leave out the present class.
 
         Returns:
             A table with an epoch for each replica.
         """
-        every, found = np.arange(len(rows)), []
-        for number in range(int(self.number.max()) + 1):
-            of_class = table.of_class(rows, number, self.number >= number)
+        every, found, end = np.arange(len(rows)), [], self.number + (not before)
+        for number in range(int(end.max())):
+            of_class = table.of_class(rows, number, end > number)
             expected, _ = expected_arrivals(of_class, every, model.of_class(number))
             found.append(expected.with_class(number))
         return EpochTable.merged(found)

@@ -114,7 +114,8 @@ class StaticRun:
         """Run all epochs of a table, with as much room as they need."""
         log, count = self._log(epochs), len(epochs.time_s)
         (epoch, done, needed), end = np.zeros((3, 1), dtype=np.int64), np.array([count])
-        step = BatchStep(epoch, end, np.array([next_s]), done, needed, self._backlog_s)
+        next_of, none = np.array([next_s]), self._backlog_s[:0]
+        step = BatchStep(epoch, end, next_of, done, needed, self._backlog_s, none)
         while True:
             states, tables = self._states, self._tables
             advance(0, 1, states, tables, epochs, count, self._placements, step, log)

@@ -28,6 +28,7 @@ IDLE_SLOTS: Final = 0.3
 
 _LINEAR, _LOGARITHMIC, _EQUAL = 0.0, 1.0, 2.0
 _PREFIX: Final = "encoding."
+_BACKLOGS: Final = ("backlog_s", "committed_s")
 
 
 class FeatureEncoder(NamedTuple):
@@ -114,12 +115,18 @@ class FeatureEncoder(NamedTuple):
 
 
 def _backlog_matrix(spec: SchedulerSpec, names: Sequence[str]) -> Batch:
-    """Return the matrix from features to backlogs of the places, in slots; (N + 1, features)."""
+    """Return the matrix from features to backlogs of the places, in slots; (N + 1, features).
+
+    Committed work counts as if it waited.
+    """
     place = np.zeros((spec.servers + 1, len(names)), dtype=np.float32)
-    of_devices = [i for i, name in enumerate(names) if name.endswith("device_backlog_s")]
-    place[0, of_devices] = 1.0 / (len(of_devices) * spec.slot_length_s)
-    for server in range(spec.servers):
-        place[server + 1, names.index(f"es{server + 1}.cpu_backlog_s")] = 1.0 / spec.slot_length_s
+    for kind in ("backlog_s", "committed_s"):
+        of_devices = [i for i, name in enumerate(names) if name.endswith(f"device_{kind}")]
+        if of_devices:
+            place[0, of_devices] = 1.0 / (len(of_devices) * spec.slot_length_s)
+        for server in range(spec.servers if of_devices else 0):
+            at = names.index(f"es{server + 1}.cpu_{kind}")
+            place[server + 1, at] = 1.0 / spec.slot_length_s
     return place
 
 
@@ -131,7 +138,7 @@ def _nominal(spec: SchedulerSpec, quantity: str) -> Floats | None:
 
 
 def _is_backlog(name: str) -> bool:
-    return name.endswith("backlog_s") and not name.startswith("class.")
+    return name.endswith(_BACKLOGS) and not name.startswith("class.")
 
 
 def _inputs_of_classes(spec: SchedulerSpec, name: str) -> list[tuple[Any, Any, float]]:
@@ -153,7 +160,7 @@ def _inputs_of(spec: SchedulerSpec, name: str) -> list[tuple[float, float, float
     owner, _, quantity = name.rpartition(".")
     if name.startswith("class."):
         return [(1.0, 0.0, _LINEAR)]
-    if name.endswith("backlog_s"):
+    if name.endswith(_BACKLOGS):
         return [(spec.slot_length_s / STEEPNESS, 0.0, _LOGARITHMIC)]
     if name == "tasks" or name.endswith("battery_J"):
         return [(1.0, 0.0, _LOGARITHMIC)]

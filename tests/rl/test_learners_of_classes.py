@@ -212,6 +212,20 @@ def test_sizes_are_encoded_as_for_the_class_alone(epoch: str) -> None:
         assert all(rest[name] == 0.0 for name in lacking if name in rest)
 
 
+@pytest.mark.parametrize(("epoch", "device"), [("per_slot", 1 / 2), ("per_task", 1.0)])
+def test_committed_work_counts_as_backlog(epoch: str, device: float) -> None:
+    """0.25 s wait at server 1 and 0.5 s are committed; at devices 0.2 s and 0.3 s."""
+    spec = spec_of(two_classes(decision_epoch=epoch))
+    names, encoder = feature_names(spec), FeatureEncoder.of(spec, "full")
+    own = "es2.mean_device" if epoch == "per_slot" else "device.device"
+    values = {"es1.cpu_backlog_s": 0.25, "es1.cpu_committed_s": 0.5}
+    values |= {f"{own}_backlog_s": 0.2, f"{own}_committed_s": 0.3}
+    features = np.array([[values.get(name, 0.0) for name in names]])
+    assert encoder.backlogs(features)[0] == pytest.approx([0.5 * device, 0.75, 0.0])
+    kept = [names[int(at)] for at in FeatureEncoder.of(spec, "paper").how["column"]]
+    assert not any("committed" in name for name in kept)
+
+
 def states(encoder: FeatureEncoder, *classes: int) -> Any:
     """Encoded observations of an idle network before tasks of some classes."""
     features = np.zeros((len(classes), encoder.how["place"].shape[1]))

@@ -16,10 +16,12 @@ from mecsim.model.model import resolve
 from mecsim.scheduler.ended_task import EndedTask
 from mecsim.scheduler.observation import Observation, feature_names
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.simulation.drive import KERNELS
 from mecsim.simulation.recorded import recorded_summary
 from mecsim.simulation.replay import replay, replay_with
 from mecsim.simulation.run import run
 from mecsim.trace import TraceFile
+from mecsim.trace.schema import MemoryTrace
 from tests.helpers.builders import chain, scenario, simulate
 from tests.helpers.examples import examples
 from tests.helpers.schedulers import LISTENING, SCRIPTED, Scripted
@@ -357,3 +359,45 @@ def test_work_placed_for_earlier_classes_is_committed() -> None:
         found.clear()
         run(described(LONG, SHORT, slots=1), Reading, {"placements": [[1, 1]]}, kernel=kernel)
         assert found == [[0, 0], [4, 0]]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("epoch", "names", "expected"),
+    [
+        # 2 s of the long task for two cores, and 2 s at the device.
+        ("per_slot", ("es1.cpu", "es1.mean_device"), [(0, 0), (1, 2)]),
+        # A short one adds 1 s at the server for the last one.
+        ("per_task", ("es1.cpu", "device.device"), [(0, 0), (1, 2), (1.5, 2)]),
+    ],
+)
+def test_features_hold_the_committed_work(
+    epoch: str, names: tuple[str, ...], expected: list[tuple[float, ...]], kernel: str
+) -> None:
+    """A scheduler that keeps observations finds it in them later, too."""
+    values = described(LONG, SHORT, slots=1, decision_epoch=epoch).model_dump(mode="json")
+    spec = Scenario.model_validate(values | {"edge_server": {"capacity": 1.0, "cores": 2}})
+    found = list[tuple[float, ...]]()
+    seen: list[Observation] = []
+
+    class Reading(Scripted):
+        def decide(self, observation: Observation) -> Any:
+            found.append(committed(observation))
+            return super().decide(observation)
+
+    def committed(observation: Observation) -> tuple[float, ...]:
+        features = dict(zip(feature_names(observation.spec), observation.features(), strict=True))
+        return tuple(features[f"{name}_committed_s"] for name in names)
+
+    options = {"placements": [[1, 0]], "seen": seen}
+    trace = MemoryTrace()
+    run(spec, Reading, options, kernel=kernel, memory=trace)
+    assert found == expected
+    assert [committed(observation) for observation in seen] == expected
+    at = [feature_names(SchedulerSpec.of(resolve(spec))).index(f"{n}_committed_s") for n in names]
+    assert trace["decisions/observation"][:, at].tolist() == [list(row) for row in expected]
+
+
+def test_one_class_has_no_features_of_committed_work() -> None:
+    names = feature_names(SchedulerSpec.of(resolve(described(LONG))))
+    assert not any("committed" in name or name.startswith("class.") for name in names)
