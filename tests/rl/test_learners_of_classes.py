@@ -235,7 +235,7 @@ def states(encoder: FeatureEncoder, *classes: int) -> Any:
 
 def shaken(p: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     """Parameters whose outputs differ clearly."""
-    return {name: x + rng.normal(size=x.shape).astype(np.float32) for name, x in p.items()}
+    return {name: x + 0.5 * rng.normal(size=x.shape).astype(np.float32) for name, x in p.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -245,7 +245,7 @@ def test_places_of_blocks_that_a_class_lacks_are_0(kind: str) -> None:
     settings = learner.settings(**given)
     encoder = FeatureEncoder.of(spec, "full")
     network = learner.network_for(settings).of(spec, settings, encoder)
-    rng, x = np.random.default_rng(0), states(encoder, 0, 1)
+    rng, x = np.random.default_rng(2), states(encoder, 0, 1)
     p = shaken(network.initial(rng), rng)
     for epsilon in (0.0, 1.0):
         found = network.sample(p, x, 500, epsilon, rng)

@@ -81,7 +81,7 @@ def test_by_default_a_transfer_keeps_the_rate_of_its_release(kernel: str) -> Non
     spec = sending(radio=radio)
     assert resolve(spec).slot_rates is None
     kept = workload.RecordedWorkload(
-        (slot.tasks for slot in workload.slots(resolve(spec))), 1.0, rates=map(np.array, ONE)
+        (slot.tasks for slot in workload.slots(resolve(spec))), {0: 1.0}, rates=map(np.array, ONE)
     )
     model, trace = resolve(spec), MemoryTrace()
     scheduler = Scripted(SchedulerSpec.of(model), placements=[[1]])
@@ -120,6 +120,16 @@ def test_outages_of_a_device(work: str, finish_s: float, energy_j: float, kernel
     trace, _ = followed(sending(failures=[failure]), ONE, [[1]], kernel)
     assert trace["tasks/finish_s"].tolist()[0] == finish_s
     assert trace["tasks/energy_J"].tolist()[0] == energy_j
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_retry_is_sent_at_the_rates_of_its_slots(kernel: str) -> None:
+    """The first is lost at 0.5 s, and sent again from 1 to 1.75 s, before the second."""
+    failure = {"devices": [0], "at": [[0.5, 1.0]], "work": "lost"}
+    trace, _ = followed(sending(failures=[failure], retries=1), ONE, [[1]], kernel)
+    assert trace["hops/finish_s"].tolist()[:3] == [0.5, 1.75, 1.75]
+    assert trace["tasks/attempts"].tolist()[:2] == [2, 1]
+    assert trace["tasks/finish_s"].tolist()[:2] == [1.75, 3.0]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
