@@ -221,6 +221,7 @@ def test_compiled_and_interpreted_functions_give_the_same_bits(
     found, service = case.found, case.service * scale
     writable = Calendars(found.of.copy(), found.steps.copy(), found.outages.copy())
     for rate in (1.0, 0.3):
-        job = 1, now, case.free, service, rate
-        assert compiled_visit(*writable, *job) == visit(*found, *job)
+        assert compiled_visit(*writable, 1, now, case.free, service, rate) == visit(
+            *found, 1, now, case.free, service, rate
+        )
     assert compiled_backlog(*writable, 1, now, case.free) == backlog(*found, 1, now, case.free)

@@ -183,7 +183,11 @@ def test_path_gain_of_a_moving_device_holds_for_transfers_under_way() -> None:
 def test_devices_without_changes_have_no_calendar() -> None:
     """A given rate, one that is drawn once, and one that follows a series; the fourth fades."""
     series = {"steps": [[0, 1e6], [2, 3e6]]}
-    rates = [{"rate": 1e6}, {"rate": {"uniform": [1e6, 2e6], "redraw": "run"}}, {"rate": series}]
+    rates: list[dict[str, Any]] = [
+        {"rate": 1e6},
+        {"rate": {"uniform": [1e6, 2e6], "redraw": "run"}},
+        {"rate": series},
+    ]
     groups = [{"name": f"g{n}", **rate} for n, rate in enumerate([*rates, {"fading": "rayleigh"}])]
     model = resolve(scenario(slots=3, devices=groups, radio=VARIES))
     assert model.slot_rates is not None
