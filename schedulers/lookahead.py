@@ -3,6 +3,7 @@
 import numpy as np
 
 from mecsim import Ints, Observation, Placement, Scheduler, SchedulerSpec
+from schedulers.single_cut import SingleCut
 
 MAX_BUDGET = 1_000_000
 """Number of candidates that still fit into memory."""
@@ -27,6 +28,7 @@ class Lookahead(Scheduler):
         if not 1 <= budget <= MAX_BUDGET:
             raise ValueError(f"budget: {budget} should be at least 1 and at most {MAX_BUDGET:,}")
         self.budget = budget
+        self._single_cut = SingleCut(spec)
         self._best = [np.zeros(each.blocks, dtype=np.int64) for each in spec.classes]
         self._costs: dict[bytes, tuple[float, float]] = {}
 
@@ -71,15 +73,22 @@ class Lookahead(Scheduler):
     def _starts(self, observation: Observation) -> Ints:
         """Return all placements if the budget covers them; otherwise the placements to start from.
 
-        These are the last decision, greedy ones in both orders of the blocks, and random ones.
+        These are the last decision, greedy ones in both orders of the blocks, and random ones. A
+        budget that does not cover a step from the best of them has the one of `single-cut` first:
+        unlike greedy ones it takes the times of transfers into account.
         """
         spec, random = observation.spec, max(2, self.budget // 50)
         if self._is_exhaustive(spec):
             return np.indices([spec.servers + 1] * spec.blocks).reshape(spec.blocks, -1).T
         drawn = spec.rng.integers(spec.servers + 1, size=(random, spec.blocks))
+        neighbours = spec.blocks * spec.servers + spec.blocks * (spec.blocks - 1) // 2
         order = np.arange(spec.blocks)
         greedy = [self._greedy(observation, blocks) for blocks in (order, order[::-1])]
-        return np.concatenate([[self._best[observation.class_number]], greedy, drawn])
+        starts = np.concatenate([[self._best[observation.class_number]], greedy, drawn])
+        if self.budget < len(starts) + neighbours:
+            cut = np.array(self._single_cut.decide(observation), dtype=np.int64)
+            starts = np.concatenate([[cut], starts])
+        return starts
 
     def _greedy(self, observation: Observation, blocks: Ints) -> Ints:
         """Place block after block where it would finish first."""

@@ -178,6 +178,21 @@ def test_larger_budget_is_better() -> None:
     assert one < two < three
 
 
+@pytest.mark.parametrize("epoch", ["per_slot", "per_task"])
+def test_small_budgets_begin_with_the_placement_of_single_cut(epoch: str) -> None:
+    """A budget of 1 is that scheduler; one that covers a step of the search leaves it out."""
+    changes = ["slots=3", "arrivals.rate=12", f"decision_epoch={epoch}"]
+    spec = load(FOLDER / "vgg16_loaded.yaml", changes)
+    one = simulate(spec, LOOKAHEAD, {"budget": 1}, kernel="compiled").trace
+    other = simulate(spec, "single-cut", kernel="compiled").trace
+    assert one["decisions/placement"].tolist() == other["decisions/placement"].tolist()
+    first = {
+        budget: decisions(spec, budget, everything=False)[0].simulated[0].tolist()
+        for budget in (40, 300)
+    }
+    assert first[40] == other["decisions/placement"][0].tolist() != first[300]
+
+
 # ---------------------------------------------------------------- the same again
 
 
