@@ -70,7 +70,7 @@ def describe_settings(settings: TrainingSettings) -> list[dict[str, str]]:
         {
             "name": name,
             "allowed": _allowed(schemas[name]),
-            "default": str(getattr(settings, name)),
+            "default": str(getattr(settings, name)) or "none",
             "meaning": " ".join((field.description or "").replace("``", "").split()),
         }
         for name, field in type(settings).model_fields.items()
