@@ -130,7 +130,10 @@ def test_environments_have_them_unscaled() -> None:
     assert (env.scale[known:] == 1).all()
     assert one[known + 2] == 2.0  # `tasks`, which the known features scale
     for copied in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
-        stepped, expected = copied.step([1, 1])[0], copy.deepcopy(env).step([1, 1])[0]
+        stepped, expected = (
+            copied.step(np.array([1, 1]))[0],
+            copy.deepcopy(env).step(np.array([1, 1]))[0],
+        )
         assert np.array_equal(stepped, expected)
         assert stepped[known] == 1  # the epoch
 
