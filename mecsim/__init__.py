@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mecsim.scenario.loading import load
     from mecsim.scenario.schema import Scenario
     from mecsim.scheduler.base import Scheduler
+    from mecsim.scheduler.custom_features import CustomFeatures, ObservationBatch
     from mecsim.scheduler.ended_task import EndedTask
     from mecsim.scheduler.observation import Observation
     from mecsim.scheduler.spec import Placement, SchedulerSpec
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from mecsim.testbed.prediction import Prediction, predict
 
 __all__ = [
+    "CustomFeatures",
     "EndedTask",
     "Floats",
     "Ints",
     "MecsimError",
     "Observation",
+    "ObservationBatch",
     "Placement",
     "Prediction",
     "RunResult",
@@ -37,11 +40,13 @@ __all__ = [
 ]
 
 _HOME = {
+    "CustomFeatures": "scheduler",
     "EndedTask": "scheduler",
     "Floats": "support.arrays",
     "Ints": "support.arrays",
     "MecsimError": "errors",
     "Observation": "scheduler",
+    "ObservationBatch": "scheduler",
     "Placement": "scheduler",
     "Prediction": "testbed.prediction",
     "RunResult": "simulation.result",

@@ -17,6 +17,7 @@ of the slot, and the others have 0.
 by a scale that depends on the scenario but not on the seed, see
 :mod:`mecsim.scheduler.feature_scale`. A limited battery is 1 when full, an unlimited one always.
 In a run, :meth:`mecsim.scheduler.Observation.scaled_features` gives a scheduler the same vectors.
+Custom features (``features=``, see :class:`mecsim.CustomFeatures`) follow as they are.
 The observation after the end of an episode is all zeros. In SI units an observation is
 ``observation * env.scale``; ``env.feature_names`` names its features. Where tasks are of several
 classes, the last features are 1 for the class of the tasks to place and 0 for the others.
@@ -47,8 +48,8 @@ from numpy.typing import NDArray
 from mecsim.errors import InputError
 from mecsim.scenario.loading import with_overrides
 from mecsim.scenario.schema import Scenario
+from mecsim.scheduler.custom_features import CustomFeatures
 from mecsim.scheduler.feature_scale import Scaled
-from mecsim.scheduler.observation import feature_names
 from mecsim.simulation.replicas import Replicas
 from mecsim.support.arrays import Bools, Floats, Ints, read_only
 
@@ -68,6 +69,8 @@ Observations: TypeAlias = Scaled
 """An observation, shape (features,), or those of B runs, shape (B, features)."""
 Source: TypeAlias = Scenario | str | os.PathLike[str]
 """A scenario, the path of its file, or a shipped name."""
+Features: TypeAlias = str | type[CustomFeatures] | None
+"""Custom features: ``path/file.py:Class``, or the class; None for none."""
 
 
 class PartitionEnv(gymnasium.Env[Observations, Ints]):
@@ -76,6 +79,7 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
     Args:
         scenario: A scenario, the path of its file, or a shipped name.
         overrides: Changes of the scenario, each as ``KEY.PATH=VALUE``.
+        features: Features that observations have in addition, the last ones.
 
     Attributes:
         scenario: The scenario with all changes.
@@ -84,6 +88,7 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
 
     Raises:
         ScenarioError: If the scenario is not valid.
+        SchedulerError: If the features cannot be loaded; from a step, if they cannot be computed.
 
     Example:
         >>> env = PartitionEnv("scenarios/vgg16_4es.yaml", overrides=["slots=2"])
@@ -97,8 +102,10 @@ class PartitionEnv(gymnasium.Env[Observations, Ints]):
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
 
-    def __init__(self, scenario: Source, *, overrides: Sequence[str] = ()) -> None:
-        self._runs = runs = _Runs(with_overrides(scenario, overrides), 1, 1)
+    def __init__(
+        self, scenario: Source, *, overrides: Sequence[str] = (), features: Features = None
+    ) -> None:
+        self._runs = runs = _Runs(with_overrides(scenario, overrides), 1, 1, features)
         self.scenario, self.feature_names, self.scale = runs.scenario, runs.names, runs.scale
         self.observation_space, self.action_space = runs.observation_space, runs.action_space
 
@@ -159,6 +166,7 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
         num_envs: B.
         overrides: Changes of the scenario, each as ``KEY.PATH=VALUE``.
         threads: Threads that step runs in parallel; results do not depend on it.
+        features: Features that observations have in addition, the last ones.
 
     Attributes ``scenario``, ``feature_names`` and ``scale`` are those of :class:`PartitionEnv`.
 
@@ -179,11 +187,12 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
         *,
         overrides: Sequence[str] = (),
         threads: int = 1,
+        features: Features = None,
     ) -> None:
         for name, value in (("num_envs", num_envs), ("threads", threads)):
             if value < 1:
                 raise InputError(f"{name}: {value}; allowed: at least 1")
-        self._runs = runs = _Runs(with_overrides(scenario, overrides), num_envs, threads)
+        self._runs = runs = _Runs(with_overrides(scenario, overrides), num_envs, threads, features)
         self._generators: list[np.random.Generator] = []
         self.num_envs = num_envs
         self.scenario, self.feature_names, self.scale = runs.scenario, runs.names, runs.scale
@@ -297,15 +306,17 @@ class PartitionVectorEnv(VectorEnv[Observations, Ints, NDArray[Any]]):
 class _Runs:
     """Replicas of a scenario, with the observations, spaces and info of both environments."""
 
-    def __init__(self, scenario: Scenario, count: int, threads: int) -> None:
-        self.scenario, self.replicas = scenario, Replicas(scenario, count, threads=threads)
-        self.names = feature_names(self.replicas.spec)
-        self._encode = self.replicas.spec.feature_scale
-        self.scale = self._encode.divisor
+    def __init__(self, scenario: Scenario, count: int, threads: int, features: Features) -> None:
+        self.scenario = scenario
+        self.replicas = Replicas(scenario, count, threads=threads, features=features)
+        self.names, self._encode = self.replicas.feature_names, self.replicas.spec.feature_scale
+        self._known = len(self._encode.divisor)
+        custom = len(self.names) - self._known
+        self.scale = read_only(np.append(self._encode.divisor, np.ones(custom)))
         # Backlogs have no bound, but Gymnasium's checker warns of an infinite one.
-        high = np.finfo(np.float32).max
-        shape = (len(self.names),)
-        self.observation_space = spaces.Box(np.float32(0.0), high, shape, dtype=np.float32)
+        high = np.full(len(self.names), np.finfo(np.float32).max, dtype=np.float32)
+        low = np.where(np.arange(len(self.names)) < self._known, np.float32(0.0), -high)
+        self.observation_space = spaces.Box(low, high, dtype=np.float32)
         self.action_space = spaces.MultiDiscrete(
             np.full(self.replicas.blocks, self.replicas.places, dtype=np.int64)
         )
@@ -339,7 +350,9 @@ class _Runs:
         }
 
     def _observations(self, raw: Floats) -> Observations:
-        scaled = self._encode(raw)
+        scaled = self._encode(raw[:, : self._known])
+        if raw.shape[1] > self._known:
+            scaled = np.concatenate([scaled, raw[:, self._known :]], axis=1, dtype=np.float32)
         scaled[self.replicas.ended] = 0.0
         return scaled
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from mecsim.env import Observations, PartitionVectorEnv, Source
+from mecsim.env import Features, Observations, PartitionVectorEnv, Source
 from mecsim.support.arrays import Ints
 
 try:
@@ -38,6 +38,7 @@ class PartitionVecEnv(VecEnv):
         num_envs: B.
         overrides: Changes of the scenario, each as ``KEY.PATH=VALUE``.
         threads: Threads that step runs in parallel; results do not depend on it.
+        features: Features that observations have in addition, the last ones.
 
     Raises:
         ScenarioError: If the scenario is not valid.
@@ -51,9 +52,10 @@ class PartitionVecEnv(VecEnv):
         *,
         overrides: Sequence[str] = (),
         threads: int = 1,
+        features: Features = None,
     ) -> None:
         self._envs = envs = PartitionVectorEnv(
-            scenario, num_envs, overrides=overrides, threads=threads
+            scenario, num_envs, overrides=overrides, threads=threads, features=features
         )
         super().__init__(num_envs, envs.single_observation_space, envs.single_action_space)
         self._actions: Ints = np.empty(0, dtype=np.int64)

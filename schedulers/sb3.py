@@ -21,7 +21,7 @@ import numpy as np
 
 from mecsim import Observation, Placement, Scheduler, SchedulerSpec
 from mecsim.learning import UNTRAINED, PolicyError, SchedulerError
-from mecsim.scheduler import feature_names
+from mecsim.scheduler import AddedFeatures, feature_names
 
 try:
     import torch
@@ -71,6 +71,8 @@ class SB3(Scheduler):
         spec: The part of the scenario that schedulers know.
         policy: The file that ``model.save`` wrote, of a model with ``MlpPolicy``; ``untrained``
             for random parameters.
+        features: The custom features of the training, ``path/file.py:Class``. The file of the
+            policy does not name them: only their number is checked.
 
     Raises:
         PolicyError: If the file cannot be read, holds another kind of policy, or does not fit the
@@ -79,14 +81,20 @@ class SB3(Scheduler):
 
     conformance_options: ClassVar[Mapping[str, Any]] = {"policy": UNTRAINED}
 
-    def __init__(self, spec: SchedulerSpec, *, policy: str) -> None:
+    def __init__(self, spec: SchedulerSpec, *, policy: str, features: str = "") -> None:
         super().__init__(spec)
-        self._network = _untrained(spec) if policy == UNTRAINED else _read(Path(policy), spec)
+        self._custom = AddedFeatures(features, spec) if features else None
+        inputs = len(feature_names(spec)) + (len(self._custom.names) if self._custom else 0)
+        trained = policy != UNTRAINED
+        self._network = _read(Path(policy), spec, inputs) if trained else _untrained(spec, inputs)
 
     def decide(self, observation: Observation) -> Placement:
         """Return the most probable place of each block that the class of the tasks has."""
+        x = observation.scaled_features()
+        if self._custom is not None:
+            x = np.append(x, self._custom.one(observation)).astype(np.float32)
         with torch.inference_mode():
-            logits = self._network(torch.from_numpy(observation.scaled_features()[None]))
+            logits = self._network(torch.from_numpy(x[None]))
             # As MultiCategorical does, bit for bit: probabilities may be equal where logits differ.
             blocks = torch.split(logits, self.spec.servers + 1, dim=1)
             return [
@@ -109,22 +117,22 @@ class _Network(NamedTuple):
         return linear(x, *last)
 
 
-def _untrained(spec: SchedulerSpec) -> _Network:
+def _untrained(spec: SchedulerSpec, inputs: int) -> _Network:
     """Return a network of the default size with random parameters, always the same ones."""
     rng = np.random.default_rng(0)
-    widths = [len(feature_names(spec)), 64, 64, spec.most_blocks * (spec.servers + 1)]
+    widths = [inputs, 64, 64, spec.most_blocks * (spec.servers + 1)]
     weights = [rng.normal(0.0, i**-0.5, (o, i)) for i, o in pairwise(widths)]
     layers = [(torch.tensor(w, dtype=torch.float32), torch.zeros(len(w))) for w in weights]
     return _Network(layers, nn.Tanh())
 
 
-def _read(path: Path, spec: SchedulerSpec) -> _Network:
+def _read(path: Path, spec: SchedulerSpec, inputs: int) -> _Network:
     """Return the network of a file. Raises ``PolicyError``."""
     try:
         data, state = _contents(path)
         activation = _activation(data)
         _check_actions(data, spec)
-        network = _Network(_layers(state, spec), activation)
+        network = _Network(_layers(state, spec, inputs), activation)
     except PolicyError as error:
         raise PolicyError(f"policy {path}: {error}") from error
     if data.get("_last_original_obs") is not None:
@@ -230,7 +238,7 @@ def _text(data: Mapping[str, Any], *keys: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _layers(state: State, spec: SchedulerSpec) -> list[tuple[Tensor, Tensor]]:
+def _layers(state: State, spec: SchedulerSpec, inputs: int) -> list[tuple[Tensor, Tensor]]:
     """Return the layers of the actor, from observations to logits."""
     of_actor = [name for name in state if "value_net" not in name]
     count = sum("policy_net" in name for name in of_actor) // 2
@@ -240,13 +248,12 @@ def _layers(state: State, spec: SchedulerSpec) -> list[tuple[Tensor, Tensor]]:
         odd = min(wanted.symmetric_difference(of_actor))
         raise PolicyError(f"policy.pth: {odd} is {'missing' if odd in wanted else 'unexpected'}")
     layers = [(state[f"{name}.weight"], state[f"{name}.bias"]) for name in names]
-    features, width = len(feature_names(spec)), layers[0][0].shape[-1:]
-    if width != (features,):
+    width = layers[0][0].shape[-1:]
+    if width != (inputs,):
         raise PolicyError(
-            f"takes observations of {' × '.join(map(str, width))} numbers. Expected: {features} "
+            f"takes observations of {' × '.join(map(str, width))} numbers. Expected: {inputs} "
             f"(blocks: {spec.most_blocks}, edge_servers: {spec.servers}, {spec.decision_epoch})"
         )
-    inputs = features
     for name, (weight, bias) in zip(names, layers, strict=True):
         units = len(bias) if bias.ndim == 1 else 0
         if weight.shape != (units, inputs):

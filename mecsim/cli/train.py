@@ -190,6 +190,8 @@ def _tables(
     changed = [part for change in changes or () for part in ("--set", change)]
     policy = f"policy={summary['policy']}"
     run = ["mecsim", "run", str(scenario), *changed, "--scheduler", scheduler, "--option", policy]
+    if features := summary["settings"].get("features"):
+        run += ["--option", f"features={features}"]
     yield display.training_table(summary)
     yield f"use it:         {shlex.join(run)}"
     yield from _curve_lines(summary)

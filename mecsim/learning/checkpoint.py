@@ -32,6 +32,8 @@ class TrainingIdentity(_Record):
     episodes: int
     seed: int
     serial: bool
+    features_sha256: str = ""
+    """Hash of the custom features' source; empty without them."""
     prolonged: tuple[int, ...] = ()
     """The lengths that the training had before it was prolonged, in episodes."""
 

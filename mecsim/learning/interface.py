@@ -12,14 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
+import numpy as np
+
 from mecsim.errors import NoPolicyError, PolicyError, SchedulerError, TrainingError
 from mecsim.learning.policy_file import SUFFIX, Arrays, PolicyHeader, read_header, read_policy
 from mecsim.learning.problem import TrainingProblem
 from mecsim.learning.settings import TrainingSettings
 from mecsim.scheduler.base import Scheduler
-from mecsim.scheduler.observation import feature_names
+from mecsim.scheduler.custom_features import AddedFeatures
+from mecsim.scheduler.observation import Observation, feature_names
 from mecsim.scheduler.registry import check_options
 from mecsim.scheduler.spec import SchedulerSpec
+from mecsim.support.arrays import Floats
 from mecsim.support.files import packaged
 
 _log = logging.getLogger(__name__)
@@ -86,9 +90,12 @@ class Learner(Scheduler):
         spec: The part of the scenario that schedulers know.
         policy: A policy file. By default the one for this scenario is searched in
             ``results/policies`` and ``results/training``.
+        features: The custom features of a policy that was trained with them,
+            ``path/file.py:Class``. A policy file never says what to execute.
 
     Attributes:
         policy_file: The file of the policy; None for the untrained one.
+        custom: The custom features; None without them.
 
     Raises:
         PolicyError: If there is no policy, or if it does not fit.
@@ -105,17 +112,20 @@ class Learner(Scheduler):
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules of the extra ``torch`` that training imports."""
 
-    def __init__(self, spec: SchedulerSpec, *, policy: str = "") -> None:
+    def __init__(self, spec: SchedulerSpec, *, policy: str = "", features: str = "") -> None:
         super().__init__(spec)
         self.policy_file: Path | None = None
+        self.custom = AddedFeatures(features, spec) if features else None
         if policy == UNTRAINED:
-            self.load(self.settings(), self.untrained(spec, self.settings()))
+            untrained = self.settings(features=features)
+            self.load(untrained, self.untrained(spec, untrained))
             return
-        path = Path(policy) if policy else find_policy(self.name, spec)
+        path = Path(policy) if policy else find_policy(self.name, spec, custom=bool(features))
         self.policy_file = path
         found = read_policy(path)
         _check_fits(path, found.header, self.name, spec)
-        settings = self._settings_in(path, found.header)
+        _check_features(path, found.header, self.custom, spec)
+        settings = self._settings_in(path, found.header, features)
         if layout_of(found.arrays) != layout_of(self.untrained(spec, settings)):
             raise PolicyError(f"policy {path}: names or shapes of arrays do not match its header")
         try:
@@ -123,9 +133,15 @@ class Learner(Scheduler):
         except SchedulerError as error:
             raise PolicyError(f"policy {path}: {error}") from error
 
-    def _settings_in(self, path: Path, header: PolicyHeader) -> TrainingSettings:
+    def features_of(self, observation: Observation) -> Floats:
+        """Return the features of an observation, custom ones last; shape (features,)."""
+        found = observation.features()
+        return found if self.custom is None else np.append(found, self.custom.one(observation))
+
+    def _settings_in(self, path: Path, header: PolicyHeader, features: str) -> TrainingSettings:
+        given = header.settings | ({"features": features} if features else {})
         try:
-            return self.settings(**check_options(self.name, self.settings, header.settings))
+            return self.settings(**check_options(self.name, self.settings, given))
         except SchedulerError as error:
             raise PolicyError(f"policy {path}: its settings: {error}") from error
 
@@ -219,12 +235,13 @@ def layout_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in arrays.items()}
 
 
-def find_policy(scheduler: str, spec: SchedulerSpec) -> Path:
+def find_policy(scheduler: str, spec: SchedulerSpec, *, custom: bool = False) -> Path:
     """Find the policy that was trained on a scenario.
 
     Args:
         scheduler: The name of a learner.
         spec: The part of the scenario that schedulers know.
+        custom: Whether it was trained with custom features.
 
     Raises:
         NoPolicyError: If there is none.
@@ -234,6 +251,8 @@ def find_policy(scheduler: str, spec: SchedulerSpec) -> Path:
             header = read_header(path)
         except PolicyError:
             continue  # another kind of file, or another version
+        if (header.custom_features is not None) != custom:
+            continue
         if header.scheduler == scheduler and header.scenario_sha256 == spec.scenario_sha256:
             return path
     raise NoPolicyError(
@@ -271,7 +290,30 @@ def _check_fits(path: Path, header: PolicyHeader, scheduler: str, spec: Schedule
     for name, (theirs, ours) in compared.items():
         if theirs != ours:
             raise PolicyError(f"policy {path}: has {name}: {theirs}. Expected: {ours}")
-    if header.features != feature_names(spec):
-        raise PolicyError(f"policy {path}: was trained on other features. Try: train it again")
     if header.scenario_sha256 != spec.scenario_sha256:
         _log.warning("policy %s was trained on another scenario (%s)", path, header.scenario)
+
+
+def _check_features(
+    path: Path, header: PolicyHeader, added: AddedFeatures | None, spec: SchedulerSpec
+) -> None:
+    """Raise ``PolicyError`` if a policy was trained on other features."""
+    was = header.custom_features
+    if was is None and added is not None:
+        raise PolicyError(f"policy {path}: has no custom features. Try: omit the option features")
+    if was is not None:
+        ours = None if added is None else added.described()
+        remedy = f"Try: --option features={was.source}"
+        if ours is None:
+            problem = f"was trained with custom features ({', '.join(was.names)})"
+            raise PolicyError(f"policy {path}: {problem}. {remedy}")
+        for kind, theirs, here in (
+            ("custom features", ", ".join(was.names), ", ".join(ours.names)),
+            ("a source of features with the SHA-256", was.sha256, ours.sha256),
+        ):
+            if theirs != here:
+                problem = f"was trained with {kind} {theirs}, not {here} of {ours.source}"
+                raise PolicyError(f"policy {path}: {problem}. {remedy} as it was then, or train")
+    names = [*feature_names(spec), *(was.names if was else ())]
+    if header.features != names:
+        raise PolicyError(f"policy {path}: was trained on other features. Try: train it again")

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mecsim.errors import PolicyError
+from mecsim.scheduler.custom_features import FeatureSource
 from mecsim.support.files import write_whole
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -45,7 +46,9 @@ class PolicyHeader(BaseModel):
     """N, the number of edge servers."""
     decision_epoch: Literal["per_slot", "per_task"]
     features: list[str]
-    """Names of the observed features, in order."""
+    """Names of the observed features, in order; custom ones last."""
+    custom_features: FeatureSource | None = None
+    """Where the custom features come from."""
     settings: dict[str, Any]
     """Training options, see ``mecsim train --settings``."""
     training: dict[str, Any]
@@ -102,8 +105,9 @@ def write_policy(path: Path, policy: Policy) -> None:
     Raises:
         OutputError: If the file cannot be written.
     """
-    header = policy.header.model_dump_json(exclude=None if policy.header.classes else {"classes"})
-    write_tensors(path, {_KEY: header}, policy.arrays)
+    optional = {"classes": policy.header.classes, "custom_features": policy.header.custom_features}
+    unused = {name for name, value in optional.items() if not value}
+    write_tensors(path, {_KEY: policy.header.model_dump_json(exclude=unused)}, policy.arrays)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], Arrays]:

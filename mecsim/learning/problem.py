@@ -132,8 +132,16 @@ class TrainingProblem:
         return SchedulerSpec.of(resolve(self.scenario))
 
     def make_envs(self, count: int) -> Replicas:
-        """Return ``count`` environments, which must be reset before their first step."""
-        return Replicas(self._episode, count)
+        """Return ``count`` environments, which must be reset before their first step.
+
+        Their observations have the features of the option ``features`` in addition, the last ones.
+        """
+        return Replicas(self._episode, count, features=self.features)
+
+    @property
+    def features(self) -> str | None:
+        """Where the features come from that observations have in addition, if they have some."""
+        return getattr(self.settings, "features", None) or None
 
     def training_seeds(self, iteration: int, count: int) -> list[int]:
         """Return the seeds of the environments of an iteration.

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 
 class TrainingSettings(BaseModel):
@@ -27,6 +33,18 @@ class TrainingSettings(BaseModel):
     episode_slots: Annotated[int, Field(ge=0)] = 0
     """Slots of an episode of training or evaluation; 0: as many as the scenario has. Rewards are
     reported for as many slots as the scenario has."""
+
+    features: str = ""
+    """Features of your own that observations have in addition: ``path/file.py:Class``, a subclass
+    of ``mecsim.CustomFeatures``."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out features that are not there: hashes are those of before they existed."""
+        document: dict[str, Any] = handler(self)
+        if not self.features:
+            document.pop("features", None)
+        return document
 
     def without_effect(self) -> dict[str, str]:
         """Return the options that have no effect, each with the option that makes it so.
@@ -52,7 +70,7 @@ def describe_settings(settings: TrainingSettings) -> list[dict[str, str]]:
         {
             "name": name,
             "allowed": _allowed(schemas[name]),
-            "default": str(getattr(settings, name)),
+            "default": str(getattr(settings, name)) or "none",
             "meaning": " ".join((field.description or "").replace("``", "").split()),
         }
         for name, field in type(settings).model_fields.items()

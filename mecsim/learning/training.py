@@ -22,6 +22,7 @@ from mecsim.learning.recorder import (
 )
 from mecsim.model.model import self_contained
 from mecsim.scenario.schema import RecordedTasks, Scenario
+from mecsim.scheduler.custom_features import AddedFeatures, FeatureSource
 from mecsim.scheduler.observation import feature_names
 
 
@@ -100,7 +101,11 @@ class _Training:
         self._learner, self._request = learner, request
         problem = _problem(learner, request)
         learner.untrained(problem.spec, problem.settings)  # reports a misfit before any file
-        self._files, asked = TrainingFiles(request.out), _identity(request, problem)
+        self._custom = _custom_features(problem)
+        self._files, asked = (
+            TrainingFiles(request.out),
+            _identity(request, problem, self._custom),
+        )
         self._saved = find_saved(self._files.checkpoint, request.out, asked, resume=resume)
         self._identity = asked if self._saved is None else self._saved.record.identity
         self.problem = replace(problem, prolonged=self._identity.prolonged)
@@ -112,7 +117,7 @@ class _Training:
     def finish(self, result: TrainingResult, recorder: TrainingRecorder) -> dict[str, Any]:
         """Write the policy; return the summary."""
         summary = _summary(self._request, self.problem, result)
-        header = _header(self._learner, self.problem, summary)
+        header = _header(self._learner, self.problem, self._custom, summary)
         write_policy(self._request.out, Policy(header, result.arrays))
         recorder.complete()
         return summary | {
@@ -171,7 +176,15 @@ def _importable(module: str) -> bool:
     return True
 
 
-def _identity(request: TrainingRequest, problem: TrainingProblem) -> TrainingIdentity:
+def _custom_features(problem: TrainingProblem) -> FeatureSource | None:
+    """Return where the custom features of a training come from. Raises ``SchedulerError``."""
+    given = problem.features
+    return None if given is None else AddedFeatures(given, problem.spec).described()
+
+
+def _identity(
+    request: TrainingRequest, problem: TrainingProblem, custom: FeatureSource | None
+) -> TrainingIdentity:
     return TrainingIdentity(
         scheduler=request.scheduler,
         scenario_sha256=problem.scenario.sha256(),
@@ -179,6 +192,7 @@ def _identity(request: TrainingRequest, problem: TrainingProblem) -> TrainingIde
         episodes=request.episodes,
         seed=request.seed,
         serial=problem.serial,
+        features_sha256="" if custom is None else custom.sha256,
     )
 
 
@@ -198,7 +212,10 @@ def _summary(
 
 
 def _header(
-    learner: type[Learner], problem: TrainingProblem, summary: dict[str, Any]
+    learner: type[Learner],
+    problem: TrainingProblem,
+    custom: FeatureSource | None,
+    summary: dict[str, Any],
 ) -> PolicyHeader:
     spec = problem.spec
     return PolicyHeader(
@@ -209,7 +226,8 @@ def _header(
         classes=classes_of(spec),
         servers=spec.servers,
         decision_epoch=spec.decision_epoch,
-        features=feature_names(spec),
+        features=[*feature_names(spec), *(custom.names if custom else ())],
+        custom_features=custom,
         settings=problem.settings.model_dump(mode="json"),
         training={k: v for k, v in summary.items() if k not in ("scenario", "scheduler")},
         mecsim_version=version("mecsim"),

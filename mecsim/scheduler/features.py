@@ -44,6 +44,23 @@ class ObservationTable(NamedTuple):
     """Work placed at this instant that has joined no queue, of the CPUs of servers and devices, in
     seconds of all cores; shape (B, N + D), or (B, 0) where tasks are of one class."""
 
+    def rows(self, which: Ints) -> ObservationTable:
+        """Return some of the rows."""
+        return ObservationTable(
+            tasks=self.tasks[which],
+            blocks=self.blocks[which],
+            rate_bps=self.rate_bps[which],
+            backlog_s=self.backlog_s[which],
+            battery_j=self.battery_j[which],
+            serving_server=self.serving_server[which],
+            link_source=self.link_source,
+            device=self.device[which],
+            servers=self.servers,
+            class_=self.class_[which],
+            classes=self.classes,
+            committed_s=self.committed_s[which],
+        )
+
     def features(self) -> Floats:
         """Return the observations as vectors; shape (B, features)."""
         of_devices = 4 * self.servers + 1 if self.device[0] < 0 else 6

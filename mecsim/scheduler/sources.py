@@ -66,11 +66,9 @@ def sources(name: str) -> Sources:
         SchedulerError: A module cannot be loaded.
     """
     place = name.rpartition(":")[0]
-    paths = [Path(each) for each in sys.path if not is_installed(Path(each).absolute())]
     if place.endswith(".py"):
-        search = _Search([Path(place).parent, *paths])
-        search.read(Path(place), ())
-        return search.found()
+        return file_sources(Path(place))
+    paths = _user_paths()
     module = sys.modules[registry.load(name).__module__]
     parts = module.__name__.split(".")
     if not module.__file__:
@@ -85,6 +83,17 @@ def sources(name: str) -> Sources:
     search = _Search([top], only=parts[0]) if is_installed(file) else _Search([top, *paths])
     search.follow(parts)
     return search.found()
+
+
+def file_sources(file: Path) -> Sources:
+    """Find the sources of a Python file: the file as it is given, and what it imports."""
+    search = _Search([file.parent, *_user_paths()])
+    search.read(file, ())
+    return search.found()
+
+
+def _user_paths() -> list[Path]:
+    return [Path(each) for each in sys.path if not is_installed(Path(each).absolute())]
 
 
 @dataclass

@@ -25,6 +25,7 @@ from mecsim.kernels.state import State, restart, stacked, unstacked, with_calend
 from mecsim.kernels.tables import KernelTables
 from mecsim.model.model import Model, reseeded, resolve
 from mecsim.scenario.schema import RecordedTasks, Scenario
+from mecsim.scheduler.custom_features import AddedFeatures, CustomFeatures, ObservationBatch
 from mecsim.scheduler.observation import Outcomes, feature_names
 from mecsim.scheduler.placement_checks import check_placements
 from mecsim.scheduler.spec import SchedulerSpec
@@ -54,14 +55,18 @@ class Replicas:
         scenario: The scenario; its arrivals must be drawn, not recorded.
         replicas: B.
         threads: Number of threads that step them; results do not depend on it.
+        features: Features that observations have in addition, the last ones: a class, or
+            ``path/file.py:Class``.
 
     Attributes:
         seeds: The seed of each replica's run; shape (B,).
         blocks: M, the number of blocks, or the largest of a class.
         epochs_a_slot: Epochs of a slot where an epoch is a slot: one for each class; else 1.
+        feature_names: Names of the features of an observation.
 
     Raises:
         ScenarioError: The scenario has recorded arrivals, or retries.
+        SchedulerError: The features cannot be loaded.
         ValueError: A number is below 1.
 
     Example:
@@ -75,7 +80,14 @@ class Replicas:
         ((3,), [False, False, False])
     """
 
-    def __init__(self, scenario: Scenario, replicas: int, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        replicas: int,
+        *,
+        threads: int = 1,
+        features: str | type[CustomFeatures] | None = None,
+    ) -> None:
         if any(isinstance(each.arrivals, RecordedTasks) for each in scenario.classes):
             raise ScenarioError("arrivals.process: trace has no seeds; replicas need drawn tasks")
         for number, each in enumerate(scenario.classes):
@@ -94,7 +106,12 @@ class Replicas:
         self._classes = len(model.classes)
         self.epochs_a_slot = self._classes if scenario.decision_epoch == "per_slot" else 1
         self._turns = SlotTurns(replicas, self._classes, self.blocks)
-        self.features = len(feature_names(self.spec))
+        self._added_from = features
+        self._added = AddedFeatures(features, self.spec) if features else None
+        self.feature_names = feature_names(self.spec)
+        self.feature_names += self._added.names if self._added else ()
+        self.features = len(self.feature_names)
+        self._epochs = np.zeros(replicas, dtype=np.int64)
         self._state = stacked([State.of(model, RING)] * replicas)
         self._buffer = EpochBuffer(model, replicas)
         self._tables = KernelTables.of(model, networks=replicas)
@@ -135,6 +152,7 @@ class Replicas:
         self._backlog_s[rows] = 0.0
         if len(self._committed_s):
             self._committed_s[rows] = 0.0
+        self._epochs[rows] = 0
         self._turns.restart(rows)
         self._buffer.start(dict(zip(rows, sources, strict=True)))
         self._use_models()
@@ -151,19 +169,22 @@ class Replicas:
     def __getstate__(self) -> dict[str, Any]:
         """Return a position in the runs; all else follows from the scenario and the seeds."""
         return {
-            "arguments": (self.scenario, self.replicas, self._threads),
+            "arguments": (self.scenario, self.replicas, self._threads, self._added_from),
             "state": self._state,
             "backlog_s": self._backlog_s,
             "committed_s": self._committed_s,
             "turns": self._turns,
+            "epochs": self._epochs,
             "buffer": self._buffer.position(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        scenario, replicas, threads = state["arguments"]
-        vars(self).update(vars(Replicas(scenario, replicas, threads=threads)))
+        scenario, replicas, threads, features = state["arguments"]
+        made = Replicas(scenario, replicas, threads=threads, features=features)
+        vars(self).update(vars(made))
         self._state, self._backlog_s = state["state"], state["backlog_s"]
         self._committed_s, self._turns = state["committed_s"], state["turns"]
+        self._epochs = state["epochs"]
         self._buffer.resume(state["buffer"], self._model)
         self._use_models()
 
@@ -210,6 +231,7 @@ class Replicas:
             each = np.repeat(places.transpose(1, 0, 2)[:, :, None], self._classes, axis=2)
             none_left_out = np.zeros(self.replicas, dtype=np.int64)
             rewards = np.ascontiguousarray(self._act(each, none_left_out).T)
+        self._epochs += len(places)
         return self._observe(), rewards, self._buffer.ended.copy()
 
     def _act(self, placements: Ints, done: Ints) -> Floats:
@@ -242,7 +264,12 @@ class Replicas:
         Returns:
             Shape (K, B, features), K at least 1 unless all replicas have ended. Rows of replicas
             that have ended have no meaning.
+
+        Raises:
+            ValueError: There are custom features, which may depend on what waits.
         """
+        if self._added is not None:
+            raise ValueError("upcoming: custom features may depend on the queues of that time")
         buffer, alive = self._buffer, ~self._buffer.ended
         if not alive.any():
             return np.zeros((0, self.replicas, self.features))
@@ -354,7 +381,15 @@ class Replicas:
             class_,
             None if class_ is None else self._committed_s + self._placed_s(),
         )
-        return seen.features()
+        found = seen.features()
+        if self._added is None:
+            return found
+        added = np.zeros((self.replicas, len(self._added.names)))
+        alive = np.flatnonzero(~self.ended)
+        if alive.size:
+            batch = ObservationBatch(self.spec, self._epochs, self.time_s, seen)
+            added[alive] = self._added(batch if len(alive) == len(added) else batch.rows(alive))
+        return np.concatenate([found, added], axis=1)
 
     def _placed_s(self) -> Floats | float:
         """Return the services of tasks that were placed at this instant, and not yet submitted.

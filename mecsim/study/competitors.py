@@ -181,7 +181,7 @@ def check_options(competitor: Competitor) -> CompetitorOptions:
     """Return the options of the runs, and all those of the training if there is one.
 
     Options that are no parameters of the scheduler's ``__init__`` belong to its training; the
-    ``settings`` of the class list them.
+    ``settings`` of the class list them. Some, such as ``features``, are of both.
 
     Raises:
         SchedulerError: An option or the preset is wrong.
@@ -194,7 +194,8 @@ def check_options(competitor: Competitor) -> CompetitorOptions:
         return CompetitorOptions(given, defaults, None)
     known = inspect.signature(cls).parameters
     of_runs = {key: value for key, value in given.items() if key in known}
-    of_training = {key: value for key, value in given.items() if key not in known}
+    both = cls.settings.model_fields if issubclass(cls, Learner) else {}
+    of_training = {k: value for k, value in given.items() if k not in known or k in both}
     registry.check_options(name, cls, of_runs | {"policy": "its own"})
     settings = resolve_settings(name, of_training, competitor.preset)
     return CompetitorOptions(of_runs, defaults, settings)

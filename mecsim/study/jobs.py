@@ -24,7 +24,7 @@ from mecsim.scenario.loading import from_json
 from mecsim.scenario.schema import Measurement, RecordedTasks, Reward, Scenario
 from mecsim.scheduler import registry
 from mecsim.scheduler.errors import one_line
-from mecsim.scheduler.sources import Sources, sources
+from mecsim.scheduler.sources import Sources, file_sources, sources
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.simulation.lower_bound import LowerBound
 from mecsim.simulation.run import run as run_scenario
@@ -157,7 +157,7 @@ def make_job(
     if kind == "train":  # rewards of a training are those of whole runs
         scenario = scenario.model_copy(update={"measurement": Measurement()})
     code = sources(scheduler) if scheduler else Sources()
-    named = [*code.files, options.get("policy")]
+    named = [*code.files, options.get("policy"), *_feature_files(options)]
     arrivals = [each.arrivals for each in scenario.classes]
     named += [each.file for each in arrivals if isinstance(each, RecordedTasks)]
     files = tuple((str(n), _digest(Path(n))) for n in named if n and Path(n).is_file())
@@ -165,6 +165,12 @@ def make_job(
     versions = tuple(code.versions(*(["torch"] if kind == "train" else ())).items())
     more = {"files": files, "versions": versions} | more
     return Job(kind, scenario.canonical_json(), scheduler, text, seed, **more)
+
+
+def _feature_files(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the sources of custom features."""
+    place = str(options.get("features", "")).rpartition(":")[0]
+    return file_sources(Path(place)).files if place.endswith(".py") else ()
 
 
 def _digest(path: Path) -> str:
@@ -260,6 +266,9 @@ def _moved(job: Job, places: Mapping[str, str]) -> Job:
     for holder, key in ((options, "policy"), *((each, "file") for each in arrivals)):
         if holder.get(key) in places:
             holder[key] = places[holder[key]]
+    place, colon_, name = str(options.get("features", "")).rpartition(":")
+    if place in places:
+        options["features"] = f"{places[place]}{colon_}{name}"
     return replace(
         job,
         scenario=json.dumps(scenario),

@@ -9,7 +9,7 @@ import numpy as np
 
 from mecsim import SchedulerSpec
 from mecsim.learning import SchedulerError
-from mecsim.scheduler import feature_names
+from mecsim.scheduler import AddedFeatures, feature_names
 from schedulers.rl.layers import Arrays, Batch, Floats
 
 Observed = Literal["full", "paper"]
@@ -48,10 +48,13 @@ class FeatureEncoder(NamedTuple):
     (encoded,), scale and offset (C, encoded) for several classes; ``compared``, shape (1,);
     ``place``, shape (N + 1, features): the matrix that gives the backlogs of all places from
     features."""
+    custom: int = 0
+    """Number of custom features, which follow the others and are the last inputs as they are."""
 
     @classmethod
-    def of(cls, spec: SchedulerSpec, observed: Observed) -> FeatureEncoder:
-        """Return the encoder for a scenario's observations."""
+    def of(cls, spec: SchedulerSpec, observed: Observed, features: str = "") -> FeatureEncoder:
+        """Return the encoder for a scenario's observations, and custom ``features`` if given."""
+        custom = AddedFeatures(features, spec).names if features else ()
         names = feature_names(spec)
         kept = [n for n in names if observed == "full" or not _is_backlog(n)]
         rows = [(names.index(n), *how) for n in kept for how in _inputs_of_classes(spec, n)]
@@ -60,22 +63,26 @@ class FeatureEncoder(NamedTuple):
         )
         how = {"column": column, "scale": scale, "offset": offset, "kind": kind}
         how["compared"] = np.array([observed == "full"], np.float32)
-        return cls(how | {"place": _backlog_matrix(spec, names)})
+        return cls(how | {"place": _backlog_matrix(spec, names)}, len(custom))
 
     @classmethod
-    def from_policy(cls, arrays: Arrays, spec: SchedulerSpec) -> FeatureEncoder:
-        """Return the encoder that a policy was trained with. Raises ``SchedulerError``."""
+    def from_policy(cls, arrays: Arrays, spec: SchedulerSpec, custom: int = 0) -> FeatureEncoder:
+        """Return the encoder that a policy was trained with, and a number of custom features.
+
+        Raises ``SchedulerError``.
+        """
         how = {n.removeprefix(_PREFIX): x for n, x in arrays.items() if n.startswith(_PREFIX)}
         if not np.isin(how["column"], np.arange(len(feature_names(spec)))).all():
             raise SchedulerError("its encoding refers to unknown features")
         if not (how["scale"] > 0.0).all():
             raise SchedulerError("its encoding has scales that are not above 0")
-        return cls(how)
+        return cls(how, custom)
 
     @property
     def inputs(self) -> int:
         """Number of inputs of the network."""
-        return len(self.how["column"]) + 2 * len(self.how["place"]) * bool(self.how["compared"])
+        compared = 2 * len(self.how["place"]) * bool(self.how["compared"])
+        return len(self.how["column"]) + compared + self.custom
 
     @property
     def first_class(self) -> int:
@@ -88,12 +95,19 @@ class FeatureEncoder(NamedTuple):
 
     def backlogs(self, features: Floats) -> Floats:
         """Return the backlog of every place, in slots; shape (B, N + 1)."""
-        finite = np.where(np.isfinite(features), features, 0.0)
+        shown = features[:, : self.how["place"].shape[1]]
+        finite = np.where(np.isfinite(shown), shown, 0.0)
         found: Floats = finite @ self.how["place"].T
         return found
 
     def __call__(self, features: Floats) -> Batch:
         """Encode features of shape (B, features) as inputs; shape (B, inputs)."""
+        if self.custom:
+            known, custom = np.split(features, [self.how["place"].shape[1]], axis=1)
+            return np.concatenate([self._encoded(known), custom], axis=1, dtype=np.float32)
+        return self._encoded(features)
+
+    def _encoded(self, features: Floats) -> Batch:
         how = self.how
         scale, offset = how["scale"], how["offset"]
         if scale.ndim > 1:

@@ -8,6 +8,7 @@ every stack.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -27,6 +28,7 @@ from schedulers.rl.replay_buffer import ReplayBuffer, Transitions
 from schedulers.rl.returns import anneal, reward_scale
 from schedulers.rl.stacked_generator import StackedGenerator
 
+_log = logging.getLogger("mecsim.schedulers.rl")
 _OF_MEMORY: Final = 3
 """Number of the random generators of minibatches. They are others than those of episodes, which
 continue to draw while runs of other trainings continue."""
@@ -71,11 +73,18 @@ class EpisodeLearning(Iterations, ABC):
         torch.set_num_threads(1)
         self.problems, problem = problems, problems[0]
         self.settings, spec = problem.settings, problem.spec
-        self.encoder = FeatureEncoder.of(spec, self.settings.observe)
+        self.encoder = FeatureEncoder.of(spec, self.settings.observe, self.settings.features)
         self.network = network.of(spec, self.settings, self.encoder)
         first = problem.make_envs(1).reset(problem.validation_seeds(1))
         self.reward_scale = reward_scale(spec, float(first[0, 0]))
         known = foreseeable(problem, first)
+        if known and problem.features:
+            _log.warning(
+                "features: %s: steps are simulated one by one, for custom features may depend on "
+                "queues; without them all steps of a run are simulated at once",
+                problem.features,
+            )
+            known = False
         self.runs = runs
         self.ends = self._ends()
         self._player, self._validation = (

@@ -47,17 +47,19 @@ class NetworkLearner(Learner):
 
     @classmethod
     def untrained(cls, spec: SchedulerSpec, settings: Any) -> Arrays:
-        encoder = FeatureEncoder.of(spec, settings.observe)
+        encoder = FeatureEncoder.of(spec, settings.observe, settings.features)
         network = cls._make_network(spec, settings, encoder)
         return network.initial(np.random.default_rng(0)) | encoder.arrays()
 
     def load(self, settings: Any, arrays: Arrays) -> None:
-        self._encoder, self._arrays = FeatureEncoder.from_policy(arrays, self.spec), arrays
+        custom = 0 if self.custom is None else len(self.custom.names)
+        self._encoder = FeatureEncoder.from_policy(arrays, self.spec, custom)
+        self._arrays = arrays
         self._network = self._make_network(self.spec, settings, self._encoder)
 
     def decide(self, observation: Observation) -> Placement:
         """Return the placement that the network chooses."""
-        x = self._encoder(observation.features()[None])
+        x = self._encoder(self.features_of(observation)[None])
         found = self._network.decide(self._arrays, x, self.spec.rng)[0]
         return found[: observation.spec.blocks]
 

@@ -62,7 +62,7 @@ class RolloutAlgorithm(Algorithm):
         super().__init__(problem)
         torch.set_num_threads(1)
         s, spec = problem.settings, problem.spec
-        self.encoder = FeatureEncoder.of(spec, s.observe)
+        self.encoder = FeatureEncoder.of(spec, s.observe, s.features)
         self.network = network.of(spec, s, self.encoder)
         self.vine_envs, self.episode_envs = vine_envs, episode_envs
         self._sampler = CandidateSampler(s, vine_envs, spec.servers + 1, self.network.classes)

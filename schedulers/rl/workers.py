@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from mecsim.learning import TrainingError, TrainingProblem
+from mecsim.learning import SchedulerError, TrainingError, TrainingProblem
 from schedulers.rl.algorithm import Algorithm, Job, JobResult, perform
 from schedulers.rl.parameters import Flat, Layout, SharedMemory, SharedParameters
 
@@ -239,7 +239,7 @@ def _work(
 
 
 def failure(error: Exception) -> str:
-    """Return the reason of a failed job, with a traceback unless it is a ``TrainingError``."""
-    if isinstance(error, TrainingError):
+    """Return the reason of a failed job, with a traceback unless its message says all."""
+    if isinstance(error, TrainingError | SchedulerError):
         return str(error)
     return f"a worker failed:\n{''.join(traceback.format_exception(error))}"

@@ -42,7 +42,7 @@ MOST_SCHEDULER_LINES: Final = 15
 # Commands that take minutes, train, or need a cluster, or a module or a file of the reader: their
 # options are checked, and they are not run.
 LONG: Final = (
-    re.compile(r"mecsim (train(?!.*--settings)|reproduce|verify)\b"),
+    re.compile(r"mecsim (train(?!.*(--settings|/throttled))|reproduce|verify)\b"),
     re.compile(r"mecsim compare .*(--episodes|--engine ray|mtl-a3c)"),
     re.compile(r"mecsim profile (my_package|graph\.txt|resnet32 --times)"),
     re.compile(r"mecsim run scenarios/alexnet.yaml$"),  # its policy must have been trained
@@ -106,7 +106,8 @@ def run_command(command: str) -> None:
     program, *arguments = shlex.split(command)
     if program == "mecsim":
         draws = arguments[0] == "plot" and not util.find_spec("matplotlib")
-        if draws or any(pattern.match(command) for pattern in LONG):
+        trains = "/throttled" in command and not util.find_spec("torch")  # in a few seconds
+        if draws or trains or any(pattern.match(command) for pattern in LONG):
             check_options(arguments)
         else:
             mecsim([*arguments, *(SHORTER if arguments[0] == "compare" else ())])
