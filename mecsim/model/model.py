@@ -167,7 +167,7 @@ class Model:
         Shape (C,), or (0,) if no class drops tasks.
         """
         after = [each.deadline_s if each.drop_late else math.inf for each in self.classes]
-        return read_only(np.array(after if any(each.drop_late for each in self.classes) else []))
+        return np.array(after if any(each.drop_late for each in self.classes) else [])
 
     @cached_property
     def retries(self) -> Ints:

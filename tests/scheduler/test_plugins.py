@@ -345,9 +345,8 @@ def test_broken_plugin_harms_no_other(installed: Callable[..., None]) -> None:
 
 
 def test_describe_lists_inherited_options(installed: Callable[..., None]) -> None:
-    assert registry.describe("mtl-a3c").options == {
-        "policy": "str = ''"
-    }  # mecsim.learning.interface's
+    inherited = registry.describe("mtl-a3c").options  # from mecsim.learning.interface
+    assert inherited == {"policy": "str = ''", "features": "str = ''"}
     above = "class Above:\n    def __init__(self, spec, *, share: float = 0.5): ...\n"
     own = "from fake_above.inner import Above as Base\nclass Mine(Base): 'Own.'\n"
     near = "from ..inner import Mine\n"  # there is no package above

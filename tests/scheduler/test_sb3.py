@@ -340,7 +340,7 @@ def test_commands_take_a_policy_file(
 
 def test_schedulers_that_are_no_learners_are_checked_untrained() -> None:
     assert Scheduler.conformance_options == {}
-    assert registry.describe("sb3").options == {"policy": "str"}
+    assert registry.describe("sb3").options == {"policy": "str", "features": "str = ''"}
     model = load("vgg16_4es", ["slots=3"])
     rewards = {run(model, "sb3", {"policy": "untrained"}).summary.reward for _ in range(2)}
     assert len(rewards) == 1
