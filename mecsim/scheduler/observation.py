@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -80,13 +80,13 @@ class NetworkState(Protocol):
         ...
 
 
-@runtime_checkable
-class LosesNodes(Protocol):
-    """A network of real nodes, which may end."""
+def lost_resources(network: NetworkState) -> Bools | None:
+    """Return which resources are gone for good, because their nodes have ended; shape (R,).
 
-    def lost(self) -> Bools:
-        """Return which resources are gone for good, because their nodes have ended; shape (R,)."""
-        ...
+    None if the network has no method ``lost``: it has no real nodes.
+    """
+    lost = getattr(network, "lost", None)  # isinstance of a protocol is slow
+    return None if lost is None else cast(Bools | None, lost())
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class Observation:
     def freeze(self) -> None:
         """Read backlogs and batteries, for the network is about to change."""
         _ = self.backlog_s, self.battery_j, self.cpu_committed_s
-        if isinstance(self.network, LosesNodes):
+        if lost_resources(self.network) is not None:
             _ = self.available
         self.__dict__["_past"] = True
 
@@ -332,6 +332,8 @@ class Observation:
             row = self.spec.servers + self.device
             device = float(self._backlog_s(slice(row, row + 1))[0])
         backlog_s = np.concatenate([[device], self.server_backlog_s])
+        if self.available.all():
+            return read_only(backlog_s)
         up = np.append(self.device_available[self._devices].any(), self.server_available)
         return read_only(np.where(up, backlog_s, np.inf) if up.any() else backlog_s)
 
@@ -339,8 +341,9 @@ class Observation:
     def available(self) -> Bools:
         """Which resources are up now, numbered as in ``backlog_s``; shape (N + 3·D + L,)."""
         available = self.spec.available(self.time_s)
-        if isinstance(self.network, LosesNodes):
-            available &= ~self.network.lost()
+        lost = lost_resources(self.network)
+        if lost is not None:
+            available &= ~lost
         return read_only(available)
 
     @property

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from mecsim.kernels.base import Kernel
-from mecsim.scheduler.observation import ALL, LosesNodes, UnderWay
+from mecsim.scheduler.observation import ALL, UnderWay, lost_resources
 from mecsim.support.arrays import Bools, Floats, Ints
 
 
@@ -36,11 +34,9 @@ class PlacedNetwork:
         """Return the services of placed tasks at each resource."""
         return self.kernel.committed_s() + self.placed_s()
 
-    def lost(self) -> Bools:
-        """Return which resources are gone for good."""
-        if isinstance(self.kernel, LosesNodes):
-            return self.kernel.lost()
-        return np.zeros(len(self.kernel.queue_length()), dtype=np.bool_)
+    def lost(self) -> Bools | None:
+        """Return which resources are gone for good; None if none can be."""
+        return lost_resources(self.kernel)
 
     def under_way(self) -> UnderWay:
         """Return the tasks under way; the placed tasks are not released."""
