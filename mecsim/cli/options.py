@@ -15,14 +15,29 @@ SCHEDULER_HELP: Final = (
     "or file.py:Class."
 )
 SchedulerName = Annotated[str, typer.Option("--scheduler", metavar="NAME", help=SCHEDULER_HELP)]
+SchedulerOrDefault = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads this form
+    typer.Option(
+        "--scheduler",
+        metavar="NAME",
+        help=f"{SCHEDULER_HELP} Default: mtl-a3c, if it was trained on this scenario, else greedy.",
+        show_default=False,
+    ),
+]
 Options = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads this form
+    Optional[list[str]],  # noqa: UP045
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the scheduler. Repeatable."),
 ]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
         "--set", metavar="KEY.PATH=VALUE", help="Override a value of the scenario. Repeatable."
+    ),
+]
+TraceOut = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--out", metavar="PATH", help="Trace file (.h5), or a folder for it. Default: results/."
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of all random numbers.")]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Optional
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from mecsim.cli.options import SCHEDULER_HELP, KernelName, Options, Overrides, ScenarioPath, Seed
+from mecsim.cli.options import (
+    KernelName,
+    Options,
+    Overrides,
+    ScenarioPath,
+    SchedulerOrDefault,
+    Seed,
+    TraceOut,
+)
 from mecsim.cli.output import Output, echo_error, with_output
 from mecsim.errors import InputError
 
@@ -25,26 +32,12 @@ MANY_EXECUTIONS: Final = 1_000_000
 @with_output
 def run(
     scenario: ScenarioPath,
-    scheduler: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads this form
-        typer.Option(
-            "--scheduler",
-            metavar="NAME",
-            help=f"{SCHEDULER_HELP} Default: mtl-a3c, if it was trained on this scenario, "
-            "else greedy.",
-            show_default=False,
-        ),
-    ] = None,
+    scheduler: SchedulerOrDefault = None,
     option: Options = None,
     set_: Overrides = None,
     seed: Seed = 0,
     kernel: KernelName = "simpy",
-    out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads this form
-        typer.Option(
-            "--out", metavar="PATH", help="Trace file (.h5), or a folder for it. Default: results/."
-        ),
-    ] = None,
+    out: TraceOut = None,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="Write no trace.")] = False,
     lower_bound: Annotated[
         bool, typer.Option("--lower-bound", help="Also print the lower bound on the cost.")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from mecsim.cli.options import SCHEDULER_HELP, Options, Overrides, ScenarioPath, Seed
+from mecsim.cli.options import (
+    Options,
+    Overrides,
+    ScenarioPath,
+    SchedulerOrDefault,
+    Seed,
+    TraceOut,
+)
 from mecsim.cli.output import Output, with_output
 
 if TYPE_CHECKING:
@@ -22,16 +28,7 @@ if TYPE_CHECKING:
 @with_output
 def testbed(
     scenario: ScenarioPath,
-    scheduler: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads this form
-        typer.Option(
-            "--scheduler",
-            metavar="NAME",
-            help=f"{SCHEDULER_HELP} Default: mtl-a3c, if it was trained on this scenario, "
-            "else greedy.",
-            show_default=False,
-        ),
-    ] = None,
+    scheduler: SchedulerOrDefault = None,
     option: Options = None,
     set_: Overrides = None,
     seed: Seed = 0,
@@ -78,12 +75,7 @@ def testbed(
             "--ray-address", metavar="HOST:PORT", help="The Ray cluster. Default: $RAY_ADDRESS."
         ),
     ] = "",
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--out", metavar="PATH", help="Trace file (.h5), or a folder for it. Default: results/."
-        ),
-    ] = None,
+    out: TraceOut = None,
     *,
     output: Output,
 ) -> None:

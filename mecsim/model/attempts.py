@@ -1,4 +1,4 @@
-"""Attempts: where lost tasks are placed again, a kernel sees each attempt as a task of its own."""
+"""Attempts: where lost tasks are placed again, a kernel sees each attempt as a separate task."""
 
 from __future__ import annotations
 

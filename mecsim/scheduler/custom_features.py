@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mecsim.errors import SchedulerError
 from mecsim.scheduler.errors import scheduler_errors
@@ -25,6 +26,8 @@ from mecsim.scheduler.sources import file_sources
 from mecsim.scheduler.spec import SchedulerSpec
 from mecsim.support.arrays import Floats, Ints, read_only
 from mecsim.support.user_file import import_file
+
+_Array = TypeVar("_Array", bound=NDArray[Any])
 
 MOST: Final = float(np.finfo(np.float32).max)
 """Largest value of a feature: networks compute in 32 bits."""
@@ -72,42 +75,42 @@ class ObservationBatch:
     @cached_property
     def tasks(self) -> Floats:
         """Number of tasks to place, or the expected number; shape (B,)."""
-        return self._shown(self.table.tasks[:, 0])
+        return _shown(self.table.tasks[:, 0])
 
     @cached_property
     def size_factor(self) -> Floats:
         """Mean over the tasks of each epoch, or 1 where it is not known yet; shape (B,)."""
-        return self._shown(self.table.tasks[:, 1])
+        return _shown(self.table.tasks[:, 1])
 
     @cached_property
     def class_number(self) -> Ints:
         """The class of the tasks to place, from 0; shape (B,)."""
-        return self._shown_ints(self.table.class_)
+        return _shown(self.table.class_)
 
     @cached_property
     def device(self) -> Ints:
         """The device of each epoch's task, or −1 where an epoch is a slot; shape (B,)."""
-        return self._shown_ints(self.table.device)
+        return _shown(self.table.device)
 
     @cached_property
     def serving_server(self) -> Ints:
         """The server (0-based) of every device; shape (B, D)."""
-        return self._shown_ints(self.table.serving_server)
+        return _shown(self.table.serving_server)
 
     @cached_property
     def rate_bps(self) -> Floats:
         """Radio rate of every device; shape (B, D)."""
-        return self._shown(self.table.rate_bps)
+        return _shown(self.table.rate_bps)
 
     @cached_property
     def battery_j(self) -> Floats:
         """Remaining energy of every device, infinite where unlimited; shape (B, D)."""
-        return self._shown(self.table.battery_j)
+        return _shown(self.table.battery_j)
 
     @cached_property
     def backlog_s(self) -> Floats:
         """Of every resource: servers, devices, uplinks, downlinks, links; (B, N + 3·D + L)."""
-        return self._shown(self.table.backlog_s)
+        return _shown(self.table.backlog_s)
 
     @property
     def server_backlog_s(self) -> Floats:
@@ -138,13 +141,10 @@ class ObservationBatch:
         first = self.spec.servers + kind * self.spec.devices
         return self.backlog_s[:, first : first + self.spec.devices]
 
-    @staticmethod
-    def _shown(values: Floats) -> Floats:
-        return read_only(values.copy())
 
-    @staticmethod
-    def _shown_ints(values: Ints) -> Ints:
-        return read_only(values.copy())
+def _shown(values: _Array) -> _Array:
+    """Return a copy that schedulers cannot change."""
+    return read_only(values.copy())
 
 
 class CustomFeatures(ABC):

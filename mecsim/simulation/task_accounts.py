@@ -170,7 +170,7 @@ class Accounts:
         return rows if entered.all() else {name: x[entered] for name, x in rows.items()}
 
     def _attempt_column(self, counts: Ints) -> Rows:
-        """Return the column of attempts of rows, so many a task, where there may be several."""
+        """Return the column of attempts for rows of each task; none without retries."""
         if self._tries is None:
             return {}
         return {"attempt": np.repeat(self._tries.number, counts).astype(np.int32)}
